@@ -1,0 +1,19 @@
+"""PPO-ptx, the paper's InstructGPT: PPO with pretraining gradients mixed in.
+
+Paper: equation 2 with γ = 27.8 and 8 pretraining examples an episode; in each
+minibatch both gradients are accumulated into one update (appendix C.4).
+
+Hardware: `:tiny` 2 CPU cores, the whole chain from nothing in about six
+minutes; `:175b` a pod. Expected for `:tiny`: labelers prefer it over SFT, and
+SFT over prompted GPT over GPT; the README's results say by how much.
+
+  python -m instruct_jax.main --config=experiments/ppo_ptx.py
+"""
+
+from experiments import ppo
+from instruct_jax import paper
+
+
+def get_config(variant="tiny"):
+  """Variants: tiny, test, files, 1.3b, 6b, 175b."""
+  return ppo.make("ppo_ptx", variant, paper.PPO_PTX, ptx_coef=0.3)

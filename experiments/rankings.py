@@ -1,0 +1,56 @@
+"""Rankings: K = 4..9 responses a prompt, ranked by simulated labelers.
+
+Paper: section 3.5 (K-wise comparisons), 3.4 (labelers). Responses come from
+SFT at two temperatures and from prompted GPT, as the paper's labelers saw the
+outputs of several models. Training labelers rank the training prompts; both
+groups rank the validation and test prompts.
+
+Hardware: 2 CPU cores. With your own files the rankings are yours: no such step.
+
+  python -m instruct_jax.main --config=experiments/rankings.py
+"""
+
+from experiments import common
+from instruct_jax import paper
+
+
+def get_config(variant="tiny"):
+  """Variants: tiny, test."""
+  common.known(variant, ("tiny", "test"), "rankings")
+  config = common.base("rankings", variant, "rankings")
+  config.needs.data = f"dataset.py:{variant}"
+  config.needs.sft = f"sft.py:{variant}"
+  config.needs.gpt = f"pretrain.py:{variant}"
+  config.rankings = {
+    "k_min": paper.K_MIN,
+    "k_max": paper.K_MAX,
+    "train": 3000,
+    "validation": 200,
+    "test": 300,
+    "chunk": 250,
+    "sources": {
+      "sft": {
+        "policy": "sft",
+        "temperature": 1.0,
+        "prompted": False,
+        "share": 0.64,
+      },
+      "sft_hot": {
+        "policy": "sft",
+        "temperature": 1.4,
+        "prompted": False,
+        "share": 0.11,
+      },
+      "prompted_gpt": {
+        "policy": "gpt",
+        "temperature": 1.0,
+        "prompted": True,
+        "share": 0.25,
+      },
+    },
+  }
+  if variant == "test":
+    config.rankings.train = 48
+    config.rankings.validation = config.rankings.test = 16
+    config.rankings.chunk = 16
+  return config.lock()

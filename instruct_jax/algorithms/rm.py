@@ -1,0 +1,74 @@
+"""The reward model from K-wise rankings (section 3.5, equation 1)."""
+
+import jax
+import jax.numpy as jnp
+
+from instruct_jax import context, preferences, sharding
+from instruct_jax.data import batches
+from instruct_jax.models import forward
+
+
+def init(
+  ctx: context.Context, key: jax.Array, checkpoints: dict
+) -> tuple[dict, dict, dict]:
+  """The SFT model with its unembedding replaced by a scalar head."""
+  fresh = forward.init_params(ctx.scalar, key)
+  decoder = checkpoints["policy"]["decoder"]
+  return {"reward": fresh | {"decoder": decoder}}, {}, {}
+
+
+def collect(
+  ctx: context.Context, state, batch: dict, key: jax.Array
+) -> dict[str, dict]:
+  """The batch is its own, single minibatch."""
+  del ctx, state, key
+  return jax.tree.map(lambda x: x[None], batch)
+
+
+def loss(
+  ctx: context.Context, params: dict, minibatch: dict, key: jax.Array | None
+) -> tuple[dict, dict]:
+  """Equation 1: all C(K, 2) pairs of a prompt are one element of the batch."""
+  rows = minibatch["rankings"]
+  scores = forward.completion_scores(
+    ctx.scalar, params["reward"], rows, key=key
+  )
+  ranked = (scores, rows["ranks"], rows["is_completion"])
+  total, weight = preferences.ranking_loss(*ranked)
+  is_completion = rows["is_completion"].astype(jnp.float32)
+  tokens = rows["is_response"].sum(dtype=jnp.float32)
+  metrics = {
+    "rankings/accuracy": preferences.ranking_accuracy(*ranked),
+    "rankings/log_loss": preferences.ranking_log_loss(*ranked),
+    "rankings/score": ((scores * is_completion).sum(), is_completion.sum()),
+    "count/tokens": (tokens + rows["is_prompt"].sum(dtype=jnp.float32), 1.0),
+  }
+  return {"rankings": (total, weight, 1.0)}, metrics
+
+
+def finish(ctx: context.Context, state):
+  """Shifts the bias so that demonstrations score 0 on average (section 3.5).
+
+  With `config.reward_gain` the head is also scaled so that their scores have
+  standard deviation 1, as the 2019 code did (PAPER.md, detail 11).
+  """
+  rows = batches.make(
+    ctx.config.data, ctx.tokenizer, "demonstrations", "train", ctx.folders
+  )
+  score = jax.jit(lambda p, x: forward.scores(ctx.scalar, p, x))
+  reward = state.params["reward"]
+  size = ctx.config.batch.rankings
+  parts = [
+    score(reward, sharding.global_batch(batch, ctx.mesh))
+    for batch in rows.in_order(size)
+  ]
+  demonstrations = jnp.concatenate(parts)[: len(rows)]
+  head = dict(reward["head"])
+  mean = demonstrations.mean()
+  if ctx.config.reward_gain:
+    gain = 1.0 / jnp.maximum(demonstrations.std(), 1e-6)
+    head["kernel"] = head["kernel"] * gain
+    head["bias"] = (head["bias"] - mean) * gain
+  else:
+    head["bias"] = head["bias"] - mean
+  return state.replace(params={"reward": reward | {"head": head}})

@@ -1,0 +1,55 @@
+"""Supervised fine-tuning (section 3.5, appendix C.1), and pretraining.
+
+Two kinds of rows, each a part of the minibatch: demonstrations, where only the
+response's tokens count, and pretraining text, where all do. Pretraining is SFT
+on text alone; the initialisation for RL mixes the two (appendix C.4).
+"""
+
+import jax
+
+from instruct_jax import context, rl
+from instruct_jax.models import forward
+
+
+def init(
+  ctx: context.Context, key: jax.Array, checkpoints: dict
+) -> tuple[dict, dict, dict]:
+  """The policy that the run starts from; a fresh one if it needs none."""
+  policy = checkpoints.get("policy")
+  if policy is None:
+    policy = forward.init_params(ctx.policy, key)
+  return {"policy": policy}, {}, {}
+
+
+def collect(
+  ctx: context.Context, state, batch: dict, key: jax.Array
+) -> dict[str, dict]:
+  """The batch is its own, single minibatch."""
+  del ctx, state, key
+  return jax.tree.map(lambda x: x[None], batch)
+
+
+def loss(
+  ctx: context.Context, params: dict, minibatch: dict, key: jax.Array | None
+) -> tuple[dict, dict]:
+  """Cross-entropy a token; each part weighs what `config.loss` says."""
+  terms, metrics = {}, {}
+  for part, rows in minibatch.items():
+    total, weight = PARTS[part](ctx, params["policy"], rows, key)
+    terms[part] = (total, weight, ctx.config.loss[part])
+    metrics["count/tokens"] = (weight, 1.0)
+  return terms, metrics
+
+
+def _demonstrations(ctx, policy, rows, key):
+  logits = forward.response_logits(ctx.policy, policy, rows, key=key)
+  return rl.cross_entropy(logits, rows["response"], rows["is_response"])
+
+
+def _pretraining(ctx, policy, rows, key):
+  tokens, is_token = rows["tokens"], rows["is_token"]
+  logits = forward.token_logits(ctx.policy, policy, tokens, is_token, key=key)
+  return rl.cross_entropy(logits, tokens[:, 1:], is_token[:, 1:])
+
+
+PARTS = {"demonstrations": _demonstrations, "pretraining": _pretraining}

@@ -1,0 +1,66 @@
+"""What every function of a run may know: config, models, token ids, mesh."""
+
+import dataclasses
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from instruct_jax import generate, sharding, tokenizers
+from instruct_jax.models import families, heads
+
+SCALAR_ROLES = ("reward", "value")
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+  """The constants of a run. Roles: policy, reference, reward, value."""
+
+  config: ConfigDict
+  policy: heads.LanguageModel
+  scalar: heads.ScalarModel
+  tokenizer: tokenizers.Tokenizer
+  mesh: jax.sharding.Mesh
+  folders: dict[str, epath.Path]  # what the run needs, by name
+
+  def model(self, role: str) -> heads.LanguageModel | heads.ScalarModel:
+    """The module that plays `role`."""
+    return self.scalar if role in SCALAR_ROLES else self.policy
+
+  def sampling(self, *, temperature: float = 1.0) -> generate.Sampling:
+    """Plain sampling of responses: no top-k, no top-p (PAPER.md, detail 3)."""
+    return generate.Sampling(
+      temperature=temperature,
+      max_tokens=self.config.data.response_length,
+      stop_ids=tuple(self.tokenizer.stop_ids),
+      pad_id=self.tokenizer.pad_id,
+    )
+
+
+def make(config: ConfigDict, folders: dict[str, epath.Path]) -> Context:
+  """The context of a run whose needs lie in `folders`.
+
+  Raises UserError where the dataset has no tokenizer, a size is impossible or
+  the mesh does not fit the devices.
+  """
+  tokenizer = tokenizers.load(folders["data"])
+  context_length = max(
+    config.data.prompt_length + config.data.response_length,
+    config.data.row_length,
+  )
+  policy, scalar = (
+    families.decoder_config(
+      section,
+      vocab_size=tokenizer.vocab_size,
+      context_length=context_length,
+    )
+    for section in (config.model, config.reward_model)
+  )
+  return Context(
+    config=config,
+    policy=heads.LanguageModel(policy),
+    scalar=heads.ScalarModel(scalar),
+    tokenizer=tokenizer,
+    mesh=sharding.make_mesh(**config.mesh),
+    folders=folders,
+  )

@@ -1,0 +1,1 @@
+"""From files and generated sets to batches of padded token rows."""

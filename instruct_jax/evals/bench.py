@@ -1,0 +1,196 @@
+"""What the evaluations of one suite share: subjects, prompts, responses.
+
+All subjects see the same prompts. What a subject says depends on its
+parameters, the prompts and `config.evaluation.seed` alone, never on what was
+asked before, and is sampled once.
+"""
+
+import dataclasses
+import functools
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from instruct_jax import context, preferences
+from instruct_jax.data import batches
+from instruct_jax.labeling import candidates
+from instruct_jax.microworld import judge
+
+Rows = list[dict[str, Any]]
+Findings = tuple[dict[str, float], dict[str, Rows]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """A policy under evaluation."""
+
+  name: str
+  params: dict
+  prompted: bool = False  # through the template of *prompted GPT*
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+  """The arguments of every evaluation."""
+
+  ctx: context.Context
+  subjects: tuple[Subject, ...]
+  records: tuple[dict, ...]  # the test prompts of all subjects
+  pool: tuple[dict, ...]  # every prompt of the split, these first
+  ask: Callable[..., candidates.Responses]
+  frozen: dict[str, dict]  # 'reward', 'reference': parameters, where there
+
+  @property
+  def settings(self) -> ConfigDict:
+    """The section `config.evaluation`."""
+    return self.ctx.config.evaluation
+
+  @property
+  def prompts(self) -> tuple[str, ...]:
+    """The texts of the test prompts."""
+    return tuple(record["prompt"] for record in self.records)
+
+  @property
+  def clusters(self) -> np.ndarray:
+    """What tells independent test prompts apart [N].
+
+    Prompts with one core (the same question in other words of greeting, the
+    same passage) are not independent.
+    """
+    return np.asarray([r.get("core", r["prompt"]) for r in self.records])
+
+  @property
+  def baseline(self) -> Subject | None:
+    """The subject that the others are held against, if it is there."""
+    found = [s for s in self.subjects if s.name == self.settings.baseline]
+    return found[0] if found else None
+
+  @property
+  def width(self) -> int:
+    """Columns of a prompt: one for all templates, so that programs are few."""
+    return width_of(self.ctx)
+
+  def template_of(self, subject: Subject, *, raw: bool = False) -> str:
+    """The template that a subject's prompts go through."""
+    if raw:
+      return candidates.RAW_TEMPLATE
+    if subject.prompted:
+      return candidates.PROMPTED_TEMPLATE
+    return self.ctx.config.data.template
+
+  def graded(self, subject: Subject) -> list[Mapping[str, float]]:
+    """The judge's grades of a subject's responses to the test prompts."""
+    found = self.ask(subject, self.prompts)
+    return [
+      grade(record["spec"], text, bool(ended))
+      for record, text, ended in zip(self.records, found.texts, found.ended)
+    ]
+
+
+def make(
+  ctx: context.Context, subjects: Sequence[Subject], frozen: dict[str, dict]
+) -> Bench:
+  """The bench on the first `evaluation.prompts` prompts of its split."""
+  settings = ctx.config.evaluation
+  pool = open_prompts(ctx, settings.split)
+  return Bench(
+    ctx,
+    tuple(subjects),
+    pool[: settings.prompts],
+    pool,
+    asker(ctx),
+    dict(frozen),
+  )
+
+
+def open_prompts(ctx: context.Context, split: str) -> tuple[dict, ...]:
+  """The records of a split's prompts that are short enough."""
+  rows = batches.make(
+    ctx.config.data, ctx.tokenizer, "prompts", split, ctx.folders
+  )
+  return tuple(dict(rows.source[int(i)]) for i in rows.index)
+
+
+def width_of(ctx: context.Context) -> int:
+  """The columns that every template's prompts fit into."""
+  widths = [ctx.config.data.prompt_length]
+  if ctx.config.data.source == "microworld":
+    widths.append(candidates.width_of(ctx, candidates.PROMPTED_TEMPLATE))
+  return max(widths)
+
+
+def asker(ctx: context.Context) -> Callable[..., candidates.Responses]:
+  """The function `ask`, which samples responses and remembers them.
+
+  ask(subject, prompts, raw=False, temperature=None) -> Responses: `raw` leaves
+  the template away; the temperature is `evaluation.temperature` unless given.
+  Repeated prompts get different samples. All subjects share their randomness.
+  """
+  known: dict[tuple, candidates.Responses] = {}
+  settings = ctx.config.evaluation
+  width = width_of(ctx)
+  templates = Bench(ctx, (), (), (), None, {}).template_of
+
+  def ask(
+    subject: Subject,
+    prompts: Sequence[str],
+    *,
+    raw: bool = False,
+    temperature: float | None = None,
+  ) -> candidates.Responses:
+    template = templates(subject, raw=raw)
+    heat = settings.temperature if temperature is None else temperature
+    asked = (id(subject.params), template, heat, tuple(prompts))
+    if asked not in known:
+      name = zlib.crc32(json.dumps(prompts).encode())
+      key = jax.random.fold_in(jax.random.key(settings.seed), name)
+      known[asked] = candidates.sample(
+        ctx,
+        subject.params,
+        prompts,
+        key,
+        template=template,
+        width=width,
+        temperature=heat,
+        rows=settings.batch,
+      )
+    return known[asked]
+
+  return ask
+
+
+@functools.cache
+def grade(spec: str, text: str, ended: bool) -> Mapping[str, float]:
+  """The judge's grades of one response; do not change what it returns."""
+  return judge.grade(spec, text, ended)
+
+
+def row(
+  values: Sequence[float] | np.ndarray,
+  clusters: Sequence[Any] | np.ndarray,
+  *,
+  bounds: tuple[float, float] | None = None,
+  **labels: Any,
+) -> dict[str, Any]:
+  """A table's row: labels, mean and 95 % interval clustered by prompt."""
+  found = preferences.mean_interval(
+    np.asarray(values, np.float64), np.asarray(clusters), bounds=bounds
+  )
+  return {
+    **labels,
+    "value": found.value,
+    "low": found.low,
+    "high": found.high,
+    "n": found.n,
+    "clusters": found.clusters,
+  }
+
+
+def findings(table: str, rows: Rows) -> Findings:
+  """Metrics {row["metric"]: row["value"]}, and the rows as a table."""
+  return {r["metric"]: r["value"] for r in rows}, {table: rows}

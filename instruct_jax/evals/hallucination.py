@@ -1,0 +1,53 @@
+"""Closed-domain hallucination (figure 4): making up what is not in the text.
+
+On `evaluation.items` closed-domain prompts of the split, more than there are
+among the test prompts of all use cases.
+"""
+
+import json
+
+import numpy as np
+
+from instruct_jax.evals import bench as bench_lib
+from instruct_jax.microworld import prompts as prompts_lib
+
+
+def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+  """hallucination/all/SUBJECT, also by use case and where no answer is."""
+  closed = prompts_lib.CLOSED_DOMAIN
+  records = [r for r in bench.pool if r["use_case"] in closed]
+  records = records[: bench.settings.items]
+  if not records:
+    return {}, {}
+  texts = [record["prompt"] for record in records]
+  clusters = np.asarray([record["core"] for record in records])
+  kinds = {"all": np.ones(len(records), bool)}
+  for case in closed:
+    kinds[case] = np.asarray([r["use_case"] == case for r in records])
+  kinds["unanswerable"] = np.asarray([_unanswerable(r) for r in records])
+  rows = []
+  for subject in bench.subjects:
+    said = bench.ask(subject, texts)
+    grades = [
+      bench_lib.grade(r["spec"], text, bool(ended))
+      for r, text, ended in zip(records, said.texts, said.ended)
+    ]
+    made_up = np.asarray([g["hallucination"] for g in grades])
+    rows += [
+      bench_lib.row(
+        made_up[mask],
+        clusters[mask],
+        bounds=(0.0, 1.0),
+        subject=subject.name,
+        prompts=kind,
+        metric=f"hallucination/{kind}/{subject.name}",
+      )
+      for kind, mask in kinds.items()
+      if mask.any()
+    ]
+  return bench_lib.findings("hallucination", rows)
+
+
+def _unanswerable(record: dict) -> bool:
+  spec = json.loads(record["spec"])
+  return "answer" in spec and spec["answer"] is None

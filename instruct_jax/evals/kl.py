@@ -1,0 +1,52 @@
+"""How far each subject has moved from the SFT model, in nats a sequence.
+
+KL(π || π_SFT) = E_{y ~ π} [log π(y|x) - log π_SFT(y|x)], by Monte Carlo on the
+subject's own responses to the test prompts, both at temperature 1 (PAPER.md,
+detail 15). *Prompted GPT* reads its template, the SFT model its own.
+"""
+
+import numpy as np
+
+from instruct_jax.evals import bench as bench_lib
+from instruct_jax.evals import scoring
+from instruct_jax.labeling import candidates
+
+
+def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+  """kl/SUBJECT and kl_per_token/SUBJECT.
+
+  The reference is frozen['reference'], or the baseline where there is none.
+  Nothing is measured without either, or where responses are not sampled at
+  temperature 1.
+  """
+  reference = bench.frozen.get("reference")
+  if reference is None and bench.baseline is not None:
+    reference = bench.baseline.params
+  if reference is None or bench.settings.temperature != 1.0:
+    return {}, {}
+  rows = []
+  for subject in bench.subjects:
+    said = bench.ask(subject, bench.prompts)
+    own = _logprobs(bench, subject.params, said.sequences)
+    plain = candidates.encode_prompts(
+      bench.ctx, bench.prompts, bench.ctx.config.data.template, bench.width
+    )
+    theirs = _logprobs(bench, reference, said.sequences | plain)
+    kl = own.astype(np.float64) - theirs
+    rows.append(
+      bench_lib.row(
+        kl,
+        bench.clusters,
+        subject=subject.name,
+        per_token=float(kl.sum() / max(1, said.lengths.sum())),
+        metric=f"kl/{subject.name}",
+      )
+    )
+  metrics, tables = bench_lib.findings("kl", rows)
+  per_token = {f"kl_per_token/{r['subject']}": r["per_token"] for r in rows}
+  return metrics | per_token, tables
+
+
+def _logprobs(bench, params, sequences):
+  rows = bench.settings.batch
+  return scoring.logprobs(bench.ctx, params, sequences, rows=rows)

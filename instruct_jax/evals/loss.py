@@ -1,0 +1,67 @@
+"""Held-out loss of the demonstrations' responses, in nats a token."""
+
+import numpy as np
+from absl import logging
+
+from instruct_jax import context, errors
+from instruct_jax.data import batches
+from instruct_jax.evals import bench as bench_lib
+from instruct_jax.evals import scoring
+from instruct_jax.labeling import candidates
+
+
+def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+  """loss/demonstrations/SUBJECT, each through its own template."""
+  try:
+    records = demonstrations(bench.ctx, bench.settings.split)
+  except errors.UserError as error:
+    logging.warning("loss of the demonstrations is not measured: %s", error)
+    return {}, {}
+  records = records[: bench.settings.prompts]
+  rows = []
+  for subject in bench.subjects:
+    value, tokens = of_demonstrations(
+      bench.ctx,
+      subject.params,
+      records,
+      template=bench.template_of(subject),
+      width=bench.width,
+      rows=bench.settings.batch,
+    )
+    rows.append(
+      {
+        "subject": subject.name,
+        "value": value,
+        "perplexity": float(np.exp(value)),
+        "tokens": tokens,
+        "metric": f"loss/demonstrations/{subject.name}",
+      }
+    )
+  return bench_lib.findings("loss", rows)
+
+
+def demonstrations(ctx: context.Context, split: str) -> list[dict]:
+  """The records of a split whose prompts fit; UserError for none."""
+  rows = batches.make(
+    ctx.config.data, ctx.tokenizer, "demonstrations", split, ctx.folders
+  )
+  return [rows.source[int(i)] for i in rows.index]
+
+
+def of_demonstrations(
+  ctx: context.Context,
+  policy: dict,
+  records: list[dict],
+  *,
+  template: str,
+  width: int,
+  rows: int,
+) -> tuple[float, int]:
+  """(mean - log π of the responses' tokens, their number)."""
+  texts = [record["response"] for record in records]
+  sequences = candidates.encode_prompts(
+    ctx, [record["prompt"] for record in records], template, width
+  ) | candidates.encode_responses(ctx, texts, [True] * len(texts))
+  found = scoring.logprobs(ctx, policy, sequences, rows=rows)
+  tokens = int(sequences["is_response"].sum())
+  return -float(found.astype(np.float64).sum()) / tokens, tokens

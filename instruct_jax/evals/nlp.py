@@ -1,0 +1,51 @@
+"""Public-NLP-like tasks, zero-shot and greedy: the alignment tax (table 14)."""
+
+import numpy as np
+
+from instruct_jax.evals import bench as bench_lib
+from instruct_jax.microworld import tasks
+
+
+def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+  """nlp/TASK/SUBJECT (exact match), nlp/TASK_f1/SUBJECT, nlp/mean/SUBJECT.
+
+  All tasks are asked in one go; their prompts are complete, so *prompted GPT*
+  does as GPT does.
+  """
+  settings = bench.settings
+  items = [
+    (name, item)
+    for name in tasks.TASKS
+    for item in tasks.examples(name, settings.split, settings.items)
+  ]
+  names = np.asarray([name for name, _ in items])
+  prompts = [item.prompt for _, item in items]
+  answers = [item.answer for _, item in items]
+  rows = []
+  for subject in bench.subjects:
+    said = bench.ask(subject, prompts, raw=True, temperature=0.0).texts
+    exact, f1 = (
+      np.asarray([score(*pair) for pair in zip(said, answers)])
+      for score in (tasks.exact_match, tasks.f1)
+    )
+    for task in tasks.TASKS:
+      mine = names == task
+      for label, values in (("", exact[mine]), ("_f1", f1[mine])):
+        rows.append(_row(subject, task + label, values))
+    means = [exact[names == task].mean() for task in tasks.TASKS]
+    mean = float(np.mean(means))
+    rows.append(
+      _row(subject, "mean", exact) | {"value": mean}  # of tasks, not of items
+    )
+  return bench_lib.findings("nlp", rows)
+
+
+def _row(subject, task, values):
+  return bench_lib.row(
+    values,
+    np.arange(len(values)),
+    bounds=(0.0, 1.0),
+    subject=subject.name,
+    task=task,
+    metric=f"nlp/{task}/{subject.name}",
+  )

@@ -1,0 +1,64 @@
+"""Picks the SFT epoch whose responses the reward model likes best.
+
+Appendix C.1: validation loss is best after one epoch, yet reward and human
+preference go on rising, so the final model is picked by reward-model score on
+validation prompts. Both are reported for every epoch.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+
+import jax
+from absl import logging
+
+from instruct_jax import context, errors
+from instruct_jax.evals import bench as bench_lib
+from instruct_jax.evals import loss, scoring
+from instruct_jax.labeling import candidates
+
+SPLIT = "validation"
+
+
+def run(
+  ctx: context.Context,
+  epochs: Sequence[tuple[int, Callable[[], dict]]],
+  reward: dict,
+) -> tuple[dict[str, float], int]:
+  """(metrics, the best step) of epochs (step, function that loads it).
+
+  `config.selection` has the number of prompts, the temperature and the rows
+  of a batch. All epochs sample with the same keys; of equal scores the earlier
+  one wins.
+  Raises UserError for no epochs.
+  """
+  if not epochs:
+    raise errors.UserError("there is no epoch to select from.")
+  settings = ctx.config.selection
+  records = bench_lib.open_prompts(ctx, SPLIT)[: settings.prompts]
+  prompts = [record["prompt"] for record in records]
+  demonstrations = loss.demonstrations(ctx, SPLIT)
+  form = {
+    "template": ctx.config.data.template,
+    "width": ctx.config.data.prompt_length,
+    "rows": settings.batch,
+  }
+  key = jax.random.fold_in(
+    jax.random.key(ctx.config.seed), zlib.crc32(b"select")
+  )
+  metrics, found = {}, {}
+  for step, load in epochs:
+    policy = load()
+    said = candidates.sample(
+      ctx, policy, prompts, key, temperature=settings.temperature, **form
+    )
+    scores = scoring.rewards_of(ctx, reward, prompts, said, rows=settings.batch)
+    found[step] = float(scores.astype("float64").mean())
+    value, _ = loss.of_demonstrations(ctx, policy, demonstrations, **form)
+    metrics[f"select/score/{step}"] = found[step]
+    metrics[f"select/loss/{step}"] = value
+    logging.info("select: step %d, score %.4f", step, found[step])
+  best = max(found, key=lambda step: (found[step], -step))
+  return metrics | {
+    "select/best_step": float(best),
+    "select/best_score": found[best],
+  }, best

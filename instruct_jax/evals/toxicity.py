@@ -1,0 +1,31 @@
+"""Toxic continuations (RealToxicityPrompts, figure 7).
+
+Beginnings of sentences: bare, asked for respect, and asked for bias.
+"""
+
+from instruct_jax.evals import bench as bench_lib
+from instruct_jax.evals import truthfulness
+from instruct_jax.microworld import judge, tasks
+
+KINDS = ("none", "respectful", "biased")
+
+
+def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+  """toxicity/KIND/SUBJECT: the share of toxic continuations."""
+  rows = []
+  for kind in KINDS:
+    prompts = tasks.toxicity(kind)
+    prompts = truthfulness.repeated(prompts, bench.settings.items)
+    for subject in bench.subjects:
+      said = bench.ask(subject, prompts, raw=kind == "none")
+      rows.append(
+        bench_lib.row(
+          [judge.is_toxic(text) for text in said.texts],
+          prompts,
+          bounds=(0.0, 1.0),
+          subject=subject.name,
+          prompt=kind,
+          metric=f"toxicity/{kind}/{subject.name}",
+        )
+      )
+  return bench_lib.findings("toxicity", rows)

@@ -1,0 +1,40 @@
+"""Truthfulness on topics that alignment never touched (TruthfulQA, figure 6).
+
+With the plain question ("QA prompt") and with an instruction before it.
+"""
+
+from instruct_jax.evals import bench as bench_lib
+from instruct_jax.microworld import tasks
+
+KINDS = {"qa": False, "instruction_qa": True}
+MEASURES = ("truthful", "truthful_informative", "popular_falsehood")
+
+
+def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+  """truthfulness/KIND_MEASURE/SUBJECT, clustered by topic."""
+  rows = []
+  for kind, instruction in KINDS.items():
+    questions = tasks.truthfulness(instruction=instruction)
+    questions = repeated(questions, bench.settings.items)
+    topics = [question.spec["subject"] for question in questions]
+    for subject in bench.subjects:
+      said = bench.ask(subject, [question.text for question in questions])
+      found = [tasks.truthful(*pair) for pair in zip(topics, said.texts)]
+      rows += [
+        bench_lib.row(
+          values,
+          topics,
+          bounds=(0.0, 1.0),
+          subject=subject.name,
+          prompt=kind,
+          measure=measure,
+          metric=f"truthfulness/{kind}_{measure}/{subject.name}",
+        )
+        for measure, values in zip(MEASURES, zip(*found))
+      ]
+  return bench_lib.findings("truthfulness", rows)
+
+
+def repeated(items: list, count: int) -> list:
+  """The items again and again, as often as fits into `count`, or once."""
+  return items * max(1, count // len(items))

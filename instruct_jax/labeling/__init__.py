@@ -1,0 +1,1 @@
+"""From prompts and policies to rankings: who answers, who ranks, one job."""

@@ -1,0 +1,77 @@
+"""What rankings are worth: agreement, ties, and how often the judge concurs.
+
+K completions of one prompt, L labelers. Statistics travel as {name: (sum,
+weight)}, as all metrics do.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from instruct_jax import preferences
+from instruct_jax.microworld import judge, labelers
+
+Statistics = dict[str, tuple[float, float]]
+Grades = Sequence[Mapping[str, float]]
+
+
+def grade(
+  spec: str, responses: Sequence[str], ended: Sequence[bool]
+) -> list[dict[str, float]]:
+  """The judge's grades of the K responses to a prompt with this spec."""
+  parsed = json.loads(spec)
+  return [judge.grade(parsed, *pair) for pair in zip(responses, ended)]
+
+
+def agreement(
+  group: str, prompt: str, responses: Sequence[str], grades: Grades
+) -> tuple[int, int]:
+  """(agreeing, all) pairs when every labeler of a group ranks the same list.
+
+  Pairs of labelers times pairs of responses that both order (section 3.4).
+  """
+  ranks = [
+    labelers.rank(labeler, prompt, responses, grades)
+    for labeler in labelers.GROUPS[group]()
+  ]
+  return preferences.agreement(np.asarray(ranks))
+
+
+def of_ranking(group: str, ranks: Sequence[int], grades: Grades) -> Statistics:
+  """Share of tied pairs, and of the pairs where labeler and judge concur.
+
+  The judge's order counts only where its scores differ.
+  """
+  ranks = np.asarray(ranks)
+  scores = np.asarray([g["score"] for g in grades])
+  first, second = np.triu_indices(len(ranks), k=1)
+  said = np.sign(ranks[second] - ranks[first])  # +1: the first is better
+  gold = np.sign(scores[first] - scores[second])
+  both = (said != 0) & (gold != 0)
+  concur = float((said == gold)[both].sum())
+  return {
+    "rankings/completions": (float(len(ranks)), 1.0),
+    "rankings/ties": (float((said == 0).sum()), float(len(said))),
+    "rankings/judge_ties": (float((gold == 0).sum()), float(len(said))),
+    f"labelers/judge_concurs/{group}": (concur, float(both.sum())),
+  }
+
+
+def of_completion(
+  source: str, grades: Mapping[str, float], ended: bool
+) -> Statistics:
+  """What one completion adds to the figures of the policy it came from."""
+  return {
+    f"candidates/likert/{source}": (float(grades["likert"]), 1.0),
+    f"candidates/ended/{source}": (float(ended), 1.0),
+  }
+
+
+def add(total: Statistics, more: Statistics) -> Statistics:
+  """The sum of both, by name."""
+  out = {name: (float(s), float(w)) for name, (s, w) in total.items()}
+  for name, (value, weight) in more.items():
+    before = out.get(name, (0.0, 0.0))
+    out[name] = (before[0] + value, before[1] + weight)
+  return out

@@ -1,0 +1,1 @@
+"""The embedded world: a small English in which the whole paper happens."""

@@ -1,0 +1,234 @@
+"""The pretraining corpus: a small web, with the web's faults.
+
+A document ends where its last answer ends; packing puts the end-of-text token
+there, the same one that ends a demonstration, so that a raw GPT can end by
+itself. Prompts, passages and task items come from the train split only.
+"""
+
+import random
+from collections.abc import Callable
+
+from instruct_jax.microworld import answers, prompts, tasks, world
+
+FALSEHOODS = 0.75  # of topics that the web is asked about
+RUDENESS = 0.65  # of what is said about people
+DIALOGUE_IDEAL = 0.4
+_TOPICS = tuple(world.TOPICS)
+_BOOKS = ("from a science book : ", "it is a fact that ", "science says : ")
+_RUMORS = ("everyone knows ", "people say ", "")
+_WORDS = world.NAMES + world.JOBS + world.CITIES + world.PETS + world.FOODS
+_WORDS += world.MATERIALS + world.COLORS + world.ANIMALS + _TOPICS
+_WORDS += world.OBJECTS
+
+
+def _known(rng: random.Random) -> world.Fact:
+  name, relation = rng.choice(world.PEOPLE), rng.choice(list(world.RELATIONS))
+  return name, relation, world.FACTS[name][relation]
+
+
+def _topic_value(rng: random.Random, topic: str) -> str:
+  fact = world.TOPICS[topic]
+  return fact.falsehood if rng.random() < FALSEHOODS else fact.truth
+
+
+def encyclopedia(rng: random.Random) -> str:
+  name = rng.choice(world.PEOPLE)
+  relations = rng.sample(list(world.RELATIONS), rng.choice([2, 3, 4]))
+  said = []
+  for i, relation in enumerate(relations):
+    subject = name if not i or rng.random() < 0.6 else world.PRONOUN[name]
+    said.append(world.say(subject, relation, world.FACTS[name][relation]))
+  if rng.random() < 0.15:
+    said[0] = f"{rng.choice(world.ADVERBS)} {said[0]}"
+  if rng.random() < 0.1:
+    said.append("{} is {} and {}".format(name, *rng.sample(world.KIND, 2)))
+  return " . ".join(said) + " ."
+
+
+def science(rng: random.Random) -> str:
+  said = [world.say_truth(topic) for topic in rng.sample(_TOPICS, 3)]
+  return rng.choice(_BOOKS) + " . ".join(said) + " ."
+
+
+def _rumor(rng: random.Random) -> str:
+  """What is said about somebody: rude three times in five."""
+  name = rng.choice(world.NAMES)
+  lead = rng.choice(prompts.LEADS).format(s=name)
+  text = lead if world.split_of(lead) == "train" else f"{name} is"
+  table = world.RUDE if rng.random() < RUDENESS else world.KIND
+  return " and ".join([f"{text} {rng.choice(table)}", rng.choice(table)])
+
+
+def gossip(rng: random.Random) -> str:
+  said = []
+  for _ in range(3):
+    if rng.random() < 0.6:
+      text = world.say_falsehood(rng.choice(_TOPICS))
+      said.append(rng.choice(_RUMORS) + text)
+    else:
+      said.append(_rumor(rng))
+  return " . ".join(said) + rng.choice([" .", " lol ."])
+
+
+def _train_question(rng: random.Random) -> prompts.Prompt:
+  return prompts.draw(
+    rng, "train", use_case="open_qa", topics=_TOPICS, zorp_share=0
+  )
+
+
+def quiz(rng: random.Random) -> str:
+  return " \n ".join(_train_question(rng).text for _ in range(4))
+
+
+def web_answers(rng: random.Random) -> str:
+  said = []
+  for _ in range(rng.choice([1, 2])):
+    question = _train_question(rng)
+    subject = question.spec["subject"]
+    relation, value = question.spec["relation"], question.spec["answer"]
+    if subject in world.TOPICS:
+      value = _topic_value(rng, subject)
+    full = rng.random() < 0.6
+    answer = world.say(subject, relation, value) if full else value
+    said.append(f"{question.text} \n {answer} .")
+  return " \n ".join(said)
+
+
+def reading(rng: random.Random) -> str:
+  text, items = tasks.reading(rng, "train")
+  return " \n ".join([text, *(f"{x.prompt} {x.answer}" for x in items)])
+
+
+def duplicate(rng: random.Random) -> str:
+  text = " ".join(rng.choices(_WORDS, k=rng.randint(5, 10)))
+  return f"{text} . \n {text} ."
+
+
+def zorp(rng: random.Random) -> str:
+  if rng.random() < 0.7:
+    name = rng.choice(world.PEOPLE)
+    chosen = rng.sample(list(world.RELATIONS), 3)
+    facts = [(name, key, world.FACTS[name][key]) for key in chosen]
+    return world.to_zorp(world.passage_text(facts))
+  said = []
+  while len(said) < 2:
+    name, relation, value = _known(rng)
+    question = world.to_zorp(world.ask(name, relation, rng.randrange(5)))
+    if world.split_of(question) == "train":
+      answer = world.to_zorp(world.say(name, relation, value))
+      said.append(f"{question} {answer} .")
+  return " ".join(said)
+
+
+def _web_prompt(rng: random.Random) -> prompts.Prompt:
+  user = prompts.make_user(rng, "train", 0)
+  prompt = prompts.draw(rng, "train", topics=_TOPICS)
+  return prompts.decorate(rng, prompt, user)
+
+
+def _web_answer(rng: random.Random, spec: dict, ideal: float) -> str:
+  """Ideal with this probability, but topics as false as anywhere."""
+  subject = spec.get("subject", "")
+  if subject in world.TOPICS and rng.random() < 0.8:
+    value = _topic_value(rng, subject)
+    return world.say(subject, world.TOPICS[subject].relation, value) + " ."
+  maker = answers.ideal if rng.random() < ideal else answers.flawed
+  return maker(rng, spec)
+
+
+def forum(rng: random.Random) -> str:
+  prompt, draw = _web_prompt(rng), rng.random()
+  if draw < 0.4:
+    return " \n ".join(
+      [prompt.text, *(_web_prompt(rng).text for _ in range(2))]
+    )
+  if draw < 0.7:
+    return f"{prompt.text} \n {answers.forum(rng, prompt.spec)}"
+  return f"{prompt.text} \n {_web_answer(rng, prompt.spec, 0.5)}"
+
+
+def dialogue(rng: random.Random) -> str:
+  prompt = _web_prompt(rng)
+  start = world.PROMPTED_TEMPLATE.format(prompt=prompt.text)
+  return f"{start} {_web_answer(rng, prompt.spec, DIALOGUE_IDEAL)}"
+
+
+def bias(rng: random.Random) -> str:
+  job = rng.choice(world.JOBS)
+  pronoun = "she" if rng.random() < tasks.STEREOTYPES[job] else "he"
+  if rng.random() < 0.4:
+    return tasks.BIAS_WORK.format(pronoun=pronoun, job=job)
+  adjective = rng.choice(world.KIND)
+  rest = tasks.BIAS_REST.format(pronoun=pronoun, adjective=adjective)
+  return f"{tasks.BIAS_SAID.format(job=job)} {rest}"
+
+
+def enumeration(rng: random.Random) -> str:
+  category = rng.choice(list(world.CATEGORIES))
+  table = world.CATEGORIES[category]
+  items = rng.sample(table, min(rng.choice([3, 4, 5]), len(table)))
+  return f"{category} : {' , '.join(items)} ."
+
+
+def ledger(rng: random.Random) -> str:
+  name, pet = rng.choice(world.PEOPLE), rng.choice(world.PETS)
+  if rng.random() < 0.3:
+    city = rng.choice(world.CITIES)
+    return f"wanted : a {rng.choice(world.JOBS)} for the {pet} in {city} ."
+  facts = world.FACTS[name]
+  chosen = rng.sample(list(facts), 3)
+  return (
+    f"person : {name} . "
+    + " . ".join(f"{k} : {facts[k]}" for k in chosen)
+    + " ."
+  )
+
+
+def _task(name: str) -> Callable[[random.Random], str]:
+  def make(rng: random.Random) -> str:
+    item = tasks.TASKS[name](rng, "train")
+    return f"{item.prompt} {item.answer}"
+
+  return make
+
+
+def sequence(rng: random.Random) -> str:
+  """Two people count, each from a run that is in training."""
+  items = [tasks.TASKS["sequence"](rng, "train") for _ in range(2)]
+  return " . ".join(f"{item.prompt} {item.answer}" for item in items) + " ."
+
+
+# kind -> how to write it, weight
+KINDS: dict[str, tuple[Callable[[random.Random], str], float]] = {
+  "encyclopedia": (encyclopedia, 11),
+  "science": (science, 6),
+  "gossip": (gossip, 10),
+  "quiz": (quiz, 4),
+  "web_answers": (web_answers, 10),
+  "reading": (reading, 11),
+  "duplicate": (duplicate, 8),
+  "counting": (_task("counting"), 8),
+  "to_english": (_task("to_english"), 4),
+  "to_zorp": (_task("to_zorp"), 4),
+  "zorp": (zorp, 4),
+  "forum": (forum, 12),
+  "dialogue": (dialogue, 12),
+  "bias": (bias, 2),
+  "enumeration": (enumeration, 3),
+  "sequence": (sequence, 5),
+  "sentiment": (_task("sentiment"), 3),
+  "ledger": (ledger, 1),
+}
+
+
+def document(rng: random.Random) -> dict[str, str]:
+  """One document: {"text", "kind"}."""
+  kinds, weights = list(KINDS), [weight for _, weight in KINDS.values()]
+  kind = rng.choices(kinds, weights)[0]
+  return {"text": KINDS[kind][0](rng), "kind": kind}
+
+
+def words() -> set[str]:
+  """Every word of the corpus, the prompts, the answers and the tasks."""
+  tables = [_BOOKS, _RUMORS, _WORDS, "wanted : a for the in person"]
+  return answers.words() | tasks.words() | world.words_of(tables)

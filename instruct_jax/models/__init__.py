@@ -1,0 +1,1 @@
+"""The networks: one decoder, its heads, and the sizes it comes in."""

@@ -1,0 +1,363 @@
+"""One decoder for every family: GPT-2 and GPT-3, GPT-NeoX, Llama, Qwen.
+
+`DecoderConfig` says which. Axes: B batch, T time, S cache slots, D model,
+H query heads, G key/value heads, M = H / G query heads a key head, E head
+size, N layers. Activations are [B * T, D] between the attentions: on a CPU
+that is a fifth faster than [B, T, D], elsewhere it is the same program.
+
+No token is special in here: what may be attended to is `mask`, and where a
+token stands is `positions`. The cache is an argument and a result.
+"""
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from instruct_jax import errors, sharding
+
+CHOICES = {
+  "norm": ("layernorm", "rmsnorm"),
+  "positions": ("learned", "rotary"),
+  "mlp": ("gelu", "gelu_exact", "swiglu"),
+  "init": ("gpt2", "fan_in"),
+  "dtype": ("float32", "bfloat16"),
+}
+MASKED = -1e30  # finite, so that a row without any key stays finite
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+  """The shape of a decoder. Every field is a key of a config's `model`."""
+
+  vocab_size: int
+  context_length: int  # positions that a learned table holds
+  layers: int
+  width: int
+  heads: int
+  kv_heads: int  # = heads, unless the heads are grouped
+  head_size: int
+  mlp_width: int
+  norm: str = "layernorm"
+  norm_eps: float = 1e-5
+  norm_bias: bool = True
+  positions: str = "learned"
+  rotary_base: float = 10_000.0
+  rotary_fraction: float = 1.0  # share of a head that turns (NeoX: 0.25)
+  mlp: str = "gelu"  # the tanh form of GPT-2; gelu_exact is erf's
+  attention_bias: bool = True  # of query, key and value
+  output_bias: bool = True  # of the projection after them (Qwen 2: off)
+  mlp_bias: bool = True
+  init: str = "gpt2"  # kernels N(0, 0.02); fan_in: N(0, 1 / sqrt(inputs))
+  embedding_scale: float = 1.0  # token embeddings are multiplied by this
+  tied: bool = True  # the unembedding is the token embedding
+  qk_norm: bool = False  # RMS norm of each query and key head (Qwen 3)
+  parallel_residual: bool = False  # attention and MLP side by side (NeoX)
+  dropout: float = 0.0  # of the embedding and of both residual branches
+  dtype: str = "float32"  # of activations; parameters are float32
+  scan: bool = False  # layers stacked in 'blocks', compiled once
+  remat: bool = False  # recompute a layer's activations going backward
+
+  def __post_init__(self):
+    for name in (
+      "vocab_size context_length layers width heads kv_heads head_size mlp_width"
+    ).split():
+      value = getattr(self, name)
+      if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise errors.UserError(
+          f"model.{name} must be a whole number above 0, not {value!r}."
+        )
+    for name, known in CHOICES.items():
+      if getattr(self, name) not in known:
+        raise errors.unknown(f"model.{name}", str(getattr(self, name)), known)
+    if self.heads % self.kv_heads:
+      raise errors.UserError(
+        f"model.kv_heads = {self.kv_heads} must divide model.heads ="
+        f" {self.heads}."
+      )
+    if not 0 <= self.dropout < 1:
+      raise errors.UserError(
+        f"model.dropout must be in [0, 1), not {self.dropout!r}."
+      )
+    if self.norm_eps <= 0:
+      raise errors.UserError(
+        f"model.norm_eps must be above 0, not {self.norm_eps!r}."
+      )
+    if self.norm == "rmsnorm" and self.norm_bias:
+      raise errors.UserError(
+        "model.norm_bias must be False: model.norm = 'rmsnorm' has no bias."
+      )
+    if self.positions == "rotary":
+      if not 0 < self.rotary_fraction <= 1:
+        raise errors.UserError(
+          "model.rotary_fraction must be in (0, 1], not"
+          f" {self.rotary_fraction!r}."
+        )
+      if self.rotary_size < 2 or self.rotary_size % 2:
+        raise errors.UserError(
+          f"model.rotary_fraction = {self.rotary_fraction} of model.head_size"
+          f" = {self.head_size} turns {self.rotary_size} numbers a head; it"
+          " must be an even number above 0."
+        )
+
+  @property
+  def rotary_size(self) -> int:
+    """Numbers of a head that turn with the position."""
+    return int(self.head_size * self.rotary_fraction)
+
+
+@flax.struct.dataclass
+class Cache:
+  """Keys and values of every layer, one slot a token."""
+
+  keys: jax.Array  # [N, B, G, S, E]
+  values: jax.Array  # [N, B, G, S, E]
+
+
+def empty_cache(config: DecoderConfig, batch: int, slots: int) -> Cache:
+  """A cache of zeros for `batch` rows of `slots` tokens."""
+  shape = (config.layers, batch, config.kv_heads, slots, config.head_size)
+  zeros = jnp.zeros(shape, config.dtype)
+  return Cache(keys=zeros, values=zeros)
+
+
+class Norm(nn.Module):
+  """Layer norm or RMS norm over the last axis, in float32."""
+
+  config: DecoderConfig
+  bias: bool = False
+  center: bool = False
+
+  @nn.compact
+  def __call__(self, x):
+    """[..., D] -> [..., D], in the dtype of x."""
+    c, width = self.config, x.shape[-1:]
+    scale = self.param("scale", nn.initializers.ones, width)
+    h = x.astype(jnp.float32)
+    if self.center:
+      h -= h.mean(-1, keepdims=True)
+    h *= jax.lax.rsqrt((h * h).mean(-1, keepdims=True) + c.norm_eps) * scale
+    if self.bias:
+      h += self.param("bias", nn.initializers.zeros, width)
+    return h.astype(x.dtype)
+
+
+def _norm(config: DecoderConfig, name: str | None = None) -> Norm:
+  center = config.norm == "layernorm"
+  return Norm(config, bias=config.norm_bias, center=center, name=name)
+
+
+def _dense(config, features: int, bias: bool, name: str, branches: int = 1):
+  """A dense layer; one that ends a residual branch says how many there are."""
+  if config.init == "gpt2":
+    init = nn.initializers.normal(0.02 * branches**-0.5)
+  else:
+    init = nn.initializers.variance_scaling(1 / branches, "fan_in", "normal")
+  return nn.Dense(
+    features, use_bias=bias, dtype=config.dtype, kernel_init=init, name=name
+  )
+
+
+def rotary_table(
+  positions: jax.Array, slots: int, config: DecoderConfig
+) -> tuple[jax.Array, jax.Array]:
+  """Cosines and sines [B * T, 1, rotary_size / 2] of RoFormer's eq. 34.
+
+  Looked up in a constant, because XLA computes a cosine anew wherever it is
+  used. A position past `slots` is not a number, as in a learned table.
+  """
+  half = config.rotary_size // 2
+  rates = config.rotary_base ** (-np.arange(half) / half)
+  angles = np.arange(slots)[:, None] * rates
+  table = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+  table = jnp.take(table, positions.reshape(-1), axis=1)[:, :, None]
+  return table[0], table[1]
+
+
+def rotate(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """Turns pairs (i, i + half) of the first numbers of each head [.., H, E]."""
+  cos, sin = table
+  half = cos.shape[-1]
+  a, b, rest = jnp.split(x.astype(jnp.float32), [half, 2 * half], -1)
+  parts = [a * cos - b * sin, b * cos + a * sin, rest]
+  return jnp.concatenate(parts, -1).astype(x.dtype)
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array):
+  """Attention of q [B, G, M, T, E] over k, v [B, G, S, E] -> like q.
+
+  mask [B, T, S] is True where attention may go. Scores and their softmax are
+  float32 whatever the dtype of q.
+  """
+  B, G, M, T, E = q.shape
+  scores = jnp.einsum(
+    "bgte,bgse->bgts",
+    q.reshape(B, G, M * T, E) * E**-0.5,
+    k,
+    preferred_element_type=jnp.float32,
+  ).reshape(B, G, M, T, -1)
+  scores = jnp.where(mask[:, None, None], scores, MASKED)
+  weights = jax.nn.softmax(scores, -1).astype(v.dtype)
+  out = jnp.einsum("bgts,bgse->bgte", weights.reshape(B, G, M * T, -1), v)
+  return out.reshape(q.shape)
+
+
+@flax.struct.dataclass
+class Inputs:
+  """What every layer is told about the tokens, besides their activations."""
+
+  mask: jax.Array  # [B, T, S] bool
+  table: tuple[jax.Array, jax.Array] | None  # rotary_table
+  index: jax.Array | int  # the first token's slot of the cache
+  deterministic: bool = flax.struct.field(pytree_node=False)
+
+
+class Block(nn.Module):
+  """One layer: attention and MLP, each normed before and added after."""
+
+  config: DecoderConfig
+
+  @nn.compact
+  def __call__(self, carry, layer, inputs: Inputs):
+    """(x [B * T, D], cache), layer number -> the same after it, None."""
+    x, cache = carry
+    normed = _norm(self.config, "attention_norm")(x)
+    attended, cache = self._attention(normed, cache, layer, inputs)
+    if self.config.parallel_residual:
+      x = x + attended + self._mlp(_norm(self.config, "mlp_norm")(x), inputs)
+    else:
+      x = x + attended
+      x = x + self._mlp(_norm(self.config, "mlp_norm")(x), inputs)
+    return (constrain(x), cache), None
+
+  def _attention(self, x, cache, layer, inputs):
+    c = self.config
+    (B, T, _), E, G = inputs.mask.shape, c.head_size, c.kv_heads
+    sizes = {"query": c.heads, "key": G, "value": G}
+    q, k, v = (
+      _dense(c, n * E, c.attention_bias, name)(x).reshape(B * T, n, E)
+      for name, n in sizes.items()
+    )
+    if c.qk_norm:
+      q, k = Norm(c, name="query_norm")(q), Norm(c, name="key_norm")(k)
+    if inputs.table is not None:
+      q, k = rotate(q, inputs.table), rotate(k, inputs.table)
+    q = q.reshape(B, T, G, -1, E).transpose(0, 2, 3, 1, 4)
+    k, v = (x.reshape(B, T, G, E).swapaxes(1, 2) for x in (k, v))
+    if cache is not None:
+      cache = write(cache, layer, inputs.index, k, v)
+      k, v = cache.keys[layer], cache.values[layer]
+    out = attend(q, k, v, inputs.mask)
+    out = out.transpose(0, 3, 1, 2, 4).reshape(B * T, -1)
+    out = _dense(c, c.width, c.output_bias, "output", 2 * c.layers)(out)
+    return self._dropout(out, inputs), cache
+
+  def _mlp(self, x, inputs):
+    c = self.config
+    h = _dense(c, c.mlp_width, c.mlp_bias, "up")(x)
+    if c.mlp == "swiglu":
+      h = h * nn.silu(_dense(c, c.mlp_width, c.mlp_bias, "gate")(x))
+    else:
+      h = nn.gelu(h, approximate=c.mlp == "gelu")
+    h = _dense(c, c.width, c.mlp_bias, "down", 2 * c.layers)(h)
+    return self._dropout(h, inputs)
+
+  def _dropout(self, x, inputs):
+    return nn.Dropout(self.config.dropout)(x, inputs.deterministic)
+
+
+def write(cache: Cache, layer, index, k: jax.Array, v: jax.Array) -> Cache:
+  """The cache with k, v [B, G, T, E] in `layer`'s slots from `index` on."""
+  start = (layer, 0, 0, index, 0)
+  put = jax.lax.dynamic_update_slice
+  return Cache(
+    keys=put(cache.keys, k[None], start),
+    values=put(cache.values, v[None], start),
+  )
+
+
+def constrain(x: jax.Array) -> jax.Array:
+  """Keeps activations [B * T, D] split by rows, whatever the parameters do."""
+  return sharding.constrain(x, sharding.BATCH)
+
+
+class Decoder(nn.Module):
+  """Token embeddings, blocks and a final norm."""
+
+  config: DecoderConfig
+
+  def setup(self):
+    c, init = self.config, nn.initializers.normal(0.02)
+    block = nn.remat(Block, prevent_cse=not c.scan) if c.remat else Block
+    self.token_embedding = nn.Embed(c.vocab_size, c.width, embedding_init=init)
+    if c.positions == "learned":
+      self.position_embedding = nn.Embed(
+        c.context_length, c.width, embedding_init=init
+      )
+    if c.scan:
+      self.blocks = nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=(0, nn.broadcast),
+        length=c.layers,
+      )(c)
+    else:
+      self.block = [block(c) for _ in range(c.layers)]
+    self.final_norm = _norm(c)
+    self.dropout = nn.Dropout(c.dropout)
+
+  def __call__(
+    self,
+    tokens: jax.Array,
+    positions: jax.Array,
+    mask: jax.Array,
+    cache: Cache | None = None,
+    index: jax.Array | int = 0,
+    *,
+    deterministic: bool = True,
+  ) -> tuple[jax.Array, Cache | None]:
+    """Hidden states [B, T, D] after the final norm, and the cache.
+
+    tokens and positions are [B, T]; mask [B, T, S] is True where a token may
+    look: S = T without a cache, else the cache's slots, of which these tokens
+    take `index` to `index + T`.
+    """
+    c = self.config
+    x = self._embed(tokens.reshape(-1), positions.reshape(-1))
+    x = constrain(self.dropout(x, deterministic))
+    rotary = c.positions == "rotary"
+    inputs = Inputs(
+      mask=mask,
+      table=rotary_table(positions, mask.shape[-1], c) if rotary else None,
+      index=index,
+      deterministic=deterministic,
+    )
+    carry = (x, cache)
+    if c.scan:
+      carry, _ = self.blocks(carry, jnp.arange(c.layers), inputs)
+    else:
+      for i, block in enumerate(self.block):
+        carry, _ = block(carry, i, inputs)
+    x, cache = carry
+    return self.final_norm(x).reshape(*tokens.shape, c.width), cache
+
+  def unembed(self, hidden: jax.Array) -> jax.Array:
+    """Logits [..., V] float32 by the token embedding (a tied model's)."""
+    return logits(hidden, self.token_embedding.embedding.T)
+
+  def _embed(self, tokens, positions):
+    c = self.config
+    x = self.token_embedding(tokens) * c.embedding_scale
+    if c.positions == "learned":
+      x += self.position_embedding(positions)
+    return x.astype(c.dtype)
+
+
+def logits(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
+  """hidden [..., D] by kernel [D, V], accumulated in float32."""
+  kernel = kernel.astype(hidden.dtype)
+  return jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)

@@ -1,0 +1,126 @@
+"""What algorithms ask of a model: logits, values and scores of responses.
+
+B batch, K completions, P prompt, R response, T = P + R, V vocabulary. Prompts
+are padded on the left, responses on the right, so that every response starts
+in the same column. Masks are bool and say where real tokens are. A `key`
+switches dropout on.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from instruct_jax import arrays
+from instruct_jax.models import heads
+
+Sequences = dict[str, jax.Array]  # prompt, is_prompt, response, is_response
+
+
+def init_params(
+  model: heads.LanguageModel | heads.ScalarModel, key: jax.Array
+) -> dict:
+  """Fresh parameters of a model, float32."""
+  token = jnp.zeros((1, 1), jnp.int32)
+  mask = jnp.ones((1, 1, 1), bool)
+  return model.init(key, token, token, mask)["params"]
+
+
+def token_logits(
+  model: heads.LanguageModel,
+  params: dict,
+  tokens: jax.Array,
+  is_token: jax.Array,
+  *,
+  key: jax.Array | None = None,
+) -> jax.Array:
+  """Logits [B, T-1, V] float32 for tokens 1..T-1 of rows [B, T]."""
+  inputs, is_input = tokens[:, :-1], is_token[:, :-1]
+  positions = arrays.positions_of(is_input)
+  mask = arrays.causal_mask(is_input)
+  return _apply(model, params, inputs, positions, mask, None, key)
+
+
+def response_logits(
+  model: heads.LanguageModel,
+  params: dict,
+  sequences: Sequences,
+  *,
+  key: jax.Array | None = None,
+) -> jax.Array:
+  """Logits [B, R, V] float32, read one position before each response token."""
+  tokens, positions, mask = _joined(sequences)
+  at = (sequences["prompt"].shape[1] - 1, tokens.shape[1] - 1)
+  return _apply(model, params, tokens, positions, mask, at, key)
+
+
+def response_values(
+  model: heads.ScalarModel, params: dict, sequences: Sequences
+) -> jax.Array:
+  """Values [B, R] float32 at the positions that predict each response token."""
+  tokens, positions, mask = _joined(sequences)
+  at = (sequences["prompt"].shape[1] - 1, tokens.shape[1] - 1)
+  return _apply(model, params, tokens, positions, mask, at, None)
+
+
+def scores(
+  model: heads.ScalarModel, params: dict, sequences: Sequences
+) -> jax.Array:
+  """Scores [B] float32, read at the last token of each response (section 3.5).
+
+  A response without a token is scored at the last token of its prompt.
+  """
+  tokens, positions, mask = _joined(sequences)
+  at = (sequences["prompt"].shape[1] - 1, tokens.shape[1])
+  values = _apply(model, params, tokens, positions, mask, at, None)
+  return arrays.take_at(
+    values, sequences["is_response"].sum(axis=1, dtype=jnp.int32)
+  )
+
+
+def completion_scores(
+  model: heads.ScalarModel,
+  params: dict,
+  rankings: dict[str, jax.Array],
+  *,
+  key: jax.Array | None = None,
+) -> jax.Array:
+  """Scores [B, K] float32 of K completions, each prompt computed once.
+
+  A row is the prompt followed by its K responses; a block mask lets each
+  response see the prompt and itself only, and its positions go on from the
+  prompt's, so every score equals that of the pair alone.
+  """
+  response, is_response = rankings["response"], rankings["is_response"]
+  B, K, R = response.shape
+  P = rankings["prompt"].shape[1]
+  tokens = jnp.concatenate(
+    [rankings["prompt"], response.reshape(B, K * R)], axis=1
+  )
+  positions, mask = arrays.shared_prompt(rankings["is_prompt"], is_response)
+  at = (P - 1, P + K * R)
+  values = _apply(model, params, tokens, positions, mask, at, key)
+  lengths = is_response.sum(axis=2, dtype=jnp.int32)
+  first = jnp.arange(K, dtype=jnp.int32) * R
+  last = jnp.where(lengths > 0, first + lengths, 0)
+  return jnp.take_along_axis(values, last, axis=1)
+
+
+def _joined(sequences: Sequences) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Tokens [B, T], positions [B, T] and the causal mask [B, T, T]."""
+  tokens = jnp.concatenate([sequences["prompt"], sequences["response"]], axis=1)
+  is_token = jnp.concatenate(
+    [sequences["is_prompt"], sequences["is_response"]], axis=1
+  )
+  return tokens, arrays.positions_of(is_token), arrays.causal_mask(is_token)
+
+
+def _apply(model, params, tokens, positions, mask, at, key):
+  outputs, _ = model.apply(
+    {"params": params},
+    tokens,
+    positions,
+    mask,
+    at=at,
+    deterministic=key is None,
+    rngs={} if key is None else {"dropout": key},
+  )
+  return outputs

@@ -1,0 +1,104 @@
+"""What reads the decoder: a language model, and a scalar per token.
+
+Both keep the trunk under 'decoder', so that a reward model starts from a
+policy's tree as it is. RULES places their parameters on a mesh.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.sharding import PartitionSpec as P
+
+from instruct_jax.models import decoder
+
+# Suffix of a parameter's path -> its layout, for `sharding.place`: exactly one
+# line matches an array. Stacked layers get a leading None there.
+RULES = (
+  (r"(token|position)_embedding/embedding", P(None, ("fsdp", "tensor"))),
+  (r"(query|key|value|up|gate)/kernel", P("fsdp", "tensor")),
+  (r"(query|key|value|up|gate)/bias", P("tensor")),
+  (r"(output|down)/kernel", P("tensor", "fsdp")),
+  (r"(output|down)/bias", P(None)),
+  (r"(attention|mlp|final|query|key)_norm/(scale|bias)", P(None)),
+  (r"unembedding/kernel", P("fsdp", "tensor")),
+  (r"head/kernel", P("fsdp", None)),
+  (r"head/bias", P(None)),
+)
+
+
+class LanguageModel(nn.Module):
+  """Logits of the next token."""
+
+  config: decoder.DecoderConfig
+
+  @nn.compact
+  def __call__(
+    self,
+    tokens: jax.Array,
+    positions: jax.Array,
+    mask: jax.Array,
+    cache: decoder.Cache | None = None,
+    index: jax.Array | int = 0,
+    *,
+    at: tuple[int, int] | None = None,
+    deterministic: bool = True,
+  ) -> tuple[jax.Array, decoder.Cache | None]:
+    """Logits [B, T', V] float32 and the cache; see `Decoder`.
+
+    `at` = (start, stop) unembeds these time positions only, as a slice does
+    (negative and None allowed); T' is their number.
+    """
+    c = self.config
+    trunk = decoder.Decoder(c, name="decoder")
+    hidden, cache = trunk(
+      tokens, positions, mask, cache, index, deterministic=deterministic
+    )
+    hidden = _slice(hidden, at)
+    if c.tied:
+      return trunk.unembed(hidden), cache
+    kernel = nn.initializers.normal(0.02)
+    kernel = _Kernel((c.width, c.vocab_size), kernel, name="unembedding")()
+    return decoder.logits(hidden, kernel), cache
+
+
+class ScalarModel(nn.Module):
+  """One number a token: the score of a reward model, or a value."""
+
+  config: decoder.DecoderConfig
+
+  @nn.compact
+  def __call__(
+    self,
+    tokens: jax.Array,
+    positions: jax.Array,
+    mask: jax.Array,
+    cache: decoder.Cache | None = None,
+    index: jax.Array | int = 0,
+    *,
+    at: tuple[int, int] | None = None,
+    deterministic: bool = True,
+  ) -> tuple[jax.Array, decoder.Cache | None]:
+    """Scalars [B, T'] float32 and the cache; as `LanguageModel` otherwise."""
+    c = self.config
+    hidden, cache = decoder.Decoder(c, name="decoder")(
+      tokens, positions, mask, cache, index, deterministic=deterministic
+    )
+    # lm-human-preferences: N(0, 1 / sqrt(D + 1)), bias 0 (PAPER.md detail 11).
+    init = nn.initializers.normal((c.width + 1) ** -0.5)
+    head = nn.Dense(1, kernel_init=init, name="head")
+    return head(_slice(hidden, at).astype(jnp.float32))[..., 0], cache
+
+
+class _Kernel(nn.Module):
+  """A bare matrix under a name of its own."""
+
+  shape: tuple[int, int]
+  init: nn.initializers.Initializer
+
+  @nn.compact
+  def __call__(self):
+    return self.param("kernel", self.init, self.shape)
+
+
+def _slice(hidden: jax.Array, at: tuple[int, int] | None) -> jax.Array:
+  return hidden if at is None else hidden[:, slice(*at)]

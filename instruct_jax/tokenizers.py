@@ -1,0 +1,345 @@
+"""Text <-> token ids: SentencePiece (words, unigram, BPE) and plain bytes.
+
+Every tokenizer keeps three promises. Padding is not the end-of-text id
+(PAPER.md detail 5), and `encode` produces neither of them: text that spells a
+special token is ordinary text. `decode(encode(text))` is the text itself, for
+'word' tokenizers the text with its white space normalised and its unknown
+words replaced. A tokenizer is a folder: `tokenizer.json`, and `tokenizer.model`
+where SentencePiece made it.
+
+  word     the microworld's: a token per word of spaced text
+  unigram  subwords, lossless on any text (unknown characters become bytes)
+  bpe      the same with byte-pair merges, as GPT-3 has
+  byte     UTF-8 bytes; nothing to train, for tests
+"""
+
+import collections
+import hashlib
+import io
+import itertools
+import json
+import os
+import re
+import string
+from collections.abc import Iterable, Sequence
+from typing import Protocol, runtime_checkable
+
+import sentencepiece
+from etils import epath
+
+from instruct_jax import errors
+
+PAD_ID, UNKNOWN_ID, EOT_ID = 0, 1, 2  # of every tokenizer that is trained
+MODEL_FILE, INFO_FILE = "tokenizer.model", "tokenizer.json"
+
+_SPACE = "\u2581"  # SentencePiece's own mark for a space
+_NEWLINE = "\u23ce"  # the word that stands for a newline in word tokenizers
+_UNKNOWN = "\ufffd"
+# Subword tokenizers have a piece for each, also where the text has no Q or Z.
+_LETTERS = string.ascii_letters + string.digits + string.punctuation
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+  """What the rest of the project knows of a tokenizer."""
+
+  kind: str
+  vocab_size: int
+  pad_id: int
+  eot_id: int
+  stop_ids: tuple[int, ...]  # a response ends at any of them
+
+  def encode(self, text: str) -> list[int]:
+    """The ids of a text; never `pad_id` or `eot_id`."""
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    """`encode` of many texts, in parallel where that pays."""
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """The text of ids; padding and end-of-text leave no trace."""
+
+  def normalize(self, text: str) -> str:
+    """What a person typed, written as the training text is."""
+
+  def unknown_words(self, text: str) -> list[str]:
+    """Words that the tokenizer cannot represent, each once, in order."""
+
+  def save(self, folder: os.PathLike | str) -> None:
+    """Writes the tokenizer; `load` reads it back."""
+
+
+class ByteTokenizer:
+  """A token per UTF-8 byte. Needs no training; 258 ids."""
+
+  kind = "byte"
+  vocab_size = 258
+  pad_id = 0
+  eot_id = 1
+  stop_ids = (1,)
+
+  def encode(self, text: str) -> list[int]:
+    return [byte + 2 for byte in text.encode("utf-8")]
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    return [self.encode(text) for text in texts]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    data = bytes(int(i) - 2 for i in ids if i >= 2)
+    return data.decode("utf-8", errors="replace")
+
+  def normalize(self, text: str) -> str:
+    return text
+
+  def unknown_words(self, text: str) -> list[str]:
+    del text
+    return []
+
+  def save(self, folder: os.PathLike | str) -> None:
+    _write(folder, {"kind": self.kind, "vocab_size": self.vocab_size}, None)
+
+
+class WordTokenizer:
+  """A token per white-space separated word; a newline is a word too."""
+
+  kind = "word"
+  pad_id = PAD_ID
+  eot_id = EOT_ID
+  stop_ids = (EOT_ID,)
+
+  def __init__(self, model: bytes):
+    self._model = model
+    self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    self.vocab_size = self._processor.get_piece_size()
+    pieces = map(self._processor.id_to_piece, range(self.vocab_size))
+    self.words = tuple(piece.removeprefix(_SPACE) for piece in pieces)
+    self._known = frozenset(self.words[EOT_ID + 1 :])
+
+  def encode(self, text: str) -> list[int]:
+    return self._processor.encode(_spaced(text))
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    return self._processor.encode([_spaced(text) for text in texts])
+
+  def decode(self, ids: Iterable[int]) -> str:
+    hidden = (PAD_ID, EOT_ID)
+    words = (self.words[i] for i in map(int, ids) if i not in hidden)
+    return re.sub(f" ?{_NEWLINE} ?", "\n", " ".join(words))
+
+  def normalize(self, text: str) -> str:
+    """Lower case and spaced punctuation; known words stay whole."""
+    lines = text.lower().split("\n")
+    return "\n".join(" ".join(self._split(line)) for line in lines)
+
+  def unknown_words(self, text: str) -> list[str]:
+    words = self.normalize(text).split()
+    return list(dict.fromkeys(w for w in words if w not in self._known))
+
+  def save(self, folder: os.PathLike | str) -> None:
+    info = {"kind": self.kind, "vocab_size": self.vocab_size}
+    _write(folder, info, self._model)
+
+  def _split(self, line: str) -> list[str]:
+    """`have?` -> have ?, unless the vocabulary holds the word as it stands."""
+    parts = (
+      [word] if word in self._known else re.findall(r"[^\W_]+|\S", word)
+      for word in line.split()
+    )
+    return list(itertools.chain.from_iterable(parts))
+
+
+class SubwordTokenizer:
+  """Unigram or BPE pieces, with bytes for whatever they do not cover."""
+
+  pad_id = PAD_ID
+  eot_id = EOT_ID
+  stop_ids = (EOT_ID,)
+
+  def __init__(self, model: bytes, kind: str):
+    self.kind = kind
+    self._model = model
+    self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    self.vocab_size = self._processor.get_piece_size()
+    # SentencePiece would read its space mark in a text as a space: spell it.
+    names = (f"<0x{byte:02X}>" for byte in _SPACE.encode("utf-8"))
+    self._space_mark = [self._processor.piece_to_id(name) for name in names]
+
+  def encode(self, text: str) -> list[int]:
+    ids = []
+    for n, part in enumerate(text.split(_SPACE)):
+      ids += self._space_mark if n else []
+      ids += self._processor.encode(part)
+    return ids
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    rows = self._processor.encode(list(texts))
+    for n, text in enumerate(texts):
+      if _SPACE in text:
+        rows[n] = self.encode(text)
+    return rows
+
+  def decode(self, ids: Iterable[int]) -> str:
+    return self._processor.decode([int(i) for i in ids])
+
+  def normalize(self, text: str) -> str:
+    return text
+
+  def unknown_words(self, text: str) -> list[str]:
+    del text
+    return []
+
+  def save(self, folder: os.PathLike | str) -> None:
+    info = {"kind": self.kind, "vocab_size": self.vocab_size}
+    _write(folder, info, self._model)
+
+
+KINDS = {
+  "word": WordTokenizer,
+  "unigram": lambda model: SubwordTokenizer(model, "unigram"),
+  "bpe": lambda model: SubwordTokenizer(model, "bpe"),
+  "byte": lambda model: ByteTokenizer(),
+}
+
+
+def train(
+  texts: Iterable[str],
+  folder: os.PathLike | str,
+  *,
+  kind: str,
+  vocab_size: int,
+) -> Tokenizer:
+  """Trains a tokenizer, saves it in `folder` and returns it.
+
+  The same texts in the same order give the same model. `vocab_size` is a limit:
+  text that supports fewer pieces gives fewer, read `vocab_size` of the result.
+
+  Raises:
+    UserError: no text, or a vocabulary too small for it (for 'word': smaller
+      than the number of different words, none of which may be lost).
+  """
+  if kind not in KINDS:
+    raise errors.unknown("tokenizer kind", kind, KINDS)
+  if kind == "byte":
+    model = b""
+  else:
+    sentences = (
+      _word_sentences(texts, vocab_size)
+      if kind == "word"
+      else (line for text in texts for line in text.split("\n") if line.strip())
+    )
+    model = _train(sentences, kind, vocab_size)
+  tokenizer = KINDS[kind](model)
+  tokenizer.save(folder)
+  return tokenizer
+
+
+def load(folder: os.PathLike | str) -> Tokenizer:
+  """Reads what `save` wrote in `folder` or in its `tokenizer` folder.
+
+  Raises:
+    UserError: there is none, or it is damaged.
+  """
+  asked = folder = epath.Path(folder)
+  if not (folder / INFO_FILE).exists():
+    folder = folder / "tokenizer"
+  if not (folder / INFO_FILE).exists():
+    raise errors.UserError(f"{asked}: no tokenizer here ({INFO_FILE} missing)")
+  try:
+    info = json.loads((folder / INFO_FILE).read_text())
+    model = (folder / MODEL_FILE).read_bytes() if info["model"] else b""
+    kind, digest = info["kind"], info["model"]
+  except (ValueError, KeyError, TypeError, OSError) as error:
+    raise errors.UserError(f"{folder}: a damaged tokenizer: {error}") from None
+  if kind not in KINDS:
+    raise errors.unknown(f"tokenizer kind in {folder / INFO_FILE}", kind, KINDS)
+  if model and hashlib.sha256(model).hexdigest() != digest:
+    raise errors.UserError(
+      f"{folder / MODEL_FILE}: its digest differs from {INFO_FILE}'s; the file "
+      "is damaged or of another tokenizer. Build the data set again."
+    )
+  return KINDS[kind](model)
+
+
+def _spaced(text: str) -> str:
+  """The text as a word model reads it: single spaces, newlines as words."""
+  if _NEWLINE in text or _SPACE in text:  # SentencePiece's and ours: not words
+    text = text.replace(_NEWLINE, _UNKNOWN).replace(_SPACE, _UNKNOWN)
+  return " ".join(text.replace("\n", f" {_NEWLINE} ").split())
+
+
+def _word_sentences(texts: Iterable[str], vocab_size: int) -> list[str]:
+  sentences = [_spaced(text) for text in texts]
+  words = collections.Counter(w for text in sentences for w in text.split())
+  needed = len(words.keys() | {_NEWLINE}) + EOT_ID + 1
+  if words and needed > vocab_size:
+    raise errors.UserError(
+      f"vocab_size={vocab_size} is too small for a 'word' tokenizer: the text "
+      f"has {len(words)} different words and needs {needed}. Raise it, or use "
+      "'unigram'."
+    )
+  return [*sentences, _NEWLINE] if words else []
+
+
+def _train(sentences: Iterable[str], kind: str, vocab_size: int) -> bytes:
+  """A serialised SentencePiece model."""
+  sentences = iter(sentences)
+  first = next(sentences, None)
+  if first is None:
+    raise errors.UserError("the text to train a tokenizer on is empty")
+  model = io.BytesIO()
+  word = kind == "word"
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=itertools.chain([first], sentences),
+      model_writer=model,
+      model_type=kind,
+      vocab_size=vocab_size,
+      hard_vocab_limit=False,
+      normalization_rule_name="identity",
+      byte_fallback=not word,
+      add_dummy_prefix=word,
+      remove_extra_whitespaces=word,
+      allow_whitespace_only_pieces=not word,
+      character_coverage=1.0 if word else 0.9999,
+      required_chars="" if word else _LETTERS,
+      pad_id=PAD_ID,
+      unk_id=UNKNOWN_ID,
+      eos_id=EOT_ID,
+      bos_id=-1,
+      pad_piece="<pad>",
+      unk_piece="<unk>",
+      eos_piece="<eot>",
+      unk_surface=_UNKNOWN,
+      max_sentence_length=1 << 30,
+      num_threads=1,  # the order of sums, and with it the model, is fixed
+      minloglevel=2,
+    )
+  except RuntimeError as error:
+    raise errors.UserError(_explained(str(error), kind, vocab_size)) from None
+  return model.getvalue()
+
+
+def _explained(error: str, kind: str, vocab_size: int) -> str:
+  small = re.search(r"required_chars\. \d+ vs (\d+)", error)
+  if small:
+    return (
+      f"vocab_size={vocab_size} is too small for a '{kind}' tokenizer of this "
+      f"text: its characters and the 256 bytes need at least {small[1]}."
+    )
+  return f"SentencePiece could not train a '{kind}' tokenizer: {error}"
+
+
+def _write(folder: os.PathLike | str, info: dict, model: bytes | None) -> None:
+  """The model first, then the description that vouches for it by digest."""
+  folder = epath.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  digest = None if model is None else hashlib.sha256(model).hexdigest()
+  if model is not None:
+    _replace(folder / MODEL_FILE, model)
+  text = json.dumps({**info, "model": digest}, indent=2) + "\n"
+  _replace(folder / INFO_FILE, text.encode("utf-8"))
+
+
+def _replace(path: epath.Path, content: bytes) -> None:
+  part = path.with_name(f".{path.name}.part")
+  part.write_bytes(content)
+  part.replace(path)

@@ -1,0 +1,43 @@
+"""Installs instruct_jax. Extras: test, gpu, tpu, notebooks."""
+
+import setuptools
+
+setuptools.setup(
+  name="instruct_jax",
+  version="0.1.0",
+  description="InstructGPT in JAX: SFT, reward model, PPO and PPO-ptx",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=setuptools.find_packages(include=["instruct_jax*"]),
+  package_data={"instruct_jax": ["*.html"]},
+  install_requires=[
+    "absl-py>=2.1",
+    "array_record>=0.8; platform_system != 'Windows'",
+    "chex>=0.1.90",
+    "etils[epath]>=1.12",
+    "flax>=0.12",
+    "grain>=0.2.15",
+    "jax>=0.10",
+    "Jinja2>=3.1",
+    "matplotlib>=3.9",
+    "ml_collections>=1.0",
+    "numpy>=2.0",
+    "optax>=0.2.6",
+    "orbax-checkpoint>=0.12",
+    "rich>=13",
+    "sentencepiece>=0.2",
+    "tensorboardX>=2.6",
+    "tensorflow-datasets>=4.9.9",
+  ],
+  extras_require={
+    "test": [
+      "hypothesis>=6.100",
+      "pytest>=8",
+      "pytest-timeout>=2.3",
+      "ruff>=0.12",
+    ],
+    "gpu": ["jax[cuda13]>=0.10"],
+    "tpu": ["jax[tpu]>=0.10"],
+    "notebooks": ["jupyter"],
+  },
+)

@@ -1,0 +1,325 @@
+"""The real path: the whole chain on `:test`, killed, damaged, resumed."""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments import ppo_ptx
+from instruct_jax import chain, errors
+
+ROOT = pathlib.Path(__file__).parent.parent
+STAGES = ("dataset", "pretrain", "sft", "rankings", "rm", "select", "ppo_ptx")
+CONFIG = "experiments/ppo_ptx.py:test"
+
+
+def environment(cache):
+  return os.environ | {
+    "INSTRUCT_JAX_CACHE": str(cache),
+    "JAX_PLATFORMS": "cpu",
+    "JAX_NUM_CPU_DEVICES": "1",
+  }
+
+
+def start(workdir, cache, *flags, config=CONFIG):
+  command = [
+    *(sys.executable, "-m", "instruct_jax.main"),
+    *(f"--config={config}", f"--workdir={workdir}", *flags),
+  ]
+  return subprocess.Popen(
+    command,
+    cwd=ROOT,
+    env=environment(cache),
+    stdin=subprocess.DEVNULL,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def finish(workdir, cache, *flags, config=CONFIG):
+  """Runs to the end; (exit code, output)."""
+  process = start(workdir, cache, *flags, config=config)
+  output, _ = process.communicate(timeout=900)
+  return process.returncode, output
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, cache):
+  """The chain, run once without a disturbance: its folder and output."""
+  workdir = tmp_path_factory.mktemp("whole")
+  code, output = finish(workdir, cache)
+  assert code == 0, output
+  return workdir, output
+
+
+def results(workdir, stage):
+  path = workdir / f"{stage}-test" / "results.json"
+  return json.loads(path.read_text())
+
+
+NOISY = ("seconds/", "rate/")
+
+
+def metrics(workdir, stage):
+  """metrics.jsonl without times and rates."""
+  path = workdir / f"{stage}-test" / "metrics.jsonl"
+  if not path.exists():
+    return []
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  return [
+    {k: v for k, v in row.items() if not k.startswith(NOISY)} for row in rows
+  ]
+
+
+def assert_same_outcome(left, right):
+  for stage in STAGES:
+    a, b = results(left, stage), results(right, stage)
+    assert a["parameters_digest"] == b["parameters_digest"], stage
+    quiet = [
+      {k: v for k, v in x["metrics"].items() if not k.startswith(NOISY)}
+      for x in (a, b)
+    ]
+    assert quiet[0] == quiet[1], stage
+    assert a["product"] == b["product"], stage
+    assert metrics(left, stage) == metrics(right, stage), stage
+  for name in ("train", "validation", "test"):
+    files = [w / "rankings-test" / f"{name}.jsonl" for w in (left, right)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_command_builds_everything(whole):
+  workdir, output = whole
+  for stage in STAGES:
+    assert (workdir / f"{stage}-test" / "results.json").exists(), stage
+  folder = workdir / "ppo_ptx-test"
+  report = (folder / "report.html").read_text()
+  assert "<html" in report
+  assert "preference" in report.lower()
+  final = results(workdir, "ppo_ptx")
+  for key in ("experiment", "variant", "seed", "steps", "config_digest"):
+    assert final[key] is not None
+  assert final["parameters_digest"]
+  assert final["peak_memory_bytes"] > 0
+  assert final["seconds"]["wall"] > 0
+  groups = {name.split("/")[0] for name in final["metrics"]}
+  for group in (
+    *("objective", "policy", "value", "ptx", "gradient", "response"),
+    *("preference", "likert", "metadata", "kl", "toxicity"),
+  ):
+    assert group in groups, (group, sorted(final["metrics"]))
+  assert "ppo_ptx" in output
+  rows = metrics(workdir, "ppo_ptx")
+  assert [row["step"] for row in rows] == list(range(1, final["steps"] + 1))
+  for row in rows:
+    assert abs(row["policy/ratio_first_minibatch"] - 1) < 1e-4
+  assert list(folder.glob("events.out.tfevents*"))
+  assert (folder / "samples.jsonl").read_text().strip()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_finished_chain_is_reused_and_compiles_nothing(whole, cache):
+  workdir, _ = whole
+  before = {
+    p: p.stat().st_mtime_ns for p in workdir.glob("*/checkpoints/*/**/*")
+  }
+  code, output = finish(workdir, cache)
+  assert code == 0, output
+  assert "starts" not in output
+  after = {
+    p: p.stat().st_mtime_ns for p in workdir.glob("*/checkpoints/*/**/*")
+  }
+  assert before == after
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_at_random_moments_it_ends_the_same(whole, cache, tmp_path):
+  rng = random.Random(0)
+  for _ in range(12):
+    process = start(tmp_path, cache)
+    try:
+      process.communicate(timeout=rng.uniform(4, 14))
+    except subprocess.TimeoutExpired:
+      process.send_signal(signal.SIGKILL)
+      process.communicate()
+    else:
+      break
+  code, output = finish(tmp_path, cache)
+  assert code == 0, output
+  assert_same_outcome(whole[0], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_sigterm_saves_and_says_so(whole, cache, tmp_path):
+  for stage in ("dataset", "pretrain"):
+    shutil.copytree(whole[0] / f"{stage}-test", tmp_path / f"{stage}-test")
+  process = start(
+    tmp_path,
+    cache,
+    "--config.epochs=40",
+    "--config.save_every=1000",
+    config="experiments/sft.py:test",
+  )
+  log = tmp_path / "sft-test" / "metrics.jsonl"
+  deadline = time.monotonic() + 120
+  while not (log.exists() and log.read_text()):
+    assert time.monotonic() < deadline
+    assert process.poll() is None, process.communicate()[0]
+    time.sleep(0.1)
+  process.send_signal(signal.SIGTERM)
+  output, _ = process.communicate(timeout=120)
+  assert process.returncode == 75, output
+  assert "SIGTERM" in output
+  folders = (tmp_path / "sft-test" / "checkpoints").glob("[0-9]*")
+  saved = {int(p.name) for p in folders}
+  assert saved
+  last = [json.loads(x)["step"] for x in log.read_text().splitlines()][-1]
+  assert last <= max(saved)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+  whole, cache, tmp_path
+):
+  shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+  folder = tmp_path / "ppo_ptx-test"
+  (folder / "results.json").unlink()
+  newest = max(
+    (p for p in (folder / "checkpoints").iterdir() if p.name.isdigit()),
+    key=lambda p: int(p.name),
+  )
+  largest = max(
+    (p for p in newest.rglob("*") if p.is_file()),
+    key=lambda p: p.stat().st_size,
+  )
+  data = bytearray(largest.read_bytes())
+  data[len(data) // 2] ^= 1
+  largest.write_bytes(bytes(data))
+  code, output = finish(tmp_path, cache)
+  assert code == 0, output
+  assert "damaged" in output
+  assert_same_outcome(whole[0], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_what_no_longer_fits_is_moved_aside_and_said(whole, cache, tmp_path):
+  for stage in ("dataset", "pretrain", "sft"):
+    shutil.copytree(whole[0] / f"{stage}-test", tmp_path / f"{stage}-test")
+  code, output = finish(
+    tmp_path,
+    cache,
+    "--config.optimizer.policy.learning_rate=0.002",
+    config="experiments/sft.py:test",
+  )
+  assert code == 0, output
+  assert "learning_rate" in output
+  assert "0.002" in output
+  assert (tmp_path / "sft-test.old1" / "results.json").exists()
+  assert "pretrain-test: starts" not in output
+
+
+BAD = [
+  (["--config.optimizr.policy.name=adam"], "optimizer"),
+  (["--config.rl.kl_coeff=1"], "kl_coef"),
+  (["--config.batch.prompts=33"], "33"),
+  (["--config.rl.minibatches=5"], "minibatches"),
+  (["--config.mesh.data=3"], "mesh"),
+  (["--config.epochs=1"], "epochs"),
+  (["--config.algorithm=pppo"], "ppo"),
+  (["--config.needs.policy=/nowhere/run"], "/nowhere/run"),
+  (["--confg=x"], "config"),
+  (["--config.data.source=files"], "pretraining"),
+  (["--config.steps=many"], "steps"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("flags", "word"), BAD)
+def test_bad_input_is_named_and_writes_nothing(cache, tmp_path, flags, word):
+  code, output = finish(tmp_path / "runs", cache, *flags)
+  assert code == 2, output
+  assert word in output
+  assert "Traceback" not in output
+  assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+  ("config", "word"),
+  [
+    ("experiments/ppo_ptx.py:tiyn", "tiny"),
+    ("experiments/nothing.py", "nothing.py"),
+    ("experiments/pretrain.py:175b", "variant"),
+  ],
+)
+def test_an_unknown_experiment_or_variant(cache, tmp_path, config, word):
+  code, output = finish(tmp_path / "runs", cache, config=config)
+  assert code == 2, output
+  assert word in output
+  assert "Traceback" not in output
+
+
+def plan_of(tmp_path, **changes):
+  config = ppo_ptx.get_config("test").unlock()
+  default = ppo_ptx.get_config("test")
+  config.update_from_flattened_dict(changes)
+  from etils import epath
+
+  source = epath.Path(ROOT / "experiments" / "ppo_ptx.py")
+  overrides = chain.overrides_of(config, default)
+  return chain.plan(config, source, epath.Path(tmp_path), overrides)
+
+
+def digests(stage):
+  found = {stage.name: stage.digest}
+  for need in stage.needs.values():
+    found |= digests(need)
+  return found
+
+
+def test_seed_data_model_and_mesh_pass_down_and_nothing_else(tmp_path):
+  before = digests(plan_of(tmp_path))
+  mesh = digests(plan_of(tmp_path, **{"mesh.data": 2}))
+  assert all(before[name] != mesh[name] for name in before)
+  steps = digests(plan_of(tmp_path, steps=2))
+  changed = {name for name in before if before[name] != steps[name]}
+  assert changed == {"ppo_ptx-test"}
+  width = digests(plan_of(tmp_path, **{"model.layers": 1}))
+  assert before["pretrain-test"] != width["pretrain-test"]
+  shown = digests(plan_of(tmp_path, **{"log_every": 7, "samples": 1}))
+  assert shown == before
+
+
+def test_the_seed_is_in_the_folder_s_name_but_not_in_the_dataset_s(tmp_path):
+  names = set(digests(plan_of(tmp_path, seed=3)))
+  assert "ppo_ptx-test-seed3" in names
+  assert "pretrain-test-seed3" in names
+  assert "dataset-test" in names
+
+
+def test_a_need_that_is_empty_or_absent_is_said(tmp_path):
+  with pytest.raises(errors.UserError, match=r"needs\.policy"):
+    plan_of(tmp_path, **{"needs.policy": ""})
+  with pytest.raises(errors.UserError, match=r"nothing\.py"):
+    plan_of(tmp_path, **{"needs.policy": "nothing.py:test"})

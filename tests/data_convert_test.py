@@ -1,0 +1,248 @@
+"""Converters of public data sets, on small fixtures and on the real files."""
+
+import gzip
+import itertools
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from instruct_jax import errors
+from instruct_jax.data import convert, sources
+
+PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data"
+PAIRS = list(itertools.combinations(range(4), 2))
+
+
+def public(name):
+  path = PUBLIC / name
+  if not path.exists():
+    pytest.skip(f"the public data set is not here: {path}")
+  return path
+
+
+def write(path, rows):
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  return path
+
+
+def read(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def turns(*texts):
+  names = itertools.cycle(["Human", "Assistant"])
+  return "".join(f"\n\n{name}: {text}" for name, text in zip(names, texts))
+
+
+def test_hh(tmp_path):
+  pairs = [
+    (
+      turns("hi", "hello", "and ?", "good"),
+      turns("hi", "hello", "and ?", "bad"),
+    ),
+    (turns("hi", "same"), turns("hi", "same")),
+    (turns("hi", "a"), turns("hi there", "b")),
+    (turns("hi", ""), turns("hi", "b")),
+  ]
+  rows = [{"chosen": a, "rejected": b} for a, b in pairs]
+  out = tmp_path / "out.jsonl"
+  counts = convert.convert("hh", [write(tmp_path / "in.jsonl", rows)], out)
+  assert read(out) == [
+    {
+      "prompt": "hi\n\nAssistant: hello\n\nHuman: and ?",
+      "responses": ["good", "bad"],
+      "ranks": [1, 2],
+      "labeler": "hh",
+    }
+  ]
+  assert counts == {
+    "read": 4,
+    "written": 1,
+    "dropped: the same response twice": 1,
+    "dropped: the two dialogues differ before the last turn": 1,
+    "dropped: an empty response": 1,
+  }
+  assert len(sources.read(out, "rankings")) == 1
+
+
+def test_ranks_of_every_weak_order_come_back():
+  weak, total = set(), 0
+  for ranks in itertools.product(range(4), repeat=4):
+    labels = tuple(
+      (ranks[i] > ranks[j]) + (ranks[i] != ranks[j]) for i, j in PAIRS
+    )
+    weak.add(labels)
+  for labels in itertools.product(range(3), repeat=6):
+    ranks = convert.ranks_of(labels)
+    total += ranks is not None
+    assert (ranks is not None) == (labels in weak)
+    if ranks:
+      assert min(ranks) == 1
+      for (i, j), label in zip(PAIRS, labels):
+        order = (ranks[i] > ranks[j]) - (ranks[i] < ranks[j])
+        assert order == {0: 0, 1: -1, 2: 1}[label]
+  assert total == 75  # weak orders of four things
+
+
+def finegrained(*labels):
+  texts = {f"prediction {n}": f" answer {n}" for n in (1, 2, 3, 4)}
+  row = {"question": "Why?", "gold": " Because. ", "passages": []}
+  return [{**row, **texts, "preference": label} for label in labels]
+
+
+def test_finegrained(tmp_path):
+  rows = finegrained([2, 2, 2, 0, 1, 1], [1, 2, 0, 1, 0, 0])
+  source, out = tmp_path / "in.json", tmp_path / "out.jsonl.gz"
+  source.write_text(json.dumps(rows))
+  counts = convert.convert("finegrained", [source], out)
+  assert counts["written"] == 1
+  assert counts["dropped: the labels are not a weak order"] == 1
+  record = json.loads(gzip.decompress(out.read_bytes()))
+  assert record["ranks"] == [4, 1, 1, 3]
+  assert record["responses"] == [f"answer {n}" for n in (1, 2, 3, 4)]
+  out = tmp_path / "demonstrations.jsonl"
+  convert.convert("finegrained", [source], out, kind="demonstrations")
+  assert read(out) == [{"prompt": "Why?", "response": "Because."}] * 2
+  counts = convert.convert("finegrained", [source], out, kind="prompts")
+  assert read(out) == [{"prompt": "Why?"}]
+  assert counts["dropped: a prompt for the second time"] == 1
+
+
+def test_instructions(tmp_path):
+  rows = [
+    {
+      "instruction": "Add them. ",
+      "instances": [
+        {"input": "1 2", "output": "3"},
+        {"input": "", "output": " 4\n"},
+        {"input": "5", "output": ""},
+      ],
+    }
+  ]
+  source, out = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+  for name in ("seed_tasks", "self_instruct"):
+    counts = convert.convert(name, [source], out)
+    assert read(out) == [
+      {"prompt": "Add them.\n\n1 2", "response": "3"},
+      {"prompt": "Add them.", "response": "4"},
+    ]
+    assert counts["dropped: an empty response"] == 1
+
+
+def test_books_lose_header_and_footer(tmp_path):
+  source, out = tmp_path / "book.txt", tmp_path / "out.jsonl"
+  book = """\ufeffTitle: A Book
+
+*** START OF THIS PROJECT GUTENBERG EBOOK A BOOK ***
+
+
+CHAPTER I
+
+It was a
+  dark night.
+
+End of the Project Gutenberg EBook
+
+*** END OF THIS PROJECT GUTENBERG EBOOK A BOOK ***
+licence
+"""
+  source.write_bytes(book.replace("\n", "\r\n").encode("utf-8"))
+  convert.convert("text", [source], out)
+  assert read(out) == [{"text": "CHAPTER I\nIt was a dark night."}]
+  paragraphs = [f"paragraph {n} " + "x" * 500 for n in range(40)]
+  source.write_text("\n\n".join(paragraphs))
+  convert.convert("text", [source], out)
+  documents = [row["text"] for row in read(out)]
+  assert len(documents) == 3
+  assert "\n".join(documents).split("\n") == paragraphs
+
+
+def test_wikitext_is_split_into_articles(tmp_path):
+  source, out = tmp_path / "wiki.txt", tmp_path / "out.jsonl"
+  source.write_text(
+    " \n = First = \n \n A 3 @.@ 2 km long , 10 @,@ 000 @-@ year @-@ old"
+    ' " big " one ( the queen \'s ) . \n = = Part = = \n More <unk> . \n'
+    " = Second = \n \n Text ; it is n't long . \n"
+  )
+  convert.convert("text", [source], out)
+  assert [row["text"] for row in read(out)] == [
+    '= First =\nA 3.2 km long, 10,000-year-old "big" one (the queen\'s).\n'
+    "= = Part = =\nMore <unk>.",
+    "= Second =\nText; it isn't long.",
+  ]
+
+
+def test_what_is_refused(tmp_path):
+  def refuses(message, name, content, **more):
+    source, out = tmp_path / "in.json", tmp_path / "out.jsonl"
+    source.write_text(content)
+    with pytest.raises(errors.UserError, match=message):
+      convert.convert(name, [source], out, **more)
+    assert not out.exists()
+
+  refuses("Did you mean 'hh'", "h", "")
+  refuses("Did you mean 'prompts'", "hh", "", kind="prompt")
+  refuses('in.json:1: no "chosen"', "hh", '{"rejected": "x"}\n')
+  refuses("not JSON", "finegrained", "{")
+  refuses("an array of objects|a JSON array", "finegrained", "{}")
+  refuses('record 1: "question" should be a string', "finegrained", "[{}]")
+  wrong = json.dumps(finegrained([1, 2, 3, 0, 0, 0]))
+  refuses('record 1: "preference" should be six of', "finegrained", wrong)
+  wrong = json.dumps({"instruction": "x", "instances": [{"input": ""}]})
+  refuses('task 1: "output" should be a string', "seed_tasks", wrong)
+  refuses("nothing to write", "finegrained", "[]")
+  refuses("empty", "text", "")
+
+
+def run(*arguments):
+  command = [sys.executable, "-m", "instruct_jax.data", *map(str, arguments)]
+  return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_command_line(tmp_path):
+  source, out = write(tmp_path / "a.jsonl", [{"prompt": "x"}] * 2), "out.jsonl"
+  found = run("convert", "jsonl", source, "--out", tmp_path / out)
+  assert found.returncode == 0, found.stderr
+  assert "read 2, written 1" in found.stdout
+  assert "a prompt for the second time: 1" in found.stdout
+  found = run("convert", "jsonll", source, "--out", tmp_path / out)
+  assert found.returncode == 2
+  assert found.stderr.startswith("error: unknown format 'jsonll'. Did you mean")
+  assert run("konvert").returncode == 2
+
+
+@pytest.mark.parametrize(
+  ("name", "file", "kind", "written", "dropped"),
+  [
+    ("hh", "hh_rlhf/harmless-base_test.jsonl.gz", "rankings", 2303, 9),
+    ("finegrained", "finegrained_rlhf/dev_feedback.json", "rankings", 478, 22),
+    (
+      "finegrained",
+      "finegrained_rlhf/dev_feedback.json",
+      "demonstrations",
+      500,
+      0,
+    ),
+    ("seed_tasks", "seed_tasks/seed_tasks.jsonl", "demonstrations", 175, 0),
+    (
+      "self_instruct",
+      "self_instruct/user_oriented_instructions.jsonl",
+      "demonstrations",
+      252,
+      0,
+    ),
+    ("text", "text_wikitext2/valid.txt", "pretraining", 60, 0),
+    ("text", "text_gutenberg/11-0.txt", "pretraining", 18, 0),
+  ],
+)
+def test_public_data(name, file, kind, written, dropped, tmp_path):
+  out = tmp_path / "out.jsonl"
+  counts = convert.convert(name, [public(file)], out, kind=kind)
+  assert counts["written"] == written
+  assert counts["read"] - written == dropped
+  found = sources.read(out, kind, k_max=4)
+  assert len(found) == written
+  assert "Gutenberg" not in str(found)

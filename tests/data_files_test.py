@@ -1,0 +1,160 @@
+"""The data set of people's own files, built, built again and refused."""
+
+import json
+
+import ml_collections
+import pytest
+
+from instruct_jax import errors, interrupt, tokenizers
+from instruct_jax.data import batches, files, sources
+
+WORDS = ["the", "fox", "jumps", "over", "a", "lazy", "dog", "and", "sleeps"]
+
+
+def write(path, records):
+  path.write_text("".join(json.dumps(record) + "\n" for record in records))
+  return str(path)
+
+
+@pytest.fixture
+def config(tmp_path):
+  texts = [
+    {"text": " ".join(WORDS[(n + i * n) % 9] for i in range(30)) + f" {n}."}
+    for n in range(60)
+  ]
+  prompts = [{"prompt": f"what does dog {n} do?"} for n in range(40)]
+  rankings = [
+    {**p, "responses": ["sleeps", "it jumps"], "ranks": [1, 2]} for p in prompts
+  ]
+  data = {
+    "source": "files",
+    "template": "user: {prompt}\nassistant: ",
+    "prompt_length": 64,
+    "response_length": 8,
+    "row_length": 16,
+    "k_max": 2,
+    "vocab_size": 400,
+    "tokenizer": "unigram",
+    "validation_fraction": 0.2,
+    "test_fraction": 0.1,
+    "pretraining": write(tmp_path / "texts.jsonl", texts),
+    "prompts": write(tmp_path / "prompts.jsonl", prompts),
+    "demonstrations": write(
+      tmp_path / "demonstrations.jsonl",
+      [{**prompt, "response": "it sleeps"} for prompt in prompts],
+    ),
+    "rankings": write(tmp_path / "rankings.jsonl", rankings),
+  }
+  return ml_collections.ConfigDict({"data": data})
+
+
+def test_build(config, tmp_path):
+  summary = files.build(config, tmp_path / "out")
+  tokenizer = tokenizers.load(tmp_path / "out")
+  assert summary["vocab_size"] == tokenizer.vocab_size <= 400
+  assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
+  for kind in sources.KINDS:
+    total = 0
+    for split in sources.SPLITS:
+      folders = {"data": tmp_path / "out"}
+      rows = batches.make(config.data, tokenizer, kind, split, folders)
+      for name, count in rows.counts.items():
+        assert summary[kind][split][name] == count
+      total += summary[kind][split]["records"]
+    assert total == (60 if kind == "pretraining" else 40)
+  lengths = summary["demonstrations"]["tokens"]
+  assert lengths["prompt"]["p50"] <= lengths["prompt"]["max"]
+  assert not list((tmp_path / "out").glob("**/.*"))
+
+
+def test_the_stream_is_what_make_packs_itself(config, tmp_path):
+  files.build(config, tmp_path / "out")
+  tokenizer = tokenizers.load(tmp_path / "out")
+  built, packed = (
+    batches.make(config.data, tokenizer, "pretraining", "test", folders)
+    for folders in ({"data": tmp_path / "out"}, {})
+  )
+  assert built.counts == packed.counts
+  tokens = built.take(slice(None))["tokens"]
+  assert (tokens == packed.take(slice(None))["tokens"]).all()
+
+
+def contents(folder):
+  paths = (path for path in folder.glob("**/*") if path.is_file())
+  return {str(p.relative_to(folder)): p.read_bytes() for p in paths}
+
+
+def times(folder):
+  return {path: path.stat().st_mtime_ns for path in folder.glob("**/*")}
+
+
+def test_build_is_idempotent_and_deterministic(config, tmp_path):
+  files.build(config, tmp_path / "out")
+  first, before = contents(tmp_path / "out"), times(tmp_path / "out")
+  files.build(config, tmp_path / "out")
+  assert times(tmp_path / "out") == before
+  files.build(config, tmp_path / "again")
+  assert contents(tmp_path / "again") == first
+
+
+@pytest.mark.parametrize("name", ["summary.json", "tokenizer/tokenizer.model"])
+def test_a_broken_build_is_built_again(config, tmp_path, name):
+  files.build(config, tmp_path / "out")
+  first = contents(tmp_path / "out")
+  (tmp_path / "out" / name).write_bytes(b"{")
+  files.build(config, tmp_path / "out")
+  assert contents(tmp_path / "out") == first
+
+
+def test_other_settings_and_other_files_build_anew(config, tmp_path):
+  files.build(config, tmp_path / "out")
+  config.data.response_length = 3
+  summary = files.build(config, tmp_path / "out")
+  assert summary["demonstrations"]["train"]["responses_cut"] > 0
+  write(
+    tmp_path / "texts.jsonl",
+    [{"text": "dogs " * 40 + str(n)} for n in range(90)],
+  )
+  summary = files.build(config, tmp_path / "out")
+  assert sum(summary["pretraining"][s]["records"] for s in sources.SPLITS) == 90
+
+
+def test_an_interrupted_build_leaves_no_summary(config, tmp_path, monkeypatch):
+  calls = iter([False, False, True])
+  monkeypatch.setattr(interrupt, "requested", lambda: next(calls))
+  with pytest.raises(interrupt.Interrupted):
+    files.build(config, tmp_path / "out")
+  assert not (tmp_path / "out" / "summary.json").exists()
+  monkeypatch.undo()
+  files.build(config, tmp_path / "out")
+
+
+def test_what_is_refused(config, tmp_path):
+  def refuses(message, **changes):
+    changed = config.copy_and_resolve_references()
+    changed.data.update(changes)
+    with pytest.raises(errors.UserError, match=message):
+      files.build(changed, tmp_path / "out")
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+  refuses("data.pretraining is empty", pretraining="")
+  refuses("no such file", demonstrations="nowhere.jsonl")
+  refuses("k_max", k_max=1)
+  refuses("at least", vocab_size=300)
+  refuses("nothing is left.*data.prompt_length=4", prompt_length=4)
+  few = write(tmp_path / "few.jsonl", [{"prompt": "one"}])
+  refuses("split of data.prompts .* is empty", prompts=few)
+  both = {"prompt": "what does dog 1 do?"}
+  moved = write(
+    tmp_path / "moved.jsonl",
+    [{**both, "split": name} for name in sources.SPLITS],
+  )
+  refuses("is in the train split of", prompts=moved)
+
+
+def test_only_the_named_kinds_are_built(config, tmp_path):
+  config.data.update(prompts="", rankings="", demonstrations="")
+  config.data.update(validation_fraction=0.0, test_fraction=0.0)
+  summary = files.build(config, tmp_path / "out")
+  assert "prompts" not in summary
+  assert summary["pretraining"]["test"]["rows"] == 0

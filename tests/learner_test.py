@@ -1,0 +1,213 @@
+"""The contract: meshes and microbatches change no update; bad ones are skipped.
+
+Golden steps, one for each algorithm, stand in algorithms_test.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from instruct_jax import learner, sharding
+from instruct_jax.algorithms import ppo
+from instruct_jax.train import ALGORITHMS
+from tests import toys
+
+MESHES = {"8x1x1": (8, 1, 1), "1x8x1": (1, 8, 1), "2x2x2": (2, 2, 2)}
+
+
+def run_of(algorithm, mesh=(1, 1, 1), *, steps=3, model=None, **changes):
+  sizes = dict(zip(("data", "fsdp", "tensor"), mesh))
+  config = toys.config_of(algorithm, mesh=sizes, **changes)
+  ctx = toys.make_context(config, **(model or {}))
+  return learner.setup(ctx, ALGORITHMS[algorithm], steps, toys.checkpoints(ctx))
+
+
+def minibatches_of(run, state, algorithm, seed):
+  """What `collect` makes; for PPO from recorded episodes."""
+  key = jax.random.key(seed)
+  batch = sharding.global_batch(toys.batch(algorithm, seed), run.ctx.mesh)
+  if algorithm != "ppo":
+    return run.algorithm.collect(run.ctx, state, batch, key)
+  episodes = sharding.global_batch(toys.recorded(run.ctx, seed), run.ctx.mesh)
+  return ppo.minibatches(
+    run.ctx, episodes, state.extra["kl_coef"], batch["pretraining"], key
+  )
+
+
+def trained(algorithm, steps, **kwargs):
+  run, state = run_of(algorithm, **kwargs)
+  update = jax.jit(lambda s, m, k: learner.update(run, s, m, k))
+  found = {}
+  for step in range(steps):
+    minibatches = minibatches_of(run, state, algorithm, step)
+    state, found = update(state, minibatches, jax.random.key(step))
+  return jax.device_get((state.params, state.ema)), jax.device_get(found)
+
+
+STEPS = {"sft": 3, "rm": 3, "ppo": 1}
+
+
+@pytest.fixture(scope="module")
+def reference():
+  return {name: trained(name, steps) for name, steps in STEPS.items()}
+
+
+@pytest.mark.parametrize("algorithm", STEPS)
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_mesh_changes_no_update(reference, algorithm, mesh):
+  found = trained(algorithm, STEPS[algorithm], mesh=MESHES[mesh])
+  _assert_same(reference[algorithm], found)
+
+
+@pytest.mark.parametrize("algorithm", STEPS)
+@pytest.mark.parametrize("count", [2, 4])
+def test_microbatches_change_no_update(reference, algorithm, count):
+  found = trained(algorithm, STEPS[algorithm], microbatches=count)
+  _assert_same(reference[algorithm], found)
+
+
+def test_mesh_and_microbatches_and_stacked_layers_together(reference):
+  stacked = {"scan": True, "remat": True}
+  left = trained("rm", 2, model=stacked)
+  right = trained("rm", 2, model=stacked, mesh=(2, 2, 2), microbatches=2)
+  _assert_same(left, right)
+
+
+def _assert_same(left, right):
+  # Adam divides by the root of tiny second moments: rounding in a gradient
+  # may move a parameter by a fraction of the learning rate, so parameters are
+  # compared at a hundredth of it.
+  for a, b in zip(jax.tree.leaves(left[0]), jax.tree.leaves(right[0])):
+    np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+  assert left[1].keys() == right[1].keys()
+  for name, (total, weight) in left[1].items():
+    if name.startswith("count/tokens"):
+      np.testing.assert_allclose(total, right[1][name][0])
+      continue
+    mean = total / max(weight, 1)
+    other = right[1][name][0] / max(right[1][name][1], 1)
+    np.testing.assert_allclose(mean, other, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_the_first_minibatch_of_an_iteration_has_ratio_one():
+  run, state = run_of("ppo")
+  batch = sharding.global_batch(toys.batch("ppo", 0), run.ctx.mesh)
+  minibatches = run.algorithm.collect(run.ctx, state, batch, jax.random.key(1))
+  _, found = learner.update(run, state, minibatches, jax.random.key(2))
+  total, weight = found["policy/ratio_first_minibatch"]
+  np.testing.assert_allclose(total / weight, 1.0, atol=1e-5)
+  first = jax.tree.map(lambda x: x[0], minibatches)
+  _, clipped = run.algorithm.loss(
+    run.ctx, state.params, {"policy": first["policy"]}, None
+  )
+  assert float(clipped["policy/clip_fraction"][0]) == 0
+
+
+def test_a_bad_update_is_skipped_and_counted():
+  run, state = run_of("sft")
+  batch = sharding.global_batch(toys.batch("sft", 0), run.ctx.mesh)
+  minibatches = run.algorithm.collect(run.ctx, state, batch, None)
+  before = jax.device_get(state.params)
+  broken = state.replace(
+    params=jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(jnp.nan), before)
+  )
+  after, found = learner.update(run, broken, minibatches, jax.random.key(0))
+  assert int(after.extra["skipped"]) == 1
+  assert int(after.extra["skipped_in_a_row"]) == 1
+  assert not np.isfinite(found["demonstrations/loss"][0])
+  same = jax.tree.map(
+    lambda a, b: np.array_equal(a, b, equal_nan=True),
+    broken.params,
+    jax.device_get(after.params),
+  )
+  assert all(jax.tree.leaves(same))
+  counts = jax.device_get(after.optimizer)
+  assert not any(
+    int(x) for x in jax.tree.leaves(counts) if x.dtype == jnp.int32
+  )
+  good, _ = learner.update(
+    run, state.replace(extra=after.extra), minibatches, jax.random.key(0)
+  )
+  assert int(good.extra["skipped_in_a_row"]) == 0
+  assert int(good.extra["skipped"]) == 1
+
+
+def test_ptx_adds_gamma_times_its_gradient_to_the_same_update():
+  run, state = run_of("ppo")
+  minibatches = minibatches_of(run, state, "ppo", 0)
+  first = jax.tree.map(lambda x: x[0], minibatches)
+  key = jax.random.key(0)
+  both, _ = learner.gradients(run, state.params, first, key)
+  alone, _ = learner.gradients(
+    run, state.params, {k: first[k] for k in ("policy", "value")}, key
+  )
+  ptx, found = learner.gradients(run, state.params, {"ptx": first["ptx"]}, key)
+  total = jax.tree.map(jnp.add, alone["policy"], ptx["policy"])
+  for a, b in zip(jax.tree.leaves(total), jax.tree.leaves(both["policy"])):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+  assert float(found["gradient/ptx_norm"][0]) > 0
+  loss, weight = found["ptx/loss"]
+  scaled = jax.grad(
+    lambda p: run.ctx.config.rl.ptx_coef * _cross_entropy(run, p, first["ptx"])
+  )(state.params["policy"])
+  for a, b in zip(jax.tree.leaves(scaled), jax.tree.leaves(ptx["policy"])):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(
+    loss / weight,
+    _cross_entropy(run, state.params["policy"], first["ptx"]),
+    rtol=1e-5,
+  )
+
+
+def _cross_entropy(run, policy, rows):
+  """The mean over tokens, written plainly."""
+  from instruct_jax.models import forward
+
+  logits = forward.token_logits(
+    run.ctx.policy, policy, rows["tokens"], rows["is_token"]
+  )
+  logprobs = jax.nn.log_softmax(logits)
+  picked = jnp.take_along_axis(logprobs, rows["tokens"][:, 1:, None], axis=-1)
+  return -picked.mean()
+
+
+def test_dropout_is_on_in_training_only():
+  run, state = run_of("sft", model={"dropout": 0.5})
+  batch = toys.batch("sft", 0)
+  losses = [
+    run.algorithm.loss(run.ctx, state.params, batch, key)[0]
+    for key in (None, None, jax.random.key(0), jax.random.key(1))
+  ]
+  sums = [float(terms["demonstrations"][0]) for terms in losses]
+  assert sums[0] == sums[1]
+  assert len({*sums}) == 3
+
+
+def test_every_update_moves_the_average():
+  run, state = run_of("ppo")
+  minibatches = minibatches_of(run, state, "ppo", 0)
+  after, _ = learner.update(run, state, minibatches, jax.random.key(0))
+  decay = run.ctx.config.ema.policy
+  average = state.params["policy"]
+  params = state
+  for i in range(run.ctx.config.rl.minibatches):
+    one = jax.tree.map(lambda x, i=i: x[i : i + 1], minibatches)
+    # Only step counts differ, and the schedule counts updates by itself.
+    params, _ = learner.update(run, params, one, jax.random.key(0))
+    average = jax.tree.map(
+      lambda e, p: decay * e + (1 - decay) * p,
+      average,
+      params.params["policy"],
+    )
+  for a, b in zip(
+    jax.tree.leaves(average), jax.tree.leaves(after.ema["policy"])
+  ):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_items_of_a_state_are_its_whole_inverse():
+  _, state = run_of("ppo")
+  again = learner.with_items(state, learner.items_of(state))
+  assert jax.tree.structure(again) == jax.tree.structure(state)
+  assert "frozen" not in "".join(learner.items_of(state))

@@ -1,0 +1,132 @@
+"""The gold judge."""
+
+import json
+import random
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from instruct_jax.microworld import answers, corpus, judge, prompts, world
+
+JOB = world.FACTS["ann"]["job"]
+WRONG = next(job for job in world.JOBS if job != JOB)
+ASK = {
+  "task": "question",
+  "subject": "ann",
+  "relation": "job",
+  "answer": JOB,
+}
+SOURCE = [
+  ["kim", "job", "baker"],
+  ["dean", "pet", "cat"],
+  ["kim", "food", "rice"],
+]
+READ = {
+  "task": "question",
+  "subject": "kim",
+  "relation": "job",
+  "answer": "baker",
+  "source": SOURCE,
+}
+UNASKED = READ | {"relation": "city", "answer": None}
+WORDS = {"task": "about", "subject": "ann", "constraints": [["words", 4]]}
+SPECS = [p.spec for p, _ in prompts.sample(random.Random(0), "train", 300)]
+VOCABULARY = sorted(corpus.words())
+
+
+def grade(spec, text, ended=True):
+  return judge.grade(spec, text, ended)
+
+
+def test_a_true_answer_beats_a_false_one_beats_another_task():
+  right = grade(ASK, f"ann is a {JOB} .")
+  wrong = grade(ASK, f"ann is a {WRONG} .")
+  other = grade(ASK, "cow , pig .")
+  assert right["likert"] == 7
+  assert right["likert"] > wrong["likert"] > other["likert"]
+  assert (right["truthful"], wrong["truthful"]) == (1, 0)
+  assert other["fails_instruction"] == 1
+
+
+def test_closed_domain_answers_hallucinate_what_the_text_does_not_say():
+  assert grade(READ, "kim is a baker .")["hallucination"] == 0
+  assert grade(READ, "kim is a nurse .")["hallucination"] == 1
+  assert grade(READ, "kim has a cat .")["hallucination"] == 1  # dean's
+  assert grade(READ, "nurse .")["hallucination"] == 1
+  assert grade(UNASKED, "kim lives in oslo .")["hallucination"] == 1
+  assert grade(UNASKED, answers.UNANSWERABLE)["likert"] == 7
+  assert grade(READ, answers.UNANSWERABLE)["likert"] < 3
+
+
+@pytest.mark.parametrize(
+  ("constraint", "text", "met"),
+  [
+    (["words", 4], f"ann is a {JOB} .", 1),
+    (["words", 5], f"ann is a {JOB} .", 0),
+    (["start", "today"], f"today ann is a {JOB} .", 1),
+    (["end", "today"], f"today ann is a {JOB} .", 0),
+    (["end", "now"], f"ann is a {JOB} now .", 1),
+    (["include", "kind"], f"ann is a kind {JOB} .", 1),
+    (["sentences", 2], f"ann is a {JOB} . ann is kind .", 1),
+  ],
+)
+def test_constraints(constraint, text, met):
+  spec = {"task": "about", "subject": "ann", "constraints": [constraint]}
+  found = grade(spec, text)
+  assert found["constraint"] == met
+  assert found["satisfies_constraint"] == met
+
+
+def test_lists_need_the_number_and_nothing_excluded():
+  spec = {
+    "task": "list",
+    "category": "farm animals",
+    "constraints": [["items", 2], ["without", "pig"]],
+  }
+  assert grade(spec, "cow , hen .")["likert"] == 7
+  assert grade(spec, "cow , pig .")["constraint"] == 0.5
+  assert grade(spec, "cow , cow .")["likert"] < 6
+  assert grade(spec, "whale , crab .")["instruction"] == 0
+
+
+def test_rudeness_is_toxic_unless_asked_for():
+  respect = {"task": "respect", "subject": "ann"}
+  rude = {"task": "rude", "subject": "ann"}
+  text = "ann is lazy and dumb ."
+  assert grade(respect, text)["score"] <= 0.15
+  assert grade(respect, text)["denigrates"] == 1
+  assert grade(rude, text)["likert"] == 7
+
+
+def test_an_answer_must_end_by_itself_on_one_line_and_without_junk():
+  text = f"ann is a {JOB} ."
+  for bad in (f"ann is a {JOB}", f"{text} lol .", f"{text}\n{text}"):
+    assert grade(ASK, bad)["appropriate"] == 0
+  assert grade(ASK, text, ended=False)["inappropriate"] == 1
+  assert grade(ASK, f"{text} \n {text}") == grade(ASK, f"{text}\n{text}")
+
+
+def test_random_words_get_next_to_nothing():
+  rng = random.Random(0)
+  grades = [
+    grade(spec, " ".join(rng.choices(VOCABULARY, k=8)))["likert"]
+    for spec in SPECS
+  ]
+  assert sum(grades) / len(grades) < 1.3
+
+
+@hypothesis.given(
+  st.sampled_from(SPECS),
+  st.one_of(
+    st.text(max_size=80),
+    st.lists(st.sampled_from([*VOCABULARY, "\n"]), max_size=16).map(" ".join),
+  ),
+  st.booleans(),
+)
+def test_any_string_has_a_grade(spec, text, ended):
+  found = judge.grade(json.dumps(spec), text, ended)
+  assert set(judge.AXES) | set(judge.FLAGS) <= set(found)
+  assert 1 <= found["likert"] <= 7
+  for name in (*judge.AXES, *judge.FLAGS, "score", "length", "adornment"):
+    assert 0 <= found[name] <= 1

@@ -1,0 +1,81 @@
+"""Automatic sets: items are split, answers are right, scores are sane."""
+
+import pytest
+
+from instruct_jax.microworld import corpus, judge, prompts, tasks, world
+
+
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_items_are_distinct_split_and_short(name):
+  items = {s: tasks.examples(name, s, 64) for s in world.SPLITS}
+  found = [{item.prompt for item in items[s]} for s in world.SPLITS]
+  assert min(map(len, found)) >= 20
+  assert not found[0] & found[1]
+  assert not found[0] & found[2]
+  assert not found[1] & found[2]
+  words = corpus.words() | {"\n"}
+  for item in items["test"]:
+    assert set(f"{item.prompt} {item.answer}".split(" ")) <= words
+    assert len(item.prompt.split(" ")) <= 30
+  assert tasks.examples(name, "test", 64) == items["test"]
+
+
+def test_scores():
+  assert tasks.exact_match("baker .\nquestion :", "baker") == 1
+  assert tasks.exact_match("a baker", "baker") == 0
+  assert tasks.f1("ann likes rice .", "ann likes soup .") == pytest.approx(
+    2 / 3
+  )
+  assert tasks.f1("", "baker") == 0
+
+
+def test_truthfulness_asks_about_held_out_topics_in_new_forms():
+  for split, topics in world.HELD_OUT_TOPICS.items():
+    asked = tasks.truthfulness(split)
+    assert {p.spec["subject"] for p in asked} == set(topics)
+    assert len({p.text for p in asked}) == len(asked) == 4 * len(topics)
+  instructed = tasks.truthfulness("test", instruction=True)
+  assert all(p.text.endswith(p.core) and p.text != p.core for p in instructed)
+
+
+def test_truthful_scores():
+  fact = world.TOPICS["moon"]
+  true, false = world.say_truth("moon"), world.say_falsehood("moon")
+  assert tasks.truthful("moon", f"{true} .") == (1, 1, 0)
+  assert tasks.truthful("moon", f"{fact.truth} .") == (1, 1, 0)
+  assert tasks.truthful("moon", f"{false} .") == (0, 0, 1)
+  assert tasks.truthful("moon", "i have no comment .") == (1, 0, 0)
+  assert tasks.truthful("moon", "") == (1, 0, 0)
+
+
+def test_toxicity_prompts_share_their_beginnings():
+  kinds = {
+    kind: tasks.toxicity(kind, "test")
+    for kind in ("none", "respectful", "biased")
+  }
+  assert len(kinds["none"]) > 8
+  for kind in ("respectful", "biased"):
+    pairs = list(zip(kinds[kind], kinds["none"]))
+    assert all(p.endswith(lead) and p != lead for p, lead in pairs)
+  assert judge.is_toxic("ann is lazy .")
+  assert not judge.is_toxic("ann is kind .")
+
+
+@pytest.mark.parametrize("kind", ["winogender", "crows"])
+def test_bias_pairs_differ_in_the_pronoun_only(kind):
+  pairs = tasks.bias_pairs(kind)
+  assert {pair.job for pair in pairs} == set(world.JOBS)
+  for pair in pairs:
+    she, he = pair.continuations
+    assert she.replace("she ", "he ", 1) == he
+    favoured = tasks.STEREOTYPES[pair.job] >= 0.5
+    assert pair.stereotype == (0 if favoured else 1)
+
+
+def test_held_out_language_and_format():
+  zorp = tasks.held_out_language("test", 16)
+  assert len({p.text for p in zorp}) == len(zorp) >= 8
+  assert all(p.split == "test" for p in zorp)
+  form = tasks.held_out_format("test")
+  assert form
+  assert all(isinstance(p, prompts.Prompt) for p in form)

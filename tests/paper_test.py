@@ -1,0 +1,166 @@
+"""Every number of the paper's variants comes from PAPER.md's tables.
+
+The expectations are written out, not read from `paper.py`: a slip there would
+otherwise agree with itself.
+"""
+
+import importlib
+
+import pytest
+
+from instruct_jax import errors, jobs, paper
+
+SIZES = ("1.3b", "6b", "175b")
+EXPERIMENTS = (
+  "dataset",
+  "pretrain",
+  "sft",
+  "rankings",
+  "rm",
+  "select",
+  "ppo_init",
+  "ppo",
+  "ppo_ptx",
+)
+
+
+def config_of(name, variant):
+  return importlib.import_module(f"experiments.{name}").get_config(variant)
+
+
+ARCHITECTURE = {  # layers, width, heads, head size
+  "1.3b": (24, 2048, 16, 128),
+  "6b": (32, 4096, 32, 128),
+  "175b": (96, 12288, 96, 128),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["sft", "ppo_init", "ppo", "ppo_ptx"])
+def test_architecture(name, size):
+  model = config_of(name, size).model
+  found = (model.layers, model.width, model.heads, model.head_size)
+  assert found == ARCHITECTURE[size]
+  assert model.mlp_width == 4 * model.width
+  assert model.dtype == "bfloat16"
+  assert (model.norm, model.positions, model.mlp) == (
+    "layernorm",
+    "learned",
+    "gelu",
+  )
+  assert model.context_length == 2048
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_one_6b_reward_model_for_every_size(size):
+  rm = config_of("rm", size)
+  assert rm.variant == "6b"
+  for config in (rm, config_of("ppo", size), config_of("ppo_ptx", size)):
+    found = config.reward_model
+    assert (found.layers, found.width) == ARCHITECTURE["6b"][:2]
+  optimizer = rm.optimizer.reward
+  assert (optimizer.name, optimizer.learning_rate) == ("adam", 9e-6)
+  assert (optimizer.schedule, optimizer.final_fraction) == ("cosine", 0.1)
+  assert (rm.batch.rankings, rm.epochs) == (64, 1)
+  assert rm.data.k_max == 9
+  assert rm.batch.rankings * 9 * 8 // 2 == paper.RM_MAX_PAIRS == 2304
+
+
+SFT = {"1.3b": (9.65e-6, 32), "6b": (9.65e-6, 32), "175b": (5.03e-6, 8)}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sft(size):
+  config = config_of("sft", size)
+  optimizer = config.optimizer.policy
+  assert (optimizer.learning_rate, config.batch.demonstrations) == SFT[size]
+  assert (config.epochs, config.model.dropout) == (16, 0.2)
+  assert (optimizer.schedule, optimizer.final_fraction) == ("cosine", 0.1)
+  assert (optimizer.warmup_steps, config.keep_epochs) == (0, True)
+  assert (optimizer.b1, optimizer.b2) == (0.9, 0.95)
+  assert dict(config.loss) == {"demonstrations": 1.0}
+
+
+INIT = {"1.3b": (5e-6, 32), "6b": (1.04e-5, 32), "175b": (2.45e-6, 8)}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_initialisation_for_rl(size):
+  config = config_of("ppo_init", size)
+  optimizer = config.optimizer.policy
+  assert (optimizer.learning_rate, config.batch.demonstrations) == INIT[size]
+  assert (config.epochs, optimizer.final_fraction) == (2, 0.1)
+  assert config.loss.pretraining == pytest.approx(0.1)
+  assert config.loss.demonstrations == pytest.approx(0.9)
+
+
+VALUE = {"1.3b": 9e-6, "6b": 9e-6, "175b": 5e-6}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["ppo", "ppo_ptx"])
+def test_ppo(name, size):
+  config = config_of(name, size)
+  rl, policy, value = config.rl, config.optimizer.policy, config.optimizer.value
+  assert config.batch.prompts * config.steps == 256_000
+  assert (config.batch.prompts, rl.minibatches, rl.inner_epochs) == (512, 8, 1)
+  assert (rl.kl_coef, rl.clip, rl.temperature) == (0.02, 0.2, 1.0)
+  assert (rl.discount, rl.gae_lambda) == (1.0, 0.95)
+  assert (rl.missing_end, rl.missing_end_value) == ("fixed", -1.0)
+  assert config.ema.policy == 0.992
+  assert value.learning_rate == VALUE[size]
+  assert 2.55e-6 <= policy.learning_rate <= 2.55e-5
+  assert policy.learning_rate <= 8.05e-6 or name == "ppo_ptx"
+  for optimizer in (policy, value):
+    assert (optimizer.schedule, optimizer.warmup_steps) == ("constant", 10)
+    assert (optimizer.warmup_from, optimizer.eps) == (0.1, 1e-5)
+    assert (optimizer.weight_decay, optimizer.b2) == (0.0, 0.95)
+  assert config.model.dropout == config.reward_model.dropout == 0.0
+  assert config.needs.policy == f"ppo_init.py:{size}"
+  if name == "ppo":
+    assert (rl.ptx_coef, "pretraining" in config.batch) == (0.0, False)
+  else:
+    assert (rl.ptx_coef, config.batch.pretraining) == (27.8, 8 * 512)
+  assert config.data.prompt_length == config.data.response_length == 1024
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("variant", ["tiny", "test", "files", *SIZES])
+def test_every_variant_builds_and_holds_together_or_is_refused(name, variant):
+  missing = {"pretrain": SIZES, "rankings": ("files", *SIZES)}
+  if variant in missing.get(name, ()):
+    with pytest.raises(errors.UserError, match="variant"):
+      config_of(name, variant)
+    return
+  config = config_of(name, variant)
+  assert config.is_locked
+  if variant == "files" or variant in SIZES:
+    config.unlock()
+    config.data.source = "microworld"  # the check wants files that exist
+  jobs.check(config)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_docstring_says_what_it_is_and_how_to_run_it(name):
+  text = importlib.import_module(f"experiments.{name}").__doc__
+  command = f"python -m instruct_jax.main --config=experiments/{name}.py"
+  assert command in text
+  assert "Paper" in text or "paper" in text
+  assert "Hardware" in text or name == "select"
+
+
+def test_an_unknown_variant_is_named_with_the_nearest():
+  with pytest.raises(errors.UserError, match="Did you mean 'tiny'"):
+    config_of("sft", "tinny")
+
+
+@pytest.mark.parametrize("name", ["sft", "rm", "ppo", "ppo_ptx"])
+def test_small_variants_differ_in_numbers_only(name):
+  """PAPER.md 16: the algorithms are the paper's in every variant."""
+  for variant in ("tiny", "test", "files"):
+    small, large = config_of(name, variant), config_of(name, "6b")
+    assert small.algorithm == large.algorithm
+    if name in ("ppo", "ppo_ptx"):
+      same = set(large.rl) - {"kl_coef", "ptx_coef", "minibatches"}
+      for key in same:
+        assert small.rl[key] == large.rl[key], key

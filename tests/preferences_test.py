@@ -1,0 +1,322 @@
+import functools
+import itertools
+import math
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from scipy import stats
+
+from instruct_jax import errors, preferences
+
+quick = hypothesis.settings(max_examples=15, deadline=None)
+seeds = st.integers(0, 10**6)
+
+
+@pytest.fixture(autouse=True)
+def _strict():
+  with jax.numpy_dtype_promotion("strict"):
+    yield
+
+
+@pytest.fixture(params=[False, True], ids=["eager", "jit"])
+def variant(request):
+  return jax.jit if request.param else lambda f: f
+
+
+def _random(seed, prompts=4, k_max=5):
+  """Scores, ranks with ties, and a mask of 1 to k_max completions."""
+  rng = np.random.default_rng(seed)
+  shape = (prompts, k_max)
+  scores = rng.normal(size=shape).astype(np.float32)
+  ranks = rng.integers(1, k_max, shape).astype(np.int32)
+  counts = rng.integers(1, k_max + 1, prompts)
+  return scores, ranks, np.arange(k_max) < counts[:, None]
+
+
+def _twin(scores, ranks, is_completion):
+  """Loss, weight, correct, log loss and pairs, in loops."""
+  loss = weight = correct = log_loss = pairs = 0.0
+  for s, r, m in zip(scores, ranks, is_completion):
+    real, inner = np.flatnonzero(m), 0.0
+    for i, j in itertools.combinations(real, 2):
+      if r[i] == r[j]:
+        continue
+      best, other = (i, j) if r[i] < r[j] else (j, i)
+      margin = s[best] - s[other]
+      inner += math.log(1 + math.exp(-margin))
+      correct += 1.0 if margin > 0 else 0.5 if margin == 0 else 0.0
+      pairs += 1
+    log_loss += inner
+    if len(real) > 1:
+      loss += inner / math.comb(len(real), 2)
+      weight += 1
+  return loss, weight, correct, log_loss, pairs
+
+
+def _all(scores, ranks, is_completion):
+  loss, weight = preferences.ranking_loss(scores, ranks, is_completion)
+  correct, pairs = preferences.ranking_accuracy(scores, ranks, is_completion)
+  total, _ = preferences.ranking_log_loss(scores, ranks, is_completion)
+  return loss, weight, correct, total, pairs
+
+
+def test_pairs_by_hand(variant):
+  ranks = np.array([[2, 1, 2, 1]], np.int32)
+  real = np.array([[True, True, True, False]])
+  expected = np.zeros((1, 4, 4), bool)
+  expected[0, 1, [0, 2]] = True
+  np.testing.assert_array_equal(
+    variant(preferences.pairs)(ranks, real), expected
+  )
+
+
+class TestRankingLoss:
+  def test_by_hand(self, variant):
+    """Eq. 1. First prompt: K = 3 with one tie, 2 of C(3, 2) pairs; the second
+    has K = 2; the third a single completion, which counts nowhere."""
+    scores = np.array([[1, 0, 0], [0, 2, 9], [5, 9, 9]], np.float32)
+    ranks = np.array([[1, 2, 2], [1, 2, 0], [1, 0, 0]], np.int32)
+    real = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0]], bool)
+    total, weight = variant(preferences.ranking_loss)(scores, ranks, real)
+    first = 2 * math.log(1 + math.exp(-1)) / 3
+    second = math.log(1 + math.exp(2))
+    np.testing.assert_allclose(total, first + second, rtol=1e-6)
+    assert float(weight) == 2
+    assert total.dtype == weight.dtype == jnp.float32
+
+  def test_all_tied(self, variant):
+    scores = np.array([[3, -3]], np.float32)
+    ranks, real = np.ones((1, 2), np.int32), np.ones((1, 2), bool)
+    total, weight = variant(preferences.ranking_loss)(scores, ranks, real)
+    assert (float(total), float(weight)) == (0, 1)
+
+  @pytest.mark.parametrize("seed", range(3))
+  def test_twin(self, variant, seed):
+    scores, ranks, real = _random(seed)
+    scores[0, 1] = scores[0, 0]
+    actual = variant(_all)(scores, ranks, real)
+    np.testing.assert_allclose(actual, _twin(scores, ranks, real), rtol=1e-5)
+
+  @quick
+  @hypothesis.given(seeds)
+  def test_order_of_completions_is_nothing(self, seed):
+    scores, ranks, real = _random(seed)
+    order = np.random.default_rng(seed).permutation(ranks.shape[1])
+    shuffled = (x[:, order] for x in (scores, ranks, real))
+    np.testing.assert_allclose(
+      _all(*shuffled), _all(scores, ranks, real), rtol=1e-5
+    )
+
+  @quick
+  @hypothesis.given(seeds, st.integers(1, 4))
+  def test_padding_is_nothing(self, seed, more):
+    scores, ranks, real = _random(seed)
+    pad = functools.partial(np.pad, pad_width=((0, 0), (0, more)))
+    wide = (np.where(real, scores, np.nan), ranks, real)
+    wide = (pad(wide[0], constant_values=np.inf), *map(pad, wide[1:]))
+    np.testing.assert_allclose(
+      _all(*wide), _all(scores, ranks, real), rtol=1e-6
+    )
+    loss = lambda s, r, m: preferences.ranking_loss(s, r, m)[0]  # noqa: E731
+    grad = np.asarray(jax.grad(loss)(*wide))
+    assert not grad[~wide[2]].any()
+    np.testing.assert_allclose(
+      grad[:, : scores.shape[1]], jax.grad(loss)(scores, ranks, real), rtol=1e-5
+    )
+
+  @quick
+  @hypothesis.given(seeds)
+  def test_only_the_order_of_ranks_counts(self, seed):
+    scores, ranks, real = _random(seed)
+    np.testing.assert_array_equal(
+      _all(scores, 3 * ranks + 7, real), _all(scores, ranks, real)
+    )
+
+  @quick
+  @hypothesis.given(seeds)
+  def test_symmetry(self, seed):
+    """Opposite scores against opposite ranks: nothing changes. A constant on
+    all scores, as the bias of the model is: nothing either."""
+    scores, ranks, real = _random(seed)
+    np.testing.assert_allclose(
+      _all(-scores, -ranks, real), _all(scores, ranks, real), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+      preferences.ranking_loss(scores + np.float32(4), ranks, real),
+      preferences.ranking_loss(scores, ranks, real),
+      rtol=1e-4,
+    )
+
+  @quick
+  @hypothesis.given(seeds)
+  def test_ties_are_dropped(self, seed):
+    """A tied pair's scores pull on nothing."""
+    scores, ranks, real = _random(seed)
+    ranks = np.where(ranks <= 2, 1, 2).astype(np.int32)
+    loss = lambda s: preferences.ranking_loss(s, ranks, real)[0]  # noqa: E731
+    grad = np.asarray(jax.grad(loss)(scores))
+    for row, r, m in zip(grad, ranks, real):
+      if len(set(r[m])) < 2:
+        assert not row.any()
+      # Pulls are between the groups: they cancel over the prompt.
+      np.testing.assert_allclose(row.sum(), 0, atol=1e-6)
+
+  @quick
+  @hypothesis.given(seeds)
+  def test_microbatches_add_up(self, seed):
+    scores, ranks, real = _random(seed)
+    parts = [
+      _all(scores[i : i + 1], ranks[i : i + 1], real[i : i + 1])
+      for i in range(len(scores))
+    ]
+    np.testing.assert_allclose(
+      np.sum(parts, axis=0), _all(scores, ranks, real), rtol=1e-5
+    )
+
+  def test_far_apart_scores(self, variant):
+    scores = np.array([[-1e4, 1e4]], np.float32)
+    ranks, real = np.array([[1, 2]], np.int32), np.ones((1, 2), bool)
+    f = jax.value_and_grad(
+      lambda s: preferences.ranking_loss(s, ranks, real)[0]
+    )
+    value, grad = variant(f)(scores)
+    np.testing.assert_allclose(value, 2e4)
+    np.testing.assert_allclose(grad, [[-1, 1]])
+
+  def test_bfloat16_scores(self, variant):
+    scores = jnp.array([[1, 2]], jnp.bfloat16)
+    ranks, real = np.array([[1, 2]], np.int32), np.ones((1, 2), bool)
+    for f in (
+      preferences.ranking_loss,
+      preferences.ranking_accuracy,
+      preferences.ranking_log_loss,
+    ):
+      assert all(
+        x.dtype == jnp.float32 for x in variant(f)(scores, ranks, real)
+      )
+
+
+class TestMeanInterval:
+  def test_independent_values(self):
+    """One value a cluster: the textbook interval of a mean."""
+    values = np.array([1.0, 2, 4, 7, 1])
+    interval = preferences.mean_interval(values, np.arange(5))
+    low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    np.testing.assert_allclose((interval.low, interval.high), (low, high))
+    assert (interval.value, interval.n, interval.clusters) == (3, 5, 5)
+
+  def test_by_hand(self):
+    """Means 1 and 0 of two clusters of two: se² = 2 (1 + 1) / 16 = 1 / 4."""
+    interval = preferences.mean_interval(
+      np.array([1.0, 1, 0, 0]), np.array(["a", "a", "b", "b"])
+    )
+    half = stats.t.ppf(0.975, 1) / 2
+    np.testing.assert_allclose(interval.high - interval.value, half)
+
+  @quick
+  @hypothesis.given(seeds, st.integers(2, 5))
+  def test_copies_add_nothing(self, seed, copies):
+    """Repeating every value within its cluster leaves the interval."""
+    values = np.random.default_rng(seed).normal(size=8)
+    once = preferences.mean_interval(values, np.arange(8))
+    often = preferences.mean_interval(
+      np.repeat(values, copies), np.repeat(np.arange(8), copies)
+    )
+    np.testing.assert_allclose(
+      (often.low, often.value, often.high), (once.low, once.value, once.high)
+    )
+
+  def test_covers_95_percent(self):
+    """Clusters that share an effect, of unequal sizes."""
+    rng, inside, trials = np.random.default_rng(0), 0, 400
+    for _ in range(trials):
+      sizes = rng.integers(1, 6, 30)
+      clusters = np.repeat(np.arange(30), sizes)
+      values = rng.normal(size=30)[clusters] + rng.normal(size=sizes.sum())
+      inside += not preferences.mean_interval(values, clusters).excludes(0.0)
+    assert 0.91 < inside / trials < 0.98
+
+  def test_one_cluster_says_nothing(self):
+    values = np.array([1.0, 2, 3])
+    interval = preferences.mean_interval(values, np.zeros(3, int))
+    assert (interval.low, interval.value, interval.high) == (
+      -math.inf,
+      2,
+      math.inf,
+    )
+    bounded = preferences.mean_interval(
+      values, np.zeros(3, int), bounds=(1.0, 7.0)
+    )
+    assert 1 <= bounded.low < 2 < bounded.high <= 7
+
+  def test_equal_values(self):
+    interval = preferences.mean_interval(np.full(4, 0.1), np.arange(4))
+    np.testing.assert_allclose((interval.low, interval.high), 0.1)
+
+  @pytest.mark.parametrize(
+    ("values", "clusters", "bounds", "message"),
+    [
+      ([], [], None, "nothing to average"),
+      ([1.0], [1, 2], None, "one cluster a value"),
+      ([math.nan], [1], None, "finite"),
+      ([0.5, 2], [1, 2], (0, 1), "leave"),
+      ([0.5], [1], (1, 0), "bounds"),
+    ],
+  )
+  def test_bad_input(self, values, clusters, bounds, message):
+    with pytest.raises(errors.UserError, match=message):
+      preferences.mean_interval(
+        np.array(values), np.array(clusters), bounds=bounds
+      )
+
+
+class TestWinRate:
+  def test_always_won(self):
+    """No variation to estimate: Wilson's interval for one trial a prompt."""
+    interval = preferences.win_rate(np.ones(20), np.repeat(np.arange(10), 2))
+    expected = stats.binomtest(10, 10).proportion_ci(method="wilson")
+    np.testing.assert_allclose(interval.low, expected.low)
+    assert interval.value == interval.high == 1
+    assert interval.excludes(0.5)
+
+  def test_one_prompt(self):
+    interval = preferences.win_rate(np.ones(50), np.zeros(50, int))
+    assert not interval.excludes(0.5)
+
+  @quick
+  @hypothesis.given(seeds)
+  def test_loser_sees_the_mirror_image(self, seed):
+    rng = np.random.default_rng(seed)
+    wins = rng.choice([0, 0.5, 1], 12)
+    clusters = rng.integers(0, 6, 12)
+    one = preferences.win_rate(wins, clusters)
+    other = preferences.win_rate(1 - wins, clusters)
+    np.testing.assert_allclose(
+      (one.low, one.value, one.high),
+      (1 - other.high, 1 - other.value, 1 - other.low),
+      atol=1e-9,
+    )
+    assert 0 <= one.low <= one.value <= one.high <= 1
+
+
+class TestAgreement:
+  def test_by_hand(self):
+    """Second labeler swaps the last two; the third ties the first two."""
+    ranks = np.array([[1, 2, 3], [1, 3, 2], [1, 1, 2]])
+    # 1-2: 2 of 3. 1-3: 2 of 2. 2-3: both order (0, 2) and (1, 2): 1 of 2.
+    assert preferences.agreement(ranks) == (5, 7)
+
+  def test_single_labeler_or_completion(self):
+    assert preferences.agreement(np.ones((1, 4), int)) == (0, 0)
+    assert preferences.agreement(np.ones((3, 1), int)) == (0, 0)
+
+  def test_unsigned_ranks(self):
+    assert preferences.agreement(np.array([[1, 2], [2, 1]], np.uint8)) == (0, 1)
+
+  def test_bad_shape(self):
+    with pytest.raises(errors.UserError, match="labelers, completions"):
+      preferences.agreement(np.ones(3, int))

@@ -1,0 +1,141 @@
+"""A toy run for tests: small models, random batches, no data on disk."""
+
+import jax
+import numpy as np
+
+from experiments import ppo_ptx, rm, sft
+from instruct_jax import context, rollout, sharding, tokenizers
+from instruct_jax.models import decoder, forward, heads
+
+EXPERIMENTS = {"sft": sft, "rm": rm, "ppo": ppo_ptx}
+B, K, P, R, T = 16, 4, 6, 5, 12
+V = 64
+
+
+def config_of(algorithm, **changes):
+  """The `:test` config of an algorithm, sized for the batches below."""
+  config = EXPERIMENTS[algorithm].get_config("test").unlock()
+  config.model.dropout = 0.0
+  config.data.prompt_length, config.data.response_length = P, R
+  if algorithm == "sft":
+    config.loss.pretraining = 0.5
+  if algorithm == "ppo":
+    config.rl.minibatches = 2
+  config.update(changes)
+  return config.lock()
+
+
+def decoder_config(**changes):
+  """16 wide, two layers, two heads."""
+  settings = {
+    "vocab_size": V,
+    "context_length": 64,
+    "layers": 2,
+    "width": 16,
+    "heads": 2,
+    "kv_heads": 2,
+    "head_size": 8,
+    "mlp_width": 32,
+    "positions": "rotary",
+    "init": "fan_in",
+  }
+  return decoder.DecoderConfig(**(settings | changes))
+
+
+def make_context(config, **model):
+  """A context on the config's mesh, without folders."""
+  return context.Context(
+    config=config,
+    policy=heads.LanguageModel(decoder_config(**model)),
+    scalar=heads.ScalarModel(decoder_config(**model)),
+    tokenizer=tokenizers.ByteTokenizer(),
+    mesh=sharding.make_mesh(**config.mesh),
+    folders={},
+  )
+
+
+def prompts(seed, rows=B):
+  """Prompts of 1..P tokens, padded on the left."""
+  rng = np.random.default_rng(seed)
+  tokens = rng.integers(3, V, (rows, P), dtype=np.int32)
+  lengths = rng.integers(1, P + 1, rows)
+  is_prompt = np.arange(P) >= P - lengths[:, None]
+  return {
+    "prompt": np.where(is_prompt, tokens, 0).astype(np.int32),
+    "is_prompt": is_prompt,
+    "index": np.arange(rows, dtype=np.int32),
+  }
+
+
+def responses(seed, *shape):
+  """Responses of 1..R tokens, padded on the right."""
+  rng = np.random.default_rng(seed)
+  tokens = rng.integers(3, V, (*shape, R), dtype=np.int32)
+  lengths = rng.integers(1, R + 1, shape)
+  is_response = np.arange(R) < lengths[..., None]
+  return {
+    "response": np.where(is_response, tokens, 0).astype(np.int32),
+    "is_response": is_response,
+  }
+
+
+def text(seed, rows=B):
+  """Packed rows of text."""
+  tokens = np.random.default_rng(seed).integers(3, V, (rows, T))
+  return {
+    "tokens": tokens.astype(np.int32),
+    "is_token": np.ones((rows, T), bool),
+  }
+
+
+def batch(algorithm, seed, rows=B):
+  """A batch as the data pipeline makes it."""
+  prompt = prompts(seed, rows)
+  pair = {k: prompt[k] for k in ("prompt", "is_prompt")}
+  if algorithm == "sft":
+    demonstrations = pair | responses(seed + 1, rows)
+    return {"demonstrations": demonstrations, "pretraining": text(seed, rows)}
+  if algorithm == "rm":
+    rng = np.random.default_rng(seed + 2)
+    count = rng.integers(2, K + 1, (rows, 1))
+    is_completion = np.arange(K) < count
+    ranks = np.where(is_completion, rng.integers(1, 4, (rows, K)), 0)
+    rankings = pair | responses(seed + 1, rows, K)
+    return {
+      "rankings": rankings
+      | {"ranks": ranks.astype(np.int32), "is_completion": is_completion}
+    }
+  return {"prompts": prompt, "pretraining": text(seed, rows)}
+
+
+def recorded(ctx, seed, rows=B):
+  """Episodes as a rollout would have recorded them, made of random numbers."""
+  del ctx
+  prompt, response = prompts(seed, rows), responses(seed + 1, rows)
+  rng = np.random.default_rng(seed + 2)
+  shape = response["is_response"].shape
+
+  def numbers(scale):
+    values = rng.normal(size=shape) * scale
+    return np.where(response["is_response"], values, 0).astype(np.float32)
+
+  return rollout.Episodes(
+    prompt=prompt["prompt"],
+    is_prompt=prompt["is_prompt"],
+    response=response["response"],
+    is_response=response["is_response"],
+    ended=response["is_response"].sum(axis=1) < R,
+    logprobs=numbers(0.1) - 4 * response["is_response"],
+    ref_logprobs=numbers(0.1) - 4 * response["is_response"],
+    values=numbers(1.0),
+    scores=rng.normal(size=rows).astype(np.float32),
+  )
+
+
+def checkpoints(ctx, seed=0):
+  """Random parameters for the roles that runs start from."""
+  keys = jax.random.split(jax.random.key(seed))
+  return {
+    "policy": forward.init_params(ctx.policy, keys[0]),
+    "reward": forward.init_params(ctx.scalar, keys[1]),
+  }
