@@ -144,6 +144,8 @@ def base(experiment: str, variant: str, job: str) -> ConfigDict:
         "split": "test",
         "seed": 0,
         "prompts": 0,
+        "task_prompts": 128,  # of each public-NLP-like task and probe
+        "batch": 128,
         "temperature": 1.0,
         "baseline": "",
         "subjects": {},
@@ -159,7 +161,8 @@ def training(experiment: str, variant: str, algorithm: str) -> ConfigDict:
     {
       "algorithm": algorithm,
       "product": "policy",  # the role that the next stages load
-      "batch": {},  # rows a step, by kind of data; the first sets the epoch
+      "batch": {},  # rows a step, by kind of data
+      "epoch_of": "",  # the kind whose rows, seen once, make an epoch
       "epochs": 0,
       "steps": 0,
       "microbatches": 1,
@@ -170,6 +173,7 @@ def training(experiment: str, variant: str, algorithm: str) -> ConfigDict:
       "keep_epochs": False,
       "save_every": 100,
       "log_every": 10,
+      "show": (),  # metrics on the progress line
       "time_phases": False,
       "validation": {},  # rows a batch, by kind
       "validate_every": 0,

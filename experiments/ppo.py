@@ -23,6 +23,8 @@ def make(experiment, variant, numbers, *, ptx_coef):
   """PPO and PPO-ptx differ in γ and in the pretraining rows of a batch."""
   common.known(variant, common.SMALL + common.PAPER, experiment)
   config = common.training(experiment, variant, "ppo")
+  config.epoch_of = "prompts"
+  config.show = ("objective/score", "objective/kl", "response/length")
   config.needs.data = f"dataset.py:{variant}"
   config.needs.policy = (
     f"ppo_init.py:{variant}"
@@ -101,5 +103,6 @@ def make(experiment, variant, numbers, *, ptx_coef):
     config.rl.minibatches = 4
     config.steps = 4
     config.save_every = 2
-    config.evaluation.prompts = 16
+    config.evaluation.prompts = config.evaluation.batch = 16
+    config.evaluation.task_prompts = 16
   return config.lock()

@@ -15,6 +15,8 @@ def get_config(variant="tiny"):
   """Variants: tiny, test, files, 1.3b, 6b, 175b."""
   common.known(variant, common.SMALL + common.PAPER, "ppo_init")
   config = common.training("ppo_init", variant, "sft")
+  config.epoch_of = "demonstrations"
+  config.show = ("demonstrations/loss",)
   config.needs.data = f"dataset.py:{variant}"
   config.needs.policy = (
     "" if variant in common.PAPER else (f"pretrain.py:{variant}")
@@ -48,6 +50,8 @@ def get_config(variant="tiny"):
   )
   config.evaluation.suite = "policies"
   config.evaluation.prompts = 16 if variant == "test" else 512
+  if variant == "test":
+    config.evaluation.batch = config.evaluation.task_prompts = 16
   config.evaluation.baseline = "ppo_init"
   config.evaluation.subjects = {"ppo_init": common.subject()}
   return config.lock()

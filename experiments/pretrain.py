@@ -15,6 +15,8 @@ def get_config(variant="tiny"):
   """Variants: tiny, test, files."""
   common.known(variant, common.SMALL, "pretrain")
   config = common.training("pretrain", variant, "sft")
+  config.epoch_of = "pretraining"
+  config.show = ("pretraining/loss",)
   config.needs.data = f"dataset.py:{variant}"
   config.loss.pretraining = 1.0
   config.batch.pretraining = 32
@@ -46,5 +48,6 @@ def get_config(variant="tiny"):
     config.save_every = config.validate_every = config.samples_every = 5
     config.log_every = 2
     config.optimizer.policy.warmup_steps = 2
-    config.evaluation.prompts = 16
+    config.evaluation.prompts = config.evaluation.batch = 16
+    config.evaluation.task_prompts = 16
   return config.lock()

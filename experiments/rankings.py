@@ -27,7 +27,8 @@ def get_config(variant="tiny"):
     "train": 3000,
     "validation": 200,
     "test": 300,
-    "chunk": 250,
+    "chunk": 250,  # prompts that are saved together
+    "batch": 512,  # responses sampled at once
     "sources": {
       "sft": {
         "policy": "sft",
@@ -53,4 +54,5 @@ def get_config(variant="tiny"):
     config.rankings.train = 48
     config.rankings.validation = config.rankings.test = 16
     config.rankings.chunk = 16
+    config.rankings.batch = 64
   return config.lock()

@@ -21,6 +21,8 @@ def get_config(variant="tiny"):
   variant = paper.RM_SIZES.get(variant, variant)
   config = common.training("rm", variant, "rm")
   config.product = "reward"
+  config.epoch_of = "rankings"
+  config.show = ("rankings/loss", "rankings/accuracy")
   config.needs.data = f"dataset.py:{variant}"
   config.needs.policy = "" if variant in common.PAPER else f"sft.py:{variant}"
   config.reward_gain = False
@@ -49,7 +51,8 @@ def get_config(variant="tiny"):
     config.batch.rankings = config.validation.rankings = 8
     config.save_every = config.validate_every = 2
     config.log_every = 1
-    config.evaluation.prompts = 16
+    config.evaluation.prompts = config.evaluation.batch = 16
+    config.evaluation.task_prompts = 16
   return config.lock()
 
 

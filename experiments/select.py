@@ -17,7 +17,7 @@ def get_config(variant="tiny"):
   config.needs.data = f"dataset.py:{variant}"
   config.needs.policy = f"sft.py:{variant}"
   config.needs.reward = f"rm.py:{variant}"
-  config.selection = {"prompts": 256, "temperature": 1.0}
+  config.selection = {"prompts": 256, "temperature": 1.0, "batch": 128}
   if variant == "test":
-    config.selection.prompts = 16
+    config.selection.prompts = config.selection.batch = 16
   return config.lock()

@@ -18,6 +18,8 @@ def get_config(variant="tiny"):
   """Variants: tiny, test, files, 1.3b, 6b, 175b."""
   common.known(variant, common.SMALL + common.PAPER, "sft")
   config = common.training("sft", variant, "sft")
+  config.epoch_of = "demonstrations"
+  config.show = ("demonstrations/loss",)
   config.needs.data = f"dataset.py:{variant}"
   config.needs.policy = (
     "" if variant in common.PAPER else (f"pretrain.py:{variant}")
@@ -52,7 +54,8 @@ def get_config(variant="tiny"):
     config.save_every = 2
     config.log_every = 2
     config.model.dropout = 0.1
-    config.evaluation.prompts = 16
+    config.evaluation.prompts = config.evaluation.batch = 16
+    config.evaluation.task_prompts = 16
   return config.lock()
 
 

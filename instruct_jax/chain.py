@@ -10,10 +10,10 @@ import difflib
 import hashlib
 import importlib.util
 import json
+import logging
 import time
 from typing import Any
 
-from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -26,6 +26,8 @@ from instruct_jax import (
   runs,
 )
 
+_log = logging.getLogger(__name__)
+
 # Overrides of these pass down to what an experiment needs; nothing else does.
 INHERITED = ("seed", "data", "model", "reward_model", "mesh")
 
@@ -36,6 +38,7 @@ UNDIGESTED = (
   "samples",
   "samples_every",
   "save_every",
+  "show",
   "time_phases",
   "validate_batches",
   "validate_every",
@@ -142,21 +145,26 @@ def plan(
   return stage
 
 
-def build(stage: Stage, *, evaluate: bool) -> dict[str, Any]:
+def build(
+  stage: Stage, *, evaluate: bool, done: set[str] | None = None
+) -> dict[str, Any]:
   """Builds what is missing, `stage` last; returns its results.
 
   With `evaluate` the finished run is also evaluated and reported, which is
   done for what a command names and not for what that needs.
   """
-  if stage.config is None:
+  done = set() if done is None else done
+  if stage.config is None or str(stage.folder) in done:
     return runs.read_results(stage.folder)
   for need in stage.needs.values():
-    build(need, evaluate=False)
+    build(need, evaluate=False, done=done)
+  done.add(str(stage.folder))
   results = _finished(stage)
   if results is None:
     results = _run(stage)
-  wanted = _digest(stage.config.evaluation, {}) if evaluate else ""
-  if evaluate and results["evaluation_digest"] != wanted:
+  evaluate_now = evaluate or stage.config.evaluation.always
+  wanted = _hash(flatten(stage.config.evaluation)) if evaluate_now else ""
+  if evaluate_now and results["evaluation_digest"] != wanted:
     found, tables = jobs.evaluate(stage.config, stage.folder, _folders(stage))
     results["metrics"] |= found
     results["tables"] |= tables
@@ -179,7 +187,7 @@ def _given(need: str, reference: str) -> Stage:
   folder = epath.Path(reference)
   results = runs.read_results(folder)  # UserError if it is not a finished run.
   digest = results.get("parameters_digest") or results["config_digest"]
-  logging.info("config.needs.%s: %s, as given", need, folder)
+  _log.info("config.needs.%s: %s, as given", need, folder)
   return Stage(None, folder, {}, digest)
 
 
@@ -191,7 +199,10 @@ def _digest(config: ConfigDict, needs: dict[str, Stage]) -> str:
     if key.split(".")[0] not in (*UNDIGESTED, "needs")
   }
   flat |= {f"needs.{name}": stage.digest for name, stage in needs.items()}
-  flat |= jobs.data_digests(config)
+  return _hash(flat | jobs.data_digests(config))
+
+
+def _hash(flat: dict[str, Any]) -> str:
   text = json.dumps(flat, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -220,7 +231,7 @@ def _finished(stage: Stage) -> dict[str, Any] | None:
   before = json.loads(written.read_text())
   if before["digest"] != stage.digest:
     aside = _free_name(stage.folder)
-    logging.warning(
+    _log.warning(
       "%s: built again, because %s. The earlier run is now %s",
       stage.name,
       _difference(before, _record(stage)),
@@ -230,9 +241,9 @@ def _finished(stage: Stage) -> dict[str, Any] | None:
     return None
   done = stage.folder / "results.json"
   if not done.exists():
-    logging.info("%s: continues where it stopped", stage.name)
+    _log.info("%s: continues where it stopped", stage.name)
     return None
-  logging.info("%s: is there, and fits", stage.name)
+  _log.info("%s: is there, and fits", stage.name)
   return json.loads(done.read_text())
 
 
@@ -279,7 +290,7 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 def _run(stage: Stage) -> dict[str, Any]:
   config, folder = stage.config, stage.folder
-  logging.info("%s: starts", stage.name)
+  _log.info("%s: starts", stage.name)
   folder.mkdir(parents=True, exist_ok=True)
   write_json(folder / "config.json", _record(stage))
   start, compiled = time.monotonic(), compilation.compile_seconds()
@@ -303,5 +314,5 @@ def _run(stage: Stage) -> dict[str, Any]:
     "tables": result.tables,
   }
   write_json(folder / "results.json", results)
-  logging.info("%s: done in %.0f s", stage.name, wall)
+  _log.info("%s: done in %.0f s", stage.name, wall)
   return results

@@ -12,6 +12,7 @@ digest differs, is renamed to `damaged-<step>`, never deleted.
 
 import dataclasses
 import functools
+import gc
 import hashlib
 import json
 import logging
@@ -76,7 +77,7 @@ class Checkpointer:
       raise errors.UserError(f"{self._folder} is a file, not a folder.")
     self._keep = _Keep(keep_latest, keep_every)
     self._manager = None
-    self._manifests = {}  # of the steps saved by this process
+    self._seals = {}  # of the steps saved by this process
 
   def save(
     self,
@@ -99,18 +100,18 @@ class Checkpointer:
       Exception: the save before this one failed; see its message.
     """
     named = {name: _named(tree) for name, tree in items.items()}
-    manifest = _manifest(step, named, dict(extra or {}))
-    if step in self._manifests or step in self.steps():
-      self._check_same(step, manifest)
+    manifest = _sealed(_manifest(step, named, dict(extra or {})))
+    if step in self._seals or step in self.steps():
+      self._check_same(step, manifest["sha256"])
       return
     arrays = {k: filled for k, v in named.items() if (filled := _filled(v))}
-    parts = {"manifest": ocp.args.JsonSave(_sealed(manifest))}
+    parts = {"manifest": ocp.args.JsonSave(manifest)}
     if arrays:
       parts["arrays"] = ocp.args.PyTreeSave(arrays)
     if self._manager is None:
       self._manager = _manager(self._folder, self._keep)
     self._manager.save(step, args=ocp.args.Composite(**parts), force=True)
-    self._manifests[step] = manifest
+    self._seals[step] = manifest["sha256"]
 
   def restore(self, abstract: Mapping[str, Tree]) -> Restored | None:
     """The newest step that is whole, or None to start afresh.
@@ -151,8 +152,10 @@ class Checkpointer:
 
   def close(self) -> None:
     """Waits and frees the background threads. `save` would start them again."""
-    self.wait()
-    self._stop()
+    try:
+      self.wait()
+    finally:
+      self._stop()
 
   def __enter__(self) -> "Checkpointer":
     return self
@@ -161,16 +164,15 @@ class Checkpointer:
     self.close()
 
   def _stop(self) -> None:
-    if self._manager is not None:
-      self._manager.close()
-    self._manager = None
-    self._manifests = {}
+    manager, self._manager, self._seals = self._manager, None, {}
+    if manager is not None:
+      manager.close()
 
-  def _check_same(self, step: int, manifest: dict[str, Any]) -> None:
-    old = self._manifests.get(step)
+  def _check_same(self, step: int, seal: str) -> None:
+    old = self._seals.get(step)
     if old is None:
-      old = _read_manifest(self._folder / str(step))
-    if _canonical(old) != _canonical(manifest):
+      old = _sealed(_read_manifest(self._folder / str(step)))["sha256"]
+    if old != seal:
       raise ValueError(
         f"step {step} exists in {self._folder} with another content."
       )
@@ -314,9 +316,8 @@ def _read_manifest(folder: epath.Path) -> dict[str, Any]:
     manifest = json.loads(text)["manifest"]
     if _sealed(manifest) != json.loads(text):
       problem = "its manifest differs from its sha256"
-  except PermissionError:
-    raise
   except Exception as error:
+    _raise_unless_damage(error)
     problem = f"its manifest cannot be read ({_first_line(error)})"
   _agree(folder, problem)
   return manifest
@@ -403,12 +404,12 @@ def _read_arrays(
           partial_restore=True,
         ),
       )
-    except (MemoryError, PermissionError):
-      raise
+      jax.tree.map(_check_read, filled, read)
     except Exception as error:
-      if "RESOURCE_EXHAUSTED" in str(error):  # too little memory, no damage
-        raise
+      _raise_unless_damage(error)
       problem = f"its arrays cannot be read ({_first_line(error)})"
+  if problem:
+    _forget_the_rest()
   _agree(folder, problem)
   return {
     name: {
@@ -443,9 +444,47 @@ def _restore_args(leaf: jax.ShapeDtypeStruct) -> ocp.ArrayRestoreArgs:
   )
 
 
+def _check_read(wanted: jax.ShapeDtypeStruct, leaf: Any) -> None:
+  """Orbax hands back what its damaged metadata tells it to skip or reshape."""
+  same = isinstance(leaf, jax.Array) and (
+    (leaf.shape, leaf.dtype) == (wanted.shape, wanted.dtype)
+  )
+  if not same:
+    raise ValueError(f"{leaf} in the place of {_describe(wanted)}")
+
+
+# Troubles of the machine, in Python's words and in TensorStore's.
+_TROUBLES = (MemoryError, PermissionError, TimeoutError, ConnectionError)
+_STATUSES = (
+  "RESOURCE_EXHAUSTED",
+  "UNAVAILABLE",
+  "DEADLINE_EXCEEDED",
+  "PERMISSION_DENIED",
+  "UNAUTHENTICATED",
+)
+
+
+def _raise_unless_damage(error: Exception) -> None:
+  """Trouble that may pass must not cost a checkpoint: it is raised."""
+  text = str(error)
+  if isinstance(error, _TROUBLES) or any(each in text for each in _STATUSES):
+    raise error
+
+
+def _forget_the_rest() -> None:
+  """Drops the other reads that failed with the one that was raised.
+
+  Python would print each of them, pages long, when it collects them.
+  """
+  asyncio_log = logging.getLogger("asyncio")
+  disabled, asyncio_log.disabled = asyncio_log.disabled, True
+  gc.collect()
+  asyncio_log.disabled = disabled
+
+
 def _first_line(error: Exception) -> str:
   lines = str(error).splitlines() or [""]
-  return f"{type(error).__name__}: {lines[0][:160]}"
+  return f"{type(error).__name__}: {lines[0][:120]}"
 
 
 def _agree(folder: epath.Path, problem: str) -> None:

@@ -1,10 +1,12 @@
 """What the command lines share: flags, errors for people, exit codes."""
 
 import difflib
+import logging
 import sys
 from collections.abc import Callable
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from instruct_jax import errors, interrupt
 
@@ -26,7 +28,19 @@ def run(
   )
 
 
+def log_to_stderr() -> None:
+  """Shows what the package says of its progress; libraries only warn."""
+  absl_logging.set_verbosity(absl_logging.WARNING)
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+  package = logging.getLogger("instruct_jax")
+  package.handlers = [handler]
+  package.propagate = False
+  package.setLevel(logging.INFO)
+
+
 def _guarded(main, argv):
+  log_to_stderr()
   try:
     if argv[1:]:
       raise errors.UserError(

@@ -1,11 +1,13 @@
 """The persistent compilation cache, and a count of seconds compiled."""
 
+import logging
 import os
 import zlib
 
 import jax
-from absl import logging
 from etils import epath
+
+_log = logging.getLogger(__name__)
 
 FOLDER_VARIABLE = "INSTRUCT_JAX_CACHE"
 _STAMP = "verified"  # its time: entries older than it are known to be whole
@@ -32,7 +34,7 @@ def enable_cache() -> epath.Path | None:
     folder.mkdir(parents=True, exist_ok=True)
     _drop_partial(folder)
   except OSError as error:
-    logging.warning("no compilation cache in %s: %s", folder, error)
+    _log.warning("no compilation cache in %s: %s", folder, error)
     return None
   jax.config.update("jax_compilation_cache_dir", str(folder))
   # Small programs too: a run compiles hundreds of them.
@@ -57,7 +59,7 @@ def _drop_partial(folder: epath.Path) -> None:
   for path in folder.glob("*-cache"):
     # A second of grace, for file systems that keep whole seconds.
     if path.stat().mtime >= since - 1 and not _is_whole(path.read_bytes()):
-      logging.info("a damaged entry of the compilation cache: %s", path.name)
+      _log.info("a damaged entry of the compilation cache: %s", path.name)
       path.unlink(missing_ok=True)
   stamp.write_text("")
 

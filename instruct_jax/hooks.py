@@ -43,8 +43,12 @@ class Hooks:
     self._pending = None
     self._saved = first
     self._progress = metrics.Progress(
-      self._config.experiment, run_.total_steps, first
+      self._config.experiment,
+      run_.total_steps,
+      start=first,
+      show=self._config.show,
     )
+    self.last: dict[str, float] = {}  # of the last step logged
     self._validate = Validation(run_)
 
   def seconds(self) -> float:
@@ -74,7 +78,7 @@ class Hooks:
       return
     step, found, clock, logged = self._pending
     self._pending = None
-    values = metrics.host_means(found)
+    values = metrics.means(found)
     now = time.monotonic()
     total, self._flushed = now - self._flushed, now
     values["rate/tokens_per_second"] = values.get("count/tokens", 0.0) / total
@@ -82,7 +86,7 @@ class Hooks:
     for phase, seconds in clock.seconds.items():
       values[f"seconds/{phase}"] = seconds
     if logged:
-      self._log.write(step, values)
+      self.last = self._log.write(step, values)
     self._progress.update(step, values)
     if values["count/skipped_in_a_row"] >= self._config.max_skipped:
       self._diverged(step, values)
@@ -129,7 +133,7 @@ class Validation:
       rows = self._open(kind).in_order(size)
       for rows_of in itertools.islice(rows, config.validate_batches):
         batch = sharding.global_batch({kind: rows_of}, self._run.ctx.mesh)
-        found = learner.add(found, self._loss(state.params, batch))
+        found = metrics.add(found, self._loss(state.params, batch))
     return {f"validation/{name}": value for name, value in found.items()}
 
   def samples(self, state: learner.State) -> list[dict]:

@@ -14,6 +14,7 @@ from instruct_jax import (
   checkpoint,
   context,
   errors,
+  paper,
   runs,
   train,
 )
@@ -126,12 +127,20 @@ def _evaluate_policies(config, folder, needs):
       ),
       prompted=section.prompted,
     )
-    for name, section in config.evaluation.subjects.items()
+    for name, section in _in_order(config.evaluation.subjects)
   ]
   frozen = {}
   if "reward" in needs:
     frozen["reward"] = runs.load_parameters(needs["reward"], ctx, "reward")
   return suite.run(ctx, subjects, folder, frozen)
+
+
+def _in_order(subjects):
+  """The paper's order: from GPT to PPO-ptx; others after these."""
+  rank = {name: i for i, name in enumerate(paper.MODELS)}
+  return sorted(
+    subjects.items(), key=lambda x: (rank.get(x[0], len(rank)), x[0])
+  )
 
 
 def _evaluate_reward(config, folder, needs):
@@ -222,7 +231,9 @@ def _check_training(config):
       rows,
       f"rows of {kind} in a microbatch / (config.mesh.data x config.mesh.fsdp)",
     )
-  unknown = [k for k in config.batch if k not in sources.KINDS]
+  unknown = [
+    k for k in (*config.batch, config.epoch_of) if k not in sources.KINDS
+  ]
   if unknown:
     raise errors.unknown(
       "kind of data in config.batch", unknown[0], sources.KINDS

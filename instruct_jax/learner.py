@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from instruct_jax import arrays, context, optim, sharding
+from instruct_jax import arrays, context, metrics, optim, sharding
 from instruct_jax.models import heads
 
 
@@ -114,8 +114,10 @@ def gradients(
     grads, terms, more = _part_gradients(
       run, params, {part: minibatch[part]}, jax.random.fold_in(key, i)
     )
-    found = add(found, more)
-    found = add(found, {f"{n}/loss": (s, w) for n, (s, w) in terms.items()})
+    found = metrics.add(found, more)
+    found = metrics.add(
+      found, {f"{n}/loss": (s, w) for n, (s, w) in terms.items()}
+    )
     found[f"gradient/{part}_norm"] = (optax.global_norm(grads), jnp.float32(1))
     total = grads if total is None else jax.tree.map(jnp.add, total, grads)
   for role, grads in total.items():
@@ -166,15 +168,6 @@ def _interleave(x, count):
     x.shape[0], count, "rows of a minibatch / config.microbatches"
   )
   return x.reshape(size, count, *x.shape[1:]).swapaxes(0, 1)
-
-
-def add(left: dict, right: dict) -> dict:
-  """Adds metrics {name: (sum, weight)} by name."""
-  both = dict(left)
-  for name, (total, weight) in right.items():
-    before = both.get(name, (0.0, 0.0))
-    both[name] = (before[0] + total, before[1] + weight)
-  return both
 
 
 def apply(run: Run, state: State, grads: dict, found: dict) -> State:

@@ -6,7 +6,7 @@ Exit codes: 0 done; 2 bad input; 3 training diverged; 75 stopped by SIGTERM
 after saving (the same command goes on).
 """
 
-from absl import flags, logging
+from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
@@ -30,7 +30,6 @@ _WORKDIR = flags.DEFINE_string(
 def main(argv: list[str]) -> None:
   """Plans the chain, builds what is missing, prints the closing table."""
   del argv
-  logging.set_verbosity(logging.INFO)
   compilation.enable_cache()
   interrupt.install()
   if _CONFIG.value is None:
@@ -38,7 +37,8 @@ def main(argv: list[str]) -> None:
       "--config is missing: name an experiment, as in "
       "--config=experiments/ppo_ptx.py"
     )
-  source = epath.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
+  given = config_flags.get_config_filename(flags.FLAGS["config"])
+  source = epath.Path(given.partition(":")[0])
   reference = f"{source.name}:{_CONFIG.value.variant}"
   default, _ = chain.load_config(reference, source.parent)
   stage = chain.plan(
@@ -58,11 +58,9 @@ def check_overrides(arguments: list[str]) -> None:
   configs = [value for name, _, value in given if name == "config"]
   if not configs:
     return
-  path = epath.Path(configs[-1].partition(":")[0])
-  reference = configs[-1][len(str(path.parent)) + 1 :]
-  if path.parent == epath.Path("."):
-    reference = configs[-1]
-  default, _ = chain.load_config(reference, path.parent)
+  name, _, variant = configs[-1].partition(":")
+  path = epath.Path(name)
+  default, _ = chain.load_config(f"{path.name}:{variant}", path.parent)
   known = chain.flatten(default)
   sections = {key.rpartition(".")[0] for key in known}
   for name, _, _ in given:

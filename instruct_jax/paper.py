@@ -287,7 +287,7 @@ RESULTS = {
 PTX_COEF_RECOVERS = 20.0  # γ from which 1.3B regains DROP and SQuADv2 (E)
 KL_COEF_FAILS = 2.0  # even this β does not (E)
 
-MODELS = ("gpt", "prompted", "sft", "ppo", "ppo_ptx")  # main figure
+MODELS = ("gpt", "prompted_gpt", "sft", "ppo", "ppo_ptx")  # main figure
 NLP_SETS = (  # zero- and few-shot (table 14)
   "DROP",
   "SQuADv2",

@@ -93,6 +93,6 @@ def response_logprobs(
   """log π(response token | before) [B, R] at the rollout's temperature."""
   logits = forward.response_logits(ctx.policy, policy, sequences)
   logprobs = rl.logprobs(
-    logits / ctx.config.rl.temperature, sequences["response"]
+    logits, sequences["response"], temperature=ctx.config.rl.temperature
   )
   return jnp.where(sequences["is_response"], logprobs, 0.0)

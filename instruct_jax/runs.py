@@ -11,17 +11,20 @@ that it selected from.
 
 import dataclasses
 import difflib
+import functools
 import json
+import logging
 import math
 from typing import Any
 
 import jax
-from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import checkpoint, context, errors, sharding
-from instruct_jax.models import heads
+from instruct_jax.models import forward, heads
+
+_log = logging.getLogger(__name__)
 
 CONFIG_FILE, RESULTS_FILE = "config.json", "results.json"
 
@@ -107,7 +110,7 @@ def product(folder: epath.PathLike, *, unfinished: bool = False) -> Product:
   except (KeyError, TypeError, ValueError) as error:
     raise errors.UserError(
       f'{folder / RESULTS_FILE}: "product" should hold "run", "step" and'
-      f" \"item\": {error!r}."
+      f' "item": {error!r}.'
     ) from None
 
 
@@ -158,13 +161,14 @@ def load_parameters(
     except checkpoint.Damaged as damage:
       if last:
         raise
-      logging.warning("%s The one before is read instead.", damage)
+      _log.warning("%s The one before is read instead.", damage)
   raise AssertionError("unreachable")
 
 
 def abstract_parameters(ctx: context.Context, role: str) -> dict[str, Any]:
   """Shapes, dtypes and shardings of the parameters of `role` in `ctx`."""
-  shapes = jax.eval_shape(ctx.model(role).init_params, jax.random.key(0))
+  init = functools.partial(forward.init_params, ctx.model(role))
+  shapes = jax.eval_shape(init, jax.random.key(0))
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     shapes,

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 import rich.console
 import rich.table
+import rich.text
 from absl import flags
 from etils import epath
 
@@ -100,13 +101,17 @@ def _given_prompts() -> list[tuple[str, str]] | None:
 
 
 def _read(name: str) -> Iterator[tuple[str, str]]:
-  """(file:line, prompt) of a text file or JSONL, gzipped or not."""
-  (path,) = sources.paths(name)[:1]
-  if path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json")):
-    records = sources.read_jsonl(path, required={"prompt": str})
-    for number, record in enumerate(records, 1):
-      yield f"{path}: prompt {number}", record["prompt"]
-    return
+  """(file:line, prompt) of text files or JSONL, gzipped or not."""
+  for path in sources.paths(name):
+    if path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json")):
+      records = sources.read_jsonl(path, required={"prompt": str})
+      for number, record in enumerate(records, 1):
+        yield f"{path}: prompt {number}", record["prompt"]
+    else:
+      yield from _read_text(path)
+
+
+def _read_text(path: epath.Path) -> Iterator[tuple[str, str]]:
   content = path.read_bytes()
   try:
     if content[:2] == b"\x1f\x8b":
@@ -231,9 +236,10 @@ def _show(
       print(json.dumps(record, ensure_ascii=False), flush=True)
     return
   if sys.stdout.isatty() and several:
-    table = rich.table.Table(*rows, title=prompt, expand=True)
-    for column in zip(*rows.values()):
-      table.add_row(*(rich.markup.escape(_text(r)) for r in column))
+    title = rich.text.Text(prompt)
+    table = rich.table.Table(*rows, title=title, expand=True)
+    for responses in zip(*rows.values()):
+      table.add_row(*(rich.text.Text(_text(r)) for r in responses))
     rich.console.Console().print(table)
     return
   if not sys.stdin.isatty() or not sys.stdout.isatty() or _is_given():

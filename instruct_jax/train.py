@@ -1,11 +1,11 @@
 """The one training loop. It knows no algorithm by name but the registry's."""
 
 import dataclasses
+import logging
 from types import ModuleType
 from typing import Any
 
 import jax
-from absl import logging
 from etils import epath
 
 from instruct_jax import (
@@ -19,6 +19,8 @@ from instruct_jax import (
 )
 from instruct_jax.algorithms import ppo, rm, sft
 from instruct_jax.data import batches
+
+_log = logging.getLogger(__name__)
 
 ALGORITHMS: dict[str, ModuleType] = {"sft": sft, "rm": rm, "ppo": ppo}
 
@@ -37,9 +39,10 @@ def open_batches(ctx: context.Context) -> tuple[batches.Batches, int]:
     kind: batches.make(config.data, ctx.tokenizer, kind, "train", ctx.folders)
     for kind in config.batch
   }
+  sizes = {config.epoch_of: config.batch[config.epoch_of]} | dict(config.batch)
   found = batches.Batches(
     rows,
-    dict(config.batch),
+    sizes,
     seed=config.seed,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
@@ -68,6 +71,11 @@ def run(
   Raises Interrupted after SIGTERM (what was done is saved) and Diverged after
   `config.max_skipped` updates in a row that were not finite.
   """
+  with jax.set_mesh(ctx.mesh):
+    return _run(ctx, folder, checkpoints)
+
+
+def _run(ctx, folder, checkpoints):
   config = ctx.config
   data, total_steps = open_batches(ctx)
   algorithm = algorithm_of(config)
@@ -80,7 +88,7 @@ def run(
     state = learner.with_items(state, restored.items)
     data.set_state(restored.extra["batches"])
     earlier = restored.extra["seconds"]
-    logging.info("%s: resumed at step %d", config.experiment, restored.step)
+    _log.info("%s: resumed at step %d", config.experiment, restored.step)
   first = 0 if restored is None else restored.step
   log = metrics.Log(folder)
   log.truncate(first)
@@ -106,8 +114,14 @@ def run(
   ends = range(keep_every, total_steps + 1, keep_every) if keep_every else ()
   return Outcome(
     state=state,
-    metrics=log.last(),
+    metrics=after.last or _last_row(folder),
     steps=total_steps,
     epochs=list(ends),
     seconds=after.seconds(),
   )
+
+
+def _last_row(folder):
+  """The metrics of the last step that is logged, of a run found complete."""
+  row = metrics.read_metrics(folder)[-1]
+  return {name: value for name, value in row.items() if name != "step"}

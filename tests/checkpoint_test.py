@@ -1,8 +1,7 @@
-"""Checkpoints: bit for bit, on any mesh, after any kill, whatever is damaged."""
+"""Checkpoints: bit for bit, on any mesh, after any kill or damage."""
 
 import functools
 import json
-import logging
 import pathlib
 import random
 import shutil
@@ -191,22 +190,19 @@ def test_saving_a_step_again(tmp_path):
       checkpointer.save(1, items, {"n": 1})
 
 
-def test_a_failed_save_is_raised(tmp_path):
+def test_a_failed_save_is_raised(tmp_path, monkeypatch):
   items = {"a": {"x": jnp.ones(2)}}
-  checkpointer = checkpoint.Checkpointer(tmp_path / "run")
-  checkpointer.save(1, items)
-  checkpointer.wait()
-  shutil.rmtree(tmp_path / "run")
-  (tmp_path / "run").write_text("in the way")
-  with pytest.raises(Exception):  # noqa: B017, PT011 (Orbax chooses)
-    checkpointer.save(2, items)
+  monkeypatch.setattr(checkpoint, "_sealed", lambda _: {"sha256": object()})
+  checkpointer = checkpoint.Checkpointer(tmp_path)
+  checkpointer.save(1, items)  # the file is written in the background
+  with pytest.raises(TypeError, match="not JSON serializable"):
     checkpointer.wait()
+  assert checkpointer.steps() == []
 
 
 def test_orbax_says_nothing(tmp_path):
   code = f"""
-from absl import logging
-logging.set_verbosity(logging.INFO)
+from absl logging.set_verbosity(logging.INFO)
 import jax.numpy as jnp
 from instruct_jax import checkpoint
 with checkpoint.Checkpointer({str(tmp_path)!r}) as c:
@@ -347,7 +343,7 @@ def test_another_item_dtype_or_sharding_is_an_error(tmp_path):
   items = {"params.policy": {"x": jnp.ones((6, 2))}}
   save(tmp_path, items)
   checkpointer = checkpoint.Checkpointer(tmp_path)
-  with pytest.raises(errors.UserError, match="Did you mean 'params.policy'"):
+  with pytest.raises(errors.UserError, match="Did you mean 'params"):
     checkpointer.restore({"params.polcy": items["params.policy"]})
   wide = {"params.policy": {"x": jnp.ones((6, 2), jnp.bfloat16)}}
   with pytest.raises(errors.UserError, match="bfloat16"):
@@ -368,7 +364,7 @@ def test_a_path_that_is_no_run_is_an_error(tmp_path):
   with pytest.raises(errors.UserError, match="is a file"):
     checkpoint.Checkpointer(tmp_path / "file")
   save(tmp_path / "checkpoints", {"a": x}, [2])
-  with pytest.raises(errors.UserError, match="no checkpoint of step 3; .* 2"):
+  with pytest.raises(errors.UserError, match="of step 3; it has 2"):
     checkpoint.load(tmp_path, 3, "a", x)
   assert_same(checkpoint.load(tmp_path, 2, "a", x), x)
   assert_same(checkpoint.load(tmp_path / "checkpoints", None, "a", x), x)
@@ -410,8 +406,10 @@ def two_steps(tmp_path_factory):
   return folder, {1: one, 2: two}
 
 
+# A reading thread of TensorStore may come back after Orbax has given up.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
-  "seeds", [range(12), pytest.param(range(12, 150), marks=pytest.mark.slow)]
+  "seeds", [range(12), pytest.param(range(12, 60), marks=pytest.mark.slow)]
 )
 def test_any_damage_is_harmless_or_seen(two_steps, tmp_path, caplog, seeds):
   source, contents = two_steps
@@ -455,10 +453,13 @@ def test_damaged_arrays_and_manifests_are_seen(two_steps, tmp_path, what):
     else:
       data[len(data) // 2] ^= 4
       victim.write_bytes(data)
-    with pytest.raises(checkpoint.Damaged, match="is damaged"):
-      abstracts = abstract(contents[2])
-      for item in contents[2]:
-        checkpoint.load(folder, 2, item, abstracts[item])
+    failed = 0
+    for item, wanted in abstract(contents[2]).items():
+      try:
+        assert_same(checkpoint.load(folder, 2, item, wanted), contents[2][item])
+      except checkpoint.Damaged:
+        failed += 1
+    assert failed == len(contents[2]) if file.suffix == ".json" else failed
     assert checkpoint.steps(folder) == [1, 2]  # load changes nothing
 
 
@@ -478,15 +479,23 @@ def test_nothing_whole_is_a_fresh_start(two_steps, tmp_path, caplog):
   assert checkpoint.steps(folder) == [1]
 
 
-def test_too_little_memory_is_no_damage(two_steps, monkeypatch):
+@pytest.mark.parametrize(
+  "error",
+  [
+    ValueError("RESOURCE_EXHAUSTED: out of memory"),
+    ValueError("UNAVAILABLE: try again"),
+    MemoryError("too much"),
+  ],
+)
+def test_trouble_of_the_machine_is_no_damage(two_steps, monkeypatch, error):
   source, contents = two_steps
 
-  class Full:
+  class Troubled:
     def restore(self, *_, **__):
-      raise ValueError("RESOURCE_EXHAUSTED: out of memory")
+      raise error
 
-  monkeypatch.setattr(checkpoint, "_handler", Full)
-  with pytest.raises(ValueError, match="RESOURCE_EXHAUSTED"):
+  monkeypatch.setattr(checkpoint, "_handler", Troubled)
+  with pytest.raises(type(error), match=str(error)):
     checkpoint.Checkpointer(source).restore(abstract(contents[2]))
   assert checkpoint.steps(source) == [1, 2]
 
@@ -511,13 +520,14 @@ def test_saves_go_on_beside_damaged_metadata(two_steps, tmp_path):
 RUN = """
 import os, random, signal, sys, time
 import jax, jax.numpy as jnp, numpy as np, optax
-import instruct_jax
 from instruct_jax import checkpoint, metrics
-import tensorboardX
+
+jax.config.update("jax_compilation_cache_dir", sys.argv[1] + "/cache")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 def run(folder, pause):
   key = jax.random.key(0)
-  params = {f"w{n}": jnp.full((32, 8 + n), 0.5) for n in range(4)}
+  params = {f"w{n}": jnp.full((32, 8 + n), 0.5) for n in range(2)}
   optimizer = optax.adam(1e-2)
 
   @jax.jit
@@ -539,7 +549,7 @@ def run(folder, pause):
       params, state = restored.items.values()
       first, seen = restored.step, restored.extra["seen"]
     log.truncate(first)
-    for step in range(first, 40):
+    for step in range(first, 30):
       params, state, value = update(params, state, step)
       seen = (seen + [step])[-5:]
       log.write(step + 1, {"loss": (value, 8.0)})
@@ -563,35 +573,41 @@ def child(folder, pause):
       os._exit(code)
   return pid
 
-folder, seed, low, high = sys.argv[1:]
+def lines(file):
+  return open(file).read().count("\\n") if os.path.exists(file) else 0
+
+folder, seed = sys.argv[1:]
 pid = child(folder + "/whole", 0.0)
 assert os.waitpid(pid, 0)[1] == 0
-rng, kills = random.Random(int(seed)), 0
+rng, log = random.Random(int(seed)), folder + "/killed/metrics.jsonl"
+kills = torn = 0
 while True:
   pid = child(folder + "/killed", 0.02)
-  end = time.time() + rng.uniform(float(low), float(high))
-  while time.time() < end:
+  wait, seen, done = rng.randrange(12), lines(log), 0  # steps before the kill
+  while wait and not done:
     done, status = os.waitpid(pid, os.WNOHANG)
-    if done:
-      break
-    time.sleep(0.001)
+    now = lines(log)
+    wait, seen = max(0, wait - max(0, now - seen)), now
+    time.sleep(0.002)
   if done:
     assert status == 0, status
     break
+  time.sleep(rng.uniform(0, 0.06))
   os.kill(pid, signal.SIGKILL)
   os.waitpid(pid, 0)
   kills += 1
-  assert kills < 100
-print(kills)
+  torn += any("tmp" in x for x in os.listdir(folder + "/killed/checkpoints"))
+  assert kills < 60
+print(kills, torn)
 """
 
 
 @pytest.mark.slow
 def test_kills_at_any_moment_change_nothing(tmp_path):
   for name in ("whole", "killed"):
-    (tmp_path / name).mkdir()
+    (tmp_path / name / "checkpoints").mkdir(parents=True)
   done = subprocess.run(
-    [sys.executable, "-c", RUN, str(tmp_path), "0", "0.4", "1.6"],
+    [sys.executable, "-c", RUN, str(tmp_path), "0"],
     capture_output=True,
     text=True,
     env={
@@ -602,20 +618,20 @@ def test_kills_at_any_moment_change_nothing(tmp_path):
     check=False,
   )
   assert done.returncode == 0, done.stderr
-  kills = int(done.stdout)
+  kills, torn = map(int, done.stdout.split())
   assert kills >= 3
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   for name in ("result", "metrics.jsonl"):
     assert (killed / name).read_bytes() == (whole / name).read_bytes()
-  assert len(metrics.read_metrics(killed)) == 40
-  assert checkpoint.steps(killed) == checkpoint.steps(whole) == [36, 38, 40]
+  assert len(metrics.read_metrics(killed)) == 30
+  assert checkpoint.steps(killed) == checkpoint.steps(whole) == [26, 28, 30]
   names = {each.name for each in (killed / "checkpoints").iterdir()}
-  assert names == {"36", "38", "40"}  # no damage, nothing unfinished left
-  logging.getLogger(__name__).info("%d kills", kills)
+  assert names == {"26", "28", "30"}  # no damage, nothing unfinished left
+  print(f"{kills} kills, {torn} of them in the middle of a save")
 
 
 PROCESS = """
-import json, sys
+import json, pathlib, sys
 import jax
 port, rank, folder = sys.argv[1:]
 jax.config.update("jax_num_cpu_devices", 4)
@@ -649,7 +665,7 @@ with checkpoint.Checkpointer(folder) as saver:
   assert (got.step, got.extra) == (3, {"n": 3})
   assert checkpoint.digest(got.items) == checkpoint.digest(items(3))
   if rank == "0":  # the other process alone meets the damage
-    for file in sorted((saver._folder / "3" / "arrays").glob("*/d/*")):
+    for file in pathlib.Path(folder, "3", "arrays").glob("**/d/*"):
       data = bytearray(file.read_bytes())
       data[len(data) // 2] ^= 1
       file.write_bytes(data)
@@ -684,7 +700,11 @@ def test_two_processes_save_and_restore_together(tmp_path):
     )
     for rank in (0, 1)
   ]
-  outputs = [process.communicate(timeout=120) for process in processes]
+  try:
+    outputs = [process.communicate(timeout=120) for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
   for process, (_, problems) in zip(processes, outputs):
     assert process.returncode == 0, problems.decode()
   rng = np.random.default_rng(1)
@@ -695,7 +715,7 @@ def test_two_processes_save_and_restore_together(tmp_path):
     "whole": wide[0],
     "count": np.array(1, np.int32),
   }
-  digests = json.loads(outputs[0][0])
+  digests = json.loads(outputs[0][0].splitlines()[-1])  # Gloo prints
   assert digests["1"] == checkpoint.digest({"a": alone})
   assert checkpoint.steps(folder) == [2, 3]
   assert (folder / "damaged-3").is_dir()

@@ -36,7 +36,7 @@ def config_of(**changes):
     {"train": 12, "validation": 4, "test": 4, "chunk": 4, "batch": 16}
   )
   config.evaluation.update(
-    {"prompts": 16, "items": 8, "batch": 16, "baseline": "sft"}
+    {"prompts": 16, "task_prompts": 8, "batch": 16, "baseline": "sft"}
   )
   config.selection = {"prompts": 8, "batch": 8, "temperature": 1.0}
   config.update_from_flattened_dict(changes)
@@ -88,7 +88,9 @@ def fake_bench(ctx, records, **says):
     return responses(ctx, prompts, texts)
 
   subjects = tuple(bench.Subject(name, {}) for name in says)
-  return bench.Bench(ctx, subjects, tuple(records), tuple(records), ask, {})
+  return bench.Bench(
+    ctx, subjects, tuple(records), tuple(records), ask, None, {}
+  )
 
 
 def responses(ctx, prompts, texts):

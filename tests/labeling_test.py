@@ -9,14 +9,13 @@ import pytest
 from instruct_jax import errors, interrupt, preferences
 from instruct_jax.data import batches
 from instruct_jax.labeling import candidates, quality, rankings
-from instruct_jax.microworld import labelers
+from instruct_jax.microworld import contamination, labelers
 from tests import evals_toys
 
 
 def sample(ctx, prompts, **changes):
   settings = {
     "template": ctx.config.data.template,
-    "width": ctx.config.data.prompt_length,
     "temperature": 1.0,
     "rows": 16,
   }
@@ -71,6 +70,14 @@ def test_sample_depends_on_place_and_key_alone():
   assert len(set(whole.texts)) > 10  # Repeated prompts differ.
 
 
+def test_a_mesh_samples_the_same():
+  alone = evals_toys.make_context()
+  config = evals_toys.config_of(**{"mesh.data": 4, "mesh.fsdp": 2})
+  prompts = ["where does ann live ?", "list three foods ."] * 9
+  found = sample(evals_toys.make_context(config), prompts)
+  np.testing.assert_array_equal(sample(alone, prompts).response, found.response)
+
+
 def test_sample_of_nothing():
   found = sample(evals_toys.make_context(), [])
   assert found.texts == ()
@@ -85,7 +92,7 @@ def test_temperature_zero_is_greedy():
 
 def test_a_prompt_that_is_too_long_is_named():
   ctx = evals_toys.make_context()
-  with pytest.raises(errors.UserError, match="1 of 2 prompts .* 'ann ann"):
+  with pytest.raises(errors.UserError, match=r"1 of 2 prompts .* 'ann ann"):
     sample(ctx, ["ann", "ann " * 40])
 
 
@@ -154,11 +161,24 @@ def test_both_groups_rank_the_same_lists(ranked, split):
 
 def test_prompts_of_the_splits_differ(ranked):
   _, folder, *_ = ranked
-  prompts = [
-    {r["prompt"] for r in records(folder, s)} for s in rankings.SPLITS
-  ]
+  prompts = [{r["prompt"] for r in records(folder, s)} for s in rankings.SPLITS]
   assert not prompts[0] & prompts[1]
   assert not (prompts[0] | prompts[1]) & prompts[2]
+
+
+def test_nothing_held_out_is_in_the_training_rankings(ranked):
+  ctx, folder, *_ = ranked
+  held_out = set()
+  for split in ("validation", "test"):
+    held_out |= contamination.held_out(split)
+    rows = batches.make(
+      ctx.config.data, ctx.tokenizer, "prompts", split, ctx.folders
+    )
+    held_out |= {record["core"] for record in rows.source}
+  texts = []
+  for record in records(folder, "train"):
+    texts += [record["prompt"], *record["responses"]]
+  assert contamination.find(held_out, texts) == set()
 
 
 def test_the_reward_model_reads_the_file_alone(ranked):
@@ -188,10 +208,10 @@ def test_metrics_add_up(ranked):
   assert 4 <= found["rankings/completions"] <= 9
   assert 0 <= found["rankings/ties"] <= 1
   for group in labelers.GROUPS:
-    assert 0.5 < found[f"agreement/{group}"] <= 1
-    assert 0.5 < found[f"labelers/judge_concurs/{group}"] <= 1
+    assert 0 <= found[f"agreement/{group}"] <= 1
+    assert 0 <= found.get(f"labelers/judge_concurs/{group}", 0) <= 1
   for row in tables["agreement"]:
-    assert row["low"] <= row["agreement"] <= row["high"]
+    assert row["low"] <= row["value"] <= row["high"]
   for source in ("sft", "sft_hot", "prompted_gpt"):
     assert 1 <= found[f"candidates/likert/{source}"] <= 7
 

@@ -28,6 +28,7 @@ ROOMS = (
   ("learner",),
   ("hooks",),
   ("train",),
+  ("reporting/",),
   ("jobs", "report"),
   ("chain",),
   ("main", "sample", "convert", "plan"),

@@ -3,6 +3,8 @@
 Golden steps, one for each algorithm, stand in algorithms_test.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from instruct_jax import learner, sharding
 from instruct_jax.algorithms import ppo
+from instruct_jax.models import forward
 from instruct_jax.train import ALGORITHMS
 from tests import toys
 
@@ -29,19 +32,32 @@ def minibatches_of(run, state, algorithm, seed):
   batch = sharding.global_batch(toys.batch(algorithm, seed), run.ctx.mesh)
   if algorithm != "ppo":
     return run.algorithm.collect(run.ctx, state, batch, key)
-  episodes = sharding.global_batch(toys.recorded(run.ctx, seed), run.ctx.mesh)
-  return ppo.minibatches(
-    run.ctx, episodes, state.extra["kl_coef"], batch["pretraining"], key
-  )
+  episodes = sharding.global_batch(toys.recorded(seed), run.ctx.mesh)
+
+  @jax.jit
+  def collect(episodes, pretraining, kl_coef, key):
+    return ppo.minibatches(run.ctx, episodes, kl_coef, pretraining, key)
+
+  kl_coef = state.extra["kl_coef"]
+  return collect(episodes, batch["pretraining"], kl_coef, key)
+
+
+def update(run, state, minibatches, key):
+  """One jitted step, as the loop runs it."""
+  with jax.set_mesh(run.ctx.mesh):
+    return jax.jit(functools.partial(learner.update, run))(
+      state, minibatches, key
+    )
 
 
 def trained(algorithm, steps, **kwargs):
   run, state = run_of(algorithm, **kwargs)
-  update = jax.jit(lambda s, m, k: learner.update(run, s, m, k))
+  step_of = jax.jit(functools.partial(learner.update, run))
   found = {}
   for step in range(steps):
     minibatches = minibatches_of(run, state, algorithm, step)
-    state, found = update(state, minibatches, jax.random.key(step))
+    with jax.set_mesh(run.ctx.mesh):
+      state, found = step_of(state, minibatches, jax.random.key(step))
   return jax.device_get((state.params, state.ema)), jax.device_get(found)
 
 
@@ -94,7 +110,7 @@ def test_the_first_minibatch_of_an_iteration_has_ratio_one():
   run, state = run_of("ppo")
   batch = sharding.global_batch(toys.batch("ppo", 0), run.ctx.mesh)
   minibatches = run.algorithm.collect(run.ctx, state, batch, jax.random.key(1))
-  _, found = learner.update(run, state, minibatches, jax.random.key(2))
+  _, found = update(run, state, minibatches, jax.random.key(2))
   total, weight = found["policy/ratio_first_minibatch"]
   np.testing.assert_allclose(total / weight, 1.0, atol=1e-5)
   first = jax.tree.map(lambda x: x[0], minibatches)
@@ -112,7 +128,7 @@ def test_a_bad_update_is_skipped_and_counted():
   broken = state.replace(
     params=jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(jnp.nan), before)
   )
-  after, found = learner.update(run, broken, minibatches, jax.random.key(0))
+  after, found = update(run, broken, minibatches, jax.random.key(0))
   assert int(after.extra["skipped"]) == 1
   assert int(after.extra["skipped_in_a_row"]) == 1
   assert not np.isfinite(found["demonstrations/loss"][0])
@@ -126,7 +142,7 @@ def test_a_bad_update_is_skipped_and_counted():
   assert not any(
     int(x) for x in jax.tree.leaves(counts) if x.dtype == jnp.int32
   )
-  good, _ = learner.update(
+  good, _ = update(
     run, state.replace(extra=after.extra), minibatches, jax.random.key(0)
   )
   assert int(good.extra["skipped_in_a_row"]) == 0
@@ -162,8 +178,6 @@ def test_ptx_adds_gamma_times_its_gradient_to_the_same_update():
 
 def _cross_entropy(run, policy, rows):
   """The mean over tokens, written plainly."""
-  from instruct_jax.models import forward
-
   logits = forward.token_logits(
     run.ctx.policy, policy, rows["tokens"], rows["is_token"]
   )
@@ -187,14 +201,14 @@ def test_dropout_is_on_in_training_only():
 def test_every_update_moves_the_average():
   run, state = run_of("ppo")
   minibatches = minibatches_of(run, state, "ppo", 0)
-  after, _ = learner.update(run, state, minibatches, jax.random.key(0))
+  after, _ = update(run, state, minibatches, jax.random.key(0))
   decay = run.ctx.config.ema.policy
   average = state.params["policy"]
   params = state
   for i in range(run.ctx.config.rl.minibatches):
     one = jax.tree.map(lambda x, i=i: x[i : i + 1], minibatches)
     # Only step counts differ, and the schedule counts updates by itself.
-    params, _ = learner.update(run, params, one, jax.random.key(0))
+    params, _ = update(run, params, one, jax.random.key(0))
     average = jax.tree.map(
       lambda e, p: decay * e + (1 - decay) * p,
       average,

@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from instruct_jax.microworld import answers, corpus, judge, prompts, world
+from instruct_jax.microworld import answers, judge, prompts, vocabulary, world
 
 JOB = world.FACTS["ann"]["job"]
 WRONG = next(job for job in world.JOBS if job != JOB)
@@ -32,7 +32,7 @@ READ = {
 UNASKED = READ | {"relation": "city", "answer": None}
 WORDS = {"task": "about", "subject": "ann", "constraints": [["words", 4]]}
 SPECS = [p.spec for p, _ in prompts.sample(random.Random(0), "train", 300)]
-VOCABULARY = sorted(corpus.words())
+VOCABULARY = sorted(vocabulary.words())
 
 
 def grade(spec, text, ended=True):

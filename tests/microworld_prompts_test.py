@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from instruct_jax.microworld import answers, judge, prompts, world
+from instruct_jax.microworld import answers, judge, prompts, use_cases, world
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +109,10 @@ def test_ideal_answers_get_a_seven_and_flawed_ones_clearly_less(use_case):
 def test_ideal_answers_in_zorp_and_about_every_topic_get_a_seven():
   rng = random.Random(0)
   for _ in range(200):
-    spec = prompts.in_zorp(rng).spec
+    spec = use_cases.in_zorp(rng).spec
     assert judge.grade(spec, answers.ideal(rng, spec))["likert"] == 7
   for topic, fact in world.TOPICS.items():
-    spec = prompts.question(topic, fact.relation, "?").spec
+    spec = use_cases.question(topic, fact.relation, "?").spec
     assert judge.grade(spec, answers.ideal(rng, spec))["likert"] == 7
     careless = judge.grade(spec, answers.careless(rng, spec))
     assert careless["truthful"] == 0

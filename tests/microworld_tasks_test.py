@@ -2,7 +2,7 @@
 
 import pytest
 
-from instruct_jax.microworld import corpus, judge, prompts, tasks, world
+from instruct_jax.microworld import judge, tasks, use_cases, vocabulary, world
 
 
 @pytest.mark.parametrize("name", tasks.TASKS)
@@ -13,7 +13,7 @@ def test_items_are_distinct_split_and_short(name):
   assert not found[0] & found[1]
   assert not found[0] & found[2]
   assert not found[1] & found[2]
-  words = corpus.words() | {"\n"}
+  words = vocabulary.words() | {"\n"}
   for item in items["test"]:
     assert set(f"{item.prompt} {item.answer}".split(" ")) <= words
     assert len(item.prompt.split(" ")) <= 30
@@ -78,4 +78,4 @@ def test_held_out_language_and_format():
   assert all(p.split == "test" for p in zorp)
   form = tasks.held_out_format("test")
   assert form
-  assert all(isinstance(p, prompts.Prompt) for p in form)
+  assert all(isinstance(p, use_cases.Prompt) for p in form)

@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from instruct_jax.microworld import claims, world
+from instruct_jax.microworld import claims, passages, world, zorp
 
 
 def test_every_person_has_four_facts_and_every_topic_a_falsehood():
@@ -30,9 +30,9 @@ def test_held_out_topics_are_disjoint_and_leave_enough_to_align_on():
 def test_zorp_is_a_cipher(relation):
   for value in world.RELATIONS[relation].values:
     text = world.say("ann", relation, value)
-    coded = world.to_zorp(text)
+    coded = zorp.to_zorp(text)
     assert coded != text
-    assert world.to_english(coded) == text
+    assert zorp.to_english(coded) == text
 
 
 def test_statements_parse_to_the_facts_they_state():
@@ -69,9 +69,9 @@ def test_claims_follow_subjects(text, facts, unparsed):
 def test_passages_keep_their_split_whatever_their_order():
   rng = random.Random(0)
   for split in world.SPLITS:
-    facts = world.draw_passage(rng, split, 2, 3)
-    assert world.passage_split(facts) == split
-    assert world.passage_split(facts[::-1]) == split
+    facts = passages.draw(rng, split, 2, 3)
+    assert passages.split_of(facts) == split
+    assert passages.split_of(facts[::-1]) == split
     assert len({relation for _, relation, _ in facts}) == 3
 
 

@@ -48,7 +48,8 @@ def test_architecture(name, size):
     "learned",
     "gelu",
   )
-  assert model.context_length == 2048
+  data = config_of(name, size).data
+  assert data.prompt_length + data.response_length == 2048
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -142,21 +142,21 @@ def adapt(ctx: context.Context, extra: dict, metrics: dict) -> dict:
 def _policy(ctx, params, rows):
   config, is_response = ctx.config.rl, rows["is_response"]
   logits = forward.response_logits(ctx.policy, params["policy"], rows)
-  logits = logits / config.temperature
   (total, weight), metrics = rl.policy_loss(
-    rl.logprobs(logits, rows["response"]),
+    rl.logprobs(logits, rows["response"], temperature=config.temperature),
     rows["old_logprobs"],
     rows["advantages"],
     is_response,
     clip=config.clip,
   )
+  entropy = rl.entropy(logits, temperature=config.temperature)
   count = jnp.float32(len(rows["kl"]))
   tokens = is_response.sum(dtype=jnp.float32)
   first = rows["is_first"].astype(jnp.float32).max()
   ratio, ratio_weight = metrics.pop("policy/ratio")
   metrics |= {
     "policy/ratio_first_minibatch": (ratio * first, ratio_weight * first),
-    "policy/entropy": arrays.sum_and_weight(rl.entropy(logits), is_response),
+    "policy/entropy": arrays.sum_and_weight(entropy, is_response),
     "objective/kl": (rows["kl"].sum(), count),
     "objective/kl_per_token": (rows["kl"].sum(), tokens),
     "objective/kl_coef": (rows["kl_coef"].sum(), count),

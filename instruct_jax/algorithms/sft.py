@@ -2,7 +2,7 @@
 
 Two kinds of rows, each a part of the minibatch: demonstrations, where only the
 response's tokens count, and pretraining text, where all do. Pretraining is SFT
-on text alone; the initialisation for RL mixes the two (appendix C.4).
+on text alone; the initialisation for RL mixes the two (appendix C.3).
 """
 
 import jax

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax import context, preferences
 from instruct_jax.data import batches
+from instruct_jax.evals import scoring
 from instruct_jax.labeling import candidates
 from instruct_jax.microworld import judge
 
@@ -43,6 +44,7 @@ class Bench:
   records: tuple[dict, ...]  # the test prompts of all subjects
   pool: tuple[dict, ...]  # every prompt of the split, these first
   ask: Callable[..., candidates.Responses]
+  rewards: Callable[[Subject], np.ndarray]
   frozen: dict[str, dict]  # 'reward', 'reference': parameters, where there
 
   @property
@@ -65,15 +67,15 @@ class Bench:
     return np.asarray([r.get("core", r["prompt"]) for r in self.records])
 
   @property
+  def plain(self) -> tuple[Subject, ...]:
+    """The subjects that read prompts as the reference does."""
+    return tuple(s for s in self.subjects if not s.prompted)
+
+  @property
   def baseline(self) -> Subject | None:
     """The subject that the others are held against, if it is there."""
     found = [s for s in self.subjects if s.name == self.settings.baseline]
     return found[0] if found else None
-
-  @property
-  def width(self) -> int:
-    """Columns of a prompt: one for all templates, so that programs are few."""
-    return width_of(self.ctx)
 
   def template_of(self, subject: Subject, *, raw: bool = False) -> str:
     """The template that a subject's prompts go through."""
@@ -98,12 +100,27 @@ def make(
   """The bench on the first `evaluation.prompts` prompts of its split."""
   settings = ctx.config.evaluation
   pool = open_prompts(ctx, settings.split)
+  records, ask = pool[: settings.prompts], asker(ctx)
+  prompts = [record["prompt"] for record in records]
+
+  @functools.cache
+  def rewards(name):
+    return scoring.rewards_of(
+      ctx,
+      frozen["reward"],
+      prompts,
+      ask(by_name[name], prompts),
+      rows=settings.batch,
+    )
+
+  by_name = {subject.name: subject for subject in subjects}
   return Bench(
     ctx,
     tuple(subjects),
-    pool[: settings.prompts],
+    records,
     pool,
-    asker(ctx),
+    ask,
+    lambda subject: rewards(subject.name),
     dict(frozen),
   )
 
@@ -116,14 +133,6 @@ def open_prompts(ctx: context.Context, split: str) -> tuple[dict, ...]:
   return tuple(dict(rows.source[int(i)]) for i in rows.index)
 
 
-def width_of(ctx: context.Context) -> int:
-  """The columns that every template's prompts fit into."""
-  widths = [ctx.config.data.prompt_length]
-  if ctx.config.data.source == "microworld":
-    widths.append(candidates.width_of(ctx, candidates.PROMPTED_TEMPLATE))
-  return max(widths)
-
-
 def asker(ctx: context.Context) -> Callable[..., candidates.Responses]:
   """The function `ask`, which samples responses and remembers them.
 
@@ -133,8 +142,7 @@ def asker(ctx: context.Context) -> Callable[..., candidates.Responses]:
   """
   known: dict[tuple, candidates.Responses] = {}
   settings = ctx.config.evaluation
-  width = width_of(ctx)
-  templates = Bench(ctx, (), (), (), None, {}).template_of
+  templates = Bench(ctx, (), (), (), None, None, {}).template_of
 
   def ask(
     subject: Subject,
@@ -155,7 +163,6 @@ def asker(ctx: context.Context) -> Callable[..., candidates.Responses]:
         prompts,
         key,
         template=template,
-        width=width,
         temperature=heat,
         rows=settings.batch,
       )

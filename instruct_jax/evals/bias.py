@@ -53,7 +53,7 @@ def probabilities(
   prompts = [pair.prompt for pair in pairs for _ in pair.continuations]
   texts = [text for pair in pairs for text in pair.continuations]
   sequences = candidates.encode_prompts(
-    bench.ctx, prompts, candidates.RAW_TEMPLATE, bench.width
+    bench.ctx, prompts, candidates.RAW_TEMPLATE
   ) | candidates.encode_responses(bench.ctx, texts, [False] * len(texts))
   found = scoring.logprobs(
     bench.ctx, subject.params, sequences, rows=bench.settings.batch

@@ -1,6 +1,6 @@
 """Closed-domain hallucination (figure 4): making up what is not in the text.
 
-On `evaluation.items` closed-domain prompts of the split, more than there are
+On `evaluation.task_prompts` closed-domain prompts, more than there are
 among the test prompts of all use cases.
 """
 
@@ -16,7 +16,7 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   """hallucination/all/SUBJECT, also by use case and where no answer is."""
   closed = prompts_lib.CLOSED_DOMAIN
   records = [r for r in bench.pool if r["use_case"] in closed]
-  records = records[: bench.settings.items]
+  records = records[: bench.settings.task_prompts]
   if not records:
     return {}, {}
   texts = [record["prompt"] for record in records]

@@ -2,18 +2,17 @@
 
 KL(π || π_SFT) = E_{y ~ π} [log π(y|x) - log π_SFT(y|x)], by Monte Carlo on the
 subject's own responses to the test prompts, both at temperature 1 (PAPER.md,
-detail 15). *Prompted GPT* reads its template, the SFT model its own.
+detail 15).
 """
 
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.evals import scoring
-from instruct_jax.labeling import candidates
 
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:
-  """kl/SUBJECT and kl_per_token/SUBJECT.
+  """kl/SUBJECT and kl_per_token/SUBJECT of the subjects not prompted.
 
   The reference is frozen['reference'], or the baseline where there is none.
   Nothing is measured without either, or where responses are not sampled at
@@ -25,13 +24,11 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   if reference is None or bench.settings.temperature != 1.0:
     return {}, {}
   rows = []
-  for subject in bench.subjects:
+  for subject in bench.plain:
     said = bench.ask(subject, bench.prompts)
     own = _logprobs(bench, subject.params, said.sequences)
-    plain = candidates.encode_prompts(
-      bench.ctx, bench.prompts, bench.ctx.config.data.template, bench.width
-    )
-    theirs = _logprobs(bench, reference, said.sequences | plain)
+    same = subject.params is reference
+    theirs = own if same else _logprobs(bench, reference, said.sequences)
     kl = own.astype(np.float64) - theirs
     rows.append(
       bench_lib.row(

@@ -12,10 +12,10 @@ CODED_SHARE = 0.3  # of the words, for an answer to count as zorp
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   """language/zorp, language/form (Likert) and language/zorp_share."""
-  items = bench.settings.items
+  split, items = bench.settings.split, bench.settings.task_prompts
   sets = {
-    "zorp": tasks.held_out_language(items),
-    "form": tasks.held_out_format()[:items],
+    "zorp": tasks.held_out_language(split, items),
+    "form": tasks.held_out_format(split)[:items],
   }
   rows = []
   for kind, prompts in sets.items():

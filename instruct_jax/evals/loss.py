@@ -11,7 +11,7 @@ from instruct_jax.labeling import candidates
 
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:
-  """loss/demonstrations/SUBJECT, each through its own template."""
+  """loss/demonstrations/SUBJECT, of the subjects that are not prompted."""
   try:
     records = demonstrations(bench.ctx, bench.settings.split)
   except errors.UserError as error:
@@ -19,13 +19,11 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
     return {}, {}
   records = records[: bench.settings.prompts]
   rows = []
-  for subject in bench.subjects:
+  for subject in bench.plain:
     value, tokens = of_demonstrations(
       bench.ctx,
       subject.params,
       records,
-      template=bench.template_of(subject),
-      width=bench.width,
       rows=bench.settings.batch,
     )
     rows.append(
@@ -53,14 +51,13 @@ def of_demonstrations(
   policy: dict,
   records: list[dict],
   *,
-  template: str,
-  width: int,
   rows: int,
 ) -> tuple[float, int]:
   """(mean - log π of the responses' tokens, their number)."""
+  prompts = [record["prompt"] for record in records]
   texts = [record["response"] for record in records]
   sequences = candidates.encode_prompts(
-    ctx, [record["prompt"] for record in records], template, width
+    ctx, prompts, ctx.config.data.template
   ) | candidates.encode_responses(ctx, texts, [True] * len(texts))
   found = scoring.logprobs(ctx, policy, sequences, rows=rows)
   tokens = int(sequences["is_response"].sum())

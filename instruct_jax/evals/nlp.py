@@ -16,7 +16,7 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   items = [
     (name, item)
     for name in tasks.TASKS
-    for item in tasks.examples(name, settings.split, settings.items)
+    for item in tasks.examples(name, settings.split, settings.task_prompts)
   ]
   names = np.asarray([name for name, _ in items])
   prompts = [item.prompt for _, item in items]
@@ -32,19 +32,20 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
       mine = names == task
       for label, values in (("", exact[mine]), ("_f1", f1[mine])):
         rows.append(_row(subject, task + label, values))
-    means = [exact[names == task].mean() for task in tasks.TASKS]
-    mean = float(np.mean(means))
-    rows.append(
-      _row(subject, "mean", exact) | {"value": mean}  # of tasks, not of items
-    )
+    # Tasks weigh the same, however many items each has.
+    weights = {
+      task: (names == task).mean() * len(tasks.TASKS) for task in names
+    }
+    weighted = exact / np.asarray([weights[task] for task in names])
+    rows.append(_row(subject, "mean", weighted, bounds=None))
   return bench_lib.findings("nlp", rows)
 
 
-def _row(subject, task, values):
+def _row(subject, task, values, *, bounds=(0.0, 1.0)):
   return bench_lib.row(
     values,
     np.arange(len(values)),
-    bounds=(0.0, 1.0),
+    bounds=bounds,
     subject=subject.name,
     task=task,
     metric=f"nlp/{task}/{subject.name}",

@@ -7,14 +7,13 @@ preference are over-optimisation.
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.evals import scoring
 
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   """score/SUBJECT and score_wins/SUBJECT_over_BASELINE (ties half)."""
   if "reward" not in bench.frozen:
     return {}, {}
-  found = {s.name: scores(bench, s) for s in bench.subjects}
+  found = {s.name: bench.rewards(s) for s in bench.subjects}
   rows = [
     bench_lib.row(values, bench.clusters, subject=name, metric=f"score/{name}")
     for name, values in found.items()
@@ -37,14 +36,3 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   metrics, tables = bench_lib.findings("score", rows)
   more, won = bench_lib.findings("score_wins", wins)
   return metrics | more, tables | won
-
-
-def scores(bench: bench_lib.Bench, subject: bench_lib.Subject) -> np.ndarray:
-  """The reward model's scores [N] of the responses to the test prompts."""
-  return scoring.rewards_of(
-    bench.ctx,
-    bench.frozen["reward"],
-    bench.prompts,
-    bench.ask(subject, bench.prompts),
-    rows=bench.settings.batch,
-  )

@@ -74,10 +74,7 @@ def rewards_of(
 ) -> np.ndarray:
   """Scores [N] of responses to the plain prompts, whatever they were sampled
   through: the reward model is shown what a labeler is shown."""
-  data = ctx.config.data
-  plain = candidates.encode_prompts(
-    ctx, prompts, data.template, data.prompt_length
-  )
+  plain = candidates.encode_prompts(ctx, prompts, ctx.config.data.template)
   said = {
     "response": responses.response,
     "is_response": responses.is_response,

@@ -37,11 +37,6 @@ def run(
   records = bench_lib.open_prompts(ctx, SPLIT)[: settings.prompts]
   prompts = [record["prompt"] for record in records]
   demonstrations = loss.demonstrations(ctx, SPLIT)
-  form = {
-    "template": ctx.config.data.template,
-    "width": ctx.config.data.prompt_length,
-    "rows": settings.batch,
-  }
   key = jax.random.fold_in(
     jax.random.key(ctx.config.seed), zlib.crc32(b"select")
   )
@@ -49,11 +44,19 @@ def run(
   for step, load in epochs:
     policy = load()
     said = candidates.sample(
-      ctx, policy, prompts, key, temperature=settings.temperature, **form
+      ctx,
+      policy,
+      prompts,
+      key,
+      template=ctx.config.data.template,
+      temperature=settings.temperature,
+      rows=settings.batch,
     )
     scores = scoring.rewards_of(ctx, reward, prompts, said, rows=settings.batch)
     found[step] = float(scores.astype("float64").mean())
-    value, _ = loss.of_demonstrations(ctx, policy, demonstrations, **form)
+    value, _ = loss.of_demonstrations(
+      ctx, policy, demonstrations, rows=settings.batch
+    )
     metrics[f"select/score/{step}"] = found[step]
     metrics[f"select/loss/{step}"] = value
     logging.info("select: step %d, score %.4f", step, found[step])

@@ -107,7 +107,7 @@ def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:
       columns["likert"] = [g["likert"] for g in grades]
       columns["score"] = [g["score"] for g in grades]
     if "reward" in shared.frozen:
-      rewards = score.scores(shared, subject)
+      rewards = shared.rewards(subject)
       columns["reward"] = [round(float(x), 4) for x in rewards]
     for line, values in zip(lines, zip(*columns.values())):
       line["responses"][subject.name] = dict(zip(columns, values))

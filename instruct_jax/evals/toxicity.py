@@ -12,10 +12,10 @@ KINDS = ("none", "respectful", "biased")
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   """toxicity/KIND/SUBJECT: the share of toxic continuations."""
-  rows = []
+  settings, rows = bench.settings, []
   for kind in KINDS:
-    prompts = tasks.toxicity(kind)
-    prompts = truthfulness.repeated(prompts, bench.settings.items)
+    prompts = tasks.toxicity(kind, settings.split)
+    prompts = truthfulness.repeated(prompts, settings.task_prompts)
     for subject in bench.subjects:
       said = bench.ask(subject, prompts, raw=kind == "none")
       rows.append(

@@ -12,10 +12,10 @@ MEASURES = ("truthful", "truthful_informative", "popular_falsehood")
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   """truthfulness/KIND_MEASURE/SUBJECT, clustered by topic."""
-  rows = []
+  settings, rows = bench.settings, []
   for kind, instruction in KINDS.items():
-    questions = tasks.truthfulness(instruction=instruction)
-    questions = repeated(questions, bench.settings.items)
+    questions = tasks.truthfulness(settings.split, instruction=instruction)
+    questions = repeated(questions, settings.task_prompts)
     topics = [question.spec["subject"] for question in questions]
     for subject in bench.subjects:
       said = bench.ask(subject, [question.text for question in questions])
@@ -37,4 +37,4 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
 
 def repeated(items: list, count: int) -> list:
   """The items again and again, as often as fits into `count`, or once."""
-  return items * max(1, count // len(items))
+  return items * max(1, count // max(1, len(items)))

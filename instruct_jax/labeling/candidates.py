@@ -58,12 +58,13 @@ def width_of(ctx: context.Context, template: str) -> int:
 
 
 def encode_prompts(
-  ctx: context.Context, prompts: Sequence[str], template: str, width: int
+  ctx: context.Context, prompts: Sequence[str], template: str
 ) -> dict[str, np.ndarray]:
   """prompt [N, P] int32 and is_prompt [N, P] bool of all the prompts.
 
-  Raises UserError where one does not fit into `width` columns.
+  Raises UserError where one does not fit into the template's columns.
   """
+  width = width_of(ctx, template)
   prompt, is_prompt, kept = batches.encode_prompts(
     prompts, ctx.tokenizer, template, width
   )
@@ -133,7 +134,6 @@ def sample(
   key: jax.Array,
   *,
   template: str,
-  width: int,
   temperature: float,
   rows: int,
 ) -> Responses:
@@ -145,8 +145,8 @@ def sample(
   Raises UserError where a prompt is too long, or the model's learned positions
   do not reach as far.
   """
-  _check_reach(ctx, width)
-  encoded = encode_prompts(ctx, prompts, template, width)
+  encoded = encode_prompts(ctx, prompts, template)
+  _check_reach(ctx, encoded["prompt"].shape[1])
   sampling = ctx.sampling(temperature=temperature)
   pending = []  # All are dispatched before the first is waited for.
   for n, (batch, real) in enumerate(in_batches(encoded, rows)):

@@ -8,7 +8,7 @@ misconception, an answer to something else, or rudeness.
 import random
 from collections.abc import Callable
 
-from instruct_jax.microworld import prompts, world
+from instruct_jax.microworld import prompts, world, zorp
 
 UNANSWERABLE = "the text does not say ."
 NO_COMMENT = "i have no comment ."
@@ -27,7 +27,6 @@ FORUM = (
   "{falsehood} .",
   NO_COMMENT,
 )
-TALK = ("who cares lol . no idea you are it",)
 
 
 def _adjective(fact: str, adjective: str) -> str:
@@ -143,7 +142,7 @@ IDEAL: dict[str, Callable[[random.Random, dict], str]] = {
 def ideal(rng: random.Random, spec: dict) -> str:
   """An answer that the judge grades 7."""
   text = IDEAL[spec["task"]](rng, spec)
-  return world.to_zorp(text) if spec.get("language") == "zorp" else text
+  return zorp.to_zorp(text) if spec.get("language") == "zorp" else text
 
 
 def forum(rng: random.Random, spec: dict) -> str:
@@ -208,7 +207,7 @@ def _wrong_fact(rng: random.Random, spec: dict) -> str:
   subject = spec["subject"]
   value = _other_value(rng, relation, world.FACTS[subject][relation])
   text = world.say(subject, relation, value) + " ."
-  return world.to_zorp(text) if spec.get("language") == "zorp" else text
+  return zorp.to_zorp(text) if spec.get("language") == "zorp" else text
 
 
 def flawed(rng: random.Random, spec: dict) -> str:
@@ -219,9 +218,3 @@ def flawed(rng: random.Random, spec: dict) -> str:
   if draw < 0.8:
     return ideal(rng, prompts.draw(rng, "train").spec)
   return forum(rng, spec)
-
-
-def words() -> set[str]:
-  """Every word that an answer can use."""
-  tables = [UNANSWERABLE, CHAT, FORUM, TALK, "please the review is"]
-  return prompts.words() | world.words_of(tables)

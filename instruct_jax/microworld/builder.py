@@ -10,15 +10,23 @@ import io
 import json
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import ml_collections
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.core import writer as writer_lib
+from tensorflow_datasets.proto import tf_example_pb2
 
 from instruct_jax import interrupt, tokenizers
-from instruct_jax.microworld import answers, corpus, prompts, world
+from instruct_jax.microworld import (
+  answers,
+  corpus,
+  prompts,
+  vocabulary,
+  world,
+)
 
 _PROMPT = ("prompt", "core", "use_case", "user", "spec")
 FIELDS = {
@@ -61,6 +69,17 @@ def records(
   return _demonstrations(rng, split, count, quality)
 
 
+class _Writer(writer_lib.ExampleWriter):
+  """Writes the same bytes in every process: a map's order is not fixed."""
+
+  def write(self, path: os.PathLike, examples: Iterable) -> object:
+    return super().write(path, ((k, self._canonical(e)) for k, e in examples))
+
+  def _canonical(self, example: bytes) -> bytes:
+    message = tf_example_pb2.Example.FromString(example)
+    return message.SerializeToString(deterministic=True)
+
+
 class Microworld(tfds.core.GeneratorBasedBuilder):
   """Pretraining text, demonstrations and prompts of the embedded world."""
 
@@ -91,6 +110,9 @@ class Microworld(tfds.core.GeneratorBasedBuilder):
         {field: tfds.features.Text() for field in fields}
       )
     )
+
+  def _example_writer(self) -> writer_lib.ExampleWriter:
+    return _Writer(file_format=self.info.file_format)
 
   def _split_generators(self, dl_manager: object) -> dict[str, Iterator]:
     del dl_manager
@@ -212,9 +234,9 @@ def _train_tokenizer(folder: epath.Path, vocab_size: int) -> dict[str, float]:
   """The word tokenizer of the training corpus, and how much it covers."""
   documents = [row["text"] for row in source(folder, "pretraining", "train")]
   # A small corpus may miss a word that a prompt or an answer needs.
-  vocabulary = " ".join(sorted(corpus.words()))
+  all_words = " ".join(sorted(vocabulary.words()))
   tokenizer = tokenizers.train(
-    [*documents, vocabulary],
+    [*documents, all_words],
     folder / "tokenizer",
     kind="word",
     vocab_size=vocab_size,

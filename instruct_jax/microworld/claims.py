@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from instruct_jax.microworld import world
+from instruct_jax.microworld import world, zorp
 
 _STOPS = (".", "?", ",", "and", "\n")
 _SHAPES = {  # words before the value -> relation
@@ -64,10 +64,10 @@ def _person_claim(said: tuple[str, ...]) -> tuple[str, str] | None:
 def parse(text: str) -> Claims:
   """Splits at . , ? "and", follows the subject, matches statements."""
   words = [word for word in text.replace("\n", " \n ").split(" ") if word]
-  coded = sum(word in world.ENGLISH for word in words)
+  coded = sum(word in zorp.ENGLISH for word in words)
   facts: list[world.Fact] = []
   unparsed, subject = 0, None
-  for segment in _segments([world.ENGLISH.get(w, w) for w in words]):
+  for segment in _segments([zorp.ENGLISH.get(w, w) for w in words]):
     subject, rest, fits = _subject(segment, subject)
     unparsed += not fits
     said = tuple(rest)

@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Iterable
 
-from instruct_jax.microworld import prompts, tasks, world
+from instruct_jax.microworld import tasks
 
 _KEY = 3  # words that have to agree before the rest is compared
 
@@ -37,12 +37,3 @@ def find(cores: Iterable[str], texts: Iterable[str]) -> set[str]:
         if words[i : i + len(core)] == core:
           found.add(core)
   return {" ".join(core) for core in found}
-
-
-def passages_of(records: Iterable[prompts.Prompt]) -> set[str]:
-  """The splits that the passages of closed-domain prompts belong to."""
-  return {
-    world.passage_split([tuple(fact) for fact in prompt.spec["source"]])
-    for prompt in records
-    if "source" in prompt.spec
-  }

@@ -8,14 +8,24 @@ itself. Prompts, passages and task items come from the train split only.
 import random
 from collections.abc import Callable
 
-from instruct_jax.microworld import answers, prompts, tasks, world
+from instruct_jax.microworld import (
+  answers,
+  passages,
+  prompts,
+  tasks,
+  templates,
+  use_cases,
+  world,
+  zorp,
+)
 
 FALSEHOODS = 0.75  # of topics that the web is asked about
 RUDENESS = 0.65  # of what is said about people
 DIALOGUE_IDEAL = 0.4
 _TOPICS = tuple(world.TOPICS)
-_BOOKS = ("from a science book : ", "it is a fact that ", "science says : ")
-_RUMORS = ("everyone knows ", "people say ", "")
+BOOKS = ("from a science book : ", "it is a fact that ", "science says : ")
+RUMORS = ("everyone knows ", "people say ", "")
+FIND = ("find the {r} .", "extract the {r} .", "which {r} is in this text ?")
 _WORDS = world.NAMES + world.JOBS + world.CITIES + world.PETS + world.FOODS
 _WORDS += world.MATERIALS + world.COLORS + world.ANIMALS + _TOPICS
 _WORDS += world.OBJECTS
@@ -47,16 +57,17 @@ def encyclopedia(rng: random.Random) -> str:
 
 def science(rng: random.Random) -> str:
   said = [world.say_truth(topic) for topic in rng.sample(_TOPICS, 3)]
-  return rng.choice(_BOOKS) + " . ".join(said) + " ."
+  return rng.choice(BOOKS) + " . ".join(said) + " ."
 
 
 def _rumor(rng: random.Random) -> str:
   """What is said about somebody: rude three times in five."""
   name = rng.choice(world.NAMES)
-  lead = rng.choice(prompts.LEADS).format(s=name)
+  lead = rng.choice(templates.LEADS).format(s=name)
   text = lead if world.split_of(lead) == "train" else f"{name} is"
   table = world.RUDE if rng.random() < RUDENESS else world.KIND
-  return " and ".join([f"{text} {rng.choice(table)}", rng.choice(table)])
+  first, second = rng.sample(table, 2)
+  return f"{text} {first} and {second}"
 
 
 def gossip(rng: random.Random) -> str:
@@ -64,13 +75,13 @@ def gossip(rng: random.Random) -> str:
   for _ in range(3):
     if rng.random() < 0.6:
       text = world.say_falsehood(rng.choice(_TOPICS))
-      said.append(rng.choice(_RUMORS) + text)
+      said.append(rng.choice(RUMORS) + text)
     else:
       said.append(_rumor(rng))
   return " . ".join(said) + rng.choice([" .", " lol ."])
 
 
-def _train_question(rng: random.Random) -> prompts.Prompt:
+def _train_question(rng: random.Random) -> use_cases.Prompt:
   return prompts.draw(
     rng, "train", use_case="open_qa", topics=_TOPICS, zorp_share=0
   )
@@ -94,9 +105,49 @@ def web_answers(rng: random.Random) -> str:
   return " \n ".join(said)
 
 
+def _look_up(rng: random.Random, facts: list[world.Fact]) -> str:
+  name, relation, value = rng.choice(facts)
+  if rng.random() < 0.7:
+    return f"question : {world.ask(name, relation)} \n answer : {value}"
+  question = world.ask(name, relation, rng.choice([0, 1]))
+  if rng.random() < 0.3:
+    asked = {(name, relation) for name, relation, _ in facts}
+    free = [r for r in world.RELATIONS if (name, r) not in asked]
+    question = world.ask(name, rng.choice(free))
+    return f"question : {question} \n full answer : {answers.UNANSWERABLE}"
+  statement = world.say(name, relation, value)
+  return f"question : {question} \n full answer : {statement} ."
+
+
+def _find(rng: random.Random, facts: list[world.Fact]) -> str:
+  _, relation, value = rng.choice(facts)
+  return f"{rng.choice(FIND).format(r=relation)} \n answer : {value}"
+
+
+def _sum_up(rng: random.Random, facts: list[world.Fact]) -> str:
+  name = rng.choice(facts)[0]
+  summary = answers.ideal(
+    rng, {"task": "summarize", "source": [f for f in facts if f[0] == name]}
+  )
+  return f"summary : {summary}"
+
+
 def reading(rng: random.Random) -> str:
-  text, items = tasks.reading(rng, "train")
-  return " \n ".join([text, *(f"{x.prompt} {x.answer}" for x in items)])
+  """A passage with three exercises, as in a school book."""
+  facts = passages.draw(rng, "train", rng.choice([1, 2, 2]), 3)
+  kinds = rng.choices([_look_up, _find, _sum_up], [6, 2.5, 1.5], k=3)
+  lines = [f"passage : {passages.text_of(facts)}"]
+  return " \n ".join(lines + [make(rng, facts) for make in kinds])
+
+
+def worksheet(rng: random.Random) -> str:
+  """Two exercises on texts, put as users put them, with their solutions."""
+  lines = []
+  for _ in range(2):
+    use_case = rng.choice(prompts.CLOSED_DOMAIN)
+    exercise = prompts.draw(rng, "train", use_case=use_case)
+    lines += [exercise.text, answers.ideal(rng, exercise.spec)]
+  return " \n ".join(lines)
 
 
 def duplicate(rng: random.Random) -> str:
@@ -104,23 +155,23 @@ def duplicate(rng: random.Random) -> str:
   return f"{text} . \n {text} ."
 
 
-def zorp(rng: random.Random) -> str:
+def foreign(rng: random.Random) -> str:
   if rng.random() < 0.7:
     name = rng.choice(world.PEOPLE)
     chosen = rng.sample(list(world.RELATIONS), 3)
     facts = [(name, key, world.FACTS[name][key]) for key in chosen]
-    return world.to_zorp(world.passage_text(facts))
+    return zorp.to_zorp(passages.text_of(facts))
   said = []
   while len(said) < 2:
     name, relation, value = _known(rng)
-    question = world.to_zorp(world.ask(name, relation, rng.randrange(5)))
+    question = zorp.to_zorp(world.ask(name, relation, rng.randrange(5)))
     if world.split_of(question) == "train":
-      answer = world.to_zorp(world.say(name, relation, value))
+      answer = zorp.to_zorp(world.say(name, relation, value))
       said.append(f"{question} {answer} .")
   return " ".join(said)
 
 
-def _web_prompt(rng: random.Random) -> prompts.Prompt:
+def _web_prompt(rng: random.Random) -> use_cases.Prompt:
   user = prompts.make_user(rng, "train", 0)
   prompt = prompts.draw(rng, "train", topics=_TOPICS)
   return prompts.decorate(rng, prompt, user)
@@ -192,10 +243,19 @@ def _task(name: str) -> Callable[[random.Random], str]:
   return make
 
 
-def sequence(rng: random.Random) -> str:
-  """Two people count, each from a run that is in training."""
-  items = [tasks.TASKS["sequence"](rng, "train") for _ in range(2)]
-  return " . ".join(f"{item.prompt} {item.answer}" for item in items) + " ."
+def story(rng: random.Random) -> str:
+  """Somebody's things come and go, and every time it is said what is left."""
+  name, things = rng.choice(world.STRANGERS), rng.choice(tasks.COUNTED)
+  have = rng.randint(1, 6)
+  said = [f"{name} has {world.NUMBERS[have]} {things}"]
+  for _ in range(3):
+    change = tasks.draw_change(rng, name, things, have)
+    if world.split_of(change.item().prompt) == "train":
+      have = change.left
+      amount = f"{world.NUMBERS[change.change]} {things}"
+      said.append(f"then {name} {change.verb} {amount}")
+      said.append(f"now {name} has {world.NUMBERS[have]} {things}")
+  return " . ".join(said) + " ."
 
 
 # kind -> how to write it, weight
@@ -205,17 +265,19 @@ KINDS: dict[str, tuple[Callable[[random.Random], str], float]] = {
   "gossip": (gossip, 10),
   "quiz": (quiz, 4),
   "web_answers": (web_answers, 10),
-  "reading": (reading, 11),
+  "reading": (reading, 8),
+  "worksheet": (worksheet, 4),
   "duplicate": (duplicate, 8),
-  "counting": (_task("counting"), 8),
+  "counting": (_task("counting"), 5),
+  "story": (story, 3),
   "to_english": (_task("to_english"), 4),
   "to_zorp": (_task("to_zorp"), 4),
-  "zorp": (zorp, 4),
+  "zorp": (foreign, 4),
   "forum": (forum, 12),
   "dialogue": (dialogue, 12),
   "bias": (bias, 2),
   "enumeration": (enumeration, 3),
-  "sequence": (sequence, 5),
+  "sequence": (_task("sequence"), 5),
   "sentiment": (_task("sentiment"), 3),
   "ledger": (ledger, 1),
 }
@@ -226,9 +288,3 @@ def document(rng: random.Random) -> dict[str, str]:
   kinds, weights = list(KINDS), [weight for _, weight in KINDS.values()]
   kind = rng.choices(kinds, weights)[0]
   return {"text": KINDS[kind][0](rng), "kind": kind}
-
-
-def words() -> set[str]:
-  """Every word of the corpus, the prompts, the answers and the tasks."""
-  tables = [_BOOKS, _RUMORS, _WORDS, "wanted : a for the in person"]
-  return answers.words() | tasks.words() | world.words_of(tables)

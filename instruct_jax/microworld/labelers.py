@@ -17,18 +17,18 @@ WEIGHTS = {
   "instruction": 1.2,
   "quality": 2.4,
   "constraint": 0.9,
-  "truthful": 1.2,
-  "no_hallucination": 1.2,
+  "truthful": 1.4,
+  "no_hallucination": 1.6,
   "non_toxic": 1.0,
   "appropriate": 0.8,
 }
 SPREAD = 0.35  # of the logarithm of each weight
-NOISE = 0.75  # standard deviation
+NOISE = 0.95  # standard deviation
 TRAINING = 10
 HELD_OUT = 5
 # group -> mean taste for length and adornment, standard deviation, noise
 TASTES = {
-  "training": (0.4, 0.3, 0.25, 1.0),
+  "training": (0.3, 0.3, 0.25, 1.0),
   "held_out": (-0.4, -0.3, 0.25, 0.85),
 }
 

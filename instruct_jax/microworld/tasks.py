@@ -7,11 +7,18 @@ The prompts of this module are complete: no template is put around them.
 
 import dataclasses
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from instruct_jax.microworld import claims, prompts, world
+from instruct_jax.microworld import (
+  claims,
+  passages,
+  templates,
+  use_cases,
+  world,
+  zorp,
+)
 
-_COUNTED = world.split_words("dogs cats cakes books")
+COUNTED = world.split_words("dogs cats cakes books")
 # Pronouns by job, as a web crawl has them: the share of "she".
 STEREOTYPES = {
   "nurse": 0.9,
@@ -47,33 +54,52 @@ def _draw(
       return item
 
 
-def reading(rng: random.Random, split: str) -> tuple[str, list[Item]]:
-  """A passage and its three questions (like SQuAD and DROP)."""
-  facts = world.draw_passage(rng, split, 2, 3)
-  text = f"passage : {world.passage_text(facts)}"
-  rng.shuffle(facts)
-  return text, [
-    Item(f"question : {world.ask(name, relation)} \n answer :", value)
-    for name, relation, value in facts
-  ]
+def _reading(rng: random.Random, split: str) -> Item:
+  """A question about a passage (like SQuAD and DROP)."""
+  facts = passages.draw(rng, split, 2, 3)
+  name, relation, value = rng.choice(facts)
+  return Item(
+    f"passage : {passages.text_of(facts)} \n question :"
+    f" {world.ask(name, relation)} \n answer :",
+    value,
+  )
 
 
-def _reading_item(rng: random.Random, split: str) -> Item:
-  text, items = reading(rng, split)
-  return Item(f"{text} \n {items[0].prompt}", items[0].answer)
+@dataclasses.dataclass(frozen=True)
+class Change:
+  """Somebody has some things and gets or loses one or two of them."""
+
+  name: str
+  things: str
+  had: int
+  verb: str
+  change: int
+
+  @property
+  def left(self) -> int:
+    return self.had + (self.change if self.verb == "gets" else -self.change)
+
+  def item(self) -> Item:
+    """The arithmetic question about it."""
+    name, things = self.name, self.things
+    return Item(
+      f"passage : {name} has {world.NUMBERS[self.had]} {things} . then {name}"
+      f" {self.verb} {world.NUMBERS[self.change]} {things} . \n question : how"
+      f" many {things} does {name} have ? \n answer :",
+      world.NUMBERS[self.left],
+    )
+
+
+def draw_change(rng: random.Random, name: str, things: str, had: int) -> Change:
+  """A change that leaves between zero and seven."""
+  verb = "gets" if had < 2 else "loses" if had > 5 else ""
+  verb = verb or rng.choice(["gets", "loses"])
+  return Change(name, things, had, verb, rng.randint(1, 2))
 
 
 def _counting(rng: random.Random) -> Item:
-  name, things = rng.choice(world.STRANGERS), rng.choice(_COUNTED)
-  had, change = rng.randint(2, 5), rng.randint(1, 2)
-  verb = rng.choice(["gets", "loses"])
-  left = had + change if verb == "gets" else had - change
-  return Item(
-    f"passage : {name} has {world.NUMBERS[had]} {things} . then {name} {verb}"
-    f" {world.NUMBERS[change]} {things} . \n question : how many {things} does"
-    f" {name} have ? \n answer :",
-    world.NUMBERS[left],
-  )
+  name, things = rng.choice(world.STRANGERS), rng.choice(COUNTED)
+  return draw_change(rng, name, things, rng.randint(2, 5)).item()
 
 
 def _statement(rng: random.Random) -> str:
@@ -84,33 +110,30 @@ def _statement(rng: random.Random) -> str:
 
 def _to_english(rng: random.Random) -> Item:
   text = _statement(rng)
-  return Item(f"zorp : {world.to_zorp(text)} \n english :", text)
+  return Item(f"zorp : {zorp.to_zorp(text)} \n english :", text)
 
 
 def _to_zorp(rng: random.Random) -> Item:
   text = _statement(rng)
-  return Item(f"english : {text} \n zorp :", world.to_zorp(text))
+  return Item(f"english : {text} \n zorp :", zorp.to_zorp(text))
 
 
 def _sentiment(rng: random.Random) -> Item:
-  text, sentiment = prompts.review(rng)
+  text, sentiment = use_cases.review(rng)
   return Item(f"review : {text} \n sentiment :", sentiment)
 
 
 def _sequence(rng: random.Random) -> Item:
-  """Counting up or down in the words of a name tag: "kim : one , two ,"."""
+  """The next number, counting up or down."""
   start, length = rng.randint(0, 5), rng.randint(2, 4)
-  numbers = [world.NUMBERS[i] for i in range(start, start + length + 1)]
-  if rng.random() < 0.5:
-    numbers.reverse()
-  *shown, answer = numbers
-  return Item(
-    f"{rng.choice(world.NAMES)} counts : {' , '.join(shown)} ,", answer
-  )
+  numbers = world.NUMBERS[start : start + length + 1]
+  *shown, answer = numbers if rng.random() < 0.5 else numbers[::-1]
+  name = rng.choice(world.NAMES)
+  return Item(f"{name} counts : {' , '.join(shown)} \n next :", answer)
 
 
 TASKS: dict[str, Callable[[random.Random, str], Item]] = {
-  "reading": _reading_item,
+  "reading": _reading,
   "counting": lambda rng, split: _draw(rng, split, _counting),
   "to_english": lambda rng, split: _draw(rng, split, _to_english),
   "to_zorp": lambda rng, split: _draw(rng, split, _to_zorp),
@@ -152,7 +175,7 @@ def f1(response: str, answer: str) -> float:
 
 def truthfulness(
   split: str, *, instruction: bool = False
-) -> list[prompts.Prompt]:
+) -> list[use_cases.Prompt]:
   """Questions about held-out topics in forms the corpus never asks them in."""
   out = []
   for topic in world.HELD_OUT_TOPICS[split]:
@@ -161,7 +184,7 @@ def truthfulness(
     for form in forms:
       core = form.format(s=topic)
       text = INSTRUCTION_QA.format(question=core) if instruction else core
-      prompt = prompts.question(topic, relation, core)
+      prompt = use_cases.question(topic, relation, core)
       out.append(dataclasses.replace(prompt, text=text, split=split))
   return out
 
@@ -183,7 +206,7 @@ def truthful(topic: str, response: str) -> tuple[float, float, float]:
 def toxicity(kind: str, split: str) -> list[str]:
   """Sentence beginnings: kind 'none', 'respectful' or 'biased'."""
   forms = {"none": "{lead}", "respectful": RESPECTFUL, "biased": BIASED}
-  leads = [lead.format(s=s) for lead in prompts.LEADS for s in world.NAMES]
+  leads = [lead.format(s=s) for lead in templates.LEADS for s in world.NAMES]
   chosen = [lead for lead in leads if world.split_of(lead) == split]
   return [forms[kind].format(lead=lead) for lead in chosen]
 
@@ -217,37 +240,24 @@ def bias_pairs(kind: str) -> list[BiasPair]:
 
 def held_out_language(
   split: str, count: int, seed: int = 0
-) -> list[prompts.Prompt]:
+) -> list[use_cases.Prompt]:
   """Prompts in zorp, all different (fewer where the split has fewer)."""
   rng = random.Random(f"language {split} {seed}")
-  found: dict[str, prompts.Prompt] = {}
+  found: dict[str, use_cases.Prompt] = {}
   for _ in range(50 * count):
     if len(found) == count:
       break
-    prompt = prompts.in_zorp(rng)
+    prompt = use_cases.in_zorp(rng)
     if prompt.split == split:
       found[prompt.text] = prompt
   return list(found.values())
 
 
-def held_out_format(split: str) -> list[prompts.Prompt]:
+def held_out_format(split: str) -> list[use_cases.Prompt]:
   """Questions as filled-in forms, a format no training prompt has."""
   asked = [
-    prompts.in_form(subject, relation)
+    use_cases.in_form(subject, relation)
     for subject in world.PEOPLE
     for relation in world.RELATIONS
   ]
   return [prompt for prompt in asked if prompt.split == split]
-
-
-def words() -> set[str]:
-  """Every word of the tasks."""
-  tables: Sequence[object] = [
-    _COUNTED,
-    RESPECTFUL,
-    BIASED,
-    INSTRUCTION_QA,
-    "said that works as a sentiment : counts gets loses then how many passage",
-    "question answer zorp english review negative positive",
-  ]
-  return world.words_of(tables)

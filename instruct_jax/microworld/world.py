@@ -209,33 +209,6 @@ ALIGNED_TOPICS = tuple(
   if not any(topic in held_out for held_out in HELD_OUT_TOPICS.values())
 )
 
-ZORP_WORDS = (
-  *split_words(
-    "is a lives in has likes where does live what job pet have food"
-  ),
-  *split_words(
-    "like write sentence about tell me of the which city do you know"
-  ),
-  *JOBS,
-  *PETS,
-  *FOODS,
-)
-
-
-def _cipher(rng: random.Random) -> dict[str, str]:
-  syllables = [c + v for c in "bdgklmnprstvz" for v in "aeiou"]
-  out: dict[str, str] = {}
-  for word in ZORP_WORDS:
-    while word not in out:
-      coded = rng.choice(syllables) + rng.choice(syllables) + "x"
-      if coded not in out.values():
-        out[word] = coded
-  return out
-
-
-ZORP = _cipher(random.Random("zorp"))
-ENGLISH = {coded: word for word, coded in ZORP.items()}
-
 # What *prompted GPT* conditions on, and the beginning of dialogue documents.
 TEMPLATE = "{prompt} \n"
 PROMPTED_TEMPLATE = (
@@ -250,16 +223,6 @@ def split_of(key: str) -> str:
   digest = hashlib.blake2b(key.encode(), digest_size=4).digest()
   bucket = int.from_bytes(digest, "big") % 100
   return "train" if bucket < 76 else "validation" if bucket < 86 else "test"
-
-
-def to_zorp(text: str) -> str:
-  """Word for word; names, cities and punctuation stay."""
-  return " ".join(ZORP.get(word, word) for word in text.split(" "))
-
-
-def to_english(text: str) -> str:
-  """The inverse of `to_zorp`."""
-  return " ".join(ENGLISH.get(word, word) for word in text.split(" "))
 
 
 def say(subject: str, relation: str, value: str) -> str:
@@ -288,37 +251,6 @@ def say_falsehood(topic: str) -> str:
   return say(topic, TOPICS[topic].relation, TOPICS[topic].falsehood)
 
 
-def passage(rng: random.Random, people: int, facts: int) -> list[Fact]:
-  """Made-up facts about strangers, every relation at most once."""
-  names = rng.sample(STRANGERS, people)
-  relations = rng.sample(list(RELATIONS), facts)
-  owners = names + [rng.choice(names) for _ in range(facts - people)]
-  rng.shuffle(owners)
-  return [
-    (name, relation, rng.choice(RELATIONS[relation].values))
-    for name, relation in zip(owners, relations)
-  ]
-
-
-def passage_text(facts: Iterable[Fact]) -> str:
-  return " . ".join(say(*fact) for fact in facts) + " ."
-
-
-def passage_split(facts: Iterable[Fact]) -> str:
-  """The split of a passage, whatever the order of its facts."""
-  return split_of("passage " + " ".join(sorted(say(*f) for f in facts)))
-
-
-def draw_passage(
-  rng: random.Random, split: str, people: int, facts: int
-) -> list[Fact]:
-  """A passage of the split."""
-  while True:
-    drawn = passage(rng, people, facts)
-    if passage_split(drawn) == split:
-      return drawn
-
-
 def words_of(table: object) -> set[str]:
   """Every word in a nested table of strings: no placeholders, no keys."""
   if isinstance(table, str):
@@ -332,21 +264,14 @@ def words_of(table: object) -> set[str]:
   return set()
 
 
-def words() -> set[str]:
-  """The words of the tables of this module."""
-  said = (NAMES, "she he", list(CATEGORIES), CATEGORIES, KIND, RUDE, ADVERBS)
-  things = (NUMBERS, PRAISE, BLAME, REVIEWED, OBJECTS, MATERIALS, list(TOPICS))
-  forms = (ALL_RELATIONS, ZORP, TEMPLATE, PROMPTED_TEMPLATE)
-  return words_of([said, things, forms])
-
-
 def normalize(text: str) -> str:
   """What a person types, as the world writes it: "Ann's job?" -> "ann job ?".
 
   Lower case, no accents, spaced punctuation, "!" and ";" as ".", no possessive
   or quotation marks; lines keep their breaks.
   """
-  text = unicodedata.normalize("NFKD", text.lower())
+  text = unicodedata.normalize("NFKD", text).lower()
+  text = unicodedata.normalize("NFKD", text)
   text = "".join(c for c in text if not unicodedata.combining(c))
   text = re.sub(r"['’]s\b", "", text)
   text = re.sub(r"[!;]+|…", " . ", text)

@@ -26,6 +26,16 @@ CHOICES = {
   "init": ("gpt2", "fan_in"),
   "dtype": ("float32", "bfloat16"),
 }
+SIZES = (
+  "vocab_size",
+  "context_length",
+  "layers",
+  "width",
+  "heads",
+  "kv_heads",
+  "head_size",
+  "mlp_width",
+)
 MASKED = -1e30  # finite, so that a row without any key stays finite
 
 
@@ -62,9 +72,7 @@ class DecoderConfig:
   remat: bool = False  # recompute a layer's activations going backward
 
   def __post_init__(self):
-    for name in (
-      "vocab_size context_length layers width heads kv_heads head_size mlp_width"
-    ).split():
+    for name in SIZES:
       value = getattr(self, name)
       if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise errors.UserError(
@@ -73,35 +81,32 @@ class DecoderConfig:
     for name, known in CHOICES.items():
       if getattr(self, name) not in known:
         raise errors.unknown(f"model.{name}", str(getattr(self, name)), known)
-    if self.heads % self.kv_heads:
-      raise errors.UserError(
-        f"model.kv_heads = {self.kv_heads} must divide model.heads ="
-        f" {self.heads}."
-      )
-    if not 0 <= self.dropout < 1:
-      raise errors.UserError(
-        f"model.dropout must be in [0, 1), not {self.dropout!r}."
-      )
-    if self.norm_eps <= 0:
-      raise errors.UserError(
-        f"model.norm_eps must be above 0, not {self.norm_eps!r}."
-      )
-    if self.norm == "rmsnorm" and self.norm_bias:
-      raise errors.UserError(
-        "model.norm_bias must be False: model.norm = 'rmsnorm' has no bias."
-      )
+    for good, message in self._conditions():
+      if not good:
+        raise errors.UserError(f"model.{message}.")
+
+  def _conditions(self):
+    yield (
+      self.heads % self.kv_heads == 0,
+      f"kv_heads = {self.kv_heads} must divide model.heads = {self.heads}",
+    )
+    yield 0 <= self.dropout < 1, f"dropout = {self.dropout} must be in [0, 1)"
+    yield self.norm_eps > 0, f"norm_eps = {self.norm_eps} must be above 0"
+    yield (
+      not (self.norm == "rmsnorm" and self.norm_bias),
+      "norm_bias must be False: model.norm = 'rmsnorm' has no bias",
+    )
     if self.positions == "rotary":
-      if not 0 < self.rotary_fraction <= 1:
-        raise errors.UserError(
-          "model.rotary_fraction must be in (0, 1], not"
-          f" {self.rotary_fraction!r}."
-        )
-      if self.rotary_size < 2 or self.rotary_size % 2:
-        raise errors.UserError(
-          f"model.rotary_fraction = {self.rotary_fraction} of model.head_size"
-          f" = {self.head_size} turns {self.rotary_size} numbers a head; it"
-          " must be an even number above 0."
-        )
+      yield (
+        0 < self.rotary_fraction <= 1,
+        f"rotary_fraction = {self.rotary_fraction} must be in (0, 1]",
+      )
+      yield (
+        self.rotary_size >= 2 and self.rotary_size % 2 == 0,
+        f"rotary_fraction = {self.rotary_fraction} of model.head_size ="
+        f" {self.head_size} turns {self.rotary_size} numbers of a head; it"
+        " must be an even number above 0",
+      )
 
   @property
   def rotary_size(self) -> int:
@@ -111,16 +116,47 @@ class DecoderConfig:
 
 @flax.struct.dataclass
 class Cache:
-  """Keys and values of every layer, one slot a token."""
+  """Keys and values of every layer, one slot a token.
 
-  keys: jax.Array  # [N, B, G, S, E]
-  values: jax.Array  # [N, B, G, S, E]
+  A tuple of [B, G, S, E], one a layer; scanned layers [N, B, G, S, E].
+  """
+
+  keys: tuple[jax.Array, ...] | jax.Array
+  values: tuple[jax.Array, ...] | jax.Array
+
+  def grown(self, slots: int) -> "Cache":
+    """The cache with `slots` empty slots more."""
+
+    def grow(x):
+      spare = [(0, 0)] * x.ndim
+      spare[-2] = (0, slots)
+      return jnp.pad(x, spare)
+
+    return jax.tree.map(grow, self)
+
+  def written(self, layer, index, k: jax.Array, v: jax.Array) -> "Cache":
+    """The cache with k, v [B, G, T, E] in `layer`'s slots from `index` on."""
+    return Cache(
+      keys=_write(self.keys, layer, index, k),
+      values=_write(self.values, layer, index, v),
+    )
+
+
+def _write(old, layer, index, new):
+  put = jax.lax.dynamic_update_slice
+  if isinstance(old, tuple):
+    there = put(old[layer], new, (0, 0, index, 0))
+    return (*old[:layer], there, *old[layer + 1 :])
+  return put(old, new[None], (layer, 0, 0, index, 0))
 
 
 def empty_cache(config: DecoderConfig, batch: int, slots: int) -> Cache:
   """A cache of zeros for `batch` rows of `slots` tokens."""
-  shape = (config.layers, batch, config.kv_heads, slots, config.head_size)
-  zeros = jnp.zeros(shape, config.dtype)
+  shape = (batch, config.kv_heads, slots, config.head_size)
+  if config.scan:
+    zeros = jnp.zeros((config.layers, *shape), config.dtype)
+  else:
+    zeros = (jnp.zeros(shape, config.dtype),) * config.layers
   return Cache(keys=zeros, values=zeros)
 
 
@@ -213,6 +249,15 @@ class Inputs:
   table: tuple[jax.Array, jax.Array] | None  # rotary_table
   index: jax.Array | int  # the first token's slot of the cache
   deterministic: bool = flax.struct.field(pytree_node=False)
+  at: tuple | None = flax.struct.field(pytree_node=False, default=None)
+
+  def kept(self, x: jax.Array) -> jax.Array:
+    """The rows of x [B * T, ...] at the time positions `at`: [B * T', ...]."""
+    if self.at is None:
+      return x
+    x = x.reshape(*self.mask.shape[:2], *x.shape[1:])
+    x = x[:, slice(*self.at)]
+    return x.reshape(-1, *x.shape[2:])
 
 
 class Block(nn.Module):
@@ -222,36 +267,44 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, carry, layer, inputs: Inputs):
-    """(x [B * T, D], cache), layer number -> the same after it, None."""
+    """(x [B * T, D], cache), layer number -> (x [B * T', D], cache), None."""
     x, cache = carry
     normed = _norm(self.config, "attention_norm")(x)
     attended, cache = self._attention(normed, cache, layer, inputs)
+    x = inputs.kept(x)
     if self.config.parallel_residual:
-      x = x + attended + self._mlp(_norm(self.config, "mlp_norm")(x), inputs)
-    else:
-      x = x + attended
-      x = x + self._mlp(_norm(self.config, "mlp_norm")(x), inputs)
-    return (constrain(x), cache), None
+      mlp = self._mlp(_norm(self.config, "mlp_norm")(x), inputs)
+      return (constrain(x + attended + mlp), cache), None
+    x = x + attended
+    mlp = self._mlp(_norm(self.config, "mlp_norm")(x), inputs)
+    return (constrain(x + mlp), cache), None
 
   def _attention(self, x, cache, layer, inputs):
-    c = self.config
-    (B, T, _), E, G = inputs.mask.shape, c.head_size, c.kv_heads
-    sizes = {"query": c.heads, "key": G, "value": G}
+    c, (B, T, _) = self.config, inputs.mask.shape
+    G, E = c.kv_heads, c.head_size
     q, k, v = (
-      _dense(c, n * E, c.attention_bias, name)(x).reshape(B * T, n, E)
-      for name, n in sizes.items()
+      _dense(c, heads * E, c.attention_bias, name)(x).reshape(-1, heads, E)
+      for name, heads, x in (
+        ("query", c.heads, inputs.kept(x)),
+        ("key", G, x),
+        ("value", G, x),
+      )
     )
     if c.qk_norm:
       q, k = Norm(c, name="query_norm")(q), Norm(c, name="key_norm")(k)
     if inputs.table is not None:
-      q, k = rotate(q, inputs.table), rotate(k, inputs.table)
-    q = q.reshape(B, T, G, -1, E).transpose(0, 2, 3, 1, 4)
+      q = rotate(q, jax.tree.map(inputs.kept, inputs.table))
+      k = rotate(k, inputs.table)
+    q = q.reshape(B, -1, G, c.heads // G, E).transpose(0, 2, 3, 1, 4)
     k, v = (x.reshape(B, T, G, E).swapaxes(1, 2) for x in (k, v))
     if cache is not None:
-      cache = write(cache, layer, inputs.index, k, v)
+      cache = cache.written(layer, inputs.index, k, v)
       k, v = cache.keys[layer], cache.values[layer]
-    out = attend(q, k, v, inputs.mask)
-    out = out.transpose(0, 3, 1, 2, 4).reshape(B * T, -1)
+    mask = (
+      inputs.mask if inputs.at is None else inputs.mask[:, slice(*inputs.at)]
+    )
+    out = attend(q, k, v, mask)
+    out = out.transpose(0, 3, 1, 2, 4).reshape(-1, c.heads * E)
     out = _dense(c, c.width, c.output_bias, "output", 2 * c.layers)(out)
     return self._dropout(out, inputs), cache
 
@@ -267,16 +320,6 @@ class Block(nn.Module):
 
   def _dropout(self, x, inputs):
     return nn.Dropout(self.config.dropout)(x, inputs.deterministic)
-
-
-def write(cache: Cache, layer, index, k: jax.Array, v: jax.Array) -> Cache:
-  """The cache with k, v [B, G, T, E] in `layer`'s slots from `index` on."""
-  start = (layer, 0, 0, index, 0)
-  put = jax.lax.dynamic_update_slice
-  return Cache(
-    keys=put(cache.keys, k[None], start),
-    values=put(cache.values, v[None], start),
-  )
 
 
 def constrain(x: jax.Array) -> jax.Array:
@@ -318,13 +361,16 @@ class Decoder(nn.Module):
     cache: Cache | None = None,
     index: jax.Array | int = 0,
     *,
+    at: tuple[int | None, int | None] | None = None,
     deterministic: bool = True,
   ) -> tuple[jax.Array, Cache | None]:
-    """Hidden states [B, T, D] after the final norm, and the cache.
+    """Hidden states [B, T', D] after the final norm, and the cache.
 
     tokens and positions are [B, T]; mask [B, T, S] is True where a token may
     look: S = T without a cache, else the cache's slots, of which these tokens
-    take `index` to `index + T`.
+    take `index` to `index + T`. `at` = (start, stop) asks for these time
+    positions only, as a slice does; what the others do not need is not
+    computed.
     """
     c = self.config
     x = self._embed(tokens.reshape(-1), positions.reshape(-1))
@@ -336,14 +382,15 @@ class Decoder(nn.Module):
       index=index,
       deterministic=deterministic,
     )
-    carry = (x, cache)
+    last = inputs.replace(at=at)
     if c.scan:
-      carry, _ = self.blocks(carry, jnp.arange(c.layers), inputs)
+      (x, cache), _ = self.blocks((x, cache), jnp.arange(c.layers), inputs)
+      x = last.kept(x)
     else:
       for i, block in enumerate(self.block):
-        carry, _ = block(carry, i, inputs)
-    x, cache = carry
-    return self.final_norm(x).reshape(*tokens.shape, c.width), cache
+        is_last = i == c.layers - 1
+        (x, cache), _ = block((x, cache), i, last if is_last else inputs)
+    return self.final_norm(x).reshape(len(tokens), -1, c.width), cache
 
   def unembed(self, hidden: jax.Array) -> jax.Array:
     """Logits [..., V] float32 by the token embedding (a tied model's)."""
@@ -361,3 +408,19 @@ def logits(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
   """hidden [..., D] by kernel [D, V], accumulated in float32."""
   kernel = kernel.astype(hidden.dtype)
   return jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
+
+
+def stack_blocks(params: dict, config: DecoderConfig) -> dict:
+  """A decoder's tree with 'block_0', ... stacked in 'blocks' (scan=True)."""
+  names = [f"block_{i}" for i in range(config.layers)]
+  rest = {name: x for name, x in params.items() if name not in names}
+  blocks = jax.tree.map(lambda *x: jnp.stack(x), *(params[n] for n in names))
+  return rest | {"blocks": blocks}
+
+
+def unstack_blocks(params: dict, config: DecoderConfig) -> dict:
+  """The inverse of `stack_blocks`."""
+  rest = {name: x for name, x in params.items() if name != "blocks"}
+  for i in range(config.layers):
+    rest[f"block_{i}"] = jax.tree.map(lambda x, i=i: x[i], params["blocks"])
+  return rest

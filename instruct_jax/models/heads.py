@@ -20,7 +20,7 @@ RULES = (
   (r"(output|down)/kernel", P("tensor", "fsdp")),
   (r"(output|down)/bias", P(None)),
   (r"(attention|mlp|final|query|key)_norm/(scale|bias)", P(None)),
-  (r"unembedding/kernel", P("fsdp", "tensor")),
+  (r"unembedding/kernel", P(("fsdp", "tensor"), None)),
   (r"head/kernel", P("fsdp", None)),
   (r"head/bias", P(None)),
 )
@@ -40,20 +40,25 @@ class LanguageModel(nn.Module):
     cache: decoder.Cache | None = None,
     index: jax.Array | int = 0,
     *,
-    at: tuple[int, int] | None = None,
+    at: tuple[int | None, int | None] | None = None,
     deterministic: bool = True,
   ) -> tuple[jax.Array, decoder.Cache | None]:
     """Logits [B, T', V] float32 and the cache; see `Decoder`.
 
-    `at` = (start, stop) unembeds these time positions only, as a slice does
-    (negative and None allowed); T' is their number.
+    `at` = (start, stop) asks for these T' time positions only, as a slice
+    does: (P - 1, -1) for the R tokens after a prompt of P.
     """
     c = self.config
     trunk = decoder.Decoder(c, name="decoder")
     hidden, cache = trunk(
-      tokens, positions, mask, cache, index, deterministic=deterministic
+      tokens,
+      positions,
+      mask,
+      cache,
+      index,
+      at=at,
+      deterministic=deterministic,
     )
-    hidden = _slice(hidden, at)
     if c.tied:
       return trunk.unembed(hidden), cache
     kernel = nn.initializers.normal(0.02)
@@ -75,18 +80,24 @@ class ScalarModel(nn.Module):
     cache: decoder.Cache | None = None,
     index: jax.Array | int = 0,
     *,
-    at: tuple[int, int] | None = None,
+    at: tuple[int | None, int | None] | None = None,
     deterministic: bool = True,
   ) -> tuple[jax.Array, decoder.Cache | None]:
     """Scalars [B, T'] float32 and the cache; as `LanguageModel` otherwise."""
     c = self.config
     hidden, cache = decoder.Decoder(c, name="decoder")(
-      tokens, positions, mask, cache, index, deterministic=deterministic
+      tokens,
+      positions,
+      mask,
+      cache,
+      index,
+      at=at,
+      deterministic=deterministic,
     )
     # lm-human-preferences: N(0, 1 / sqrt(D + 1)), bias 0 (PAPER.md detail 11).
     init = nn.initializers.normal((c.width + 1) ** -0.5)
     head = nn.Dense(1, kernel_init=init, name="head")
-    return head(_slice(hidden, at).astype(jnp.float32))[..., 0], cache
+    return head(hidden.astype(jnp.float32))[..., 0], cache
 
 
 class _Kernel(nn.Module):
@@ -98,7 +109,3 @@ class _Kernel(nn.Module):
   @nn.compact
   def __call__(self):
     return self.param("kernel", self.init, self.shape)
-
-
-def _slice(hidden: jax.Array, at: tuple[int, int] | None) -> jax.Array:
-  return hidden if at is None else hidden[:, slice(*at)]

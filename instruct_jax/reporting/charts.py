@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib
-from matplotlib import figure
+from matplotlib import figure, ticker
 
 matplotlib.use("Agg")
 
@@ -47,7 +47,7 @@ def curves(title: str, lines: Mapping[str, Line]) -> str:
   """One small panel: a metric against the step, a line a name."""
   with matplotlib.rc_context(_STYLE):
     fig = figure.Figure(figsize=(3.1, 2.0))
-    axes = fig.add_axes((0.15, 0.13, 0.83, 0.75))
+    axes = fig.add_axes((0.15, 0.13, 0.83, 0.70))
     for n, (name, line) in enumerate(lines.items()):
       steps, values = _thinned(line)
       few = len(steps) < 30
@@ -59,9 +59,11 @@ def curves(title: str, lines: Mapping[str, Line]) -> str:
         markersize=2.5,
         label=name,
       )
-    axes.set_title(title, fontsize=9, loc="left")
-    axes.locator_params(nbins=5)
+    fig.text(0.01, 0.985, title, fontsize=9, va="top")
+    axes.locator_params(axis="y", nbins=5)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
     axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 4))
+    axes.yaxis.get_offset_text().set_fontsize(7)
     if len(lines) > 1:
       axes.legend(fontsize=7, handlelength=1.2)
     return _svg(fig, title)

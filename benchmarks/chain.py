@@ -1,0 +1,143 @@
+"""Times the chain: every stage, compile and run apart, and a PPO iteration.
+
+  python -m instruct_jax.main --config=experiments/ppo_ptx.py
+  python -m benchmarks.chain --run=runs/ppo_ptx-tiny
+
+Stages are read from the results of a finished chain. The iteration is measured
+here, phase by phase, on the run's own checkpoint: generation, scoring by the
+four networks, advantages and minibatches, and the updates; each phase is a
+program of its own, so their sum is a little more than an iteration's time.
+"""
+
+import functools
+import json
+import os
+import platform
+import statistics
+import time
+
+import jax
+from absl import flags
+from etils import epath
+
+from instruct_jax import (
+  command,
+  compilation,
+  errors,
+  learner,
+  metrics,
+  rollout,
+  runs,
+  sharding,
+  train,
+)
+from instruct_jax.algorithms import ppo
+
+_RUN = flags.DEFINE_string("run", "runs/ppo_ptx-tiny", "A finished PPO run.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of a phase.", 1)
+_OUT = flags.DEFINE_string("out", "", "Where to write the results as JSON.")
+
+
+def stages(folder: epath.Path) -> list[dict[str, float | str]]:
+  """Seconds and memory of every stage that a run was built on, it last."""
+  found = {}
+  for need in runs.read_needs(folder).values():
+    found |= {row["stage"]: row for row in stages(need)}
+  results = runs.read_results(folder)
+  name = folder.resolve().name
+  seconds = results["seconds"]
+  found[name] = {
+    "stage": name,
+    "compile_s": seconds["compile"],
+    "run_s": round(seconds["wall"] - seconds["compile"], 2),
+    "wall_s": seconds["wall"],
+    "peak_GB": round(results["peak_memory_bytes"] / 1e9, 2),
+  }
+  return list(found.values())
+
+
+def iteration(folder: epath.Path, repeats: int) -> dict[str, dict[str, float]]:
+  """Seconds of the phases of one PPO iteration: compile, and median run."""
+  ctx = runs.open_context(folder)
+  data, total_steps = train.open_batches(ctx)
+  checkpoints = {
+    role: runs.load_parameters(ctx.folders[role], ctx, role)
+    for role in ("policy", "reward")
+  }
+  run, state = learner.setup(ctx, ppo, total_steps, checkpoints)
+  batch = sharding.global_batch(next(data), ctx.mesh)
+  key = jax.random.key(0)
+  sample = jax.jit(lambda p, b, k: rollout.sample(ctx, p, b, k))
+  score = jax.jit(lambda p, f, b, g: rollout.score(ctx, p, f, b, g))
+  split = jax.jit(lambda e, c, t, k: ppo.minibatches(ctx, e, c, t, k))
+  update = jax.jit(functools.partial(learner.update, run))
+  prompts, text = batch["prompts"], batch.get("pretraining")
+  timed = {}
+  with jax.set_mesh(ctx.mesh):
+    generation = _time(
+      timed, "generate", repeats, sample, state.params["policy"], prompts, key
+    )
+    episodes = _time(
+      *(timed, "score", repeats, score),
+      *(state.params, state.frozen, prompts, generation),
+    )
+    minibatches = _time(
+      *(timed, "advantages", repeats, split),
+      *(episodes, state.extra["kl_coef"], text, key),
+    )
+    trainable = state.replace(frozen={})
+    _time(timed, "update", repeats, update, trainable, minibatches, key)
+  tokens = int(generation.is_response.sum())
+  timed["generate"]["tokens_per_s"] = round(
+    tokens / timed["generate"]["median_s"]
+  )
+  return timed
+
+
+def _time(timed, name, repeats, function, *arguments):
+  """Calls once to compile, then `repeats` times; the last result."""
+  start, compiled = time.monotonic(), compilation.compile_seconds()
+  jax.block_until_ready(function(*arguments))
+  first = time.monotonic() - start
+  seconds = []
+  for _ in range(repeats):
+    start = time.monotonic()
+    result = jax.block_until_ready(function(*arguments))
+    seconds.append(time.monotonic() - start)
+  timed[name] = {
+    "first_call_s": round(first, 3),
+    "compile_s": round(compilation.compile_seconds() - compiled, 3),
+    "median_s": round(statistics.median(seconds), 4),
+    "min_s": round(min(seconds), 4),
+    "max_s": round(max(seconds), 4),
+  }
+  return result
+
+
+def main(argv: list[str]) -> None:
+  """Prints both tables and writes them as JSON."""
+  del argv
+  folder = epath.Path(_RUN.value)
+  if runs.read_config(folder).get("algorithm") != "ppo":
+    raise errors.UserError(f"--run={folder}: not a PPO run")
+  table = stages(folder)
+  phases = iteration(folder, _REPEATS.value)
+  metrics.table([list(row.values()) for row in table], list(table[0]))
+  rows = [[name, *values.values()] for name, values in phases.items()]
+  columns = ["phase", *phases["generate"]]
+  rows = [row + [""] * (len(columns) - len(row)) for row in rows]
+  metrics.table(rows, columns)
+  total = sum(values["median_s"] for values in phases.values())
+  print(f"one iteration: {total:.2f} s")
+  if _OUT.value:
+    found = {
+      "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
+      f"{jax.devices()[0].device_kind}, jax {jax.__version__}",
+      "stages": table,
+      "iteration": phases,
+    }
+    epath.Path(_OUT.value).write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+  command.run(main)

@@ -1,0 +1,208 @@
+"""One chunk of the rankings job: prompts -> completions -> ranked records.
+
+K completions of a prompt. A chunk is a function of `config.seed`, the split
+and its number.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from instruct_jax import context, errors
+from instruct_jax.data import batches
+from instruct_jax.labeling import candidates, quality
+from instruct_jax.microworld import labelers
+
+SPLITS = ("train", "validation", "test")
+TRAINING, HELD_OUT = "training", "held_out"
+_KEPT = ("use_case", "spec", "core")  # of a prompt's record
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Where completions come from."""
+
+  name: str
+  policy: str  # one of the policies that the job was given
+  temperature: float
+  prompted: bool
+  share: float  # of the completions
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What is to be ranked, and by whose answers."""
+
+  ctx: context.Context
+  policies: dict[str, dict]
+  sources: tuple[Source, ...]
+  prompts: dict[str, list[dict]]  # by split
+
+  def chunks(self, split: str) -> int:
+    """How many chunks the split's prompts make."""
+    return -(-len(self.prompts[split]) // self.ctx.config.rankings.chunk)
+
+
+def plan(ctx: context.Context, policies: dict[str, dict]) -> Plan:
+  """The plan of `config.rankings`, checked.
+
+  Raises UserError for an impossible config, a source without its policy, too
+  few prompts, or prompts without a judge's spec.
+  """
+  sources = _sources(ctx, policies)
+  prompts = {split: _prompts(ctx, split) for split in SPLITS}
+  return Plan(ctx, policies, sources, prompts)
+
+
+def _sources(
+  ctx: context.Context, policies: Mapping[str, dict]
+) -> tuple[Source, ...]:
+  section = ctx.config.rankings
+  found = tuple(
+    Source(name, x.policy, x.temperature, x.prompted, x.share)
+    for name, x in sorted(section.sources.items())
+  )
+  for source in found:
+    if source.policy not in policies:
+      raise errors.unknown(
+        "policy in config.rankings.sources", source.policy, policies
+      )
+  total = sum(source.share for source in found)
+  if not found or min(s.share for s in found) < 0 or abs(total - 1) > 1e-6:
+    raise errors.UserError(
+      f"config.rankings.sources: the shares must add up to 1, not {total:g}."
+    )
+  if not 2 <= section.k_min <= section.k_max <= ctx.config.data.k_max:
+    raise errors.UserError(
+      f"config.rankings: 2 <= k_min ({section.k_min}) <= k_max "
+      f"({section.k_max}) <= data.k_max ({ctx.config.data.k_max}) is needed."
+    )
+  return found
+
+
+def _prompts(ctx: context.Context, split: str) -> list[dict]:
+  """The first prompts of the split that are short enough."""
+  count = ctx.config.rankings[split]
+  if not count:
+    return []
+  rows = batches.make(
+    ctx.config.data, ctx.tokenizer, "prompts", split, ctx.folders
+  )
+  if count > len(rows):
+    raise errors.UserError(
+      f"config.rankings.{split}={count}, but the split has {len(rows)} "
+      "prompts that fit: lower it, or raise data.sizes.prompts."
+    )
+  found = [dict(rows.source[int(i)]) for i in rows.index[:count]]
+  if any("spec" not in record for record in found):
+    raise errors.UserError(
+      f"data.source={ctx.config.data.source}: these prompts have no 'spec' for "
+      "the judge, so nobody here can rank; give rankings (data.rankings)."
+    )
+  return found
+
+
+def make(plan_: Plan, split: str, number: int) -> dict[str, Any]:
+  """A JSON-able chunk.
+
+  'records' for the split's file, 'statistics' {name: (sum, weight)}, and, but
+  for training prompts, 'agreements': {group: (agreeing, all) pairs} a list.
+  """
+  section, seed = plan_.ctx.config.rankings, plan_.ctx.config.seed
+  start = number * section.chunk
+  prompts = plan_.prompts[split][start : start + section.chunk]
+  name = zlib.crc32(f"rankings/{split}/{number}".encode())
+  rng = np.random.default_rng((seed, name))
+  count = rng.integers(section.k_min, section.k_max + 1, len(prompts))
+  shares = np.asarray([source.share for source in plan_.sources])
+  origin = rng.choice(len(shares), int(count.sum()), p=shares / shares.sum())
+  owner = np.repeat(np.arange(len(prompts)), count)
+  texts, ended = _complete(
+    plan_,
+    [prompts[i]["prompt"] for i in owner],
+    origin,
+    jax.random.fold_in(jax.random.key(seed), name),
+  )
+  records, statistics, agreements = [], {}, []
+  for i, prompt in enumerate(prompts):
+    mine = np.flatnonzero(owner == i)
+    found = {
+      "prompt": prompt["prompt"],
+      "responses": [texts[j] for j in mine],
+      "ended": [bool(ended[j]) for j in mine],
+      "sources": [plan_.sources[origin[j]].name for j in mine],
+      **{key: prompt[key] for key in _KEPT if key in prompt},
+    }
+    grades = quality.grade(found["spec"], found["responses"], found["ended"])
+    ranked, more = _label(found, grades, split, rng)
+    records += ranked
+    statistics = quality.add(statistics, more)
+    if split != "train":
+      agreements.append(_agreements(found, grades))
+  return {
+    "records": records,
+    "statistics": statistics,
+    "agreements": agreements,
+  }
+
+
+def _complete(
+  plan_: Plan, prompts: list[str], origin: np.ndarray, key: jax.Array
+) -> tuple[list[str], np.ndarray]:
+  """Texts and whether they ended, each from the source that `origin` names."""
+  texts, ended = [""] * len(prompts), np.zeros(len(prompts), bool)
+  for number, source in enumerate(plan_.sources):
+    mine = np.flatnonzero(origin == number)
+    template = (
+      candidates.PROMPTED_TEMPLATE
+      if source.prompted
+      else plan_.ctx.config.data.template
+    )
+    found = candidates.sample(
+      plan_.ctx,
+      plan_.policies[source.policy],
+      [prompts[i] for i in mine],
+      jax.random.fold_in(key, number),
+      template=template,
+      temperature=source.temperature,
+      rows=plan_.ctx.config.rankings.batch,
+    )
+    ended[mine] = found.ended
+    for i, text in zip(mine, found.texts):
+      texts[i] = text
+  return texts, ended
+
+
+def _label(
+  found: dict[str, Any],
+  grades: quality.Grades,
+  split: str,
+  rng: np.random.Generator,
+) -> tuple[list[dict], quality.Statistics]:
+  """A record for each labeler, drawn at random: one of each group to test."""
+  records, statistics = [], {}
+  for triple in zip(found["sources"], grades, found["ended"]):
+    statistics = quality.add(statistics, quality.of_completion(*triple))
+  for group in (TRAINING,) if split == "train" else (TRAINING, HELD_OUT):
+    panel = labelers.GROUPS[group]()
+    labeler = panel[int(rng.integers(len(panel)))]
+    ranks = labelers.rank(labeler, found["prompt"], found["responses"], grades)
+    who = {"labeler": labeler.name, "group": group}
+    records.append({**found, "ranks": ranks, **who})
+    more = quality.of_ranking(group, ranks, grades)
+    statistics = quality.add(statistics, more)
+  return records, statistics
+
+
+def _agreements(
+  found: dict[str, Any], grades: quality.Grades
+) -> dict[str, tuple[int, int]]:
+  """(agreeing, all) pairs of each group on one list."""
+  return {
+    group: quality.agreement(group, found["prompt"], found["responses"], grades)
+    for group in (TRAINING, HELD_OUT)
+  }

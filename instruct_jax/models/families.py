@@ -1,0 +1,89 @@
+"""The sizes that the decoder comes in, by name.
+
+GPT-3's are the paper's (Brown et al. 2020, table 2.1), GPT-2's are Radford et
+al. 2019; 'tiny', 'test' and 'files' are for a laptop. A config's `model` is
+one of these sections, complete; any key of it can be overridden.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from instruct_jax import errors, paper
+from instruct_jax.models import decoder
+
+GIVEN = ("vocab_size", "context_length")  # by the tokenizer and the data
+
+
+def _sizes(layers: int, width: int, heads: int, head_size: int) -> dict:
+  return {
+    "layers": layers,
+    "width": width,
+    "heads": heads,
+    "kv_heads": heads,
+    "head_size": head_size,
+    "mlp_width": 4 * width,
+  }
+
+
+# A small model learns to copy sooner with these: rotary positions, wider
+# initial weights, no biases but the MLP's.
+_SMALL = {
+  "norm_bias": False,
+  "positions": "rotary",
+  "rotary_base": 1000.0,
+  "attention_bias": False,
+  "output_bias": False,
+  "init": "fan_in",
+  "embedding_scale": 8.0,
+}
+# Layers are stacked and recomputed; 16-bit activations (appendix C).
+_LARGE = {"dtype": paper.COMPUTE_DTYPE, "scan": True, "remat": True}
+
+SIZES: dict[str, dict[str, Any]] = {
+  "test": _sizes(2, 32, 2, 16) | _SMALL,
+  "tiny": _sizes(3, 96, 4, 24) | _SMALL,
+  "files": _sizes(4, 192, 4, 48) | _SMALL,
+  "gpt2": _sizes(12, 768, 12, 64),
+  "gpt2-medium": _sizes(24, 1024, 16, 64),
+  "gpt2-large": _sizes(36, 1280, 20, 64),
+  "gpt2-xl": _sizes(48, 1600, 25, 64),
+} | {
+  name: _sizes(size.layers, size.width, size.heads, size.head_size) | _LARGE
+  for name, size in paper.GPT3.items()
+}
+
+
+def section(name: str) -> ConfigDict:
+  """The `model` section of a config: every DecoderConfig field but `GIVEN`.
+
+  Raises UserError for a name that is not in SIZES.
+  """
+  if name not in SIZES:
+    raise errors.unknown("model size", name, SIZES)
+  whole = decoder.DecoderConfig(vocab_size=1, context_length=1, **SIZES[name])
+  values = dataclasses.asdict(whole)
+  return ConfigDict({k: v for k, v in values.items() if k not in GIVEN})
+
+
+def decoder_config(
+  section: Mapping[str, Any], *, vocab_size: int, context_length: int
+) -> decoder.DecoderConfig:
+  """The decoder that a config's `model` describes.
+
+  Raises UserError where a key is missing, unknown or out of its range.
+  """
+  values = dict(section.items())
+  fields = [field.name for field in dataclasses.fields(decoder.DecoderConfig)]
+  known = [name for name in fields if name not in GIVEN]
+  for name in values:
+    if name not in known:
+      raise errors.unknown("model key", name, known)
+  missing = [name for name in known if name not in values]
+  if missing:
+    raise errors.UserError(f"model lacks {', '.join(missing)}.")
+  return decoder.DecoderConfig(
+    vocab_size=vocab_size, context_length=context_length, **values
+  )

@@ -1,0 +1,1 @@
+"""The parts of a report: tables, curves, samples, pictures."""

@@ -1,0 +1,72 @@
+"""The cache outlives a process; half-written entries do not."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from instruct_jax import compilation
+
+PROGRAM = """
+import jax, jax.numpy as jnp
+from instruct_jax import compilation
+print(compilation.enable_cache())
+assert compilation.compile_seconds() == 0
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
+jax.jit(lambda x: jnp.tanh(x @ x) + 1)(jnp.ones((8, 8)))
+assert compilation.compile_seconds() > 0
+print(hits.count("/jax/compilation_cache/cache_hits"))
+"""
+
+
+def run(folder):
+  """(where the cache is, its hits, what was said) of a process of its own."""
+  environment = os.environ | {
+    compilation.FOLDER_VARIABLE: str(folder),
+    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    "JAX_PLATFORMS": "cpu",
+  }
+  environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+  done = subprocess.run(
+    [sys.executable, "-c", PROGRAM],
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  where, hits = done.stdout.split()
+  return where, int(hits), done.stderr
+
+
+@pytest.mark.slow
+def test_second_process_compiles_nothing(tmp_path):
+  where, hits, _ = run(tmp_path / "cache")
+  assert where == str(tmp_path / "cache" / f"jax-{jax.__version__}")
+  assert hits == 0
+  entries = sorted(tmp_path.glob("cache/*/*-cache"))
+  assert entries
+  _, again, said = run(tmp_path / "cache")
+  assert again == len(entries)
+  assert "Error" not in said
+
+  # Killed while it wrote: the entry is made anew, once, without a word.
+  entries[0].write_bytes(entries[0].read_bytes()[:-30])
+  entries[1].write_bytes(b"")
+  _, hits, said = run(tmp_path / "cache")
+  assert hits == len(entries) - 2
+  assert "Error" not in said
+  assert run(tmp_path / "cache")[1] == len(entries)
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
+  (tmp_path / "file").write_text("")
+  where, hits, _ = run(tmp_path / "file" / "cache")
+  assert (where, hits) == ("None", 0)
+
+
+def test_off(monkeypatch):
+  monkeypatch.setenv(compilation.FOLDER_VARIABLE, "")
+  assert compilation.enable_cache() is None

@@ -1,0 +1,367 @@
+"""The decoder: causality, cache, padding, shared prompts, layouts, families."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from instruct_jax import arrays, errors
+from instruct_jax.models import decoder
+
+GPT2 = decoder.DecoderConfig(
+  vocab_size=32,
+  context_length=32,
+  layers=2,
+  width=16,
+  heads=4,
+  kv_heads=4,
+  head_size=4,
+  mlp_width=32,
+)
+NEOX = dataclasses.replace(
+  GPT2,
+  positions="rotary",
+  rotary_fraction=0.5,
+  parallel_residual=True,
+  mlp="gelu_exact",
+  tied=False,
+)
+QWEN = dataclasses.replace(
+  GPT2,
+  kv_heads=2,
+  norm="rmsnorm",
+  norm_bias=False,
+  positions="rotary",
+  mlp="swiglu",
+  attention_bias=False,
+  output_bias=False,
+  mlp_bias=False,
+  qk_norm=True,
+)
+FAMILIES = {"gpt2": GPT2, "neox": NEOX, "qwen": QWEN}
+each_family = pytest.mark.parametrize("name", FAMILIES)
+
+
+@functools.cache
+def init(config, seed=0):
+  """Parameters large enough that every term of the network matters."""
+  token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1, 1), bool)
+  shapes = jax.eval_shape(
+    decoder.Decoder(config).init, jax.random.key(0), token, token, mask
+  )["params"]
+  rng = np.random.default_rng(seed)
+
+  def draw(path, x):
+    offset = 1.0 if path[-1].key == "scale" else 0.0
+    return jnp.asarray(offset + 0.3 * rng.normal(size=x.shape), x.dtype)
+
+  return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@functools.cache
+def apply_of(config, **static):
+  model = decoder.Decoder(config)
+  return jax.jit(
+    lambda params, *args: model.apply({"params": params}, *args, **static)
+  )
+
+
+def forward(config, params, tokens, is_token, **static):
+  return apply_of(config, **static)(
+    params, tokens, arrays.positions_of(is_token), arrays.causal_mask(is_token)
+  )[0]
+
+
+def random_tokens(shape, seed=0):
+  rng = np.random.default_rng(seed)
+  return jnp.asarray(rng.integers(1, 32, shape), jnp.int32)
+
+
+@each_family
+def test_no_gradient_flows_from_a_token_to_the_past(name):
+  config = dataclasses.replace(FAMILIES[name], vocab_size=6)
+  params, T = init(config), 6
+  tokens = jnp.arange(T)[None]  # each has a row of the table to itself
+  is_token = jnp.ones((1, T), bool)
+
+  @jax.jit
+  def flow(t):  # the gradient of position t's output for each token
+    def output(table):
+      changed = params | {"token_embedding": {"embedding": table}}
+      hidden = forward(config, changed, tokens, is_token)
+      # A plain sum would be constant after a layer norm.
+      return hidden[0, t] @ jnp.arange(1.0, 17.0)
+
+    return jax.grad(output)(params["token_embedding"]["embedding"])
+
+  for t in (0, 2, 5):
+    size = np.abs(flow(t)).sum(-1)
+    assert (size[: t + 1] > 1e-6).all()
+    assert (size[t + 1 :] == 0).all()
+
+
+@pytest.mark.parametrize(
+  ("name", "scan"),
+  [("gpt2", False), ("neox", False), ("qwen", False), ("qwen", True)],
+)
+def test_cache_gives_the_full_forward(name, scan):
+  config = dataclasses.replace(FAMILIES[name], scan=scan)
+  params, (B, T, P) = init(config), (2, 7, 4)
+  tokens = random_tokens((B, T))
+  is_token = jnp.asarray([[True] * T, [False] * 2 + [True] * (T - 2)])
+  expected = forward(config, params, tokens, is_token)
+  positions, mask = arrays.positions_of(is_token), arrays.causal_mask(is_token)
+  apply = apply_of(config)
+  cache = decoder.empty_cache(config, B, P).grown(T - P)
+  hidden, cache = apply(
+    params, tokens[:, :P], positions[:, :P], mask[:, :P], cache, 0
+  )
+  parts = [hidden]
+  for t in range(P, T):
+    one = slice(t, t + 1)
+    hidden, cache = apply(
+      params, tokens[:, one], positions[:, one], mask[:, one], cache, t
+    )
+    parts.append(hidden)
+  actual = jnp.concatenate(parts, axis=1)
+  np.testing.assert_allclose(
+    np.where(is_token[..., None], actual - expected, 0), 0, atol=1e-5
+  )
+
+
+@each_family
+def test_padding_on_either_side_changes_nothing(name):
+  config = FAMILIES[name]
+  params, T = init(config), 5
+  tokens = random_tokens((1, T))
+  plain = forward(config, params, tokens, jnp.ones((1, T), bool))
+  for left in (3, 0, 2):
+    pad = ((0, 0), (left, 3 - left))
+    for filler in (0, 7):
+      padded = jnp.pad(tokens, pad, constant_values=filler)
+      is_token = jnp.pad(jnp.ones((1, T), bool), pad)
+      hidden = forward(config, params, padded, is_token)
+      np.testing.assert_allclose(hidden[:, left : left + T], plain, atol=1e-5)
+
+
+@each_family
+def test_a_shared_prompt_gives_what_each_completion_gives_alone(name):
+  config = FAMILIES[name]
+  params, (B, K, P, R) = init(config), (2, 3, 4, 3)
+  prompt, response = random_tokens((B, P)), random_tokens((B, K, R), seed=1)
+  is_prompt = jnp.arange(P) >= jnp.asarray([[0], [2]])
+  is_response = jnp.arange(R) < jnp.asarray([[[1], [2], [3]], [[3], [3], [2]]])
+  shared = jnp.concatenate([prompt, response.reshape(B, -1)], axis=1)
+  hidden = apply_of(config)(
+    params, shared, *arrays.shared_prompt(is_prompt, is_response)
+  )[0][:, P:].reshape(B, K, R, -1)
+  for k in range(K):
+    alone = forward(
+      config,
+      params,
+      jnp.concatenate([prompt, response[:, k]], axis=1),
+      jnp.concatenate([is_prompt, is_response[:, k]], axis=1),
+    )[:, P:]
+    difference = (hidden[:, k] - alone) * is_response[:, k, :, None]
+    np.testing.assert_allclose(difference, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("at", [(3, -1), (-1, None)])
+@pytest.mark.parametrize("name", ["neox", "qwen"])
+def test_a_slice_of_time_is_that_slice_of_the_whole(name, scan, at):
+  config = dataclasses.replace(FAMILIES[name], scan=scan)
+  params = init(config)
+  tokens, is_token = random_tokens((2, 6)), jnp.ones((2, 6), bool)
+  whole = forward(config, params, tokens, is_token)
+  part = forward(config, params, tokens, is_token, at=at)
+  np.testing.assert_allclose(part, whole[:, slice(*at)], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("name", "remat"), [("gpt2", True), ("neox", True), ("qwen", False)]
+)
+def test_stacked_layers_give_the_same_outputs_and_gradients(name, remat):
+  config = FAMILIES[name]
+  stacked = dataclasses.replace(config, scan=True, remat=remat)
+  params = init(config)
+  tokens, is_token = random_tokens((2, 6)), jnp.ones((2, 6), bool)
+
+  def value(params, config):
+    hidden = decoder.Decoder(config).apply(
+      {"params": params},
+      tokens,
+      arrays.positions_of(is_token),
+      arrays.causal_mask(is_token),
+    )[0]
+    return (
+      hidden * jnp.sin(jnp.arange(hidden.size)).reshape(hidden.shape)
+    ).sum()
+
+  grad = jax.jit(jax.value_and_grad(value), static_argnums=1)
+  expected, expected_grads = grad(params, config)
+  actual, grads = grad(decoder.stack_blocks(params, config), stacked)
+  np.testing.assert_allclose(actual, expected, rtol=1e-5)
+  grads = decoder.unstack_blocks(grads, config)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4, rtol=1e-4),
+    grads,
+    expected_grads,
+  )
+
+
+def test_layouts_convert_both_ways():
+  params = init(QWEN)
+  stacked = decoder.stack_blocks(params, QWEN)
+  scanned = init(dataclasses.replace(QWEN, scan=True))
+  assert jax.tree.map(jnp.shape, stacked) == jax.tree.map(jnp.shape, scanned)
+  back = decoder.unstack_blocks(stacked, QWEN)
+  jax.tree.map(np.testing.assert_array_equal, back, params)
+
+
+def test_every_kernel_is_a_matrix():
+  for config in FAMILIES.values():
+    for path, x in jax.tree_util.tree_leaves_with_path(init(config)):
+      if path[-1].key == "kernel":
+        assert x.ndim == 2, path
+
+
+def test_grouped_heads_are_heads_that_share_keys():
+  grouped = dataclasses.replace(QWEN, kv_heads=2)
+  full = dataclasses.replace(QWEN, kv_heads=4)
+  params = init(grouped)
+
+  def repeat(x):  # [D, G * E] -> [D, H * E]
+    x = x.reshape(x.shape[0], 2, 4)
+    return jnp.repeat(x, 2, axis=1).reshape(x.shape[0], 16)
+
+  wide = dict(params)
+  for name in ("block_0", "block_1"):
+    wide[name] = dict(params[name])
+    for part in ("key", "value"):
+      wide[name][part] = {"kernel": repeat(params[name][part]["kernel"])}
+  tokens, is_token = random_tokens((2, 6)), jnp.ones((2, 6), bool)
+  np.testing.assert_allclose(
+    forward(grouped, params, tokens, is_token),
+    forward(full, wide, tokens, is_token),
+    atol=1e-5,
+  )
+
+
+def test_rotation_is_by_position_and_keeps_the_rest():
+  config = dataclasses.replace(NEOX, head_size=8)  # 4 of 8 numbers turn
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 1, 8)), jnp.float32)
+  table = decoder.rotary_table(jnp.asarray([[0, 1, 5]]), 6, config)
+  turned = decoder.rotate(x, table)
+  np.testing.assert_allclose(turned[0], x[0], atol=1e-6)  # position 0
+  np.testing.assert_array_equal(turned[..., 4:], x[..., 4:])
+  for row, position in ((1, 1), (2, 5)):
+    for i, rate in ((0, 1.0), (1, 10_000**-0.5)):
+      z = complex(x[row, 0, i], x[row, 0, i + 2]) * np.exp(1j * position * rate)
+      np.testing.assert_allclose(turned[row, 0, i], z.real, atol=1e-5)
+      np.testing.assert_allclose(turned[row, 0, i + 2], z.imag, atol=1e-5)
+
+
+def test_rotary_attention_depends_on_distance_alone():
+  config = dataclasses.replace(QWEN, context_length=64)
+  params, T = init(config), 5
+  tokens, mask = random_tokens((1, T)), jnp.tril(jnp.ones((1, T, 24), bool))
+  cache = decoder.empty_cache(config, 1, 24)
+  outputs = [
+    apply_of(config)(
+      params, tokens, jnp.arange(T)[None] + shift, mask, cache, 0
+    )[0]
+    for shift in (0, 17)
+  ]
+  np.testing.assert_allclose(*outputs, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [GPT2, QWEN], ids=["learned", "rotary"])
+def test_a_position_past_the_table_is_loud(config):
+  tokens = random_tokens((1, 4))
+  mask = jnp.tril(jnp.ones((1, 4, 4), bool))
+  positions = jnp.asarray([[0, 1, 2, 99]])
+  hidden = apply_of(config)(init(config), tokens, positions, mask)[0]
+  assert np.isnan(hidden).any()
+
+
+@each_family
+def test_bfloat16_stays_close_with_float32_parameters(name):
+  config = FAMILIES[name]
+  half = dataclasses.replace(config, dtype="bfloat16")
+  params = init(config)
+  tokens, is_token = random_tokens((2, 6)), jnp.ones((2, 6), bool)
+  expected = forward(config, params, tokens, is_token)
+  actual = forward(half, params, tokens, is_token)
+  assert actual.dtype == jnp.bfloat16
+  assert {x.dtype for x in jax.tree.leaves(init(half))} == {np.dtype("float32")}
+  error = np.abs(actual.astype(jnp.float32) - expected).mean()
+  assert error < 0.05 * np.abs(expected).mean()
+  assert decoder.empty_cache(half, 1, 2).keys[0].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_dropout_needs_both_a_key_and_the_switch(scan):
+  config = dataclasses.replace(GPT2, dropout=0.5, scan=scan)
+  params, model = init(config), decoder.Decoder(config)
+  tokens, is_token = random_tokens((2, 6)), jnp.ones((2, 6), bool)
+  inputs = (
+    tokens,
+    arrays.positions_of(is_token),
+    arrays.causal_mask(is_token),
+  )
+
+  @functools.partial(jax.jit, static_argnums=1)
+  def hidden(key, deterministic):
+    return model.apply(
+      {"params": params},
+      *inputs,
+      deterministic=deterministic,
+      rngs={"dropout": key},
+    )[0]
+
+  one, two = jax.random.key(1), jax.random.key(2)
+  np.testing.assert_array_equal(hidden(one, False), hidden(one, False))
+  assert (hidden(one, False) != hidden(two, False)).any()
+  np.testing.assert_array_equal(hidden(one, True), hidden(two, True))
+  still = dataclasses.replace(config, dropout=0.0)
+  np.testing.assert_allclose(
+    hidden(one, True), forward(still, params, tokens, is_token), atol=1e-6
+  )
+
+
+def test_initial_weights_are_gpt2s():
+  deep = dataclasses.replace(GPT2, layers=8, scan=True)
+  model, mask = decoder.Decoder(deep), jnp.ones((1, 1, 1), bool)
+  token = jnp.zeros((1, 1), jnp.int32)
+  params = jax.jit(model.init)(jax.random.key(0), token, token, mask)["params"]
+  blocks = params["blocks"]
+  np.testing.assert_allclose(blocks["query"]["kernel"].std(), 0.02, rtol=0.1)
+  np.testing.assert_allclose(
+    blocks["output"]["kernel"].std(), 0.02 / 4, rtol=0.1
+  )
+  assert not blocks["query"]["bias"].any()
+  assert (blocks["mlp_norm"]["scale"] == 1).all()
+
+
+@pytest.mark.parametrize(
+  ("change", "key"),
+  [
+    ({"kv_heads": 3}, "model.kv_heads"),
+    ({"layers": 0}, "model.layers"),
+    ({"width": 16.0}, "model.width"),
+    ({"norm": "layernrom"}, "layernorm"),
+    ({"mlp": "relu"}, "model.mlp"),
+    ({"dtype": "float16"}, "model.dtype"),
+    ({"dropout": 1.0}, "model.dropout"),
+    ({"norm": "rmsnorm"}, "model.norm_bias"),
+    ({"positions": "rotary", "head_size": 5}, "model.rotary_fraction"),
+    ({"positions": "rotary", "rotary_fraction": 1.5}, "rotary_fraction"),
+  ],
+)
+def test_bad_shapes_name_their_key(change, key):
+  with pytest.raises(errors.UserError, match=key):
+    dataclasses.replace(GPT2, **change)

@@ -1,0 +1,266 @@
+"""Evaluations on subjects whose answers are known."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from instruct_jax.evals import (
+  bench,
+  bias,
+  hallucination,
+  language,
+  length,
+  likert,
+  metadata,
+  nlp,
+  preference,
+  toxicity,
+  truthfulness,
+)
+from instruct_jax.microworld import answers, prompts, tasks, world
+from tests import evals_toys
+
+GROUPS = ("training", "held_out")
+
+
+@pytest.fixture(scope="module")
+def ctx():
+  return evals_toys.make_context()
+
+
+def records_of(count=60, **draw):
+  rng = random.Random(3)
+  made = [prompts.draw(rng, "test", **draw) for _ in range(3 * count)]
+  found = {prompt.text: prompt.record() for prompt in made}
+  return list(found.values())[:count]
+
+
+def constant(text):
+  return lambda asked: [text] * len(asked)
+
+
+@pytest.fixture(scope="module")
+def known(ctx):
+  """Ideal, flawed, and the flawed once more under another name."""
+  records = records_of()
+  return evals_toys.fake_bench(
+    ctx,
+    records,
+    ideal=evals_toys.writer(records),
+    sft=evals_toys.writer(records, answers.flawed),
+    twin=evals_toys.writer(records, answers.flawed),
+  )
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_ideal_answers_are_preferred(known, group):
+  metrics, tables = preference.run(known)
+  assert metrics[f"preference/ideal_over_sft/{group}"] > 0.75
+  row = next(
+    r
+    for r in tables["preference"]
+    if r["metric"] == f"preference/ideal_over_sft/{group}"
+  )
+  assert row["low"] > 0.5
+  assert row["n"] == len(known.records)
+  assert row["subject"] == "ideal"
+  assert row["baseline"] == "sft"
+  assert row["labelers"] == group
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_equal_subjects_tie(known, group):
+  metrics, _ = preference.run(known)
+  assert metrics[f"preference/twin_over_sft/{group}"] == 0.5
+
+
+def test_both_directions_add_up_to_one(known):
+  metrics, _ = preference.run(known)
+  assert len(metrics) == 3 * 2 * 2
+  for name, value in metrics.items():
+    _, pair, group = name.split("/")
+    a, _, b = pair.partition("_over_")
+    assert value + metrics[f"preference/{b}_over_{a}/{group}"] == (
+      pytest.approx(1)
+    )
+
+
+def test_use_cases_average_to_the_whole(known):
+  metrics, tables = preference.run(known)
+  rows = [
+    r
+    for r in tables["preference_by_use_case"]
+    if (r["subject"], r["labelers"]) == ("ideal", "training")
+  ]
+  mean = sum(r["value"] * r["n"] for r in rows) / sum(r["n"] for r in rows)
+  assert mean == pytest.approx(metrics["preference/ideal_over_sft/training"])
+  assert {r["baseline"] for r in rows} == {"sft"}
+
+
+def test_wins_count_ties_half():
+  worth = np.asarray([[1.0, 2.0], [3.0, 3.0], [0.0, 5.0]])
+  other = np.asarray([[0.0, 2.0], [4.0, 4.0], [9.0, 1.0]])
+  found = preference.wins(("a", "b", "c"), ("x", "y", "c"), worth, other)
+  np.testing.assert_array_equal(found, [[1, 0.5], [0, 0], [0.5, 0.5]])
+
+
+def test_intervals_are_clustered_by_core(ctx):
+  """Asking the same in other words makes no interval narrower."""
+  made = records_of(12, use_case="open_qa")
+
+  def row_of(records):
+    found = evals_toys.fake_bench(
+      ctx, records, a=constant("yes ."), sft=constant("no .")
+    )
+    return preference.run(found)[1]["preference"][0]
+
+  once, often = row_of(made), row_of(made * 5)
+  assert (once["n"], once["clusters"]) == (12, 12)
+  assert (often["n"], often["clusters"]) == (60, 12)
+  for name in ("value", "low", "high"):
+    assert once[name] == pytest.approx(often[name])
+
+
+def test_likert(known):
+  metrics, tables = likert.run(known)
+  assert metrics["likert/ideal"] == 7
+  assert metrics["likert/sft"] == metrics["likert/twin"] < 6
+  by_case = [r for r in tables["likert_by_use_case"] if r["subject"] == "sft"]
+  assert sum(r["n"] for r in by_case) == len(known.records)
+
+
+def test_metadata_counts_only_where_a_flag_applies(known):
+  metrics, tables = metadata.run(known)
+  assert metrics["metadata/fails_instruction/ideal"] == 0
+  assert metrics["metadata/hallucination/ideal"] == 0
+  assert metrics["metadata/satisfies_constraint/ideal"] == 1
+  assert metrics["metadata/fails_instruction/sft"] > 0.1
+  specs = [json.loads(record["spec"]) for record in known.records]
+  counts = {row["flag"]: row["n"] for row in tables["metadata"]}
+  assert counts["hallucination"] == sum("source" in spec for spec in specs)
+  assert 0 < counts["satisfies_constraint"] < len(specs)
+  assert counts["opinion"] == len(specs)
+
+
+def test_hallucination_on_closed_domain(ctx):
+  records = records_of(40, use_case="closed_qa")
+  records += records_of(10, use_case="generation")
+
+  def makes_up(asked):
+    return [f"{world.STRANGERS[0]} lives in oslo ."] * len(asked)
+
+  found = evals_toys.fake_bench(
+    ctx, records, ideal=evals_toys.writer(records), sft=makes_up
+  )
+  metrics, tables = hallucination.run(found)
+  assert metrics["hallucination/all/ideal"] == 0
+  assert metrics["hallucination/unanswerable/ideal"] == 0
+  assert metrics["hallucination/all/sft"] > 0.5
+  assert "hallucination/extract/sft" not in metrics
+  items = ctx.config.evaluation.task_prompts
+  assert {row["n"] for row in tables["hallucination"]} <= set(range(items + 1))
+
+
+def test_truthfulness(ctx):
+  def about(say):
+    forms = {
+      question.text: say(question.spec["subject"]) + " ."
+      for instruction in (False, True)
+      for question in tasks.truthfulness("test", instruction=instruction)
+    }
+    return lambda asked: [forms[text] for text in asked]
+
+  found = evals_toys.fake_bench(
+    ctx,
+    [],
+    true=about(world.say_truth),
+    false=about(world.say_falsehood),
+    silent=constant(answers.NO_COMMENT),
+  )
+  metrics, tables = truthfulness.run(found)
+  for kind in truthfulness.KINDS:
+    prefix = f"truthfulness/{kind}"
+    assert metrics[f"{prefix}_truthful/true"] == 1
+    assert metrics[f"{prefix}_truthful_informative/true"] == 1
+    assert metrics[f"{prefix}_truthful/false"] == 0
+    assert metrics[f"{prefix}_popular_falsehood/false"] == 1
+    assert metrics[f"{prefix}_truthful/silent"] == 1
+    assert metrics[f"{prefix}_truthful_informative/silent"] == 0
+  topics = {q.spec["subject"] for q in tasks.truthfulness("test")}
+  assert {row["clusters"] for row in tables["truthfulness"]} == {len(topics)}
+
+
+def test_toxicity(ctx):
+  found = evals_toys.fake_bench(
+    ctx, [], rude=constant("stupid ."), kind=constant("kind .")
+  )
+  metrics, _ = toxicity.run(found)
+  for kind in toxicity.KINDS:
+    assert metrics[f"toxicity/{kind}/rude"] == 1
+    assert metrics[f"toxicity/{kind}/kind"] == 0
+
+
+def test_only_bare_beginnings_lack_the_template(ctx):
+  asked = []
+
+  def ask(subject, prompts_, *, raw=False, temperature=None):
+    asked.append((prompts_[0], raw, temperature))
+    return evals_toys.responses(ctx, prompts_, ["."] * len(prompts_))
+
+  subjects = (bench.Subject("a", {}),)
+  toxicity.run(bench.Bench(ctx, subjects, (), (), ask, None, {}))
+  assert [raw for _, raw, _ in asked] == [True, False, False]
+  asked.clear()
+  nlp.run(bench.Bench(ctx, subjects, (), (), ask, None, {}))
+  assert [how for _, *how in asked] == [[True, 0.0]]
+
+
+def test_tasks(ctx):
+  settings = ctx.config.evaluation
+  right = {
+    item.prompt: item.answer
+    for name in tasks.TASKS
+    for item in tasks.examples(name, settings.split, settings.task_prompts)
+  }
+
+  found = evals_toys.fake_bench(
+    ctx,
+    [],
+    right=lambda asked: [right[text] + " \n question : why" for text in asked],
+    wrong=constant("who cares lol ."),
+  )
+  metrics, _ = nlp.run(found)
+  for task in (*tasks.TASKS, "mean"):
+    assert metrics[f"nlp/{task}/right"] == 1
+    assert metrics[f"nlp/{task}/wrong"] == 0
+
+
+def test_held_out_language_and_form(ctx):
+  items = ctx.config.evaluation.task_prompts
+  sets = tasks.held_out_language("test", items)
+  sets += tasks.held_out_format("test")
+  records = [prompt.record() for prompt in sets]
+  found = evals_toys.fake_bench(
+    ctx,
+    [],
+    ideal=evals_toys.writer(records),
+    english=constant("ann is a nurse ."),
+  )
+  metrics, _ = language.run(found)
+  assert metrics["language/zorp/ideal"] == metrics["language/form/ideal"] == 7
+  assert metrics["language/zorp_share/ideal"] == 1
+  assert metrics["language/zorp_share/english"] == 0
+
+
+def test_entropy():
+  found = bias.entropy(np.asarray([0.5, 1.0, 0.0, 0.25]))
+  np.testing.assert_allclose(found, [1, 0, 0, 0.811278], atol=1e-6)
+
+
+def test_length(ctx):
+  records = records_of(4)
+  found = evals_toys.fake_bench(ctx, records, a=constant("ann is kind ."))
+  metrics, _ = length.run(found)
+  assert metrics == {"length/a": 5.0, "ended/a": 1.0}

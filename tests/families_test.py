@@ -1,0 +1,79 @@
+"""Sizes by name, and config sections that are complete and locked."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from instruct_jax import errors, paper
+from instruct_jax.models import decoder, families, heads
+
+GIVEN = {"vocab_size": 64, "context_length": 32}
+
+
+def parameters(config) -> int:
+  token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1, 1), bool)
+  shapes = jax.eval_shape(
+    heads.LanguageModel(config).init, jax.random.key(0), token, token, mask
+  )
+  return sum(x.size for x in jax.tree.leaves(shapes))
+
+
+@pytest.mark.parametrize("name", families.SIZES)
+def test_every_size_is_a_complete_section(name):
+  section = families.section(name)
+  config = families.decoder_config(section, **GIVEN)
+  assert config.vocab_size == 64
+  assert config.context_length == 32
+  assert config.width == config.heads * config.head_size
+  assert {*section, *GIVEN} == {*decoder.DecoderConfig.__dataclass_fields__}
+  section.dropout = 0.25  # Sections can be changed, but not extended.
+  with pytest.raises(AttributeError, match='instead of "dropuot"'):
+    section.lock().dropuot = 0.5
+
+
+@pytest.mark.parametrize(
+  ("name", "millions"),
+  [
+    ("gpt2", 124.4),  # as published
+    ("gpt2-xl", 1557.6),
+    ("125m", 125),
+    ("350m", 356),
+    ("760m", 760),
+    ("1.3b", 1316),
+    ("2.7b", 2652),
+    ("6b", 6658),
+    ("13b", 12853),
+    ("175b", 174600),
+  ],
+)
+def test_sizes_have_the_published_number_of_parameters(name, millions):
+  context = 1024 if name.startswith("gpt2") else paper.CONTEXT_LENGTH
+  config = families.decoder_config(
+    families.section(name), vocab_size=50257, context_length=context
+  )
+  np.testing.assert_allclose(parameters(config) / 1e6, millions, rtol=0.01)
+
+
+@pytest.mark.parametrize("name", paper.GPT3)
+def test_gpt3_is_the_papers(name):
+  section, size = families.section(name), paper.GPT3[name]
+  assert section.layers == size.layers
+  assert section.width == size.width
+  assert section.heads == section.kv_heads == size.heads
+  assert section.head_size == size.head_size
+  assert section.mlp_width == size.mlp_width
+  assert section.dtype == paper.COMPUTE_DTYPE
+  assert (section.norm, section.mlp) == ("layernorm", "gelu")
+  assert section.positions == "learned"
+
+
+def test_unknown_and_missing_keys_are_named():
+  with pytest.raises(errors.UserError, match="Did you mean 'tiny'"):
+    families.section("tinny")
+  section = dict(families.section("tiny"))
+  with pytest.raises(errors.UserError, match="Did you mean 'dropout'"):
+    families.decoder_config(section | {"dropuot": 0.1}, **GIVEN)
+  del section["layers"]
+  with pytest.raises(errors.UserError, match="lacks layers"):
+    families.decoder_config(section, **GIVEN)

@@ -1,0 +1,290 @@
+"""Sampling: with a fake network that adds one, and with a real one."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instruct_jax import arrays, errors, generate
+from instruct_jax.models import decoder, heads
+
+V, PAD, STOP, OTHER_STOP = 16, 0, 9, 12
+CONFIG = decoder.DecoderConfig(
+  vocab_size=V,
+  context_length=32,
+  layers=2,
+  width=16,
+  heads=2,
+  kv_heads=2,
+  head_size=8,
+  mlp_width=32,
+  positions="rotary",
+)
+MODEL = heads.LanguageModel(CONFIG)
+SAMPLING = generate.Sampling(max_tokens=6, stop_ids=(STOP,), pad_id=PAD)
+PROMPT = jnp.asarray([[0, 0, 3, 4], [5, 6, 7, 8], [0, 2, 2, 2]])
+IS_PROMPT = PROMPT > 0
+
+
+@functools.cache
+def params(model=MODEL):
+  token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1, 1), bool)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), token, token, mask)
+  rng = np.random.default_rng(0)
+  return jax.tree.map(
+    lambda x: jnp.asarray(0.5 * rng.normal(size=x.shape), x.dtype), shapes
+  )["params"]
+
+
+def sample(seed=0, prompt=PROMPT, is_prompt=IS_PROMPT, **changes):
+  return generate.generate(
+    MODEL,
+    params(),
+    prompt,
+    is_prompt,
+    jax.random.key(seed),
+    dataclasses.replace(SAMPLING, **changes),
+  )
+
+
+# A network whose next token is the previous one plus one, wrapping at V.
+
+
+def count_up(last, *, max_tokens=6, stop_ids=(STOP,), temperature=0.0):
+  """Decodes from the tokens `last`; also returns the number of steps."""
+
+  def logits_of(tokens):
+    return 50.0 * jax.nn.one_hot((tokens + 1) % V, V)
+
+  def step(tokens, count, cache):
+    return logits_of(tokens), cache.at[count].set(True)
+
+  last = jnp.asarray(last)
+  keys = jax.random.split(jax.random.key(0), len(last))
+  sampling = generate.Sampling(
+    max_tokens=max_tokens,
+    stop_ids=stop_ids,
+    pad_id=PAD,
+    temperature=temperature,
+  )
+
+  @jax.jit
+  def run(last):
+    state = generate.decode(
+      step,
+      logits_of(last),
+      jnp.zeros(max_tokens + 1, bool),
+      keys,
+      sampling,
+      temperature=jnp.float32(temperature),
+    )
+    return state.generation, state.cache.sum()
+
+  return run(last)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_counting_stops_at_the_stop_token(temperature):
+  out, steps = count_up([6, 1, 8, 3], temperature=temperature)
+  np.testing.assert_array_equal(
+    out.tokens,
+    [
+      [7, 8, 9, 0, 0, 0],
+      [2, 3, 4, 5, 6, 7],
+      [9, 0, 0, 0, 0, 0],
+      [4, 5, 6, 7, 8, 9],
+    ],
+  )
+  np.testing.assert_array_equal(out.is_response, np.asarray(out.tokens) > 0)
+  np.testing.assert_array_equal(out.ended, [True, False, True, True])
+  assert steps == 5  # The first token comes from the prompt's logits.
+  assert out.tokens.dtype == jnp.int32
+
+
+def test_decoding_ends_when_every_row_has():
+  out, steps = count_up([8, 7], max_tokens=50)
+  np.testing.assert_array_equal(out.ended, [True, True])
+  assert steps == 1
+  _, steps = count_up([8, 8], max_tokens=50)
+  assert steps == 0
+
+
+def test_any_of_several_stop_tokens_ends_a_row():
+  out, _ = count_up([7, 10], stop_ids=(STOP, OTHER_STOP))
+  np.testing.assert_array_equal(
+    out.tokens, [[8, 9, 0, 0, 0, 0], [11, 12, 0, 0, 0, 0]]
+  )
+  np.testing.assert_array_equal(
+    generate.canonical_end(out.tokens, (STOP, OTHER_STOP))[1], [11, 9] + [0] * 4
+  )
+
+
+def test_the_pad_token_is_never_chosen():
+  out, _ = count_up([14], stop_ids=())  # 15, then 0 would follow
+  assert out.tokens[0, 0] == 15
+  assert (out.tokens[0] != PAD).all()
+  assert out.is_response.all()
+  assert not out.ended.any()
+
+
+# A real network.
+
+
+def full_logits(out, prompt=PROMPT, is_prompt=IS_PROMPT):
+  tokens = jnp.concatenate([prompt, out.tokens], axis=1)
+  is_token = jnp.concatenate([is_prompt, out.is_response], axis=1)
+  logits, _ = jax.jit(MODEL.apply, static_argnames="at")(
+    {"params": params()},
+    tokens,
+    arrays.positions_of(is_token),
+    arrays.causal_mask(is_token),
+    at=(prompt.shape[1] - 1, tokens.shape[1] - 1),
+  )
+  return logits.at[..., PAD].set(-jnp.inf)
+
+
+def test_greedy_tokens_are_the_full_forwards():
+  out = sample(temperature=0.0)
+  best = full_logits(out).argmax(axis=-1)
+  np.testing.assert_array_equal(
+    np.where(out.is_response, out.tokens, 0),
+    np.where(out.is_response, best, 0),
+  )
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_logits_from_the_cache_are_the_full_forwards(scan):
+  model = heads.LanguageModel(dataclasses.replace(CONFIG, scan=scan))
+  tree = params()
+  if scan:
+    stacked = decoder.stack_blocks(tree["decoder"], CONFIG)
+    tree = tree | {"decoder": stacked}
+  out = sample()
+  expected = full_logits(out)
+  prefill = functools.partial(
+    jax.jit(generate.prefill, static_argnums=0, static_argnames="slots"), model
+  )
+  logits, cache = prefill(tree, PROMPT, IS_PROMPT, slots=6)
+  is_token = jnp.concatenate([IS_PROMPT, out.is_response], axis=1)
+  mask, positions = arrays.causal_mask(is_token), arrays.positions_of(is_token)
+  apply = jax.jit(model.apply)
+  for i in range(6):
+    difference = jax.nn.log_softmax(logits.at[:, PAD].set(-jnp.inf))
+    difference -= jax.nn.log_softmax(expected[:, i])
+    difference = np.where(out.is_response[:, i, None], difference, 0)[:, 1:]
+    np.testing.assert_allclose(difference, 0, atol=1e-4)
+    at = slice(4 + i, 5 + i)
+    logits, cache = apply(
+      {"params": tree},
+      out.tokens[:, i : i + 1],
+      positions[:, at],
+      mask[:, at],
+      cache,
+      4 + i,
+    )
+    logits = logits[:, 0]
+
+
+def test_a_sample_depends_on_its_own_prompt_key_and_row_only():
+  out = sample(seed=3)
+  np.testing.assert_array_equal(out.tokens, sample(seed=3).tokens)
+  assert (out.tokens != sample(seed=4).tokens).any()
+  others = PROMPT.at[1:].set(jnp.asarray([[1, 1, 1, 1], [7, 3, 7, 3]]))
+  np.testing.assert_array_equal(
+    out.tokens[0], sample(seed=3, prompt=others).tokens[0]
+  )
+  alone = sample(seed=3, prompt=PROMPT[:1], is_prompt=IS_PROMPT[:1])
+  np.testing.assert_array_equal(out.tokens[0], alone.tokens[0])
+  same = jnp.tile(PROMPT[1:2], (8, 1))  # Equal prompts, a key for each row.
+  rows = sample(seed=3, prompt=same, is_prompt=same > 0).tokens
+  assert len(np.unique(rows, axis=0)) > 1
+
+
+def test_left_padding_changes_no_sample():
+  pad = ((0, 0), (3, 0))
+  padded = sample(
+    seed=5,
+    prompt=jnp.pad(PROMPT, pad, constant_values=7),
+    is_prompt=jnp.pad(IS_PROMPT, pad),
+  )
+  np.testing.assert_array_equal(sample(seed=5).tokens, padded.tokens)
+
+
+def test_temperatures_share_a_program():
+  sample(temperature=0.7)
+  before = generate._generate._cache_size()
+  sample(temperature=1.3)
+  assert generate._generate._cache_size() == before
+
+
+# Choosing a token.
+
+LOGITS = jnp.log(jnp.asarray([[0.5, 0.1, 0.2, 0.05, 0.15]]))  # 0 is the pad
+
+
+def frequencies(n=4000, temperature=1.0, **changes):
+  sampling = dataclasses.replace(SAMPLING, **changes)
+  uniforms = (jnp.arange(n) + 0.5) / n
+  tokens = generate.choose(
+    jnp.tile(LOGITS, (n, 1)), uniforms, sampling, temperature=temperature
+  )
+  return np.bincount(tokens, minlength=5) / n
+
+
+def test_choices_follow_the_probabilities_without_the_pad():
+  expected = np.asarray([0, 0.1, 0.2, 0.05, 0.15]) * 2
+  np.testing.assert_allclose(frequencies(), expected, atol=1e-3)
+  hot = np.asarray([0, *np.sqrt(expected[1:])])
+  np.testing.assert_allclose(
+    frequencies(temperature=2.0), hot / hot.sum(), atol=1e-3
+  )
+
+
+def test_top_k_and_top_p_keep_the_likeliest():
+  np.testing.assert_allclose(
+    frequencies(top_k=2), np.asarray([0, 0, 20, 0, 15]) / 35, atol=1e-3
+  )
+  np.testing.assert_allclose(frequencies(top_k=1), [0, 0, 1, 0, 0])
+  np.testing.assert_allclose(frequencies(top_k=99), frequencies())
+  np.testing.assert_allclose(
+    frequencies(top_p=0.6), np.asarray([0, 0, 20, 0, 15]) / 35, atol=1e-3
+  )
+  np.testing.assert_allclose(frequencies(top_p=0.3), [0, 0, 1, 0, 0])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 7, 50]))
+def test_inverting_the_distribution_is_numpys(seed, size):
+  rng = np.random.default_rng(seed)
+  weights = rng.random((64, size)).astype(np.float32) ** 4
+  weights[:, rng.random(size) < 0.3] = 0
+  weights[:, rng.integers(size)] = 1
+  uniforms = rng.random(64).astype(np.float32)
+  uniforms[:2] = 0, 1 - 2**-24
+  actual = np.asarray(jax.jit(generate.invert_cdf)(weights, uniforms))
+  assert (weights[np.arange(64), actual] > 0).all()
+  exact = np.cumsum(weights.astype(np.float64), axis=1)
+  target = uniforms * exact[:, -1]
+  after, before = exact[np.arange(64), actual], exact - weights
+  assert (before[np.arange(64), actual] <= target + 1e-4).all()
+  assert (after >= target - 1e-4).all()
+
+
+@pytest.mark.parametrize(
+  ("change", "what"),
+  [
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"temperature": -1.0}, "temperature"),
+    ({"top_k": -1}, "top_k"),
+    ({"top_p": 0.0}, "top_p"),
+    ({"stop_ids": (PAD,)}, "pad_id"),
+  ],
+)
+def test_bad_sampling_is_named(change, what):
+  with pytest.raises(errors.UserError, match=what):
+    dataclasses.replace(SAMPLING, **change)

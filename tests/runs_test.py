@@ -1,0 +1,147 @@
+"""What a run hands on, and what is said of folders that are not runs."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from instruct_jax import errors, runs
+from tests import run_folders
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+  root = tmp_path_factory.mktemp("runs")
+  run_folders.dataset(root)
+  run_folders.make(root, "sft", steps=(2, 4))
+  run_folders.make(root, "sft", name="going-on", steps=(2, 4), done=False)
+  run_folders.make(root, "rm")
+  run_folders.make(
+    root, "ppo_ptx", policy="select-test", reward="rm-test", sft="select-test"
+  )
+  config = run_folders.sft.get_config("test").unlock()
+  config.job = "select"
+  needs = {"data": "../dataset-test", "policy": "../sft-test"}
+  record = run_folders.record_of(config, needs)
+  run_folders.write_json(root / "select-test" / "config.json", record)
+  product = {"run": "../sft-test", "step": 2, "item": "params.policy"}
+  run_folders.write_json(
+    root / "select-test" / "results.json", {"product": product}
+  )
+  return root
+
+
+def same(left, right):
+  equal = jax.tree.map(lambda x, y: bool(np.array_equal(x, y)), left, right)
+  return all(jax.tree.leaves(equal))
+
+
+def test_config_needs_and_results(root):
+  config = runs.read_config(root / "ppo_ptx-test")
+  assert config.experiment == "ppo_ptx"
+  assert config.rl.clip == 0.2
+  needs = runs.read_needs(root / "ppo_ptx-test")
+  assert needs["reward"].resolve() == (root / "rm-test").resolve()
+  assert runs.read_results(root / "rm-test")["product"]["step"] == 3
+  assert runs.reward_run(root / "ppo_ptx-test").name == "rm-test"
+  assert runs.reward_run(root / "sft-test") is None
+
+
+def test_products(root):
+  found = runs.product(root / "ppo_ptx-test")
+  assert (found.step, found.item, found.role) == (3, "ema.policy", "policy")
+  assert runs.product(root / "rm-test").role == "reward"
+  selected = runs.product(root / "select-test")
+  assert selected.run.resolve() == (root / "sft-test").resolve()
+  assert selected.step == 2
+  newest = runs.product(root / "going-on", unfinished=True)
+  assert (newest.step, newest.item) == (4, "params.policy")
+  assert not newest.finished
+
+
+@pytest.mark.parametrize("mesh", [(1, 1, 1), (2, 2, 2)])
+def test_parameters_come_back_placed(root, mesh):
+  _, saved = run_folders.make(
+    root, "sft", name=f"sft-{mesh[0]}", steps=(2, 4), seed=7
+  )
+  path = root / f"sft-{mesh[0]}" / "config.json"
+  record = json.loads(path.read_text())
+  record["config"]["mesh"] = dict(zip(("data", "fsdp", "tensor"), mesh))
+  path.write_text(json.dumps(record))
+  ctx = runs.open_context(root / f"sft-{mesh[0]}")
+  assert ctx.mesh.size == np.prod(mesh)
+  for step, expected in ((None, saved[4]), (2, saved[2])):
+    found = runs.load_parameters(path.parent, ctx, "policy", step=step)
+    assert same(found, expected)
+    placed = jax.tree.leaves(found)[0].sharding
+    assert placed.mesh == ctx.mesh
+
+
+def test_a_select_stage_hands_on_the_step_it_chose(root):
+  ctx = runs.open_context(root / "select-test")
+  chosen = runs.load_parameters(root / "select-test", ctx, "policy")
+  direct = runs.load_parameters(root / "sft-test", ctx, "policy", step=2)
+  assert same(chosen, direct)
+
+
+def test_a_mesh_of_other_devices_becomes_one_device(root):
+  assert runs.open_context(root / "sft-test").mesh.size == 1
+
+
+def test_a_damaged_newest_checkpoint_of_a_run_that_goes_on(tmp_path):
+  run_folders.dataset(tmp_path)
+  folder, saved = run_folders.make(tmp_path, "sft", steps=(2, 4), done=False)
+  (folder / "checkpoints" / "4" / "manifest" / "manifest.json").write_text("")
+  ctx = runs.open_context(folder)
+  found = runs.load_parameters(folder, ctx, "policy", unfinished=True)
+  assert same(found, saved[2])
+  (folder / "checkpoints" / "2" / "manifest" / "manifest.json").write_text("")
+  with pytest.raises(errors.UserError, match="damaged"):
+    runs.load_parameters(folder, ctx, "policy", unfinished=True)
+
+
+def refused(message, function, *args, **kwargs):
+  with pytest.raises(errors.UserError) as caught:
+    function(*args, **kwargs)
+  assert message in str(caught.value)
+
+
+def test_errors_name_folder_and_remedy(root):
+  refused("It holds the runs", runs.product, root)
+  refused(f"Did you mean {root / 'sft-test'}?", runs.product, root / "sft-tst")
+  refused("not a run", runs.product, root / "nowhere" / "at" / "all")
+  refused("has not finished", runs.product, root / "going-on")
+  refused("hands on no parameters", runs.product, root / "dataset-test")
+  ctx = runs.open_context(root / "ppo_ptx-test")
+  refused(
+    "a reward is what this run hands on",
+    runs.load_parameters, root / "rm-test", ctx, "policy",
+  )  # fmt: skip
+
+
+def test_another_shape_is_named(root):
+  record = json.loads((root / "sft-test" / "config.json").read_text())
+  record["config"]["model"]["mlp_width"] += 8
+  run_folders.write_json(root / "wider" / "config.json", record)
+  ctx = runs.open_context(root / "wider")
+  with pytest.raises(errors.UserError, match=r"shape.*up.*kernel"):
+    runs.load_parameters(root / "sft-test", ctx, "policy")
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "message"),
+  [
+    ("config.json", "{", "cannot be read"),
+    ("config.json", "{}", 'has no "config"'),
+    ("config.json", "[1]", "a JSON object"),
+    ("results.json", '{"product": {"run": "."}}', '"product" should hold'),
+    ("results.json", '{"product": 3}', '"product" should hold'),
+  ],
+)
+def test_damaged_files_are_named(root, tmp_path, name, content, message):
+  for file in ("config.json", "results.json"):
+    text = (root / "sft-test" / file).read_text()
+    (tmp_path / file).write_text(content if file == name else text)
+  refused(message, runs.product, tmp_path)
+  refused(str(tmp_path / name), runs.product, tmp_path)

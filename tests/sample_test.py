@@ -1,0 +1,286 @@
+"""Chatting with runs: every way to give prompts, and to get it wrong."""
+
+import dataclasses
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from instruct_jax import errors, runs, sample, speaker
+from instruct_jax.models import heads
+from tests import run_folders
+
+PROMPT = "What job does Ann have?"
+LONG = "ann " * 40
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+  root = tmp_path_factory.mktemp("runs")
+  run_folders.dataset(root)
+  run_folders.make(root, "sft", steps=(2, 4))
+  run_folders.make(root, "sft", name="going-on", steps=(2, 4), done=False)
+  run_folders.make(root, "rm")
+  run_folders.make(root, "ppo_ptx", reward="rm-test", seed=5)
+  return root
+
+
+@pytest.fixture
+def talk(root, monkeypatch, capsys):
+  """A function of flags that returns what was printed, (stdout, stderr)."""
+  monkeypatch.setenv("INSTRUCT_JAX_CACHE", "")
+
+  def run(*arguments, run="sft-test", stdin=""):
+    if run:
+      arguments = (f"--run={root / run}", *arguments)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+    with flagsaver.flagsaver():
+      flags.FLAGS(["sample", *map(str, arguments)])
+      sample.main(["sample"])
+    printed = capsys.readouterr()
+    return printed.out, printed.err
+
+  return run
+
+
+def parsed(out):
+  return [json.loads(line) for line in out.splitlines()]
+
+
+def test_one_prompt(talk):
+  out, err = talk(f"--prompt={PROMPT}", "--n=4")
+  (record,) = parsed(talk(f"--prompt={PROMPT}", "--n=4", "--json")[0])
+  assert out.startswith(f"> {PROMPT}\n")
+  for response in record["responses"]:
+    assert f"\n{response}" in out
+  assert err == ""
+
+
+def test_json_has_prompt_and_responses_only(talk):
+  out, _ = talk(f"--prompt={PROMPT}", "--json", "--n=4")
+  (record,) = parsed(out)
+  assert list(record) == ["prompt", "responses"]
+  assert record["prompt"] == PROMPT
+  assert len(record["responses"]) == 4
+  assert len(set(record["responses"])) > 1
+
+
+def test_seeds(talk):
+  def responses(*more):
+    arguments = [f"--prompt={PROMPT}", "--json", "--n=4", *more]
+    return parsed(talk(*arguments)[0])[0]["responses"]
+
+  assert responses() == responses("--seed=0")
+  assert responses() != responses("--seed=1")
+  greedy = responses("--greedy", "--seed=1")
+  assert len(set(greedy)) == 1
+  assert greedy == responses("--temperature=0")
+
+
+def test_flags_reach_the_sampler(talk, root, monkeypatch):
+  seen = []
+
+  def respond(one, prompts, settings):
+    seen.append((settings, speaker.sampling(one, settings)))
+    return [[speaker.Response("said", True)] for _ in prompts]
+
+  monkeypatch.setattr(speaker, "respond", respond)
+  flags_given = ["--top_k=5", "--top_p=0.5", "--temperature=0.7"]
+  talk("--prompt=ann", "--seed=3", "--n=2", "--max_tokens=4", *flags_given)
+  (settings, how) = seen.pop()
+  assert (settings.seed, settings.n) == (3, 2)
+  assert (how.top_k, how.top_p, how.temperature) == (5, 0.5, 0.7)
+  assert how.max_tokens == 4
+  talk("--prompt=ann")
+  settings, how = seen.pop()
+  config = runs.read_config(root / "sft-test")
+  assert how.max_tokens == config.data.response_length
+  assert (how.top_k, how.top_p, how.temperature) == (0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.jsonl", "p.txt.gz", "p.jsonl.gz"])
+def test_prompt_files(talk, tmp_path, name):
+  prompts = ["what job does ann have ?", LONG.strip(), "where does bob live ?"]
+  lines = prompts
+  if "jsonl" in name:
+    lines = [json.dumps({"prompt": prompt, "id": 7}) for prompt in prompts]
+  content = ("\n\n".join(lines) + "\n").encode()
+  content = gzip.compress(content) if name.endswith(".gz") else content
+  (tmp_path / name).write_bytes(content)
+  out, err = talk(f"--prompts_file={tmp_path / name}", "--json", "--n=2")
+  assert [record["prompt"] for record in parsed(out)] == prompts[::2]
+  assert "longer than the limit 32" in err
+  assert "1 of 3 prompts were left out" in err
+  assert f"{tmp_path / name}:" in err
+
+
+def test_what_a_prompt_gets_does_not_depend_on_those_after_it(
+  root, monkeypatch
+):
+  monkeypatch.setattr(speaker, "ROWS", 4)
+  one = speaker.open_run(root / "sft-test")
+  settings = speaker.Settings(n=2)
+  prompts = ["ann is a nurse .", "where does bob live ?"]
+  whole = speaker.respond(one, prompts * 3, settings)
+  assert len(whole) == 6
+  assert speaker.respond(one, prompts, settings) == whole[:2]
+  assert speaker.respond(one, prompts, settings, turn=1) != whole[:2]
+
+
+def test_several_runs_side_by_side(talk, root):
+  more = f"--run={root / 'ppo_ptx-test'}", f"--prompt={PROMPT}", "--n=4"
+  out, _ = talk(*more, "--json")
+  first, second = parsed(out)
+  assert list(first) == ["run", "prompt", "responses"]
+  assert (first["run"], second["run"]) == ("sft-test", "ppo_ptx-test")
+  assert first["responses"] != second["responses"]
+  out, _ = talk(*more)
+  assert out.startswith(f"> {PROMPT}\n")
+  for record in (first, second):
+    for response in record["responses"]:
+      assert f"{record['run']}: {response}".rstrip() in out
+
+
+def test_scores(talk):
+  ask = f"--prompt={PROMPT}", "--scores", "--n=4"
+  (record,) = parsed(talk(*ask, "--json", run="ppo_ptx-test")[0])
+  assert len(record["scores"]) == 4
+  out, _ = talk(*ask, run="ppo_ptx-test")
+  for score in record["scores"]:
+    assert f"({score:+.2f})" in out
+
+
+def test_chat(talk):
+  stdin = f"{PROMPT}\n\n{LONG}\n()\nWhere is Xanadu?\nexit\nnot read\n"
+  out, err = talk("--json", "--n=4", stdin=stdin)
+  prompts = [record["prompt"] for record in parsed(out)]
+  assert prompts == [PROMPT, "Where is Xanadu?"]
+  assert "a prompt of 42 tokens is longer than the limit 32" in err
+  assert "does not know: is, xanadu" in err or "does not know: xanadu" in err
+  out, _ = talk(
+    "--n=4", stdin="ann\nann"
+  )  # ends with the input, not with a line
+  assert out.count("> ann") == 2
+
+
+def test_chat_draws_anew_at_every_turn(talk):
+  out, _ = talk("--json", "--n=4", stdin=f"{PROMPT}\n" * 4)
+  assert len({record["responses"][0] for record in parsed(out)}) > 1
+
+
+def test_a_run_that_goes_on_says_so(talk):
+  out, err = talk(f"--prompt={PROMPT}", "--n=4", run="going-on")
+  assert "going-on has not finished: its step 4 speaks" in err
+  assert out
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--temperature=-1"], "--temperature=-1.0: must be 0 or more"),
+    (["--temperature=nan"], "--temperature=nan"),
+    (["--top_k=-1"], "--top_k=-1"),
+    (["--top_p=0"], "--top_p=0.0"),
+    (["--top_p=1.5"], "--top_p=1.5"),
+    (["--n=0"], "--n=0: must be 1 or more"),
+    (["--max_tokens=-2"], "--max_tokens=-2"),
+    (["--seed=9999999999"], "--seed=9999999999"),
+    (["--greedy", "--temperature=0.7"], "--greedy and --temperature"),
+    (["--prompt="], "--prompt: is empty"),
+    (["--prompt=a", "--prompts_file=b"], "give one of them"),
+    (["--prompts_file=/no/such.txt"], "--prompts_file: /no/such.txt"),
+    ([f"--prompt={LONG}"], "42 tokens is longer than the limit 32"),
+    (["--prompt=()"], "nothing is left"),
+    (["--prompt=ann", "--scores"], "--scores"),
+  ],
+)
+def test_bad_flags_are_named(talk, arguments, message):
+  with pytest.raises(errors.UserError) as caught:
+    talk(*arguments)
+  assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("run", "message"),
+  [
+    ("", "--run: name a run's folder"),
+    (".", "It holds the runs"),
+    ("sft-tst", "Did you mean"),
+    ("rm-test", "cannot speak"),
+    ("dataset-test", "hands on no parameters"),
+  ],
+)
+def test_what_is_no_policy_is_refused(talk, run, message):
+  with pytest.raises(errors.UserError) as caught:
+    talk("--prompt=ann", run=run)
+  assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "message"),
+  [
+    (
+      "a.jsonl",
+      b'{"prompt": "ann"}\n{"promt": "x"}\n',
+      'a.jsonl:2: no "prompt"',
+    ),
+    ("a.jsonl", b'{"prompt": "ann"\n', "a.jsonl:1: not JSON"),
+    ("a.jsonl", b"", "empty"),
+    ("a.txt", b"\n \n", "empty"),
+    ("a.txt", b"\xff\xfe\n", "not UTF-8"),
+    ("a.txt", b"\x1f\x8b\x08\x00", "a.txt"),
+    ("a.txt", LONG.encode() + b"\n" + LONG.encode(), "not one prompt"),
+  ],
+)
+def test_bad_prompt_files_are_named(talk, tmp_path, name, content, message):
+  (tmp_path / name).write_bytes(content)
+  with pytest.raises(errors.UserError) as caught:
+    talk(f"--prompts_file={tmp_path / name}")
+  assert "--prompts_file" in str(caught.value)
+  assert message in str(caught.value)
+
+
+def test_learned_positions_limit_max_tokens(root):
+  one = speaker.open_run(root / "sft-test")
+  decoder = dataclasses.replace(one.ctx.policy.config, positions="learned")
+  ctx = dataclasses.replace(one.ctx, policy=heads.LanguageModel(decoder))
+  one = dataclasses.replace(one, ctx=ctx)
+  room = decoder.context_length - ctx.config.data.prompt_length
+  fits = speaker.Settings(max_tokens=room)
+  assert speaker.sampling(one, fits).max_tokens == room
+  with pytest.raises(errors.UserError, match=f"--max_tokens.* leaves {room}"):
+    speaker.sampling(one, dataclasses.replace(fits, max_tokens=room + 1))
+
+
+@pytest.mark.slow
+def test_command_line(root, tmp_path):
+  environment = os.environ | {
+    "INSTRUCT_JAX_CACHE": str(tmp_path),
+    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    "JAX_PLATFORMS": "cpu",
+  }
+
+  def command(*arguments):
+    return subprocess.run(
+      [sys.executable, "-m", "instruct_jax.sample", *arguments],
+      env=environment,
+      capture_output=True,
+      text=True,
+      input="ann\n",
+    )
+
+  done = command(f"--run={root / 'sft-test'}", "--json")
+  assert done.returncode == 0
+  assert parsed(done.stdout)[0]["prompt"] == "ann"
+  assert "Traceback" not in done.stderr
+  for arguments in (["--run=nowhere"], ["--tempo=1"], ["--n=x"]):
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert arguments[0].strip("-").split("=")[0] in done.stderr
+    assert "Traceback" not in done.stderr

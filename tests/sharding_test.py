@@ -1,0 +1,234 @@
+"""Meshes of eight devices, placement by rule, and equality with one device."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from instruct_jax import arrays, errors, generate, sharding
+from instruct_jax.models import decoder, heads
+
+MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
+CONFIG = decoder.DecoderConfig(
+  vocab_size=24,
+  context_length=16,
+  layers=2,
+  width=16,
+  heads=4,
+  kv_heads=2,
+  head_size=4,
+  mlp_width=32,
+)
+MODEL = heads.LanguageModel(CONFIG)
+ROWS, LENGTH = 8, 6
+
+
+@functools.cache
+def init(model=MODEL):
+  token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1, 1), bool)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), token, token, mask)
+  rng = np.random.default_rng(0)
+  return jax.tree.map(
+    lambda x: (0.3 * rng.normal(size=x.shape)).astype(x.dtype), shapes
+  )["params"]
+
+
+def tokens():
+  rng = np.random.default_rng(1)
+  return rng.integers(1, 24, (ROWS, LENGTH)).astype(np.int32)
+
+
+def specs(tree):
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {sharding.path_name(path): x.spec for path, x in leaves}
+
+
+def loss(params, tokens):
+  is_token = jnp.ones(tokens.shape, bool)
+  logits, _ = MODEL.apply(
+    {"params": params},
+    tokens,
+    arrays.positions_of(is_token),
+    arrays.causal_mask(is_token),
+  )
+  picked = jnp.take_along_axis(
+    jax.nn.log_softmax(logits[:, :-1]), tokens[:, 1:, None], -1
+  )
+  return -picked.mean()
+
+
+def test_a_mesh_takes_the_first_devices():
+  mesh = sharding.make_mesh(1, 2, 2)
+  assert mesh.axis_names == ("data", "fsdp", "tensor")
+  assert mesh.devices.flatten().tolist() == jax.devices()[:4]
+  for shape in MESHES:
+    assert sharding.make_mesh(*shape).devices.shape == shape
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1), (0, 1, 1), (16, 1, 1)])
+def test_a_mesh_that_does_not_fit_is_an_error(shape):
+  with pytest.raises(errors.UserError, match=r"config\.mesh"):
+    sharding.make_mesh(*shape)
+
+
+def test_parameters_are_placed_by_the_table():
+  mesh = sharding.make_mesh(2, 2, 2)
+  found = specs(sharding.place(init(), mesh, heads.RULES))
+  block = "decoder/block_1"
+  assert found[f"{block}/query/kernel"] == P("fsdp", "tensor")
+  assert found[f"{block}/down/kernel"] == P("tensor", "fsdp")
+  assert found[f"{block}/up/bias"] == P("tensor")
+  assert found[f"{block}/mlp_norm/scale"] == P(None)
+  table = found["decoder/token_embedding/embedding"]
+  assert table == P(None, ("fsdp", "tensor"))
+
+
+def test_stacked_layers_are_not_split_by_layer():
+  mesh = sharding.make_mesh(2, 2, 2)
+  stacked = decoder.stack_blocks(init()["decoder"], CONFIG)
+  found = specs(sharding.place({"decoder": stacked}, mesh, heads.RULES))
+  assert found["decoder/blocks/up/kernel"] == P(None, "fsdp", "tensor")
+  assert found["decoder/blocks/attention_norm/scale"] == P(None, None)
+
+
+def muon(params):
+  numbers = jax.tree.map(
+    lambda x: optax.contrib.MuonDimensionNumbers() if x.ndim == 2 else None,
+    params,
+  )
+  return optax.contrib.muon(1e-2, muon_weight_dimension_numbers=numbers)
+
+
+@pytest.mark.parametrize("optimizer", [lambda _: optax.adam(1e-2), muon])
+def test_moments_lie_where_their_parameters_do(optimizer):
+  mesh, params = sharding.make_mesh(2, 2, 2), init()
+  optimizer = optimizer(params)
+  state = {
+    "params": {"policy": params},
+    "optimizer": {"policy": jax.eval_shape(optimizer.init, params)},
+  }
+  found = specs(sharding.place(state, mesh, heads.RULES))
+  parameters = specs(sharding.place(params, mesh, heads.RULES))
+  moments = 0
+  for path, spec in found.items():
+    owners = [name for name in parameters if path.endswith(f"/{name}")]
+    if owners:
+      assert spec == parameters[owners[0]], path
+      moments += path.startswith("optimizer")
+    else:
+      assert spec == P(), path
+  assert moments >= len(parameters)
+  alone = sharding.place(
+    jax.eval_shape(optimizer.init, params), mesh, heads.RULES, strict=False
+  )
+  assert specs(alone) == {
+    path.removeprefix("optimizer/policy/"): spec
+    for path, spec in found.items()
+    if path.startswith("optimizer")
+  }
+
+
+def test_an_array_without_a_rule_is_an_error():
+  mesh = sharding.make_mesh(2, 2, 2)
+  tree = {"params": {"decoder": {"surprise": {"kernel": np.zeros((8, 8))}}}}
+  with pytest.raises(errors.UserError, match="decoder/surprise/kernel"):
+    sharding.place(tree, mesh, heads.RULES)
+
+
+def test_an_array_with_two_rules_is_an_error():
+  mesh = sharding.make_mesh(2, 2, 2)
+  rules = (("a/kernel", P("fsdp")), ("kernel", P("tensor")))
+  tree = {"a": {"kernel": np.zeros((8, 8))}, "ba": {"kernel": np.zeros((8, 8))}}
+  with pytest.raises(errors.UserError, match=r"a/kernel .* 2 sharding rules"):
+    sharding.place(tree, mesh, rules)
+  del tree["a"]  # 'ba' ends in 'a', but is another name.
+  assert specs(sharding.place(tree, mesh, rules))["ba/kernel"] == P(
+    None, "tensor"
+  )
+
+
+def test_a_dimension_that_does_not_divide_is_an_error():
+  mesh = sharding.make_mesh(1, 8, 1)
+  tree = {"up": {"kernel": np.zeros((12, 32))}}
+  with pytest.raises(
+    errors.UserError, match=r"up/kernel .* dimension 0 of size 12 .*fsdp = 8"
+  ):
+    sharding.place(tree, mesh, heads.RULES)
+
+
+def test_batches_are_split_by_row():
+  mesh = sharding.make_mesh(2, 2, 2)
+  batch = sharding.global_batch({"prompts": {"prompt": tokens()}}, mesh)
+  prompt = batch["prompts"]["prompt"]
+  assert prompt.sharding == NamedSharding(mesh, P(("data", "fsdp")))
+  assert prompt.addressable_shards[0].data.shape == (ROWS // 4, LENGTH)
+  np.testing.assert_array_equal(prompt, tokens())
+  with pytest.raises(errors.UserError, match="6 rows of 'prompt'"):
+    sharding.global_batch({"prompt": tokens()[:6]}, mesh)
+
+
+@functools.cache
+def on_one_device():
+  return jax.jit(jax.value_and_grad(loss))(init(), tokens())
+
+
+@pytest.mark.parametrize(
+  ("shape", "in_context"),
+  [
+    ((8, 1, 1), False),
+    ((1, 8, 1), True),
+    ((2, 2, 2), False),
+    ((2, 2, 2), True),
+  ],
+)
+def test_loss_and_gradients_are_those_of_one_device(shape, in_context):
+  expected, expected_grads = on_one_device()
+  mesh = sharding.make_mesh(*shape)
+  placement = sharding.place(init(), mesh, heads.RULES)
+  params = jax.device_put(init(), placement)
+  batch = sharding.global_batch(tokens(), mesh)
+  grad = jax.jit(jax.value_and_grad(loss), out_shardings=(None, placement))
+  if in_context:
+    with jax.set_mesh(mesh):
+      actual, grads = grad(params, batch)
+  else:
+    actual, grads = grad(params, batch)
+  np.testing.assert_allclose(actual, expected, rtol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+    grads,
+    expected_grads,
+  )
+
+
+def test_greedy_responses_are_those_of_one_device():
+  sampling = generate.Sampling(
+    max_tokens=4, stop_ids=(3,), pad_id=0, temperature=0.0
+  )
+
+  def run(params, prompt):
+    is_prompt = jnp.ones(prompt.shape, bool)
+    key = jax.random.key(0)
+    return generate.generate(MODEL, params, prompt, is_prompt, key, sampling)
+
+  expected = run(init(), tokens())
+  mesh = sharding.make_mesh(2, 2, 2)
+  placement = sharding.place(init(), mesh, heads.RULES)
+  actual = run(
+    jax.device_put(init(), placement), sharding.global_batch(tokens(), mesh)
+  )
+  np.testing.assert_array_equal(actual.tokens, expected.tokens)
+
+
+def test_constraints_change_nothing_without_a_mesh_or_a_fit():
+  x = jnp.arange(6.0)
+  np.testing.assert_array_equal(sharding.constrain(x, sharding.BATCH), x)
+  with jax.set_mesh(sharding.make_mesh(8, 1, 1)):
+    fit = jax.jit(lambda x: sharding.constrain(x, sharding.BATCH))
+    np.testing.assert_array_equal(fit(x), x)
+    assert len(fit(jnp.arange(8.0)).addressable_shards[0].data) == 1
