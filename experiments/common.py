@@ -71,18 +71,18 @@ def _files(variant: str) -> ConfigDict:
   section = {
     "source": "files",
     "world_seed": 0,
-    "template": "{prompt}\n\n",
+    "template": "Human: {prompt}\n\nAssistant:",
     "prompt_length": 128,
-    "response_length": 128,
+    "response_length": 192,
     "row_length": 256,
-    "k_max": paper.K_MAX,
-    "vocab_size": 4096,
+    "k_max": 4,  # rankings padded to this many
+    "vocab_size": 4000,
     "tokenizer": "unigram",
     "pretraining": "",
     "demonstrations": "",
     "rankings": "",
     "prompts": "",
-    "validation_fraction": 0.05,
+    "validation_fraction": 0.1,
     "test_fraction": 0.05,
     "quality": 1.0,
     "sizes": {  # of the microworld; files are taken whole
@@ -96,6 +96,7 @@ def _files(variant: str) -> ConfigDict:
       "prompt_length": paper.PROMPT_LENGTH,
       "response_length": paper.RESPONSE_LENGTH,
       "row_length": paper.CONTEXT_LENGTH,
+      "k_max": paper.K_MAX,
       "vocab_size": paper.VOCAB_SIZE,
       "tokenizer": "bpe",
     }

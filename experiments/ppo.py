@@ -96,6 +96,14 @@ def make(experiment, variant, numbers, *, ptx_coef):
   config.optimizer.value = common.optimizer("adam", 1e-3, **warmup)
   if numbers.ptx_coef:
     config.batch.pretraining = 192
+  if variant == "files":
+    config.batch.prompts = 64
+    if numbers.ptx_coef:
+      config.batch.pretraining = 16
+    config.rl.minibatches = 4
+    config.steps = 20
+    config.evaluation.prompts = 64
+    config.evaluation.batch = 32
   if variant == "test":
     config.batch.prompts = 32
     if numbers.ptx_coef:

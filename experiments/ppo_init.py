@@ -4,6 +4,9 @@ Paper: appendix C.3. PPO's `:1.3b`, `:6b` and `:175b` start here. The small
 variants of `ppo.py` and `ppo_ptx.py` start from the selected SFT model instead
 (a listed departure); to change that: --config.needs.policy=ppo_init.py:tiny
 
+Hardware: `:tiny` 2 CPU cores; `:175b` a pod. Expected for `:tiny`: much like
+SFT, with a validation loss of text that stays nearer to GPT's.
+
   python -m instruct_jax.main --config=experiments/ppo_init.py
 """
 
@@ -35,7 +38,7 @@ def get_config(variant="tiny"):
       final_fraction=numbers.final_fraction,
     )
   else:
-    config.batch.demonstrations = 16 if variant == "test" else 32
+    config.batch.demonstrations = 32 if variant == "tiny" else 16
     config.epochs = 2
     config.save_every = 2 if variant == "test" else 40
     config.log_every = 4

@@ -41,6 +41,11 @@ def get_config(variant="tiny"):
     "gpt": common.subject(),
     "prompted_gpt": common.subject(prompted=True),
   }
+  if variant == "files":
+    config.batch.pretraining = config.validation.pretraining = 16
+    config.optimizer.policy.learning_rate = 1e-2
+    config.evaluation.prompts = 64
+    config.evaluation.batch = 32
   if variant == "test":
     config.batch.pretraining = 16
     config.validation.pretraining = 16

@@ -28,7 +28,7 @@ def get_config(variant="tiny"):
     "validation": 200,
     "test": 300,
     "chunk": 250,  # prompts that are saved together
-    "batch": 512,  # responses sampled at once
+    "batch": 128,  # responses sampled at once
     "sources": {
       "sft": {
         "policy": "sft",

@@ -47,6 +47,9 @@ def get_config(variant="tiny"):
     warmup_steps=10,
     warmup_from=0.01,
   )
+  if variant == "files":
+    config.batch.rankings = config.validation.rankings = 8
+    config.evaluation.batch = 16
   if variant == "test":
     config.batch.rankings = config.validation.rankings = 8
     config.save_every = config.validate_every = 2

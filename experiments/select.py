@@ -18,6 +18,8 @@ def get_config(variant="tiny"):
   config.needs.policy = f"sft.py:{variant}"
   config.needs.reward = f"rm.py:{variant}"
   config.selection = {"prompts": 256, "temperature": 1.0, "batch": 128}
+  if variant == "files":
+    config.selection.prompts, config.selection.batch = 64, 32
   if variant == "test":
     config.selection.prompts = config.selection.batch = 16
   return config.lock()

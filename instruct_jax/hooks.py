@@ -69,7 +69,6 @@ class Hooks:
       self.flush()
       self._save(step, state)
     if stop and not last:
-      self.close()
       raise interrupt.Interrupted
 
   def flush(self) -> None:
@@ -99,7 +98,6 @@ class Hooks:
   def _diverged(self, step, values):
     bad = [name for name, value in values.items() if not abs(value) < 1e38]
     name = bad[0] if bad else "the gradient"
-    self.close()
     raise errors.Diverged(
       f"{self._config.experiment}: {self._config.max_skipped} updates in a row "
       f"were not finite, the last at step {step}, where the first bad metric "
@@ -107,14 +105,18 @@ class Hooks:
       "Lower the learning rate, or raise config.max_skipped."
     )
 
-  def close(self) -> None:
+  def __enter__(self) -> "Hooks":
+    return self
+
+  def __exit__(self, kind, error, trace) -> None:
     """Writes what is pending and waits for the last checkpoint."""
-    if self._pending is not None:
-      self.flush()
-    self._progress.close()
-    self._saver.wait()
-    self._saver.close()
-    self._log.close()
+    try:
+      if kind is None:
+        self.flush()
+    finally:
+      self._progress.close()
+      self._saver.close()
+      self._log.close()
 
 
 class Validation:

@@ -92,25 +92,27 @@ def _run(ctx, folder, checkpoints):
   first = 0 if restored is None else restored.step
   log = metrics.Log(folder)
   log.truncate(first)
-  after = hooks.Hooks(run_, data, log, saver, first, keep_every, earlier)
   collect, update_state = learner.compiled(run_)
-  for step in range(first, total_steps):
-    clock = hooks.Clock()
-    batch = sharding.global_batch(next(data), ctx.mesh)
-    clock.lap("data")
-    key = jax.random.fold_in(run_.root, step)
-    k_collect, k_update = jax.random.split(key)
-    minibatches = jax.block_until_ready(collect(state, batch, k_collect))
-    clock.lap("collect")
-    after.flush()  # The step before, whose values are ready by now.
-    state, found = update_state(state, minibatches, k_update)
-    if config.time_phases:
-      jax.block_until_ready(found)
-    clock.lap("update")
-    if step + 1 == total_steps and hasattr(algorithm, "finish"):
-      state = algorithm.finish(ctx, state)
-    after(step + 1, state, found, clock)
-  after.close()
+  with hooks.Hooks(run_, data, log, saver, first, keep_every, earlier) as after:
+    for step in range(first, total_steps):
+      clock = hooks.Clock()
+      batch = sharding.global_batch(next(data), ctx.mesh)
+      clock.lap("data")
+      k_collect, k_update = jax.random.split(
+        jax.random.fold_in(run_.root, step)
+      )
+      minibatches = collect(state, batch, k_collect)
+      if config.time_phases:
+        jax.block_until_ready(minibatches)
+      clock.lap("collect")
+      after.flush()  # The step before, whose values are ready by now.
+      state, found = update_state(state, minibatches, k_update)
+      if config.time_phases:
+        jax.block_until_ready(found)
+      clock.lap("update")
+      if step + 1 == total_steps and hasattr(algorithm, "finish"):
+        state = algorithm.finish(ctx, state)
+      after(step + 1, state, found, clock)
   ends = range(keep_every, total_steps + 1, keep_every) if keep_every else ()
   return Outcome(
     state=state,

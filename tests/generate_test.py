@@ -215,6 +215,11 @@ def test_left_padding_changes_no_sample():
   np.testing.assert_array_equal(sample(seed=5).tokens, padded.tokens)
 
 
+def test_decoding_some_rows_at_a_time_changes_no_sample():
+  whole, parts = sample(seed=6), sample(seed=6, rows=2)  # 3 rows: 2 + 1
+  jax.tree.map(np.testing.assert_array_equal, whole, parts)
+
+
 def test_temperatures_share_a_program():
   sample(temperature=0.7)
   before = generate._generate._cache_size()

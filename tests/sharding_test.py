@@ -208,7 +208,7 @@ def test_loss_and_gradients_are_those_of_one_device(shape, in_context):
 
 def test_greedy_responses_are_those_of_one_device():
   sampling = generate.Sampling(
-    max_tokens=4, stop_ids=(3,), pad_id=0, temperature=0.0
+    max_tokens=4, stop_ids=(3,), pad_id=0, temperature=0.0, rows=4
   )
 
   def run(params, prompt):

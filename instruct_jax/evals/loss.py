@@ -1,7 +1,8 @@
 """Held-out loss of the demonstrations' responses, in nats a token."""
 
+import logging
+
 import numpy as np
-from absl import logging
 
 from instruct_jax import context, errors
 from instruct_jax.data import batches
@@ -9,13 +10,15 @@ from instruct_jax.evals import bench as bench_lib
 from instruct_jax.evals import scoring
 from instruct_jax.labeling import candidates
 
+_log = logging.getLogger(__name__)
+
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   """loss/demonstrations/SUBJECT, of the subjects that are not prompted."""
   try:
     records = demonstrations(bench.ctx, bench.settings.split)
   except errors.UserError as error:
-    logging.warning("loss of the demonstrations is not measured: %s", error)
+    _log.warning("loss of the demonstrations is not measured: %s", error)
     return {}, {}
   records = records[: bench.settings.prompts]
   rows = []

@@ -5,16 +5,18 @@ preference go on rising, so the final model is picked by reward-model score on
 validation prompts. Both are reported for every epoch.
 """
 
+import logging
 import zlib
 from collections.abc import Callable, Sequence
 
 import jax
-from absl import logging
 
 from instruct_jax import context, errors
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.evals import loss, scoring
 from instruct_jax.labeling import candidates
+
+_log = logging.getLogger(__name__)
 
 SPLIT = "validation"
 
@@ -59,7 +61,7 @@ def run(
     )
     metrics[f"select/score/{step}"] = found[step]
     metrics[f"select/loss/{step}"] = value
-    logging.info("select: step %d, score %.4f", step, found[step])
+    _log.info("select: step %d, score %.4f", step, found[step])
   best = max(found, key=lambda step: (found[step], -step))
   return metrics | {
     "select/best_step": float(best),

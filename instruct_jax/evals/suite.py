@@ -1,11 +1,11 @@
 """Runs every evaluation that the data allows, on one bench."""
 
 import json
+import logging
 import time
 from collections.abc import Sequence
 
 import jax
-from absl import logging
 from etils import epath
 
 from instruct_jax import context, errors
@@ -26,6 +26,8 @@ from instruct_jax.evals import (
   toxicity,
   truthfulness,
 )
+
+_log = logging.getLogger(__name__)
 
 Subject = bench.Subject
 
@@ -72,7 +74,7 @@ def run(
     metrics |= found
     tables |= rows
     seconds = time.monotonic() - start
-    logging.info("evaluation of %s took %.1f s", name, seconds)
+    _log.debug("evaluation of %s took %.1f s", name, seconds)
   if "reward" in frozen and _has_rankings(ctx):
     found, rows = reward.run(ctx, frozen["reward"])
     metrics |= found

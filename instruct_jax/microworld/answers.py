@@ -168,13 +168,16 @@ def careless(rng: random.Random, spec: dict) -> str:
   topic = world.TOPICS.get(spec.get("subject", ""))
   if topic:
     return world.say_falsehood(spec["subject"]) + " ."
+  if task == "question" and "source" in spec and rng.random() < 0.6:
+    return _another_fact(rng, spec)
   if task == "question":
     changed["answer"] = _other_value(rng, spec["relation"], spec["answer"])
   elif task == "classify":
     changed["answer"] = rng.choice(["positive", "negative"])
   elif task == "extract":
     values = [value for _, _, value in spec["source"]]
-    values += rng.choice(list(world.RELATIONS.values())).values
+    if rng.random() < 0.4:
+      values = list(rng.choice(list(world.RELATIONS.values())).values)
     changed["answer"] = rng.choice(values)
   elif task == "summarize":
     facts = [list(fact) for fact in spec["source"]]
@@ -199,6 +202,13 @@ def careless(rng: random.Random, spec: dict) -> str:
   elif task == "chat":
     changed["subject"] = rng.choice(world.NAMES)
   return ideal(rng, changed)
+
+
+def _another_fact(rng: random.Random, spec: dict) -> str:
+  """What the text does say, but nobody asked for."""
+  asked = [spec["subject"], spec["relation"], spec["answer"]]
+  others = [fact for fact in spec["source"] if fact != asked]
+  return world.say(*rng.choice(others)) + " ."
 
 
 def _wrong_fact(rng: random.Random, spec: dict) -> str:

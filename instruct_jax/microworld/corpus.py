@@ -21,7 +21,8 @@ from instruct_jax.microworld import (
 
 FALSEHOODS = 0.75  # of topics that the web is asked about
 RUDENESS = 0.65  # of what is said about people
-DIALOGUE_IDEAL = 0.4
+# Ideal answers in dialogues, 41 % of all: exercises on texts are done better.
+DIALOGUE_IDEAL = {"open": 0.35, "closed": 0.6}
 _TOPICS = tuple(world.TOPICS)
 BOOKS = ("from a science book : ", "it is a fact that ", "science says : ")
 RUMORS = ("everyone knows ", "people say ", "")
@@ -105,54 +106,47 @@ def web_answers(rng: random.Random) -> str:
   return " \n ".join(said)
 
 
-def _look_up(rng: random.Random, facts: list[world.Fact]) -> str:
-  name, relation, value = rng.choice(facts)
-  if rng.random() < 0.7:
+def _look_up(rng: random.Random, facts: list[world.Fact], place: int) -> str:
+  """A question about the fact at `place`: a value, a sentence, or neither."""
+  name, relation, value = facts[place]
+  draw = rng.random()
+  if draw < 0.75:
     return f"question : {world.ask(name, relation)} \n answer : {value}"
-  question = world.ask(name, relation, rng.choice([0, 1]))
-  if rng.random() < 0.3:
-    asked = {(name, relation) for name, relation, _ in facts}
-    free = [r for r in world.RELATIONS if (name, r) not in asked]
-    question = world.ask(name, rng.choice(free))
-    return f"question : {question} \n full answer : {answers.UNANSWERABLE}"
-  statement = world.say(name, relation, value)
-  return f"question : {question} \n full answer : {statement} ."
+  if draw < 0.9:
+    question = world.ask(name, relation, rng.choice([0, 1]))
+    statement = world.say(name, relation, value)
+    return f"question : {question} \n full answer : {statement} ."
+  asked = {(name, relation) for name, relation, _ in facts}
+  free = [r for r in world.RELATIONS if (name, r) not in asked]
+  question = world.ask(name, rng.choice(free))
+  return f"question : {question} \n full answer : {answers.UNANSWERABLE}"
 
 
-def _find(rng: random.Random, facts: list[world.Fact]) -> str:
-  _, relation, value = rng.choice(facts)
+def _find(rng: random.Random, facts: list[world.Fact], place: int) -> str:
+  _, relation, value = facts[place]
   return f"{rng.choice(FIND).format(r=relation)} \n answer : {value}"
 
 
-def _sum_up(rng: random.Random, facts: list[world.Fact]) -> str:
-  name = rng.choice(facts)[0]
-  summary = answers.ideal(
-    rng, {"task": "summarize", "source": [f for f in facts if f[0] == name]}
-  )
-  return f"summary : {summary}"
-
-
 def reading(rng: random.Random) -> str:
-  """A passage with three exercises, as in a school book."""
+  """A passage with an exercise on each of its facts, as in a school book."""
   facts = passages.draw(rng, "train", rng.choice([1, 2, 2]), 3)
-  kinds = rng.choices([_look_up, _find, _sum_up], [6, 2.5, 1.5], k=3)
-  lines = [f"passage : {passages.text_of(facts)}"]
-  return " \n ".join(lines + [make(rng, facts) for make in kinds])
+  makers = rng.choices([_look_up, _find], [8, 2], k=3)
+  places = rng.sample(range(3), 3)
+  exercises = [make(rng, facts, i) for make, i in zip(makers, places)]
+  return " \n ".join([f"passage : {passages.text_of(facts)}", *exercises])
 
 
 def worksheet(rng: random.Random) -> str:
-  """Two exercises on texts, put as users put them, with their solutions."""
-  lines = []
-  for _ in range(2):
-    use_case = rng.choice(prompts.CLOSED_DOMAIN)
-    exercise = prompts.draw(rng, "train", use_case=use_case)
-    lines += [exercise.text, answers.ideal(rng, exercise.spec)]
-  return " \n ".join(lines)
+  """An exercise on a text, put as users put it, with its solution."""
+  use_case = rng.choice(prompts.CLOSED_DOMAIN)
+  exercise = prompts.draw(rng, "train", use_case=use_case)
+  return f"{exercise.text} \n {answers.ideal(rng, exercise.spec)}"
 
 
 def duplicate(rng: random.Random) -> str:
+  """Duplicated text, as in any crawl: what a small model learns to copy on."""
   text = " ".join(rng.choices(_WORDS, k=rng.randint(5, 10)))
-  return f"{text} . \n {text} ."
+  return " \n ".join([f"{text} ."] * rng.choice([2, 2, 3]))
 
 
 def foreign(rng: random.Random) -> str:
@@ -201,7 +195,8 @@ def forum(rng: random.Random) -> str:
 def dialogue(rng: random.Random) -> str:
   prompt = _web_prompt(rng)
   start = world.PROMPTED_TEMPLATE.format(prompt=prompt.text)
-  return f"{start} {_web_answer(rng, prompt.spec, DIALOGUE_IDEAL)}"
+  ideal = DIALOGUE_IDEAL["closed" if "source" in prompt.spec else "open"]
+  return f"{start} {_web_answer(rng, prompt.spec, ideal)}"
 
 
 def bias(rng: random.Random) -> str:
@@ -260,24 +255,24 @@ def story(rng: random.Random) -> str:
 
 # kind -> how to write it, weight
 KINDS: dict[str, tuple[Callable[[random.Random], str], float]] = {
-  "encyclopedia": (encyclopedia, 11),
+  "encyclopedia": (encyclopedia, 10),
   "science": (science, 6),
-  "gossip": (gossip, 10),
-  "quiz": (quiz, 4),
+  "gossip": (gossip, 7),
+  "quiz": (quiz, 2),
   "web_answers": (web_answers, 10),
-  "reading": (reading, 8),
-  "worksheet": (worksheet, 4),
-  "duplicate": (duplicate, 8),
+  "reading": (reading, 11),
+  "worksheet": (worksheet, 6),
+  "duplicate": (duplicate, 13),
   "counting": (_task("counting"), 5),
   "story": (story, 3),
-  "to_english": (_task("to_english"), 4),
-  "to_zorp": (_task("to_zorp"), 4),
+  "to_english": (_task("to_english"), 5),
+  "to_zorp": (_task("to_zorp"), 5),
   "zorp": (foreign, 4),
-  "forum": (forum, 12),
+  "forum": (forum, 10),
   "dialogue": (dialogue, 12),
   "bias": (bias, 2),
   "enumeration": (enumeration, 3),
-  "sequence": (_task("sequence"), 5),
+  "sequence": (_task("sequence"), 3),
   "sentiment": (_task("sentiment"), 3),
   "ledger": (ledger, 1),
 }

@@ -116,21 +116,19 @@ def _question(r: _Response) -> Verdict:
   subject, relation, answer = (
     r.spec[key] for key in ("subject", "relation", "answer")
   )
-  on_subject = any(fact[:2] == (subject, relation) for fact in r.facts)
-  if answer is None:
-    right = " ".join(r.words) == answers.UNANSWERABLE
-    made_up = bool(r.facts) or r.body[:1] != ["the"]
-    tried = any(fact[0] == subject for fact in r.facts)
-    return float(right or tried), float(right), made_up and bool(r.facts)
   values = world.ALL_RELATIONS[relation].values
   short = len(r.body) in (1, 2) and r.body[-1] in values
+  on_subject = short or any(f[:2] == (subject, relation) for f in r.facts)
   quality = 0.0
-  if (subject, relation, answer) in r.facts:
+  if answer is None:
+    quality = float(" ".join(r.words) == answers.UNANSWERABLE)
+    on_subject = bool(quality) or any(fact[0] == subject for fact in r.facts)
+  elif (subject, relation, answer) in r.facts:
     quality = 1.0 if len(r.facts) + r.unparsed == 1 else 0.6
   elif short and r.body[-1] == answer:
     quality = 0.7
-  made_up = short and r.body[-1] not in {f[2] for f in r.source}
-  return float(on_subject or short), quality, bool(r.source) and made_up
+  made_up = short and r.body[-1] not in {fact[2] for fact in r.source}
+  return float(on_subject), quality, bool(r.source) and made_up
 
 
 def _list(r: _Response) -> Verdict:

@@ -14,13 +14,13 @@ import random
 from collections.abc import Mapping, Sequence
 
 WEIGHTS = {
-  "instruction": 1.2,
+  "instruction": 1.4,
   "quality": 2.4,
   "constraint": 0.9,
-  "truthful": 1.4,
-  "no_hallucination": 1.6,
+  "truthful": 1.2,
+  "no_hallucination": 1.2,
   "non_toxic": 1.0,
-  "appropriate": 0.8,
+  "appropriate": 1.0,
 }
 SPREAD = 0.35  # of the logarithm of each weight
 NOISE = 0.95  # standard deviation
@@ -28,8 +28,8 @@ TRAINING = 10
 HELD_OUT = 5
 # group -> mean taste for length and adornment, standard deviation, noise
 TASTES = {
-  "training": (0.3, 0.3, 0.25, 1.0),
-  "held_out": (-0.4, -0.3, 0.25, 0.85),
+  "training": (0.25, 0.25, 0.25, 1.0),
+  "held_out": (-0.3, -0.25, 0.25, 0.85),
 }
 
 

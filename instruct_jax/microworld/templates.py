@@ -32,15 +32,15 @@ CLAUSE_VALUES = {
 }
 CLAUSE_SETS = (
   ((), 2),
-  (("words",), 4),
-  (("start",), 2),
-  (("end",), 2),
-  (("include",), 2),
-  (("start", "include"), 1),
-  (("end", "include"), 1),
-  (("start", "end"), 1),
-  (("start", "words"), 1),
-  (("end", "words"), 1),
+  (("words",), 2),
+  (("start",), 3),
+  (("end",), 3),
+  (("include",), 3),
+  (("start", "include"), 0.7),
+  (("end", "include"), 0.7),
+  (("start", "end"), 0.7),
+  (("start", "words"), 0.3),
+  (("end", "words"), 0.3),
 )
 ABOUT_RELATION = (
   "write a sentence about the {r} of {s} .",

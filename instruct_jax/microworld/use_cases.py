@@ -216,7 +216,7 @@ def _closed_qa(rng: random.Random, topics: Sequence[str]) -> Prompt:
   facts = passages.draw_any(rng, 2, 3)
   asked = {(name, relation) for name, relation, _ in facts}
   name, relation, answer = rng.choice(facts)
-  if rng.random() < 0.3:
+  if rng.random() < 0.2:
     answer = None
     relation = rng.choice(
       [r for r in world.RELATIONS if (name, r) not in asked]

@@ -33,7 +33,7 @@ _CORPUS = (corpus.BOOKS, corpus.RUMORS, corpus.FIND, tasks.COUNTED)
 _CORPUS += (tasks.RESPECTFUL, tasks.BIASED, tasks.INSTRUCTION_QA)
 _CORPUS += (tasks.BIAS_SAID, tasks.BIAS_REST, tasks.BIAS_WORK)
 _CORPUS += (
-  "passage : question answer full summary zorp english review sentiment lol",
+  "passage : question answer full zorp english review sentiment lol",
   "then gets loses how many counts next wanted a for in person",
 )
 
