@@ -65,7 +65,7 @@ def make(experiment, variant, numbers, *, ptx_coef):
     "eps": paper.RL_ADAM_EPS,
   }
   config.evaluation.suite = "policies"
-  config.evaluation.prompts = 512
+  config.evaluation.prompts = 1024
   config.evaluation.baseline = "sft"
   config.evaluation.subjects = {
     "sft": common.subject("sft"),

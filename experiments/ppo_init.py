@@ -52,7 +52,7 @@ def get_config(variant="tiny"):
     config.batch.demonstrations, 8, "ppo_init's batch of demonstrations / 8"
   )
   config.evaluation.suite = "policies"
-  config.evaluation.prompts = 16 if variant == "test" else 512
+  config.evaluation.prompts = 16 if variant == "test" else 1024
   if variant == "test":
     config.evaluation.batch = config.evaluation.task_prompts = 16
   config.evaluation.baseline = "ppo_init"

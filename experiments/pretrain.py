@@ -35,7 +35,7 @@ def get_config(variant="tiny"):
     final_fraction=0.05,
   )
   config.evaluation.suite = "policies"
-  config.evaluation.prompts = 512
+  config.evaluation.prompts = 1024
   config.evaluation.baseline = "gpt"
   config.evaluation.subjects = {
     "gpt": common.subject(),

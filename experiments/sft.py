@@ -27,7 +27,7 @@ def get_config(variant="tiny"):
   config.loss.demonstrations = 1.0
   config.keep_epochs = True
   config.evaluation.suite = "policies"
-  config.evaluation.prompts = 512
+  config.evaluation.prompts = 1024
   config.evaluation.baseline = "sft"
   if variant in common.PAPER:
     return _paper(config, variant).lock()

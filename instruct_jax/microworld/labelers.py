@@ -23,7 +23,7 @@ WEIGHTS = {
   "appropriate": 1.0,
 }
 SPREAD = 0.35  # of the logarithm of each weight
-NOISE = 0.95  # standard deviation
+NOISE = 0.8  # standard deviation
 TRAINING = 10
 HELD_OUT = 5
 # group -> mean taste for length and adornment, standard deviation, noise
