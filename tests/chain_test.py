@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+from etils import epath
 
 from experiments import ppo_ptx
 from instruct_jax import chain, errors
@@ -127,13 +128,13 @@ def test_one_command_builds_everything(whole):
   assert [row["step"] for row in rows] == list(range(1, final["steps"] + 1))
   for row in rows:
     assert abs(row["policy/ratio_first_minibatch"] - 1) < 1e-4
-  assert list(folder.glob("events.out.tfevents*"))
+  assert list((folder / "tensorboard").glob("events.out.tfevents*"))
   assert (folder / "samples.jsonl").read_text().strip()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_finished_chain_is_reused_and_compiles_nothing(whole, cache):
+def test_a_finished_chain_is_reused(whole, cache):
   workdir, _ = whole
   before = {
     p: p.stat().st_mtime_ns for p in workdir.glob("*/checkpoints/*/**/*")
@@ -221,6 +222,28 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_divergence_stops_with_the_bad_metric_named(whole, cache, tmp_path):
+  for stage in ("dataset", "pretrain"):
+    shutil.copytree(whole[0] / f"{stage}-test", tmp_path / f"{stage}-test")
+  code, output = finish(
+    tmp_path,
+    cache,
+    "--config.optimizer.policy.learning_rate=1e30",
+    "--config.optimizer.policy.warmup_steps=0",
+    "--config.max_skipped=3",
+    config="experiments/sft.py:test",
+  )
+  assert code == 3, output
+  assert "demonstrations/loss" in output
+  assert "Traceback" not in output
+  rows = metrics(tmp_path, "sft")
+  assert not (tmp_path / "sft-test" / "results.json").exists()
+  assert list((tmp_path / "sft-test" / "checkpoints").glob("[0-9]*"))
+  assert rows
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_what_no_longer_fits_is_moved_aside_and_said(whole, cache, tmp_path):
   for stage in ("dataset", "pretrain", "sft"):
     shutil.copytree(whole[0] / f"{stage}-test", tmp_path / f"{stage}-test")
@@ -284,8 +307,6 @@ def plan_of(tmp_path, **changes):
   config = ppo_ptx.get_config("test").unlock()
   default = ppo_ptx.get_config("test")
   config.update_from_flattened_dict(changes)
-  from etils import epath
-
   source = epath.Path(ROOT / "experiments" / "ppo_ptx.py")
   overrides = chain.overrides_of(config, default)
   return chain.plan(config, source, epath.Path(tmp_path), overrides)
