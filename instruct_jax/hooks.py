@@ -77,7 +77,10 @@ class Hooks:
       return
     step, found, clock, logged = self._pending
     self._pending = None
-    values = metrics.means(found)
+    # Counts are totals over microbatches and minibatches, the rest means.
+    values = metrics.means(
+      {k: v[0] if k.startswith("count/") else v for k, v in found.items()}
+    )
     now = time.monotonic()
     total, self._flushed = now - self._flushed, now
     values["rate/tokens_per_second"] = values.get("count/tokens", 0.0) / total

@@ -11,14 +11,14 @@ from instruct_jax.microworld import answers, judge, labelers, prompts
 
 @pytest.fixture(scope="module")
 def pool():
-  """Responses such as labelers see: ideal, careless, forum, other answers."""
+  """Responses as hard to tell apart as a policy's: ideal and careless ones."""
   rng = random.Random(0)
   rows = []
   for prompt, _ in prompts.sample(rng, "train", 150):
     texts = [
       answers.ideal(rng, prompt.spec)
       if rng.random() < 0.5
-      else answers.flawed(rng, prompt.spec)
+      else answers.careless(rng, prompt.spec)
       for _ in range(6)
     ]
     grades = [judge.grade(prompt.spec, text) for text in texts]
@@ -85,7 +85,7 @@ def test_a_wide_margin_ties_everything(pool):
 
 
 @pytest.mark.parametrize("group", labelers.GROUPS)
-def test_agreement_is_about_the_papers(pool, group):
+def test_agreement_is_near_the_papers(pool, group):
   people = labelers.GROUPS[group]()
   same = pairs = 0
   for text, responses, grades in pool:
@@ -100,9 +100,9 @@ def test_agreement_is_about_the_papers(pool, group):
       for a, b in itertools.combinations(votes, 2):
         same += a == b
         pairs += 1
-  # Section 5.1: 72.6 ± 1.5 % and 77.3 ± 1.3 %, measured on models' samples;
-  # this pool of written answers is easier to tell apart.
-  assert 0.70 < same / pairs < 0.88
+  # Section 3.4: 72.6 ± 1.5 % and 77.3 ± 1.3 %. Here it is some 81 and 83, on
+  # this pool as on the models' samples: more noise would hide what PPO gains.
+  assert 0.72 < same / pairs < 0.86
 
 
 def test_every_labeler_prefers_ideal_answers_on_average():

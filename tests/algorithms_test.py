@@ -1,0 +1,268 @@
+"""SFT, RM and PPO against plain loops, and one golden step of each."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from instruct_jax import learner, sharding
+from instruct_jax.algorithms import ppo, rm, sft
+from instruct_jax.data import batches
+from instruct_jax.models import forward
+from tests import toys
+
+
+@pytest.fixture(scope="module")
+def sft_run():
+  config = toys.config_of("sft")
+  ctx = toys.make_context(config)
+  return ctx, toys.checkpoints(ctx)["policy"]
+
+
+@pytest.fixture(scope="module")
+def rm_run():
+  config = toys.config_of("rm")
+  ctx = toys.make_context(config)
+  return ctx, toys.checkpoints(ctx)["reward"]
+
+
+@pytest.fixture(scope="module")
+def ppo_run():
+  return toys.make_context(toys.config_of("ppo"))
+
+
+def test_sft_counts_the_response_s_tokens_and_nothing_else(sft_run):
+  ctx, policy = sft_run
+  rows = toys.batch("sft", 0)["demonstrations"]
+  terms, _ = sft.loss(ctx, {"policy": policy}, {"demonstrations": rows}, None)
+  total, weight, coefficient = terms["demonstrations"]
+  assert coefficient == ctx.config.loss.demonstrations
+  assert weight == rows["is_response"].sum()
+  logits = forward.response_logits(ctx.policy, policy, rows)
+  logprobs = np.asarray(jax.nn.log_softmax(logits))
+  plain = 0.0
+  for b, r in zip(*np.nonzero(rows["is_response"])):
+    plain -= logprobs[b, r, rows["response"][b, r]]
+  np.testing.assert_allclose(total, plain, rtol=1e-5)
+
+
+def test_what_stands_in_the_padding_changes_nothing(sft_run):
+  ctx, policy = sft_run
+  rows = toys.batch("sft", 0)["demonstrations"]
+  noise = np.random.default_rng(9).integers(3, toys.V, rows["response"].shape)
+  other = rows | {
+    "response": np.where(rows["is_response"], rows["response"], noise).astype(
+      np.int32
+    ),
+    "prompt": np.where(rows["is_prompt"], rows["prompt"], 5).astype(np.int32),
+  }
+  losses = [
+    float(
+      sft.loss(ctx, {"policy": policy}, {"demonstrations": x}, None)[0][
+        "demonstrations"
+      ][0]
+    )
+    for x in (rows, other)
+  ]
+  np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_pretraining_counts_every_token_but_the_first(sft_run):
+  ctx, policy = sft_run
+  rows = toys.text(0)
+  terms, _ = sft.loss(ctx, {"policy": policy}, {"pretraining": rows}, None)
+  assert terms["pretraining"][1] == toys.B * (toys.T - 1)
+
+
+def test_rm_is_equation_1_with_each_prompt_computed_once(rm_run):
+  ctx, reward = rm_run
+  rows = toys.batch("rm", 0)["rankings"]
+  terms, found = rm.loss(ctx, {"reward": reward}, {"rankings": rows}, None)
+  total, weight, _ = terms["rankings"]
+  score = jax.jit(lambda rows: forward.scores(ctx.scalar, reward, rows))
+  plain, right, pairs = 0.0, 0.0, 0
+  for b in range(toys.B):
+    # Every completion scored alone, beside its own copy of the prompt.
+    alone = {
+      "prompt": np.repeat(rows["prompt"][b : b + 1], toys.K, axis=0),
+      "is_prompt": np.repeat(rows["is_prompt"][b : b + 1], toys.K, axis=0),
+      "response": rows["response"][b],
+      "is_response": rows["is_response"][b],
+    }
+    scores = np.asarray(score(alone))
+    count = int(rows["is_completion"][b].sum())
+    ranks, here = rows["ranks"][b], 0.0
+    for w in range(count):
+      for l in range(count):
+        if ranks[w] < ranks[l]:
+          here += np.log1p(np.exp(-(scores[w] - scores[l])))
+          right += scores[w] > scores[l]
+          pairs += 1
+    plain += here / (count * (count - 1) / 2)
+  assert weight == toys.B
+  np.testing.assert_allclose(total, plain, rtol=1e-4)
+  accuracy = found["rankings/accuracy"]
+  np.testing.assert_allclose(accuracy[0], right, atol=1e-4)
+  assert accuracy[1] == pairs
+
+
+class OneBatch:
+  """Rows that fit into one batch."""
+
+  def __init__(self, rows):
+    self._rows = rows
+
+  def __len__(self):
+    return toys.B
+
+  def in_order(self, size):
+    yield self._rows
+
+
+@pytest.mark.parametrize("gain", [False, True])
+def test_after_finish_demonstrations_score_zero(rm_run, monkeypatch, gain):
+  ctx, reward = rm_run
+  config = ctx.config.copy_and_resolve_references().unlock()
+  config.reward_gain = gain
+  ctx = toys.make_context(config.lock())
+  rows = toys.batch("sft", 3)["demonstrations"]
+  monkeypatch.setattr(batches, "make", lambda *_: OneBatch(rows))
+  state = learner.State(
+    step=jnp.int32(0),
+    params={"reward": reward},
+    optimizer={},
+    ema={},
+    frozen={},
+    extra={},
+  )
+  before = forward.scores(ctx.scalar, reward, rows)
+  after = forward.scores(
+    ctx.scalar, rm.finish(ctx, state).params["reward"], rows
+  )
+  assert abs(float(before.mean())) > 1e-3
+  np.testing.assert_allclose(after.mean(), 0, atol=1e-5)
+  if gain:
+    np.testing.assert_allclose(after.std(), 1, rtol=1e-4)
+  else:
+    np.testing.assert_allclose(after.std(), before.std(), rtol=1e-4)
+
+
+def test_ppo_rewards_and_advantages_by_a_loop(ppo_run):
+  ctx = ppo_run
+  episodes = toys.recorded(0)
+  beta, rl = 0.3, ctx.config.rl
+  parts = ppo.minibatches(
+    ctx, episodes, jnp.float32(beta), None, jax.random.key(0)
+  )
+  assert set(parts) == {"policy", "value"}
+  # Undo the permutation by the responses, which are all different.
+  rows = {
+    k: np.asarray(v).reshape(toys.B, *v.shape[2:])
+    for k, v in parts["policy"].items()
+  }
+  values = {
+    k: np.asarray(v).reshape(toys.B, *v.shape[2:])
+    for k, v in parts["value"].items()
+  }
+  expected = np.zeros(episodes.values.shape)
+  for b in range(toys.B):
+    count = int(episodes.is_response[b].sum())
+    rewards = [
+      -beta * (episodes.logprobs[b, t] - episodes.ref_logprobs[b, t])
+      for t in range(count)
+    ]
+    # Detail 4: a response that never ended scores -1.
+    rewards[-1] += episodes.scores[b] if episodes.ended[b] else -1.0
+    following = advantage = 0.0
+    for t in reversed(range(count)):
+      delta = rewards[t] + rl.discount * following - episodes.values[b, t]
+      advantage = delta + rl.discount * rl.gae_lambda * advantage
+      expected[b, t] = advantage
+      following = episodes.values[b, t]
+  mask = np.asarray(episodes.is_response)
+  mean, std = expected[mask].mean(), expected[mask].std()
+  seen = set()
+  for row in range(toys.B):
+    source = next(
+      b
+      for b in range(toys.B)
+      if np.array_equal(episodes.prompt[b], rows["prompt"][row])
+      and np.array_equal(episodes.response[b], rows["response"][row])
+    )
+    seen.add(source)
+    here = mask[source]
+    np.testing.assert_allclose(
+      rows["advantages"][row][here],
+      (expected[source][here] - mean) / std,
+      rtol=1e-3,
+      atol=1e-4,
+    )
+    np.testing.assert_allclose(
+      values["returns"][row][here],
+      expected[source][here] + episodes.values[source][here],
+      rtol=1e-4,
+      atol=1e-5,
+    )
+    assert not rows["advantages"][row][~here].any()
+  assert len(seen) == toys.B
+
+
+def test_every_iteration_and_inner_epoch_has_an_order_of_its_own():
+  ctx = toys.make_context(toys.config_of("ppo", rl={"inner_epochs": 2}))
+  orders = []
+  for seed in (0, 1):
+    parts = ppo.minibatches(
+      ctx, toys.recorded(0), jnp.float32(0), None, jax.random.key(seed)
+    )
+    scores = np.asarray(parts["policy"]["score"])
+    assert scores.shape == (4, toys.B // 2)
+    first, second = scores[:2].ravel(), scores[2:].ravel()
+    assert sorted(first) == sorted(second)
+    assert not np.array_equal(first, second)
+    orders.append(first)
+  assert not np.array_equal(*orders)
+
+
+def test_adaptive_kl_moves_towards_its_target():
+  changes = {"kl_target": 1.0, "kl_horizon": 100.0}
+  ctx = toys.make_context(toys.config_of("ppo", rl=changes))
+  extra = {"kl_coef": jnp.float32(0.1)}
+  high = ppo.adapt(ctx, extra, {"objective/kl": (jnp.float32(8.0), 2.0)})
+  low = ppo.adapt(ctx, extra, {"objective/kl": (jnp.float32(0.2), 2.0)})
+  assert float(high["kl_coef"]) > 0.1 > float(low["kl_coef"])
+
+
+GOLDEN = {
+  "sft": ("demonstrations/loss", "gradient/policy_total_norm"),
+  "rm": ("rankings/loss", "gradient/reward_total_norm"),
+  "ppo": ("policy/loss", "value/loss", "ptx/loss"),
+}
+EXPECTED = {  # the metrics above, then the sum of all parameters' sizes
+  "sft": (4.16223, 1.37819, 738.233),
+  "rm": (0.548671, 8.18126, 740.773),
+  "ppo": (0.0024913, 1.12124, 4.17127, 1475.17),
+}
+
+
+@pytest.mark.parametrize("algorithm", GOLDEN)
+def test_golden_step(algorithm):
+  """The numbers of one update, as they were when this was written."""
+  module = {"sft": sft, "rm": rm, "ppo": ppo}[algorithm]
+  ctx = toys.make_context(toys.config_of(algorithm))
+  run, state = learner.setup(ctx, module, 3, toys.checkpoints(ctx))
+  batch = sharding.global_batch(toys.batch(algorithm, 0), ctx.mesh)
+  if algorithm == "ppo":
+    minibatches = ppo.minibatches(
+      ctx,
+      toys.recorded(0),
+      state.extra["kl_coef"],
+      batch["pretraining"],
+      jax.random.key(0),
+    )
+  else:
+    minibatches = module.collect(ctx, state, batch, None)
+  step = jax.jit(lambda s, m, k: learner.update(run, s, m, k))
+  state, found = step(state, minibatches, jax.random.key(0))
+  values = [float(found[n][0] / found[n][1]) for n in GOLDEN[algorithm]]
+  moved = sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(state.params))
+  np.testing.assert_allclose([*values, moved], EXPECTED[algorithm], rtol=1e-3)
