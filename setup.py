@@ -16,7 +16,6 @@ setuptools.setup(
     "chex>=0.1.90",
     "etils[epath]>=1.12",
     "flax>=0.12",
-    "grain>=0.2.15",
     "jax>=0.10",
     "Jinja2>=3.1",
     "matplotlib>=3.9",

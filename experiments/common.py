@@ -73,10 +73,10 @@ def _files(variant: str) -> ConfigDict:
     "world_seed": 0,
     "template": "Human: {prompt}\n\nAssistant:",
     "prompt_length": 128,
-    "response_length": 192,
+    "response_length": 128,
     "row_length": 256,
     "k_max": 4,  # rankings padded to this many
-    "vocab_size": 4000,
+    "vocab_size": 2048,
     "tokenizer": "unigram",
     "pretraining": "",
     "demonstrations": "",

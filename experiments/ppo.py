@@ -101,7 +101,7 @@ def make(experiment, variant, numbers, *, ptx_coef):
     if numbers.ptx_coef:
       config.batch.pretraining = 16
     config.rl.minibatches = 4
-    config.steps = 20
+    config.steps = 16
     config.evaluation.prompts = 64
     config.evaluation.batch = 32
   if variant == "test":

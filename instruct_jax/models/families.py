@@ -45,7 +45,7 @@ _LARGE = {"dtype": paper.COMPUTE_DTYPE, "scan": True, "remat": True}
 SIZES: dict[str, dict[str, Any]] = {
   "test": _sizes(2, 32, 2, 16) | _SMALL,
   "tiny": _sizes(3, 96, 4, 24) | _SMALL,
-  "files": _sizes(4, 128, 4, 32) | _SMALL,
+  "files": _sizes(3, 96, 4, 24) | _SMALL,
   "gpt2": _sizes(12, 768, 12, 64),
   "gpt2-medium": _sizes(24, 1024, 16, 64),
   "gpt2-large": _sizes(36, 1280, 20, 64),
