@@ -28,7 +28,7 @@ class Context:
     return self.scalar if role in SCALAR_ROLES else self.policy
 
   def sampling(self, *, temperature: float = 1.0) -> generate.Sampling:
-    """Plain sampling of responses: no top-k, no top-p (PAPER.md, detail 3)."""
+    """Plain sampling of responses: no top-k, no top-p (README, detail 3)."""
     return generate.Sampling(
       temperature=temperature,
       max_tokens=self.config.data.response_length,

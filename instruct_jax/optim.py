@@ -50,7 +50,7 @@ def learning_rate(
   """Returns the learning rate as a float32 function of the update's number.
 
   One step of the loop makes `updates_per_step` updates (PPO's minibatches),
-  all at one learning rate: warm-up is per iteration (PAPER.md, detail 15). By
+  all at one learning rate: warm-up is per iteration (README, detail 15). By
   steps, it is linear from `warmup_from` of the peak at step 0 to the peak at
   step `warmup_steps`; then constant, or half a cosine that reaches
   `final_fraction` of the peak at `total_steps`. Raises UserError for an
@@ -164,7 +164,7 @@ def make(
   """Returns one role's optimizer: clip by global norm, then the optimizer.
 
   The clip sees this role's gradients alone, after all its terms are
-  accumulated (PAPER.md, detail 15). See `learning_rate` for the schedule.
+  accumulated (README, detail 15). See `learning_rate` for the schedule.
   Raises UserError for unknown names and for values that make no sense.
   """
   if section.name not in OPTIMIZERS:

@@ -3,7 +3,7 @@
 Axes: B batch, R response, T time, V vocabulary. Everything is computed in
 float32 whatever comes in. Masks are bool; what stands at a masked position
 reaches neither a value nor a gradient. Losses are pairs (sum, weight), their
-mean is sum / weight over the GLOBAL batch (PAPER.md, detail 9).
+mean is sum / weight over the GLOBAL batch (README, detail 9).
 """
 
 import functools
@@ -61,7 +61,7 @@ def logprobs(
 
   log softmax(logits / temperature)[token], for logits [B, T, V] and tokens
   [B, T]. Pass the rollout's temperature wherever its logprobs are computed:
-  sampling, reference and update (PAPER.md, detail 3).
+  sampling, reference and update (README, detail 3).
   """
   chex.assert_rank([logits, tokens], [3, 2])
   chex.assert_equal_shape_prefix([logits, tokens], 2)
@@ -99,7 +99,7 @@ def shape_scores(
 
   `ended` [B] is True where a response ended by itself. Otherwise, by `mode`:
   'fixed' gives it the score `value` (-1 in lm-human-preferences), 'penalty'
-  takes `value` off its score, 'none' leaves it (PAPER.md, detail 4). Raises
+  takes `value` off its score, 'none' leaves it (README, detail 4). Raises
   UserError for another mode.
   """
   chex.assert_rank([scores, ended], [1, 1])
@@ -220,7 +220,7 @@ def value_loss(
 
   V' = clip(V, V_old - ε, V_old + ε);   L = ½ Σ max((V - G)², (V' - G)²)
 
-  (PAPER.md, detail 7.) An infinite `clip` turns clipping off.
+  (README, detail 7.) An infinite `clip` turns clipping off.
   """
   chex.assert_rank([values, old_values, returns, is_response], 2)
   chex.assert_equal_shape([values, old_values, returns, is_response])

@@ -42,7 +42,7 @@ def sample(
   prompts: dict[str, jax.Array],
   key: jax.Array,
 ) -> generate.Generation:
-  """One response a prompt at the rollout temperature (PAPER.md, detail 3)."""
+  """One response a prompt at the rollout temperature (README, detail 3)."""
   return generate.generate(
     ctx.policy,
     policy,
@@ -62,7 +62,7 @@ def score(
 ) -> Episodes:
   """Episodes from responses: logprobs of policy and reference, values, scores.
 
-  The logprobs come from the same forward path that the update uses (PAPER.md,
+  The logprobs come from the same forward path that the update uses (README,
   detail 14), at the rollout's temperature. Judge and reward model see the
   same final token whichever of the stop tokens was sampled.
   """

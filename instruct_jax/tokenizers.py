@@ -1,7 +1,7 @@
 """Text <-> token ids: SentencePiece (words, unigram, BPE) and plain bytes.
 
 Every tokenizer keeps three promises. Padding is not the end-of-text id
-(PAPER.md detail 5), and `encode` produces neither of them: text that spells a
+(README, detail 5), and `encode` produces neither of them: text that spells a
 special token is ordinary text. `decode(encode(text))` is the text itself, for
 'word' tokenizers the text with its white space normalised and its unknown
 words replaced. A tokenizer is a folder: `tokenizer.json`, and `tokenizer.model`

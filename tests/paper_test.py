@@ -1,4 +1,4 @@
-"""Every number of the paper's variants comes from PAPER.md's tables.
+"""Every number of the paper's variants comes from the paper's tables.
 
 The expectations are written out, not read from `paper.py`: a slip there would
 otherwise agree with itself.
@@ -157,7 +157,7 @@ def test_an_unknown_variant_is_named_with_the_nearest():
 
 @pytest.mark.parametrize("name", ["sft", "rm", "ppo", "ppo_ptx"])
 def test_small_variants_differ_in_numbers_only(name):
-  """PAPER.md 16: the algorithms are the paper's in every variant."""
+  """The algorithms are the paper's in every variant."""
   for variant in ("tiny", "test", "files"):
     small, large = config_of(name, variant), config_of(name, "6b")
     assert small.algorithm == large.algorithm

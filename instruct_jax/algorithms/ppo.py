@@ -115,7 +115,7 @@ def loss(
   ctx: context.Context, params: dict, minibatch: dict, key: jax.Array | None
 ) -> tuple[dict, dict]:
   """One term a part: clipped policy loss, clipped value loss, γ x ptx."""
-  del key  # No dropout in RL (PAPER.md, detail 1).
+  del key  # No dropout in RL (README, detail 1).
   terms, metrics = {}, {}
   for part, rows in minibatch.items():
     terms[part], found = PARTS[part](ctx, params, rows)
@@ -124,7 +124,7 @@ def loss(
 
 
 def adapt(ctx: context.Context, extra: dict, metrics: dict) -> dict:
-  """Adaptive KL coefficient, if a target is set (PAPER.md, detail 12)."""
+  """Adaptive KL coefficient, if a target is set (README, detail 12)."""
   config = ctx.config.rl
   if not config.kl_target:
     return extra
@@ -188,7 +188,7 @@ def _value(ctx, params, rows):
 
 
 def _ptx(ctx, params, rows):
-  # γ multiplies the mean over tokens (PAPER.md, detail 15).
+  # γ multiplies the mean over tokens (README, detail 15).
   total, weight = sft.PARTS["pretraining"](ctx, params["policy"], rows, None)
   return (total, weight, ctx.config.rl.ptx_coef), {}
 

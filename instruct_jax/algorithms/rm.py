@@ -50,7 +50,7 @@ def finish(ctx: context.Context, state):
   """Shifts the bias so that demonstrations score 0 on average (section 3.5).
 
   With `config.reward_gain` the head is also scaled so that their scores have
-  standard deviation 1, as the 2019 code did (PAPER.md, detail 11).
+  standard deviation 1, as the 2019 code did (README, detail 11).
   """
   rows = batches.make(
     ctx.config.data, ctx.tokenizer, "demonstrations", "train", ctx.folders

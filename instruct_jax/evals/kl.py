@@ -1,7 +1,7 @@
 """How far each subject has moved from the SFT model, in nats a sequence.
 
 KL(π || π_SFT) = E_{y ~ π} [log π(y|x) - log π_SFT(y|x)], by Monte Carlo on the
-subject's own responses to the test prompts, both at temperature 1 (PAPER.md,
+subject's own responses to the test prompts, both at temperature 1 (README,
 detail 15).
 """
 

@@ -94,7 +94,7 @@ class ScalarModel(nn.Module):
       at=at,
       deterministic=deterministic,
     )
-    # lm-human-preferences: N(0, 1 / sqrt(D + 1)), bias 0 (PAPER.md detail 11).
+    # lm-human-preferences: N(0, 1 / sqrt(D + 1)), bias 0 (README, detail 11).
     init = nn.initializers.normal((c.width + 1) ** -0.5)
     head = nn.Dense(1, kernel_init=init, name="head")
     return head(hidden.astype(jnp.float32))[..., 0], cache
