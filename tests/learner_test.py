@@ -124,9 +124,10 @@ def test_a_bad_update_is_skipped_and_counted():
   run, state = run_of("sft")
   batch = sharding.global_batch(toys.batch("sft", 0), run.ctx.mesh)
   minibatches = run.algorithm.collect(run.ctx, state, batch, None)
-  before = jax.device_get(state.params)
   broken = state.replace(
-    params=jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(jnp.nan), before)
+    params=jax.tree.map(
+      lambda x: x.at[(0,) * x.ndim].set(jnp.nan), state.params
+    )
   )
   after, found = update(run, broken, minibatches, jax.random.key(0))
   assert int(after.extra["skipped"]) == 1
