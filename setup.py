@@ -17,6 +17,7 @@ setuptools.setup(
     "etils[epath]>=1.12",
     "flax>=0.12",
     "jax>=0.10",
+    "importlib_resources>=6",  # tensorflow-datasets uses it undeclared
     "Jinja2>=3.1",
     "matplotlib>=3.9",
     "ml_collections>=1.0",
