@@ -5,6 +5,7 @@ import json
 
 import ml_collections
 import pytest
+import tensorflow_datasets as tfds
 
 from instruct_jax import errors
 from instruct_jax.data import sources
@@ -175,8 +176,6 @@ def test_rankings_of_a_stage_go_before_the_file(tmp_path):
 
 
 def test_open_source_of_the_microworld(tmp_path):
-  tfds = pytest.importorskip("tensorflow_datasets")
-
   class Toy(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = (tfds.core.BuilderConfig(name="prompts"),)

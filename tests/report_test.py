@@ -8,7 +8,7 @@ import re
 import pytest
 
 from instruct_jax import report
-from instruct_jax.reporting import curves, exhibits
+from instruct_jax.reporting import charts, curves, exhibits
 
 VOID = {"meta", "br", "link", "img"}
 PROMPT = "what <b>job</b> does ann have ?"
@@ -285,7 +285,6 @@ def test_terminal_without_subjects_shows_metrics(capsys):
 
 
 def test_long_curves_are_thinned_to_the_end():
-  charts = pytest.importorskip("instruct_jax.reporting.charts")
   line = (list(range(1, 5001)), [1.0 / n for n in range(1, 5001)])
   steps, values = charts._thinned(line)
   assert len(steps) == len(values) <= charts.POINTS
