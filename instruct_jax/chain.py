@@ -25,16 +25,19 @@ from instruct_jax import (
   report,
   runs,
 )
+from instruct_jax.hf import folder as hf_folder
+from instruct_jax.hf import imported
 
 _log = logging.getLogger(__name__)
 
 # Overrides of these pass down to what an experiment needs; nothing else does.
-INHERITED = ("seed", "data", "model", "reward_model", "mesh")
+INHERITED = ("seed", "data", "model", "reward_model", "mesh", "pretrained")
 
 # These change what is shown or kept, not what is computed.
 UNDIGESTED = (
   "evaluation",
   "log_every",
+  "pretrained",  # what is needed counts, by its content
   "samples",
   "samples_every",
   "save_every",
@@ -117,7 +120,9 @@ def plan(
 
   Nothing is built or written. Raises UserError where a config is impossible.
   """
-  known = {} if known is None else known
+  if known is None:
+    known, inherited = {}, inherited | _adopted(config, source, inherited)
+    config.update_from_flattened_dict(_fitting(inherited, config))
   jobs.check(config)
   seed = config.get("seed", 0)  # A dataset has none.
   name = f"{config.experiment}-{config.variant}"
@@ -125,7 +130,7 @@ def plan(
   if str(folder) in known:
     return known[str(folder)]
   needs = {}
-  for need, reference in config.needs.items():
+  for need, reference in _references(config).items():
     if not reference:
       raise errors.UserError(
         f"config.needs.{need} of {config.experiment}:{config.variant} is empty:"
@@ -135,14 +140,75 @@ def plan(
       needs[need] = _given(need, reference)
       continue
     below, path = load_config(reference, source.parent)
-    keys = flatten(below)
-    below.update_from_flattened_dict(
-      {k: v for k, v in inherited.items() if k in keys}
-    )
+    below.update_from_flattened_dict(_fitting(inherited, below))
     needs[need] = plan(below, path, workdir, inherited, known)
   stage = Stage(config, folder, needs, _digest(config, needs))
   known[str(folder)] = stage
   return stage
+
+
+def _references(config: ConfigDict) -> dict[str, str]:
+  """What a config needs, `config.pretrained` in the place of pretraining."""
+  found = dict(config.needs.items())
+  for need, reference in found.items():
+    if not reference or reference.startswith("pretrain.py"):
+      found[need] = config.pretrained or reference
+  return found
+
+
+def _fitting(overrides: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+  """Those of the overrides that the config has a key for."""
+  keys = flatten(config)
+  return {key: value for key, value in overrides.items() if key in keys}
+
+
+def _adopted(
+  config: ConfigDict, source: epath.Path, inherited: dict[str, Any]
+) -> dict[str, Any]:
+  """The keys that checkpoints of the chain decide for all of its stages.
+
+  A policy 'hf:/path' brings its decoder and its tokenizer, a reward model its
+  decoder. What the command line says of a model stays.
+  """
+  found = _checkpoints(config, source, inherited)
+  if not found:
+    return {}
+  if config.data.source == "microworld":
+    raise errors.UserError(
+      f"{next(iter(found.values()))}: a pretrained model does not know the"
+      " microworld's words; take the :files variant and your own data"
+    )
+  adopted = {}
+  for section in ("model", "reward_model"):
+    role = "reward" if section == "reward_model" else "policy"
+    reference = found.get(role) or found.get("policy")
+    if reference:
+      there = hf_folder.Folder(hf_folder.path_of(reference))
+      values = imported.model_section(there)
+      adopted |= {f"{section}.{name}": x for name, x in values.items()}
+  adopted["data.tokenizer"] = next(iter(found.values()))
+  return {k: v for k, v in adopted.items() if k not in inherited}
+
+
+def _checkpoints(
+  config: ConfigDict,
+  source: epath.Path,
+  inherited: dict[str, Any],
+  seen: set[str] | None = None,
+) -> dict[str, str]:
+  """'hf:/path' by role, 'policy' first, of all that a chain needs."""
+  seen, found = set() if seen is None else seen, {}
+  for need, reference in _references(config).items():
+    if hf_folder.is_reference(reference):
+      role = "reward" if need == "reward" else "policy"
+      found.setdefault(role, reference)
+    elif ".py" in reference and reference not in seen:
+      seen.add(reference)
+      below, path = load_config(reference, source.parent)
+      below.update_from_flattened_dict(_fitting(inherited, below))
+      for role, deeper in _checkpoints(below, path, inherited, seen).items():
+        found.setdefault(role, deeper)
+  return dict(sorted(found.items()))
 
 
 def build(
@@ -189,6 +255,16 @@ def _given(need: str, reference: str) -> Stage:
   digest = results.get("parameters_digest") or results["config_digest"]
   _log.info("config.needs.%s: %s, as given", need, folder)
   return Stage(None, folder, {}, digest)
+
+
+def _written(stage: Stage) -> str:
+  """How config.json names what a run was built on."""
+  if stage.config is not None:
+    return f"../{stage.folder.name}"
+  if hf_folder.is_reference(stage.folder):
+    path = hf_folder.path_of(stage.folder).resolve()
+    return f"{hf_folder.PREFIX}{path}"
+  return str(stage.folder.resolve())
 
 
 def _digest(config: ConfigDict, needs: dict[str, Stage]) -> str:
@@ -258,12 +334,7 @@ def _record(stage: Stage) -> dict[str, Any]:
   """What config.json holds."""
   return {
     "digest": stage.digest,
-    "needs": {
-      n: f"../{s.folder.name}"
-      if s.config is not None
-      else str(s.folder.resolve())
-      for n, s in stage.needs.items()
-    },
+    "needs": {name: _written(need) for name, need in stage.needs.items()},
     "needs_digests": {n: s.digest for n, s in stage.needs.items()},
     "data_digests": jobs.data_digests(stage.config),
     "config": stage.config.to_dict(),

@@ -17,13 +17,16 @@ DIVERGED = 3
 def run(
   main: Callable[[list[str]], None],
   check: Callable[[list[str]], None] = lambda argv: None,
+  *,
+  names: tuple[str, ...] = (),
 ) -> None:
   """Runs `main` under absl; bad input ends in a message, not a traceback.
 
-  `check` sees the arguments before they are parsed and may raise UserError.
+  `check` sees the arguments before they are parsed and may raise UserError;
+  `names` are those of the arguments that are no options.
   """
   app.run(
-    lambda argv: _guarded(main, argv),
+    lambda argv: _guarded(main, argv, names),
     flags_parser=lambda argv: _parse(check, argv),
   )
 
@@ -39,13 +42,16 @@ def log_to_stderr() -> None:
   package.setLevel(logging.INFO)
 
 
-def _guarded(main, argv):
+def _guarded(main, argv, names):
   log_to_stderr()
   try:
-    if argv[1:]:
+    if len(argv) > 1 + len(names):
       raise errors.UserError(
-        f"unexpected argument '{argv[1]}': options are --name=value"
+        f"unexpected argument '{argv[1 + len(names)]}': options are"
+        " --name=value"
       )
+    if len(argv) < 1 + len(names):
+      raise errors.UserError(f"missing: {' '.join(names[len(argv) - 1 :])}")
     main(argv)
   except errors.UserError as error:
     _fail(error, BAD_INPUT)

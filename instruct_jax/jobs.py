@@ -95,6 +95,11 @@ def pick_epoch(
   del folder
   ctx = context.make(config, needs)
   product = runs.read_results(needs["policy"])["product"]
+  if not product.get("epochs"):
+    raise errors.UserError(
+      f"{needs['policy']}: kept no epochs to select from; config.needs.policy"
+      " should be an SFT run."
+    )
 
   def loader(step):
     return lambda: runs.load_parameters(

@@ -6,7 +6,8 @@ whose "product" says where the parameters are that the run hands on:
   {"run": ".", "step": 200, "item": "ema.policy"}
 
 "run" is relative to the folder: a `select` stage names a checkpoint of the run
-that it selected from.
+that it selected from. Wherever a run's folder may be named, 'hf:/path' names a
+checkpoint in Hugging Face format, which is read as a finished run.
 """
 
 import dataclasses
@@ -22,6 +23,9 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import checkpoint, context, errors, sharding
+from instruct_jax.hf import folder as hf_folder
+from instruct_jax.hf import imported
+from instruct_jax.hf import load as hf_load
 from instruct_jax.models import forward, heads
 
 _log = logging.getLogger(__name__)
@@ -50,6 +54,10 @@ def read_record(folder: epath.PathLike) -> dict[str, Any]:
   Raises UserError where `folder` is not a run, with what might be meant.
   """
   folder = epath.Path(folder)
+  if hf_folder.is_reference(folder):
+    path = hf_folder.path_of(folder)
+    config = imported.config(hf_folder.Folder(path))
+    return {"config": config.to_dict(), "needs": {"data": path}}
   if not (folder / CONFIG_FILE).exists():
     raise errors.UserError(
       f"{folder}: not a run, there is no {CONFIG_FILE} in it.{_hint(folder)}"
@@ -69,12 +77,22 @@ def read_needs(folder: epath.PathLike) -> dict[str, epath.Path]:
   """The folders of what a run was built on, by name; raises as above."""
   folder = epath.Path(folder)
   needs = read_record(folder).get("needs", {})
-  return {name: folder / path for name, path in needs.items()}
+  return {
+    name: epath.Path(path)
+    if hf_folder.is_reference(path)
+    else epath.Path(folder / path)
+    for name, path in needs.items()
+  }
 
 
 def read_results(folder: epath.PathLike) -> dict[str, Any]:
   """What results.json holds; UserError where the run has not finished."""
   folder = epath.Path(folder)
+  if hf_folder.is_reference(folder):
+    path = hf_folder.path_of(folder)
+    role = hf_load.role_of(hf_folder.Folder(path))
+    found = {"run": ".", "step": 0, "item": f"params.{role}"}
+    return {"product": found, "config_digest": hf_load.digest(path)}
   read_record(folder)
   if not (folder / RESULTS_FILE).exists():
     raise errors.UserError(
@@ -95,7 +113,8 @@ def product(folder: epath.PathLike, *, unfinished: bool = False) -> Product:
   """
   folder = epath.Path(folder)
   config = read_config(folder)
-  if unfinished and not (folder / RESULTS_FILE).exists():
+  is_run = not hf_folder.is_reference(folder)
+  if unfinished and is_run and not (folder / RESULTS_FILE).exists():
     if not config.get("product"):
       raise _without_parameters(folder, config)
     role = config.product
@@ -152,6 +171,9 @@ def load_parameters(
       " needed."
     )
   abstract = abstract_parameters(ctx, role)
+  if hf_folder.is_reference(folder):
+    there = hf_folder.Folder(hf_folder.path_of(folder))
+    return hf_load.load(there, abstract, role)
   steps = [found.step if step is None else step]
   if not found.finished and step is None:
     steps = checkpoint.steps(found.run)[::-1]
@@ -163,6 +185,26 @@ def load_parameters(
         raise
       _log.warning("%s The one before is read instead.", damage)
   raise AssertionError("unreachable")
+
+
+def load_kept(
+  folder: epath.PathLike, ctx: context.Context, role: str, *, ema: bool = True
+) -> dict[str, Any]:
+  """The parameters of any role of a finished run, placed as above.
+
+  The average of a role that has one, unless `ema` is off. Raises UserError
+  where the run has no such role.
+  """
+  found = product(folder)
+  if hf_folder.is_reference(folder):
+    return load_parameters(folder, ctx, role)
+  config = read_config(found.run)
+  roles = {found.role, *config.get("optimizer", {})}
+  if role not in roles:
+    raise errors.unknown(f"role of the run {folder}", role, roles)
+  kept = "ema" if ema and role in config.ema else "params"
+  abstract = abstract_parameters(ctx, role)
+  return checkpoint.load(found.run, found.step, f"{kept}.{role}", abstract)
 
 
 def abstract_parameters(ctx: context.Context, role: str) -> dict[str, Any]:
@@ -181,6 +223,10 @@ def reward_run(folder: epath.PathLike) -> epath.Path | None:
   queue, seen = [epath.Path(folder)], set()
   while queue:
     here = queue.pop(0)
+    if hf_folder.is_reference(here):
+      if hf_load.role_of(hf_folder.Folder(hf_folder.path_of(here))) == "reward":
+        return here
+      continue
     if str(here.resolve()) in seen or not (here / CONFIG_FILE).exists():
       continue
     seen.add(str(here.resolve()))

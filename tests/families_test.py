@@ -26,7 +26,7 @@ def test_every_size_is_a_complete_section(name):
   assert config.vocab_size == 64
   assert config.context_length == 32
   assert config.width == config.heads * config.head_size
-  assert {*section, *GIVEN} == {*decoder.DecoderConfig.__dataclass_fields__}
+  assert {*section} == {*decoder.DecoderConfig.__dataclass_fields__}
   section.dropout = 0.25  # Sections can be changed, but not extended.
   with pytest.raises(AttributeError, match='instead of "dropuot"'):
     section.lock().dropuot = 0.5
@@ -77,3 +77,18 @@ def test_unknown_and_missing_keys_are_named():
   del section["layers"]
   with pytest.raises(errors.UserError, match="lacks layers"):
     families.decoder_config(section, **GIVEN)
+
+
+def test_a_pretrained_section_has_its_own_sizes():
+  section = dict(families.section("tiny")) | {
+    "vocab_size": 100,
+    "context_length": 48,
+  }
+  config = families.decoder_config(section, **GIVEN)
+  assert (config.vocab_size, config.context_length) == (100, 48)
+  with pytest.raises(errors.UserError, match="vocab_size = 50 is less than"):
+    families.decoder_config(section | {"vocab_size": 50}, **GIVEN)
+  with pytest.raises(errors.UserError, match="context_length = 16 is less"):
+    families.decoder_config(section | {"context_length": 16}, **GIVEN)
+  with pytest.raises(errors.UserError, match="window = 16 is less than the 32"):
+    families.decoder_config(section | {"window": 16}, **GIVEN)

@@ -23,6 +23,7 @@ from instruct_jax import errors, sharding
 CHOICES = {
   "norm": ("layernorm", "rmsnorm"),
   "positions": ("learned", "rotary"),
+  "rotary_scaling": ("none", "linear", "llama3"),
   "mlp": ("gelu", "gelu_exact", "swiglu"),
   "init": ("gpt2", "fan_in"),
   "dtype": ("float32", "bfloat16"),
@@ -58,6 +59,12 @@ class DecoderConfig:
   positions: str = "learned"
   rotary_base: float = 10_000.0
   rotary_fraction: float = 1.0  # share of a head that turns (NeoX: 0.25)
+  rotary_scaling: str = "none"  # how a longer context was reached
+  rotary_factor: float = 1.0  # by how much the slow rates are divided
+  rotary_low: float = 1.0  # llama3: turns in the old context, fewer: slow
+  rotary_high: float = 4.0  # llama3: turns in the old context, more: fast
+  rotary_old_length: int = 8192  # llama3: the old context
+  window: int = 0  # attention reaches this far back (Mistral); 0: everywhere
   mlp: str = "gelu"  # the tanh form of GPT-2; gelu_exact is erf's
   attention_bias: bool = True  # of query, key and value
   output_bias: bool = True  # of the projection after them (Qwen 2: off)
@@ -108,6 +115,17 @@ class DecoderConfig:
         f" {self.head_size} turns {self.rotary_size} numbers of a head; it"
         " must be an even number above 0",
       )
+    if self.rotary_scaling == "llama3":
+      yield (
+        0 < self.rotary_low < self.rotary_high,
+        f"rotary_high = {self.rotary_high} must be above model.rotary_low ="
+        f" {self.rotary_low}, and both above 0",
+      )
+    yield (
+      self.rotary_factor > 0,
+      f"rotary_factor = {self.rotary_factor} must be above 0",
+    )
+    yield self.window >= 0, f"window = {self.window} must not be negative"
 
   @property
   def rotary_size(self) -> int:
@@ -206,12 +224,30 @@ def rotary_table(
   Looked up in a constant, because XLA computes a cosine anew wherever it is
   used. A position past `slots` is not a number, as in a learned table.
   """
-  half = config.rotary_size // 2
-  rates = config.rotary_base ** (-np.arange(half) / half)
-  angles = np.arange(slots)[:, None] * rates
+  angles = np.arange(slots)[:, None] * rotary_rates(config)
   table = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
   table = jnp.take(table, positions.reshape(-1), axis=1)[:, :, None]
   return table[0], table[1]
+
+
+def rotary_rates(config: DecoderConfig) -> np.ndarray:
+  """Radians a position [rotary_size / 2] of each pair, float64.
+
+  'linear' divides all by the factor. 'llama3' (Llama 3.1) divides those that
+  turn less than `rotary_low` times in the old context, leaves those that turn
+  more than `rotary_high` times, and goes from one to the other in between.
+  """
+  half = config.rotary_size // 2
+  rates = config.rotary_base ** (-np.arange(half) / half)
+  if config.rotary_scaling == "none":
+    return rates
+  slow = rates / config.rotary_factor
+  if config.rotary_scaling == "linear":
+    return slow
+  turns = config.rotary_old_length * rates / (2 * np.pi)
+  low, high = config.rotary_low, config.rotary_high
+  fast = np.clip((turns - low) / (high - low), 0.0, 1.0)
+  return fast * rates + (1 - fast) * slow
 
 
 def rotate(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -431,6 +467,8 @@ class Decoder(nn.Module):
 
   def _embed(self, tokens, positions):
     c = self.config
+    # A padding id past the table reads its last row; masks hide it.
+    tokens = jnp.minimum(tokens, c.vocab_size - 1)
     x = self.token_embedding(tokens) * c.embedding_scale
     if c.positions == "learned":
       x += self.position_embedding(positions)

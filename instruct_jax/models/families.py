@@ -14,7 +14,11 @@ from ml_collections import ConfigDict
 from instruct_jax import errors, paper
 from instruct_jax.models import decoder
 
-GIVEN = ("vocab_size", "context_length")  # by the tokenizer and the data
+GIVEN = ("vocab_size", "context_length")  # 0: by the tokenizer and the data
+_NEEDED_BY = {
+  "vocab_size": "the tokenizer",
+  "context_length": "config.data (prompt_length + response_length, row_length)",
+}
 
 
 def _sizes(layers: int, width: int, heads: int, head_size: int) -> dict:
@@ -57,7 +61,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def section(name: str) -> ConfigDict:
-  """The `model` section of a config: every DecoderConfig field but `GIVEN`.
+  """The `model` section of a config: every field of a DecoderConfig.
 
   Raises UserError for a name that is not in SIZES.
   """
@@ -65,7 +69,7 @@ def section(name: str) -> ConfigDict:
     raise errors.unknown("model size", name, SIZES)
   whole = decoder.DecoderConfig(vocab_size=1, context_length=1, **SIZES[name])
   values = dataclasses.asdict(whole)
-  return ConfigDict({k: v for k, v in values.items() if k not in GIVEN})
+  return ConfigDict(values | dict.fromkeys(GIVEN, 0))
 
 
 def decoder_config(
@@ -73,17 +77,33 @@ def decoder_config(
 ) -> decoder.DecoderConfig:
   """The decoder that a config's `model` describes.
 
-  Raises UserError where a key is missing, unknown or out of its range.
+  `vocab_size` and `context_length` are what tokenizer and data need; a section
+  that says its own (a pretrained model's) must hold them.
+
+  Raises UserError where a key is missing, unknown or out of its range, or the
+  model is too small for the tokenizer or the data.
   """
   values = dict(section.items())
-  fields = [field.name for field in dataclasses.fields(decoder.DecoderConfig)]
-  known = [name for name in fields if name not in GIVEN]
+  known = [field.name for field in dataclasses.fields(decoder.DecoderConfig)]
   for name in values:
     if name not in known:
       raise errors.unknown("model key", name, known)
   missing = [name for name in known if name not in values]
   if missing:
     raise errors.UserError(f"model lacks {', '.join(missing)}.")
-  return decoder.DecoderConfig(
-    vocab_size=vocab_size, context_length=context_length, **values
-  )
+  needed = {"vocab_size": vocab_size, "context_length": context_length}
+  for name, least in needed.items():
+    if values[name] and values[name] < least:
+      raise errors.UserError(
+        f"model.{name} = {values[name]} is less than the {least} that"
+        f" {_NEEDED_BY[name]} needs."
+      )
+    values[name] = values[name] or least
+  made = decoder.DecoderConfig(**values)
+  if made.window and context_length > made.window:
+    raise errors.UserError(
+      f"model.window = {made.window} is less than the {context_length} tokens"
+      f" that {_NEEDED_BY['context_length']} needs; shorten them (a sliding"
+      " window is the same as full attention within its length)."
+    )
+  return made

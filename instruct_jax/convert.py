@@ -1,0 +1,75 @@
+"""Converts checkpoints: from Hugging Face format into a run, and back.
+
+  python -m instruct_jax.convert hf:/path/of/checkpoint runs/pythia
+  python -m instruct_jax.convert runs/ppo_ptx-tiny hf:/path/of/new/folder
+  python -m instruct_jax.convert runs/ppo_ptx-files hf:OUT --role=value --noema
+  python -m instruct_jax.convert llama2c:stories260K.bin,tok512.bin hf:OUT
+
+A converted run is named wherever a run can be: `config.needs.policy`, `sample
+--run`. Exported folders load in transformers (AutoModelForCausalLM; reward
+models and value networks as AutoModelForSequenceClassification with one label)
+and in vLLM. Exit codes: 0 done, 2 bad input.
+"""
+
+from absl import flags
+
+from instruct_jax import command, compilation, errors, exchange
+from instruct_jax.hf import folder as hf_folder
+from instruct_jax.hf import llama2c
+
+_ROLE = flags.DEFINE_string(
+  "role", "", "policy, reward or value; '': what the run hands on."
+)
+_EMA = flags.DEFINE_bool("ema", True, "The averaged weights, where kept.")
+_DTYPE = flags.DEFINE_string(
+  "dtype", "", "float32, bfloat16 or float16; '': as imported, else float32."
+)
+_DROP_BIAS = flags.DEFINE_bool(
+  "drop_bias", False, "Leave out a reward's bias that the family cannot hold."
+)
+_SHARD_GB = flags.DEFINE_float("shard_gb", 2.0, "Largest file, in 10^9 bytes.")
+
+
+def main(argv: list[str]) -> None:
+  """Converts argv[1] into argv[2], one of which is hf:/path."""
+  compilation.enable_cache()
+  source, target = argv[1:]
+  if source.startswith(llama2c.PREFIX):
+    _little_llama(source, target)
+    return
+  coming, going = map(hf_folder.is_reference, (source, target))
+  if coming == going:
+    raise errors.UserError(
+      f"{source} -> {target}: one of the two should be hf:/path, the other a"
+      " run's folder"
+    )
+  if _SHARD_GB.value <= 0:
+    raise errors.UserError(f"--shard_gb={_SHARD_GB.value}: must be above 0")
+  if coming:
+    exchange.bring_in(source, target, role=_ROLE.value)
+    print(f"{target}: a run now, as in --run={target}")
+    return
+  exchange.send_out(
+    source,
+    hf_folder.path_of(target),
+    role=_ROLE.value,
+    ema=_EMA.value,
+    dtype=_DTYPE.value,
+    drop_bias=_DROP_BIAS.value,
+    shard_bytes=int(_SHARD_GB.value * 10**9),
+  )
+  print(f"{hf_folder.path_of(target)}: written")
+
+
+def _little_llama(source: str, target: str) -> None:
+  files = source.removeprefix(llama2c.PREFIX).split(",")
+  if len(files) != 2 or not hf_folder.is_reference(target):
+    raise errors.UserError(
+      f"{source} -> {target}: right is llama2c:MODEL.bin,TOKENIZER.bin hf:/path"
+    )
+  llama2c.to_hf(*files, hf_folder.path_of(target))
+  print(f"{hf_folder.path_of(target)}: written")
+
+
+if __name__ == "__main__":
+  command.run(main, names=("SOURCE", "TARGET"))

@@ -1,0 +1,267 @@
+"""From our parameters to a folder that transformers and vLLM load.
+
+Tensors are fetched from the devices one at a time and written in shards, so a
+host holds no more than one shard.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from etils import epath
+from jax.experimental import multihost_utils
+
+from instruct_jax import errors, tokenizers
+from instruct_jax.hf import config as hf_config
+from instruct_jax.hf import folder as hf_folder
+from instruct_jax.hf import tensors
+from instruct_jax.models import decoder
+
+SHARD_BYTES = 2 * 10**9
+GENERATION = "generation_config.json"
+NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+def export(
+  params: dict[str, Any],
+  model: decoder.DecoderConfig,
+  role: str,
+  tokenizer: tokenizers.Tokenizer,
+  folder: os.PathLike | str,
+  *,
+  dtype: str = "float32",
+  dtypes: dict[str, str] | None = None,
+  original: dict[str, Any] | None = None,
+  generation: dict[str, Any] | None = None,
+  drop_bias: bool = False,
+  shard_bytes: int = SHARD_BYTES,
+) -> None:
+  """Writes a policy, a reward model or a value network with its tokenizer.
+
+  Args:
+    params: the tree of `role`, arrays of any sharding.
+    model: what the parameters fit.
+    role: 'policy' (AutoModelForCausalLM), 'reward' or 'value'
+      (AutoModelForSequenceClassification with one label).
+    tokenizer: written beside the model.
+    folder: new, or empty.
+    dtype: of the tensors: 'float32', 'bfloat16' or 'float16'.
+    dtypes: of single tensors by name, as safetensors call them ('BF16').
+    original: the config.json that the model was imported with, if it was; its
+      keys are kept.
+    generation: the generation_config.json that came with it.
+    drop_bias: leave a reward's bias out where the family has no place for it;
+      it is then in config.json as "reward_bias".
+    shard_bytes: how large a file may become.
+
+  Raises:
+    UserError: no family has this model; a bias that has no place; a folder
+      that holds something; numbers that `dtype` cannot hold.
+  """
+  folder = epath.Path(folder)
+  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    raise errors.UserError(f"{folder}: is there and not empty; name another.")
+  if dtype not in NAMES:
+    raise errors.unknown("dtype", dtype, NAMES)
+  family, config = _config(model, role, tokenizer, dtype, original)
+  if role != "policy":
+    params, bias = _folded(params, family, drop_bias)
+    config |= {"reward_bias": bias} if bias else {}
+  if model.scan:
+    trunk = decoder.unstack_blocks(params["decoder"], model)
+    params = params | {"decoder": trunk}
+  kinds = _Kinds(NAMES[dtype], dtypes or {})
+  named = _tensors(params, model, family, role, kinds)
+  folder.mkdir(parents=True, exist_ok=True)
+  _write_shards(named, folder, shard_bytes)
+  if jax.process_index():
+    return
+  _write_json(folder / hf_folder.CONFIG, config)
+  if role == "policy":
+    made = generation or _generation(tokenizer)
+    _write_json(folder / GENERATION, made)
+  tokenizer.export(folder)
+
+
+def _config(model, role, tokenizer, dtype, original):
+  """(family, config.json without the bias)."""
+  classes = {"policy": "causal"}
+  if original is not None:
+    where = "the config.json that the model was imported with"
+    family = hf_config.family_of(original, where)
+    config = dict(original)
+  else:
+    family, config = hf_config.to_json(model)
+    config |= {
+      "bos_token_id": (tokenizer.start_ids or (tokenizer.eot_id,))[0],
+      "eos_token_id": tokenizer.eot_id,
+    }
+    if tokenizer.pad_id < model.vocab_size:
+      config["pad_token_id"] = tokenizer.pad_id
+  made = getattr(hf_config.FAMILIES[family], classes.get(role, "classifier"))
+  config["architectures"] = [made]
+  config["dtype" if "dtype" in config else "torch_dtype"] = dtype
+  if role != "policy":
+    config |= {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+  return family, config
+
+
+def _generation(tokenizer):
+  """How the policy was sampled: plainly, until one of its stop tokens."""
+  stops = sorted({tokenizer.eot_id, *tokenizer.stop_ids})
+  made = {
+    "do_sample": True,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "bos_token_id": (tokenizer.start_ids or (tokenizer.eot_id,))[0],
+    "eos_token_id": stops if len(stops) > 1 else stops[0],
+  }
+  if tokenizer.pad_id < tokenizer.vocab_size:
+    made["pad_token_id"] = tokenizer.pad_id
+  return made
+
+
+def _folded(params, family, drop_bias):
+  """(parameters without a head bias, the bias that is left out).
+
+  A score is w (s x + n) + b with the last norm's bias n, which nothing else
+  reads: n + b w / |w|^2 in its place gives the same score.
+  """
+  head, norm = params["head"], params["decoder"]["final_norm"]
+  bias = float(np.asarray(head["bias"])[0])
+  rest = {name: x for name, x in params.items() if name != "head"}
+  rest["head"] = {"kernel": head["kernel"]}
+  if not bias:
+    return rest, 0.0
+  w = np.asarray(head["kernel"], np.float64)[:, 0]
+  has_place = family in ("gpt2", "gpt_neox")
+  if not has_place or not np.square(w).sum():
+    if drop_bias:
+      return rest, bias
+    raise errors.UserError(
+      f"the reward's bias {bias:.6g} has no place in a {family} checkpoint (no"
+      " bias in its last norm or its score). With --drop_bias it is left out"
+      ' (every score moves by it, no ranking does) and noted as "reward_bias"'
+      " in config.json."
+    )
+  shift = (bias / np.square(w).sum() * w).astype(np.float32)
+  before = np.asarray(norm["bias"]) if "bias" in norm else np.float32(0)
+  trunk = params["decoder"] | {"final_norm": norm | {"bias": before + shift}}
+  return rest | {"decoder": trunk}, 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kinds:
+  """The dtype of each tensor."""
+
+  usual: str
+  by_name: dict[str, str]
+
+  def cast(self, x: np.ndarray, name: str) -> np.ndarray:
+    """The array as it is written; UserError if it cannot be."""
+    kind = self.by_name.get(name, self.usual)
+    with np.errstate(over="ignore"):
+      made = np.ascontiguousarray(x.astype(hf_folder.DTYPES[kind]))
+    if not np.isfinite(made.astype(np.float32)).all():
+      raise errors.UserError(
+        f"{name}: not every number is finite as {kind}; export in float32."
+      )
+    return made
+
+
+def _tensors(
+  params, model, family, role, kinds
+) -> Iterator[tuple[str, np.ndarray]]:
+  """(name, array) of every tensor, in the table's order."""
+  flat = {
+    "/".join(key.key for key in path): x
+    for path, x in jax.tree_util.tree_flatten_with_path(params)[0]
+  }
+  scale = model.embedding_scale
+  untied = role == "policy" and model.tied and scale != 1
+  groups = {}
+  for ours, leaf in tensors.table(family, model, role).items():
+    groups.setdefault(leaf.tensor, []).append((ours, leaf))
+  for name, parts in groups.items():
+    found = [_turned(_fetched(flat, ours, model), leaf) for ours, leaf in parts]
+    whole = tensors.joined(parts[0][1], found, model.heads)
+    if parts[0][0] == "decoder/token_embedding/embedding":
+      if untied:
+        head = tensors.UNEMBEDDING[family]
+        yield head, kinds.cast(whole, head)
+      whole = whole * np.float32(scale) if scale != 1 else whole
+    yield name, kinds.cast(whole, name)
+
+
+def _fetched(flat, ours, model):
+  """A parameter on the host; zeros for a bias that the model does without."""
+  x = flat.get(ours)
+  if x is None:
+    sizes = {
+      "query": model.heads * model.head_size,
+      "key": model.kv_heads * model.head_size,
+      "value": model.kv_heads * model.head_size,
+      "up": model.mlp_width,
+    }
+    part, kind = ours.split("/")[-2:]
+    if kind != "bias":
+      raise errors.UserError(f"the parameters lack {ours}.")
+    return np.zeros(sizes.get(part, model.width), np.float32)
+  if isinstance(x, jax.Array) and not x.is_fully_addressable:
+    x = multihost_utils.process_allgather(x, tiled=True)
+  return np.asarray(x)
+
+
+def _turned(x, leaf):
+  return x.T if leaf.transposed else x
+
+
+def _write_shards(named, folder, shard_bytes):
+  """Writes files of at most `shard_bytes` (or one tensor) and the index."""
+  shard, size, files, total, where = {}, 0, 0, 0, {}
+  for name, x in named:
+    if shard and size + x.nbytes > shard_bytes:
+      files += 1
+      where |= dict.fromkeys(shard, files)
+      _write_shard(shard, folder, files)
+      shard, size = {}, 0
+    shard[name] = x
+    size, total = size + x.nbytes, total + x.nbytes
+  files += 1
+  where |= dict.fromkeys(shard, files)
+  _write_shard(shard, folder, files)
+  if jax.process_index():
+    return
+  if files == 1:
+    _part(folder, 1).rename(folder / hf_folder.SINGLE)
+    return
+  for i in range(1, files + 1):
+    _part(folder, i).rename(folder / _shard_name(i, files))
+  index = {
+    "metadata": {"total_size": total},
+    "weight_map": {n: _shard_name(i, files) for n, i in sorted(where.items())},
+  }
+  _write_json(folder / hf_folder.INDEX, index)
+
+
+def _write_shard(shard, folder, number):
+  if not jax.process_index():
+    content = safetensors.numpy.save(shard, metadata={"format": "pt"})
+    _part(folder, number).write_bytes(content)
+
+
+def _part(folder, number):
+  return folder / f".model-{number}.part"
+
+
+def _shard_name(i, count):
+  return f"model-{i:05d}-of-{count:05d}.safetensors"
+
+
+def _write_json(path, value):
+  path.write_text(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,214 @@
+"""A checkpoint's folder: config.json and *.safetensors, read tensor by tensor.
+
+Only safetensors are opened: a pickle can run code. What the files hold is
+checked against the index before anything is read.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors
+from etils import epath
+
+from instruct_jax import errors
+
+PREFIX = "hf:"
+CONFIG, INDEX = "config.json", "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+# The names that safetensors give to what we read and write.
+DTYPES = {
+  "F32": np.dtype(np.float32),
+  "F16": np.dtype(np.float16),
+  "BF16": np.dtype(ml_dtypes.bfloat16),
+}
+# Buffers that older checkpoints hold beside the parameters.
+BUFFERS = re.compile(
+  r"(^|\.)(attn\.(bias|masked_bias)|attention\.(bias|masked_bias)"
+  r"|rotary_emb\.inv_freq)$"
+)
+_AT_ONCE = 256 << 20  # bytes that are read before a file's pages are let go
+_MOST_JSON = 256 << 20  # bytes
+
+
+def is_reference(reference: str | os.PathLike) -> bool:
+  """Whether a path is one of a checkpoint: 'hf:/path'."""
+  return os.fspath(reference).startswith(PREFIX)
+
+
+def path_of(reference: str | os.PathLike) -> epath.Path:
+  """The folder that 'hf:/path' names."""
+  return epath.Path(os.fspath(reference).removeprefix(PREFIX))
+
+
+class Folder:
+  """The config and the tensors of a checkpoint; tensors by name."""
+
+  def __init__(self, path: os.PathLike | str):
+    """Reads config.json, the index and the headers of all files.
+
+    Raises UserError, naming file and place, for whatever is missing, damaged
+    or contradictory.
+    """
+    self.path = epath.Path(path)
+    if not self.path.is_dir():
+      raise errors.UserError(f"{self.path}: no such folder.")
+    self.where = str(self.path / CONFIG)
+    self.config = read_json(self.path / CONFIG)
+    self._files = dict(self._find())
+    self._shapes: dict[str, tuple[tuple[int, ...], str]] = {}
+    for file in sorted(set(self._files.values())):
+      self._read_header(file)
+    lacking = [name for name in self._files if name not in self._shapes]
+    if lacking:
+      raise errors.UserError(
+        f"{self._files[lacking[0]]}: lacks the tensor '{lacking[0]}' that"
+        f" {INDEX} says is there."
+      )
+    self._open = None, None, 0  # file, its reader, bytes read since
+
+  @property
+  def names(self) -> list[str]:
+    """The names of all tensors."""
+    return list(self._files)
+
+  def weights(self) -> list[str]:
+    """The names of the tensors that are no buffers of older checkpoints."""
+    return [name for name in self._files if not BUFFERS.search(name)]
+
+  def file_of(self, name: str) -> epath.Path:
+    """The file that holds a tensor."""
+    return self._files[name]
+
+  def files(self) -> list[epath.Path]:
+    """The files that hold tensors."""
+    return sorted(set(self._files.values()))
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    """The shape of a tensor."""
+    return self._shapes[name][0]
+
+  def dtype(self, name: str) -> np.dtype:
+    """The dtype of a tensor; UserError for one that holds no weights."""
+    kind = self._shapes[name][1]
+    if kind not in DTYPES:
+      raise errors.UserError(
+        f"{self._files[name]}: '{name}' is {kind}; weights are"
+        f" {', '.join(DTYPES)}."
+      )
+    return DTYPES[kind]
+
+  def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+    """A tensor, or a slice of it, in the dtype of the file."""
+    file, reader, count = self._open
+    wanted = self._files[name]
+    if wanted != file or count > _AT_ONCE:
+      self.close()
+      reader, count = _opened(wanted), 0
+    found = reader.get_slice(name)[index or ...]
+    self._open = wanted, reader, count + found.nbytes
+    return found
+
+  def close(self) -> None:
+    """Lets the open file and its pages go."""
+    reader = self._open[1]
+    self._open = None, None, 0
+    if reader is not None:
+      reader.__exit__(None, None, None)
+
+  def _find(self) -> Iterator[tuple[str, epath.Path]]:
+    """(tensor, file) of the index, or of the single file."""
+    if not (self.path / INDEX).exists():
+      single = self.path / SINGLE
+      if not single.exists():
+        raise errors.UserError(_nothing_found(self.path))
+      with _opened(single) as file:
+        names = list(file.keys())
+      yield from ((name, single) for name in names)
+      return
+    index = read_json(self.path / INDEX)
+    weights = index.get("weight_map")
+    where = self.path / INDEX
+    if not isinstance(weights, dict) or not weights:
+      raise errors.UserError(f'{where}: "weight_map" should name the tensors.')
+    for name, file in weights.items():
+      yield name, _inside(self.path, file, f"{where}: '{name}'")
+
+  def _read_header(self, file: epath.Path) -> None:
+    with _opened(file) as reader:
+      for name in reader.keys():  # noqa: SIM118
+        if self._files.get(name) != file:
+          raise errors.UserError(
+            f"{file}: holds the tensor '{name}', which {INDEX} says is in"
+            f" {self._files[name].name if name in self._files else 'no file'}."
+          )
+        part = reader.get_slice(name)
+        shape = tuple(part.get_shape())
+        if not math.prod(shape):
+          raise errors.UserError(f"{file}: the tensor '{name}' is empty.")
+        self._shapes[name] = shape, part.get_dtype()
+
+
+def read_json(path: epath.Path) -> dict[str, Any]:
+  """The object that a JSON file holds; keys twice in it are an error."""
+  try:
+    if path.stat().length > _MOST_JSON:
+      raise errors.UserError(f"{path}: too large for a JSON file of its kind.")
+    text = path.read_bytes().decode("utf-8-sig")
+    found = json.loads(text, object_pairs_hook=_once)
+  except FileNotFoundError:
+    raise errors.UserError(f"{path}: no such file.") from None
+  except (OSError, ValueError, RecursionError) as error:
+    raise errors.UserError(f"{path}: not readable JSON ({error}).") from None
+  if not isinstance(found, dict):
+    raise errors.UserError(f"{path}: should be a JSON object.")
+  return found
+
+
+def _once(pairs):
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f"the key {twice!r} is there twice")
+  return found
+
+
+def _opened(file: epath.Path):
+  """A file of tensors, opened by safetensors; its errors name the file."""
+  try:
+    return safetensors.safe_open(os.fspath(file), framework="numpy")
+  except FileNotFoundError:
+    raise errors.UserError(f"{file}: no such file.") from None
+  except (OSError, ValueError, safetensors.SafetensorError) as error:
+    size = file.stat().length if file.exists() else 0
+    raise errors.UserError(
+      f"{file}: not a whole safetensors file of {size} bytes ({error})."
+    ) from None
+
+
+def _inside(folder: epath.Path, name: Any, where: str) -> epath.Path:
+  """The file that an index names, which must be one of this very folder."""
+  plain = isinstance(name, str) and name == os.path.basename(name)
+  if not plain or not name.endswith(".safetensors") or "\\" in name:
+    raise errors.UserError(
+      f"{where}: {str(name)[:80]!r} is not the name of a .safetensors file in"
+      " this folder."
+    )
+  return folder / name
+
+
+def _nothing_found(path: epath.Path) -> str:
+  here = sorted(file.name for file in path.iterdir())
+  pickles = [n for n in here if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+  if pickles:
+    return (
+      f"{path}: has {pickles[0]}, a pickle, which is never opened; only"
+      " safetensors are. Save the model with safe_serialization=True."
+    )
+  return f"{path}: neither {SINGLE} nor {INDEX} is here."

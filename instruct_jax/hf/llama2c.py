@@ -1,0 +1,199 @@
+"""llama2.c's little models in Hugging Face format.
+
+The file is version 0: a header of seven int32 (width, MLP width, layers, heads,
+key/value heads, vocabulary, length), then float32 matrices. Its rotary pairs
+are neighbours (2i, 2i + 1); ours and Hugging Face's are (i, i + half), so the
+rows of query and key are put in that order, which changes no score.
+"""
+
+import json
+import os
+
+import numpy as np
+import safetensors.numpy
+from etils import epath
+
+from instruct_jax import errors
+from instruct_jax.hf import folder as hf_folder
+
+PREFIX = "llama2c:"
+_HEADER = (
+  "width",
+  "mlp_width",
+  "layers",
+  "heads",
+  "kv_heads",
+  "vocab_size",
+  "context_length",
+)
+_UNKNOWN, _BOS, _EOS = 0, 1, 2
+
+
+def to_hf(
+  checkpoint: os.PathLike | str,
+  tokenizer: os.PathLike | str,
+  folder: os.PathLike | str,
+) -> None:
+  """Writes `folder` from a checkpoint (.bin) and its tokenizer (.bin).
+
+  A story ends where the next would begin: the end of text is the token that
+  begins one.
+
+  Raises UserError for files that are not what they should be.
+  """
+  checkpoint, folder = epath.Path(checkpoint), epath.Path(folder)
+  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    raise errors.UserError(f"{folder}: is there and not empty; name another.")
+  sizes, named = _read_checkpoint(checkpoint)
+  pieces = _read_pieces(epath.Path(tokenizer), sizes["vocab_size"])
+  folder.mkdir(parents=True, exist_ok=True)
+  content = safetensors.numpy.save(named, metadata={"format": "pt"})
+  (folder / hf_folder.SINGLE).write_bytes(content)
+  (folder / "tokenizer.model").write_bytes(_sentencepiece(pieces))
+  ends = {"bos_token_id": _BOS, "eos_token_id": _BOS}
+  config = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "torch_dtype": "float32",
+    "hidden_size": sizes["width"],
+    "intermediate_size": sizes["mlp_width"],
+    "num_hidden_layers": sizes["layers"],
+    "num_attention_heads": sizes["heads"],
+    "num_key_value_heads": sizes["kv_heads"],
+    "vocab_size": sizes["vocab_size"],
+    "max_position_embeddings": sizes["context_length"],
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10_000.0,
+    "tie_word_embeddings": True,
+    **ends,
+  }
+  about_tokens = {
+    "tokenizer_class": "LlamaTokenizer",
+    "add_bos_token": True,
+    "add_eos_token": False,
+    "bos_token": "<s>",
+    "eos_token": "<s>",
+    "unk_token": "<unk>",
+    "model_max_length": sizes["context_length"],
+  }
+  for name, value in (
+    (hf_folder.CONFIG, config),
+    ("generation_config.json", ends),
+    ("tokenizer_config.json", about_tokens),
+  ):
+    (folder / name).write_text(json.dumps(value, indent=2) + "\n")
+
+
+def _read_checkpoint(path):
+  """(the header by name, tensors by Hugging Face's names)."""
+  content = _bytes(path)
+  if len(content) < 28:
+    raise errors.UserError(f"{path}: too short for a llama2.c header.")
+  sizes = dict(zip(_HEADER, np.frombuffer(content, "<i4", 7).tolist()))
+  sane = all(0 < value < 2**20 for value in sizes.values())
+  if not sane or sizes["width"] % sizes["heads"]:
+    raise errors.UserError(
+      f"{path}: not a version 0 checkpoint of llama2.c with a tied output: its"
+      f" header says {sizes}."
+    )
+  layers, width, hidden = (sizes[n] for n in ("layers", "width", "mlp_width"))
+  head_size = width // sizes["heads"]
+  kv = head_size * sizes["kv_heads"]
+  shapes = {
+    "embed": (sizes["vocab_size"], width),
+    "input_layernorm": (layers, width),
+    "self_attn.q_proj": (layers, width, width),
+    "self_attn.k_proj": (layers, kv, width),
+    "self_attn.v_proj": (layers, kv, width),
+    "self_attn.o_proj": (layers, width, width),
+    "post_attention_layernorm": (layers, width),
+    "mlp.gate_proj": (layers, hidden, width),
+    "mlp.down_proj": (layers, width, hidden),
+    "mlp.up_proj": (layers, hidden, width),
+    "norm": (width,),
+    "rotary": (2, sizes["context_length"], head_size // 2),  # not needed
+  }
+  wanted = 28 + 4 * sum(int(np.prod(shape)) for shape in shapes.values())
+  if len(content) != wanted:
+    raise errors.UserError(
+      f"{path}: has {len(content)} bytes where its header asks for {wanted}."
+    )
+  found, place = {}, 28
+  for name, shape in shapes.items():
+    count = int(np.prod(shape))
+    found[name] = np.frombuffer(content, "<f4", count, place).reshape(shape)
+    place += 4 * count
+  return sizes, dict(_named(found, sizes, head_size))
+
+
+def _named(found, sizes, head_size):
+  yield "model.embed_tokens.weight", found["embed"]
+  yield "model.norm.weight", found["norm"]
+  for i in range(sizes["layers"]):
+    for name, x in found.items():
+      if name in ("embed", "norm", "rotary"):
+        continue
+      x = x[i]
+      if name in ("self_attn.q_proj", "self_attn.k_proj"):
+        pairs = x.reshape(-1, head_size // 2, 2, sizes["width"])
+        x = pairs.swapaxes(1, 2).reshape(x.shape)
+      yield f"model.layers.{i}.{name}.weight", np.ascontiguousarray(x)
+
+
+def _read_pieces(path, count):
+  """[(text, score)] of a llama2.c tokenizer, spaces as they are."""
+  content, place, pieces = _bytes(path), 4, []
+  while place < len(content):
+    if place + 8 > len(content):
+      raise errors.UserError(f"{path}: broken off at byte {place}.")
+    score = float(np.frombuffer(content, "<f4", 1, place)[0])
+    size = int(np.frombuffer(content, "<i4", 1, place + 4)[0])
+    text = content[place + 8 : place + 8 + size]
+    if size < 0 or len(text) != size:
+      raise errors.UserError(f"{path}: broken off at byte {place}.")
+    try:
+      pieces.append((text.decode("utf-8"), score))
+    except UnicodeDecodeError:
+      raise errors.UserError(
+        f"{path}: the token at byte {place} is not UTF-8."
+      ) from None
+    place += 8 + size
+  if len(pieces) != count:
+    raise errors.UserError(
+      f"{path}: has {len(pieces)} tokens where the checkpoint has {count}."
+    )
+  return pieces
+
+
+def _sentencepiece(pieces):
+  """The pieces as a SentencePiece BPE model, as llama2.c trains it."""
+  from sentencepiece import sentencepiece_model_pb2 as proto  # needs protobuf
+
+  model = proto.ModelProto()
+  kinds = proto.ModelProto.SentencePiece
+  special = {_UNKNOWN: ("<unk>", kinds.UNKNOWN)}
+  special |= {_BOS: ("<s>", kinds.CONTROL), _EOS: ("</s>", kinds.CONTROL)}
+  for i, (text, score) in enumerate(pieces):
+    kind = kinds.NORMAL
+    if i in special:
+      text, kind = special[i]
+    elif text.startswith("<0x") and text.endswith(">") and len(text) == 6:
+      kind = kinds.BYTE
+    piece = text.replace(" ", "\u2581")
+    model.pieces.add(piece=piece, score=score, type=kind)
+  spec = model.trainer_spec
+  spec.model_type = proto.TrainerSpec.BPE
+  spec.vocab_size, spec.byte_fallback = len(pieces), True
+  spec.unk_id, spec.bos_id, spec.eos_id, spec.pad_id = 0, 1, 2, -1
+  model.normalizer_spec.name = "identity"
+  model.normalizer_spec.add_dummy_prefix = True
+  model.normalizer_spec.remove_extra_whitespaces = False
+  return model.SerializeToString()
+
+
+def _bytes(path):
+  try:
+    return path.read_bytes()
+  except OSError as error:
+    raise errors.UserError(f"{path}: cannot be read ({error}).") from None

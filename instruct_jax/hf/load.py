@@ -1,0 +1,283 @@
+"""From a checkpoint's folder into sharded arrays, tensor by tensor.
+
+What a host holds at any moment is its part of one tensor, in the dtype of the
+file: tensors go to the devices as they are and are turned and made float32
+there.
+"""
+
+import functools
+import hashlib
+import json
+import logging
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from instruct_jax import errors, sharding
+from instruct_jax.hf import config as hf_config
+from instruct_jax.hf import folder as hf_folder
+from instruct_jax.hf import tensors
+from instruct_jax.models import decoder
+
+_log = logging.getLogger(__name__)
+
+_SAMPLES, _SAMPLE = 64, 1 << 16  # blocks of a file that the digest reads
+
+
+def role_of(folder: hf_folder.Folder) -> str:
+  """'policy', or 'reward' where there is a score in place of logits."""
+  return "reward" if "score.weight" in folder.names else "policy"
+
+
+def decoder_config(folder: hf_folder.Folder) -> decoder.DecoderConfig:
+  """The decoder that a folder holds the tensors of; raises UserError."""
+  return hf_config.decoder_config(folder.config, folder.where)
+
+
+def load(
+  folder: hf_folder.Folder, abstract: dict[str, Any], role: str
+) -> dict[str, Any]:
+  """The parameters of `role` as float32 arrays.
+
+  Args:
+    folder: the checkpoint.
+    abstract: ShapeDtypeStructs with shardings, as the model has them.
+    role: 'policy', 'reward' or 'value'.
+
+  Raises:
+    UserError: a tensor is missing, left over, of another shape or dtype, or
+      holds numbers that are not finite; each is named with its file.
+  """
+  reader = _Reader(folder, decoder_config(folder), role)
+  paths, structure = jax.tree_util.tree_flatten_with_path(abstract)
+  paths = [(sharding.path_name(path), leaf) for path, leaf in paths]
+  reader.check(paths)
+  loaded = [reader.array(name, leaf) for name, leaf in paths]
+  folder.close()
+  reader.check_finite()
+  return jax.tree_util.tree_unflatten(structure, loaded)
+
+
+def digest(path: os.PathLike | str) -> str:
+  """A hash that changes when a checkpoint does.
+
+  Of config.json, of the names and sizes of the tensors' files, and of their
+  beginning and 64 blocks of 64 KiB spread over each: a file of many gigabytes
+  is not read as a whole.
+  """
+  folder = hf_folder.Folder(path)
+  total = hashlib.sha256(json.dumps(folder.config, sort_keys=True).encode())
+  for file in folder.files():
+    size = file.stat().length
+    total.update(f"{file.name} {size}".encode())
+    with file.open("rb") as opened:
+      last = max(size - _SAMPLE, 0)
+      for place in sorted({last * i // _SAMPLES for i in range(_SAMPLES + 1)}):
+        opened.seek(place)
+        total.update(opened.read(_SAMPLE))
+  folder.close()
+  return total.hexdigest()[:16]
+
+
+class _Reader:
+  """Reads the parameters of one role, by our names."""
+
+  def __init__(self, folder, model, role):
+    self._folder, self._model, self._role = folder, model, role
+    family = hf_config.family_of(folder.config, folder.where)
+    self._family, self._leaves = family, tensors.table(family, model, role)
+    self._prefix = self._find_prefix()
+    self._finite = []  # (name, device bool)
+
+  def check(self, paths):
+    """Every parameter has its tensor, every tensor its parameter."""
+    wanted = {}
+    for name, leaf in paths:
+      for ours, shape in self._unstacked(name, leaf.shape):
+        if ours == "head/bias":
+          continue
+        if ours not in self._leaves:
+          raise errors.UserError(
+            f"{self._folder.where}: a {self._family} checkpoint has nothing"
+            f" for the parameter {ours} of this model."
+          )
+        entry = self._leaves[ours]
+        wanted[self._name(entry)] = tensors.shapes(entry, shape)
+    unused = [ours for ours in self._leaves if ours not in self._asked(paths)]
+    if unused:
+      raise errors.UserError(
+        f"{self._folder.where}: this model has no place for"
+        f" '{self._name(self._leaves[unused[0]])}'; its configuration is"
+        " another."
+      )
+    self._check_there(wanted)
+    self._check_left_over(wanted)
+
+  def array(self, name, leaf):
+    """One parameter, placed as `leaf` says."""
+    if name == "head/bias":
+      bias = np.full(leaf.shape, self._reward_bias(), np.float32)
+      return jax.device_put(bias, leaf.sharding)
+    if "/blocks/" not in name:
+      return self._one(name, leaf.shape, leaf.sharding)
+    mesh, spec = leaf.sharding.mesh, tuple(leaf.sharding.spec)
+    one = NamedSharding(mesh, P(*spec[1:]))
+    stacked = jax.jit(
+      functools.partial(jnp.zeros, leaf.shape, jnp.float32),
+      out_shardings=leaf.sharding,
+    )()
+    for i, (ours, shape) in enumerate(self._unstacked(name, leaf.shape)):
+      stacked = _put_layer(stacked, self._one(ours, shape, one), i)
+    return stacked
+
+  def check_finite(self):
+    """UserError for the first tensor with a number that is not finite."""
+    for name, finite in self._finite:
+      if not bool(finite):
+        raise errors.UserError(
+          f"{self._folder.file_of(name)}: '{name}' holds numbers that are not"
+          " finite."
+        )
+
+  def _one(self, name, shape, target):
+    entry = self._leaves[name]
+    tensor, mesh = self._name(entry), target.mesh
+    spec = tuple(target.spec) + (None,) * (len(shape) - len(target.spec))
+    turned = P(*(spec[::-1] if entry.transposed else spec))
+    source = shape[::-1] if entry.transposed else shape
+    read = functools.lru_cache(1)(lambda: self._part(entry, tensor))
+    dtype = self._folder.dtype(tensor)
+
+    def piece(index):
+      if entry.shared == "heads":
+        return np.ascontiguousarray(read()[index])
+      if entry.shared == "columns":
+        start = entry.part * source[-1]
+        low, high, _ = index[-1].indices(source[-1])
+        index = (*index[:-1], slice(start + low, start + high))
+      return self._folder.read(tensor, _bounded(index))
+
+    raw = jax.make_array_from_callback(
+      source, NamedSharding(mesh, turned), piece, dtype=dtype
+    )
+    made, finite = _finish(entry.transposed, target)(raw)
+    self._finite.append((tensor, finite))
+    return made
+
+  def _part(self, entry, tensor):
+    whole = self._folder.read(tensor)
+    return tensors.cut(entry, whole, self._model.heads)
+
+  def _unstacked(self, name, shape):
+    """(name, shape) of each layer where `name` is stacked, else its own."""
+    if "/blocks/" not in name:
+      return [(name, shape)]
+    layers = range(self._model.layers)
+    return [
+      (name.replace("/blocks/", f"/block_{i}/"), shape[1:]) for i in layers
+    ]
+
+  def _asked(self, paths):
+    return {
+      ours
+      for name, leaf in paths
+      for ours, _ in self._unstacked(name, leaf.shape)
+    }
+
+  def _name(self, entry):
+    """The name of a leaf's tensor in this folder."""
+    trunk = hf_config.FAMILIES[self._family].trunk + "."
+    if entry.tensor.startswith(trunk):
+      return self._prefix + entry.tensor.removeprefix(trunk)
+    return entry.tensor
+
+  def _find_prefix(self):
+    """The trunk's prefix; the first GPT-2s were saved without it."""
+    trunk = hf_config.FAMILIES[self._family].trunk + "."
+    with_it = any(name.startswith(trunk) for name in self._folder.names)
+    return trunk if with_it else ""
+
+  def _check_there(self, wanted):
+    for name, shape in wanted.items():
+      if name not in self._folder.names:
+        raise errors.UserError(_lacking(self._folder, name, self._role))
+      self._folder.dtype(name)
+      found = self._folder.shape(name)
+      if found != shape:
+        raise errors.UserError(
+          f"{self._folder.file_of(name)}: '{name}' has the shape"
+          f" {list(found)}; {hf_folder.CONFIG} asks for {list(shape)}."
+        )
+
+  def _check_left_over(self, wanted):
+    for name in self._folder.weights():
+      if name in wanted:
+        continue
+      if self._is_tied_copy(name):
+        continue
+      raise errors.UserError(
+        f"{self._folder.file_of(name)}: '{name}' is a tensor that a"
+        f" {self._family} {self._role} has no place for."
+      )
+
+  def _is_tied_copy(self, name):
+    """Whether a tensor is the token embedding once more."""
+    if name not in ("lm_head.weight", "embed_out.weight"):
+      return False
+    if not self._model.tied or self._role != "policy":
+      return False
+    entry = self._leaves["decoder/token_embedding/embedding"]
+    first = self._folder.read(self._name(entry))
+    if not np.array_equal(first, self._folder.read(name)):
+      raise errors.UserError(
+        f"{self._folder.file_of(name)}: '{name}' differs from the token"
+        f' embedding, though {hf_folder.CONFIG} says "tie_word_embeddings".'
+      )
+    return True
+
+  def _reward_bias(self):
+    bias = self._folder.config.get("reward_bias", 0.0)
+    if not isinstance(bias, (int, float)) or not np.isfinite(bias):
+      raise errors.UserError(
+        f'{self._folder.where}: "reward_bias" should be a number, not {bias!r}.'
+      )
+    return bias
+
+
+@functools.lru_cache(64)
+def _finish(transposed, target):
+  """Turns an array where it must be, as float32; and whether it is finite."""
+
+  def finish(x):
+    x = jnp.asarray(x.T if transposed else x, jnp.float32)
+    return x, jnp.isfinite(x).all()
+
+  return jax.jit(finish, out_shardings=(target, None))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _put_layer(stacked, layer, i):
+  return jax.lax.dynamic_update_index_in_dim(stacked, layer, i, 0)
+
+
+def _bounded(index):
+  return tuple(slice(s.start or 0, s.stop) for s in index)
+
+
+def _lacking(folder, name, role):
+  if name == "score.weight":
+    return (
+      f"{folder.path}: has no 'score.weight': this is a language model, where a"
+      f" {role} is needed."
+    )
+  if "score.weight" in folder.names and role == "policy":
+    return (
+      f"{folder.path}: has a 'score.weight' and no '{name}': this is a reward"
+      " model, where a policy is needed."
+    )
+  return f"{folder.path}: lacks the tensor '{name}'."
