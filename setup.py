@@ -1,4 +1,4 @@
-"""Installs instruct_jax. Extras: test, gpu, tpu, notebooks."""
+"""Installs instruct_jax. Extras: parquet, test, parity, gpu, tpu, notebooks."""
 
 import setuptools
 
@@ -9,7 +9,7 @@ setuptools.setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=setuptools.find_packages(include=["instruct_jax*"]),
-  package_data={"instruct_jax": ["*.html"]},
+  package_data={"instruct_jax": ["*.html", "data/*.json"]},
   install_requires=[
     "absl-py>=2.1",
     "array_record>=0.8; platform_system != 'Windows'",
@@ -20,22 +20,29 @@ setuptools.setup(
     "importlib_resources>=6",  # tensorflow-datasets uses it undeclared
     "Jinja2>=3.1",
     "matplotlib>=3.9",
+    "ml_dtypes>=0.5",
     "ml_collections>=1.0",
     "numpy>=2.0",
     "optax>=0.2.6",
     "orbax-checkpoint>=0.12",
     "rich>=13",
+    "safetensors>=0.5",
+    "scipy>=1.13",
     "sentencepiece>=0.2",
     "tensorboardX>=2.6",
     "tensorflow-datasets>=4.9.9",
+    "tokenizers>=0.21",
   ],
   extras_require={
+    "parquet": ["pyarrow>=17"],
     "test": [
       "hypothesis>=6.100",
+      "pyarrow>=17",
       "pytest>=8",
       "pytest-timeout>=2.3",
       "ruff>=0.12",
     ],
+    "parity": ["torch>=2.6", "transformers>=4.51"],
     "gpu": ["jax[cuda13]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
     "notebooks": ["jupyter"],

@@ -12,10 +12,10 @@ from instruct_jax import (
   interrupt,
   learner,
   metrics,
+  rewards,
   sharding,
 )
 from instruct_jax.data import batches
-from instruct_jax.models import forward
 
 
 class Clock:
@@ -166,7 +166,7 @@ class Validation:
     if "reward" in state.frozen:
       sequences = {k: batch[k] for k in ("prompt", "is_prompt")}
       sequences |= {"response": found.tokens, "is_response": found.is_response}
-      scores = forward.scores(ctx.scalar, state.frozen["reward"], sequences)
+      scores = rewards.of(ctx)(state.frozen["reward"], sequences)
       for row, score in zip(table, np.asarray(scores)):
         row["score"] = float(score)
     return table
@@ -175,7 +175,12 @@ class Validation:
     ctx = self._run.ctx
     if kind not in self._rows:
       self._rows[kind] = batches.make(
-        ctx.config.data, ctx.tokenizer, kind, "validation", ctx.folders
+        ctx.config.data,
+        ctx.tokenizer,
+        kind,
+        "validation",
+        ctx.folders,
+        packed=ctx.config.data.packing,
       )
     return self._rows[kind]
 

@@ -15,6 +15,7 @@ from instruct_jax import (
   context,
   errors,
   paper,
+  rewards,
   runs,
   train,
 )
@@ -56,6 +57,8 @@ def run_training(
     for role in ("policy", "reward")
     if role in needs
   }
+  if config.reward.kind != rewards.MODEL:
+    checkpoints["reward"] = {}
   outcome = train.run(ctx, folder, checkpoints)
   state, role = outcome.state, config.product
   kept = "ema" if role in state.ema else "params"
@@ -135,7 +138,9 @@ def _evaluate_policies(config, folder, needs):
     for name, section in _in_order(config.evaluation.subjects)
   ]
   frozen = {}
-  if "reward" in needs:
+  if config.reward.kind != rewards.MODEL:
+    frozen["reward"] = {}
+  elif "reward" in needs:
     frozen["reward"] = runs.load_parameters(needs["reward"], ctx, "reward")
   return suite.run(ctx, subjects, folder, frozen)
 
@@ -181,6 +186,7 @@ def check(config: ConfigDict) -> None:
   ):
     if name not in known:
       raise errors.unknown(what, name, known)
+  rewards.check(config.reward)
   if config.data.source == "files":
     sources.check(config.data, kinds=_kinds(config))
   if config.job == "train":

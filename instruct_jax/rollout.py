@@ -7,7 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from instruct_jax import context, generate, rl
+from instruct_jax import context, generate, rewards, rl
 from instruct_jax.models import forward
 
 
@@ -23,7 +23,7 @@ class Episodes:
   logprobs: jax.Array  # [B, R] of the policy that sampled
   ref_logprobs: jax.Array  # [B, R] of the SFT model
   values: jax.Array  # [B, R]
-  scores: jax.Array  # [B] of the reward model, before shaping
+  scores: jax.Array  # [B] of the reward, before shaping
 
   @property
   def sequences(self) -> dict[str, jax.Array]:
@@ -83,7 +83,7 @@ def score(
     logprobs=response_logprobs(ctx, params["policy"], sequences),
     ref_logprobs=response_logprobs(ctx, frozen["reference"], sequences),
     values=forward.response_values(ctx.scalar, params["value"], sequences),
-    scores=forward.scores(ctx.scalar, frozen["reward"], canonical),
+    scores=rewards.of(ctx)(frozen["reward"], canonical),
   )
 
 

@@ -170,10 +170,11 @@ def load_parameters(
       f"{folder}: a {found.role} is what this run hands on, where a {role} is"
       " needed."
     )
-  abstract = abstract_parameters(ctx, role)
   if hf_folder.is_reference(folder):
     there = hf_folder.Folder(hf_folder.path_of(folder))
-    return hf_load.load(there, abstract, role)
+    hf_load.check(there, role)
+    return hf_load.load(there, abstract_parameters(ctx, role), role)
+  abstract = abstract_parameters(ctx, role)
   steps = [found.step if step is None else step]
   if not found.finished and step is None:
     steps = checkpoint.steps(found.run)[::-1]

@@ -22,6 +22,7 @@ ROOMS = (
   ("microworld/",),
   ("generate",),
   ("context",),
+  ("rewards",),
   ("runs",),
   ("rollout", "speaker", "exchange"),
   ("algorithms/",),

@@ -16,10 +16,16 @@ from instruct_jax.models import forward
 def init(
   ctx: context.Context, key: jax.Array, checkpoints: dict
 ) -> tuple[dict, dict, dict]:
-  """The policy starts from SFT, the value network from the reward model."""
-  del key
+  """The policy starts from SFT, the value network from the reward model.
+
+  Where a rule takes the reward model's place, the value network is the policy
+  with a fresh head.
+  """
   policy, reward = checkpoints["policy"], checkpoints["reward"]
-  params = {"policy": policy, "value": reward}
+  value = reward or forward.init_params(ctx.scalar, key) | {
+    "decoder": policy["decoder"]
+  }
+  params = {"policy": policy, "value": value}
   frozen = {"reference": policy, "reward": reward}
   return params, frozen, {"kl_coef": jnp.float32(ctx.config.rl.kl_coef)}
 

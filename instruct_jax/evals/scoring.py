@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from instruct_jax import context, generate, rl
+from instruct_jax import context, generate, rewards, rl
 from instruct_jax.labeling import candidates
 from instruct_jax.models import forward, heads
 
@@ -28,10 +28,10 @@ def _logprobs(
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _scores(
-  model: heads.ScalarModel, params: dict, sequences: dict, stop_ids: tuple
+  reward: rewards.Reward, params: dict, sequences: dict, stop_ids: tuple
 ) -> jax.Array:
   ends = generate.canonical_end(sequences["response"], stop_ids)
-  return forward.scores(model, params, {**sequences, "response": ends})
+  return reward(params, {**sequences, "response": ends})
 
 
 def logprobs(
@@ -46,11 +46,12 @@ def logprobs(
 def scores(
   ctx: context.Context, reward: dict, sequences: Sequences, *, rows: int
 ) -> np.ndarray:
-  """The reward model's scores [N]; it sees one end token, whichever it was."""
+  """The reward's scores [N]; it sees one end token, whichever it was."""
+  scorer = rewards.of(ctx)
 
   def score(batch):
     stop_ids = tuple(ctx.tokenizer.stop_ids)
-    return _scores(ctx.scalar, reward, batch, stop_ids)
+    return _scores(scorer, reward, batch, stop_ids)
 
   return _all(ctx, score, sequences, rows)
 

@@ -55,9 +55,10 @@ def run(
 ) -> bench.Findings:
   """Metrics {"group/name": value} and tables {name: rows} of the subjects.
 
-  `frozen` may hold parameters of the 'reward' model and of the 'reference'
-  policy. Writes folder/responses.jsonl, what every subject said to every test
-  prompt. The same parameters give the same numbers.
+  `frozen` may hold parameters of the 'reward' model ({} where a rule takes its
+  place) and of the 'reference' policy. Writes folder/responses.jsonl, what
+  every subject said to every test prompt. The same parameters give the same
+  numbers.
 
   Raises UserError for subjects without a name of their own, or no prompts.
   """
@@ -75,7 +76,7 @@ def run(
     tables |= rows
     seconds = time.monotonic() - start
     _log.debug("evaluation of %s took %.1f s", name, seconds)
-  if "reward" in frozen and _has_rankings(ctx):
+  if frozen.get("reward") and _has_rankings(ctx):
     found, rows = reward.run(ctx, frozen["reward"])
     metrics |= found
     tables |= rows

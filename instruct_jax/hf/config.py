@@ -400,8 +400,9 @@ def _read_rms(
   """What Llama, Mistral and Qwen share."""
   width = reader.get("hidden_size", int, 4096)
   heads = reader.get("num_attention_heads", int, 32)
-  given = reader.get("head_dim", int, head_size or -1)
-  given = given if given > 0 else _head_size(reader, width, heads)
+  if not reader.has("head_dim") and not head_size:
+    head_size = _head_size(reader, width, heads)
+  given = reader.get("head_dim", int, head_size)
   reader.chosen("hidden_act", {"silu": "swiglu", "swish": "swiglu"}, "silu")
   base = reader.get("rope_theta", float, 10_000.0)
   return {

@@ -188,7 +188,7 @@ def _tensors(
   for ours, leaf in tensors.table(family, model, role).items():
     groups.setdefault(leaf.tensor, []).append((ours, leaf))
   for name, parts in groups.items():
-    found = [_turned(_fetched(flat, ours, model), leaf) for ours, leaf in parts]
+    found = [_turned(_fetched(flat, ours, leaf), leaf) for ours, leaf in parts]
     whole = tensors.joined(parts[0][1], found, model.heads)
     if parts[0][0] == "decoder/token_embedding/embedding":
       if untied:
@@ -198,20 +198,13 @@ def _tensors(
     yield name, kinds.cast(whole, name)
 
 
-def _fetched(flat, ours, model):
+def _fetched(flat, ours, leaf):
   """A parameter on the host; zeros for a bias that the model does without."""
   x = flat.get(ours)
   if x is None:
-    sizes = {
-      "query": model.heads * model.head_size,
-      "key": model.kv_heads * model.head_size,
-      "value": model.kv_heads * model.head_size,
-      "up": model.mlp_width,
-    }
-    part, kind = ours.split("/")[-2:]
-    if kind != "bias":
+    if not ours.endswith("/bias"):
       raise errors.UserError(f"the parameters lack {ours}.")
-    return np.zeros(sizes.get(part, model.width), np.float32)
+    return np.zeros(leaf.shape, np.float32)
   if isinstance(x, jax.Array) and not x.is_fully_addressable:
     x = multihost_utils.process_allgather(x, tiled=True)
   return np.asarray(x)

@@ -39,6 +39,15 @@ def decoder_config(folder: hf_folder.Folder) -> decoder.DecoderConfig:
   return hf_config.decoder_config(folder.config, folder.where)
 
 
+def check(folder: hf_folder.Folder, role: str) -> None:
+  """UserError where the tensors are not those that config.json asks for.
+
+  Reads no tensor, and costs no more than the tensors that are there, whatever
+  sizes config.json claims.
+  """
+  _Reader(folder, decoder_config(folder), role).check()
+
+
 def load(
   folder: hf_folder.Folder, abstract: dict[str, Any], role: str
 ) -> dict[str, Any]:
@@ -56,7 +65,8 @@ def load(
   reader = _Reader(folder, decoder_config(folder), role)
   paths, structure = jax.tree_util.tree_flatten_with_path(abstract)
   paths = [(sharding.path_name(path), leaf) for path, leaf in paths]
-  reader.check(paths)
+  reader.check()
+  reader.check_fits(paths)
   loaded = [reader.array(name, leaf) for name, leaf in paths]
   folder.close()
   reader.check_finite()
@@ -90,33 +100,45 @@ class _Reader:
   def __init__(self, folder, model, role):
     self._folder, self._model, self._role = folder, model, role
     family = hf_config.family_of(folder.config, folder.where)
+    layers = sum("norm" in name for name in folder.names)
+    if model.layers > layers:
+      raise errors.UserError(
+        f"{folder.where}: says {model.layers} layers, more than there are norms"
+        f" among its tensors ({layers})."
+      )
     self._family, self._leaves = family, tensors.table(family, model, role)
     self._prefix = self._find_prefix()
     self._finite = []  # (name, device bool)
 
-  def check(self, paths):
-    """Every parameter has its tensor, every tensor its parameter."""
-    wanted = {}
-    for name, leaf in paths:
-      for ours, shape in self._unstacked(name, leaf.shape):
-        if ours == "head/bias":
-          continue
-        if ours not in self._leaves:
-          raise errors.UserError(
-            f"{self._folder.where}: a {self._family} checkpoint has nothing"
-            f" for the parameter {ours} of this model."
-          )
-        entry = self._leaves[ours]
-        wanted[self._name(entry)] = tensors.shapes(entry, shape)
-    unused = [ours for ours in self._leaves if ours not in self._asked(paths)]
-    if unused:
-      raise errors.UserError(
-        f"{self._folder.where}: this model has no place for"
-        f" '{self._name(self._leaves[unused[0]])}'; its configuration is"
-        " another."
-      )
+  def check(self):
+    """Every tensor that the config asks for is there, and no other."""
+    wanted = {
+      self._name(entry): tensors.shape(entry) for entry in self._leaves.values()
+    }
     self._check_there(wanted)
     self._check_left_over(wanted)
+
+  def check_fits(self, paths):
+    """The parameters asked for are those of the config."""
+    asked = {
+      ours: shape
+      for name, leaf in paths
+      for ours, shape in self._unstacked(name, leaf.shape)
+      if ours != "head/bias"
+    }
+    for ours in asked.keys() ^ self._leaves.keys():
+      raise errors.UserError(
+        f"{self._folder.where}: this {self._family} checkpoint"
+        f" {'has nothing for' if ours in asked else 'has'} {ours}, which the"
+        f" model {'has' if ours in asked else 'has no place for'}."
+      )
+    for ours, shape in asked.items():
+      found = self._leaves[ours].shape
+      if found != shape:
+        raise errors.UserError(
+          f"{self._folder.where}: {ours} has the shape {list(found)} there and"
+          f" {list(shape)} in the model."
+        )
 
   def array(self, name, leaf):
     """One parameter, placed as `leaf` says."""
@@ -181,13 +203,6 @@ class _Reader:
     return [
       (name.replace("/blocks/", f"/block_{i}/"), shape[1:]) for i in layers
     ]
-
-  def _asked(self, paths):
-    return {
-      ours
-      for name, leaf in paths
-      for ours, _ in self._unstacked(name, leaf.shape)
-    }
 
   def _name(self, entry):
     """The name of a leaf's tensor in this folder."""

@@ -24,6 +24,7 @@ class Leaf:
   transposed: bool = False
   part: int = 0  # of query, key, value that share the tensor
   shared: str = ""  # how they do: 'columns' (GPT-2), 'heads' (GPT-NeoX)
+  shape: tuple[int, ...] = ()  # of the parameter
 
 
 def table(
@@ -34,26 +35,18 @@ def table(
   Stacked layers are named as if they were not: 'decoder/block_3/key/kernel'.
   role is 'policy', 'reward' or 'value'.
   """
-  trunk = hf_config.FAMILIES[family].trunk
-  names = {
-    f"decoder/{ours}": leaf for ours, leaf in _TRUNKS[family](trunk, model)
+  return {
+    ours: dataclasses.replace(leaf, shape=_shape(ours, model))
+    for ours, leaf in _leaves(family, model, role)
   }
-  for i in range(model.layers):
-    for ours, leaf in _BLOCKS[family](f"{trunk}.{_LAYERS[family]}.{i}", model):
-      names[f"decoder/block_{i}/{ours}"] = leaf
-  if role != "policy":
-    names["head/kernel"] = Leaf("score.weight", transposed=True)
-  elif not model.tied:
-    names["unembedding/kernel"] = Leaf(UNEMBEDDING[family], transposed=True)
-  return names
 
 
-def shapes(leaf: Leaf, shape: tuple[int, ...]) -> tuple[int, ...]:
-  """The shape of a leaf's tensor, of the parameter's shape."""
-  shape = shape[::-1] if leaf.transposed else shape
+def shape(leaf: Leaf) -> tuple[int, ...]:
+  """The shape of a leaf's tensor."""
+  found = leaf.shape[::-1] if leaf.transposed else leaf.shape
   if leaf.shared == "columns":
-    return (*shape[:-1], 3 * shape[-1])
-  return (3 * shape[0], *shape[1:]) if leaf.shared else shape
+    return (*found[:-1], 3 * found[-1])
+  return (3 * found[0], *found[1:]) if leaf.shared else found
 
 
 def cut(leaf: Leaf, tensor: np.ndarray, heads: int) -> np.ndarray:
@@ -77,6 +70,43 @@ def joined(leaf: Leaf, parts: list[np.ndarray], heads: int) -> np.ndarray:
     split = [part.reshape(heads, -1, *rest) for part in parts]
     return np.stack(split, axis=1).reshape(-1, *rest)
   return parts[0]
+
+
+def _leaves(family, model, role):
+  trunk = hf_config.FAMILIES[family].trunk
+  for ours, leaf in _TRUNKS[family](trunk, model):
+    yield f"decoder/{ours}", leaf
+  for i in range(model.layers):
+    for ours, leaf in _BLOCKS[family](f"{trunk}.{_LAYERS[family]}.{i}", model):
+      yield f"decoder/block_{i}/{ours}", leaf
+  if role != "policy":
+    yield "head/kernel", Leaf("score.weight", transposed=True)
+  elif not model.tied:
+    yield "unembedding/kernel", Leaf(UNEMBEDDING[family], transposed=True)
+
+
+def _shape(ours, model):
+  """The shape of a parameter, by its path."""
+  part, kind = ours.split("/")[-2:]
+  if part.endswith("_norm"):
+    within = part in ("query_norm", "key_norm")
+    return (model.head_size if within else model.width,)
+  tokens, width = model.vocab_size, model.width
+  queries, keys = (n * model.head_size for n in (model.heads, model.kv_heads))
+  both = {
+    "token_embedding": (tokens, width),
+    "position_embedding": (model.context_length, width),
+    "query": (width, queries),
+    "key": (width, keys),
+    "value": (width, keys),
+    "output": (queries, width),
+    "up": (width, model.mlp_width),
+    "gate": (width, model.mlp_width),
+    "down": (model.mlp_width, width),
+    "unembedding": (width, tokens),
+    "head": (width, 1),
+  }[part]
+  return both[1:] if kind == "bias" else both
 
 
 def _dense(ours, theirs, bias, **where):

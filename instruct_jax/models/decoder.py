@@ -115,6 +115,10 @@ class DecoderConfig:
         f" {self.head_size} turns {self.rotary_size} numbers of a head; it"
         " must be an even number above 0",
       )
+    yield (
+      self.rotary_base > 0,
+      f"rotary_base = {self.rotary_base} must be above 0",
+    )
     if self.rotary_scaling == "llama3":
       yield (
         0 < self.rotary_low < self.rotary_high,

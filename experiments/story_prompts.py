@@ -1,0 +1,25 @@
+"""Openings of children's stories, as prompts: {"prompt"} lines on stdout.
+
+python -m experiments.story_prompts > prompts.jsonl
+"""
+
+import itertools
+import json
+
+NAMES = ("Lily", "Tom", "Ben", "Mia", "Sara", "Tim", "Max", "Anna")
+KINDS = ("little girl", "little boy", "big dog", "small cat", "old man", "bird")
+PLACES = ("park", "garden", "beach", "forest", "house", "store", "farm", "lake")
+
+
+def openings() -> list[str]:
+  """Every opening, in a fixed order."""
+  return [
+    f"Once upon a time, there was a {kind} named {name}. One day, {name} went"
+    f" to the {place}"
+    for name, kind, place in itertools.product(NAMES, KINDS, PLACES)
+  ]
+
+
+if __name__ == "__main__":
+  for prompt in openings():
+    print(json.dumps({"prompt": prompt}))
