@@ -1,9 +1,11 @@
 """Preferences: the K-wise ranking loss, agreement and win rates.
 
 Axes: B prompts, K completions, L labelers, N comparisons. Ranks are int32,
-1 is best, equal ranks are ties. Prompts with fewer than K completions are
-padded; `is_completion` is True at the real ones, and what stands elsewhere
-reaches neither a value nor a gradient.
+1 is best, equal ranks are ties; `beats` [B, K, K] is True where completion i
+was preferred to j, from ranks (`pairs`) or as labelers said it, who need not be
+consistent. Prompts with fewer than K completions are padded; `is_completion` is
+True at the real ones, and what stands elsewhere reaches neither a value nor a
+gradient.
 """
 
 import dataclasses
@@ -24,8 +26,13 @@ def pairs(ranks: jax.Array, is_completion: jax.Array) -> jax.Array:
   Ties, and pairs with a padded completion, are False both ways.
   """
   chex.assert_rank([ranks, is_completion], 2)
-  real = is_completion[:, :, None] & is_completion[:, None, :]
-  return (ranks[:, :, None] < ranks[:, None, :]) & real
+  return _real(ranks[:, :, None] < ranks[:, None, :], is_completion)
+
+
+def _real(beats: jax.Array, is_completion: jax.Array) -> jax.Array:
+  """Those pairs [B, K, K] of which both are completions."""
+  chex.assert_rank([beats, is_completion], [3, 2])
+  return beats & is_completion[:, :, None] & is_completion[:, None, :]
 
 
 def _margins(scores: jax.Array, is_completion: jax.Array) -> jax.Array:
@@ -37,17 +44,17 @@ def _margins(scores: jax.Array, is_completion: jax.Array) -> jax.Array:
 
 
 def ranking_loss(
-  scores: jax.Array, ranks: jax.Array, is_completion: jax.Array
+  scores: jax.Array, beats: jax.Array, is_completion: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the reward model's loss (eq. 1) as (sum, weight).
 
   L = Σ_prompts 1 / C(K, 2) Σ_{i beats j} - log σ(r_i - r_j)
 
-  for scores, ranks and is_completion [B, K]. K counts a prompt's own
-  completions, tied ones too; a tied pair adds nothing to the sum. The weight
-  is the number of prompts with at least two completions.
+  for scores and is_completion [B, K] and beats [B, K, K]. K counts a prompt's
+  own completions, tied ones too; a tied pair adds nothing to the sum. The
+  weight is the number of prompts with at least two completions.
   """
-  beats = pairs(ranks, is_completion)
+  beats = _real(beats, is_completion)
   losses = -jax.nn.log_sigmoid(_margins(scores, is_completion))
   losses = jnp.where(beats, losses, jnp.float32(0)).sum(axis=(1, 2))
   count = is_completion.sum(axis=1, dtype=jnp.float32)
@@ -57,13 +64,13 @@ def ranking_loss(
 
 
 def ranking_accuracy(
-  scores: jax.Array, ranks: jax.Array, is_completion: jax.Array
+  scores: jax.Array, beats: jax.Array, is_completion: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns (pairs that the scores order as the ranks do, untied pairs).
+  """Returns (pairs that the scores order as the labelers did, untied pairs).
 
   Two float32. Equal scores are worth half a pair.
   """
-  beats = pairs(ranks, is_completion)
+  beats = _real(beats, is_completion)
   margins = _margins(scores, is_completion)
   right = (jnp.sign(margins) + 1) / 2
   correct = jnp.where(beats, right, jnp.float32(0)).sum()
@@ -71,13 +78,13 @@ def ranking_accuracy(
 
 
 def ranking_log_loss(
-  scores: jax.Array, ranks: jax.Array, is_completion: jax.Array
+  scores: jax.Array, beats: jax.Array, is_completion: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Returns (Σ - log σ(r_i - r_j) in nats, untied pairs); chance is log 2.
 
   Every pair counts the same, whereas `ranking_loss` weighs prompts the same.
   """
-  beats = pairs(ranks, is_completion)
+  beats = _real(beats, is_completion)
   losses = -jax.nn.log_sigmoid(_margins(scores, is_completion))
   total = jnp.where(beats, losses, jnp.float32(0)).sum()
   return total, beats.sum(dtype=jnp.float32)

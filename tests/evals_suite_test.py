@@ -225,11 +225,12 @@ def test_pairs_are_those_of_the_loss():
   scores = rng.integers(0, 4, (6, 5)).astype(np.float32)
   ranks = rng.integers(1, 4, (6, 5))
   real = rng.random((6, 5)) < 0.8
-  margins, index = reward.pair_margins(scores, ranks, real)
-  right, pairs = preferences.ranking_accuracy(scores, ranks, real)
+  beats = np.asarray(preferences.pairs(ranks, real))
+  margins, index = reward.pair_margins(scores, beats)
+  right, pairs = preferences.ranking_accuracy(scores, beats, real)
   assert len(margins) == len(index) == pairs
   assert ((np.sign(margins) + 1) / 2).sum() == right
-  total, _ = preferences.ranking_log_loss(scores, ranks, real)
+  total, _ = preferences.ranking_log_loss(scores, beats, real)
   assert np.logaddexp(0, -margins).sum() == pytest.approx(float(total))
 
 

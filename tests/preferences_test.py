@@ -57,10 +57,16 @@ def _twin(scores, ranks, is_completion):
   return loss, weight, correct, log_loss, pairs
 
 
+def _loss(scores, ranks, is_completion):
+  beats = preferences.pairs(ranks, is_completion)
+  return preferences.ranking_loss(scores, beats, is_completion)
+
+
 def _all(scores, ranks, is_completion):
-  loss, weight = preferences.ranking_loss(scores, ranks, is_completion)
-  correct, pairs = preferences.ranking_accuracy(scores, ranks, is_completion)
-  total, _ = preferences.ranking_log_loss(scores, ranks, is_completion)
+  beats = preferences.pairs(ranks, is_completion)
+  loss, weight = preferences.ranking_loss(scores, beats, is_completion)
+  correct, pairs = preferences.ranking_accuracy(scores, beats, is_completion)
+  total, _ = preferences.ranking_log_loss(scores, beats, is_completion)
   return loss, weight, correct, total, pairs
 
 
@@ -81,7 +87,7 @@ class TestRankingLoss:
     scores = np.array([[1, 0, 0], [0, 2, 9], [5, 9, 9]], np.float32)
     ranks = np.array([[1, 2, 2], [1, 2, 0], [1, 0, 0]], np.int32)
     real = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0]], bool)
-    total, weight = variant(preferences.ranking_loss)(scores, ranks, real)
+    total, weight = variant(_loss)(scores, ranks, real)
     first = 2 * math.log(1 + math.exp(-1)) / 3
     second = math.log(1 + math.exp(2))
     np.testing.assert_allclose(total, first + second, rtol=1e-6)
@@ -91,8 +97,24 @@ class TestRankingLoss:
   def test_all_tied(self, variant):
     scores = np.array([[3, -3]], np.float32)
     ranks, real = np.ones((1, 2), np.int32), np.ones((1, 2), bool)
-    total, weight = variant(preferences.ranking_loss)(scores, ranks, real)
+    total, weight = variant(_loss)(scores, ranks, real)
     assert (float(total), float(weight)) == (0, 1)
+
+  def test_pairs_that_no_ranking_gives(self, variant):
+    """A beats B beats C beats A, and of four only two pairs: as said."""
+    scores = np.array([[1, 0, 3, 9], [0, 1, 2, 4]], np.float32)
+    real = np.array([[1, 1, 1, 0], [1, 1, 1, 1]], bool)
+    beats = np.zeros((2, 4, 4), bool)
+    beats[0, [0, 1, 2, 3], [1, 2, 0, 0]] = True  # the last is padding
+    beats[1, [3, 0], [0, 1]] = True
+    total, weight = variant(preferences.ranking_loss)(scores, beats, real)
+    softplus = lambda x: math.log1p(math.exp(x))  # noqa: E731
+    first = (softplus(-1) + softplus(3) + softplus(-2)) / 3
+    second = (softplus(-4) + softplus(1)) / 6
+    np.testing.assert_allclose(total, first + second, rtol=1e-6)
+    assert float(weight) == 2
+    accuracy = variant(preferences.ranking_accuracy)(scores, beats, real)
+    assert tuple(map(float, accuracy)) == (3, 5)
 
   @pytest.mark.parametrize("seed", range(3))
   def test_twin(self, variant, seed):
@@ -121,7 +143,7 @@ class TestRankingLoss:
     np.testing.assert_allclose(
       _all(*wide), _all(scores, ranks, real), rtol=1e-6
     )
-    loss = lambda s, r, m: preferences.ranking_loss(s, r, m)[0]  # noqa: E731
+    loss = lambda s, r, m: _loss(s, r, m)[0]  # noqa: E731
     grad = np.asarray(jax.grad(loss)(*wide))
     assert not grad[~wide[2]].any()
     np.testing.assert_allclose(
@@ -146,8 +168,8 @@ class TestRankingLoss:
       _all(-scores, -ranks, real), _all(scores, ranks, real), rtol=1e-5
     )
     np.testing.assert_allclose(
-      preferences.ranking_loss(scores + np.float32(4), ranks, real),
-      preferences.ranking_loss(scores, ranks, real),
+      _loss(scores + np.float32(4), ranks, real),
+      _loss(scores, ranks, real),
       rtol=1e-4,
     )
 
@@ -157,7 +179,7 @@ class TestRankingLoss:
     """A tied pair's scores pull on nothing."""
     scores, ranks, real = _random(seed)
     ranks = np.where(ranks <= 2, 1, 2).astype(np.int32)
-    loss = lambda s: preferences.ranking_loss(s, ranks, real)[0]  # noqa: E731
+    loss = lambda s: _loss(s, ranks, real)[0]  # noqa: E731
     grad = np.asarray(jax.grad(loss)(scores))
     for row, r, m in zip(grad, ranks, real):
       if len(set(r[m])) < 2:
@@ -180,9 +202,7 @@ class TestRankingLoss:
   def test_far_apart_scores(self, variant):
     scores = np.array([[-1e4, 1e4]], np.float32)
     ranks, real = np.array([[1, 2]], np.int32), np.ones((1, 2), bool)
-    f = jax.value_and_grad(
-      lambda s: preferences.ranking_loss(s, ranks, real)[0]
-    )
+    f = jax.value_and_grad(lambda s: _loss(s, ranks, real)[0])
     value, grad = variant(f)(scores)
     np.testing.assert_allclose(value, 2e4)
     np.testing.assert_allclose(grad, [[-1, 1]])
@@ -195,8 +215,9 @@ class TestRankingLoss:
       preferences.ranking_accuracy,
       preferences.ranking_log_loss,
     ):
+      beats = preferences.pairs(ranks, real)
       assert all(
-        x.dtype == jnp.float32 for x in variant(f)(scores, ranks, real)
+        x.dtype == jnp.float32 for x in variant(f)(scores, beats, real)
       )
 
 

@@ -4,7 +4,13 @@ import jax
 import numpy as np
 
 from experiments import ppo_ptx, rm, sft
-from instruct_jax import context, rollout, sharding, tokenizers
+from instruct_jax import (
+  context,
+  preferences,
+  rollout,
+  sharding,
+  tokenizers,
+)
 from instruct_jax.models import decoder, forward, heads
 
 EXPERIMENTS = {"sft": sft, "rm": rm, "ppo": ppo_ptx}
@@ -107,7 +113,11 @@ def batch(algorithm, seed, rows=B):
     rankings = pair | responses(seed + 1, rows, K)
     return {
       "rankings": rankings
-      | {"ranks": ranks.astype(np.int32), "is_completion": is_completion}
+      | {
+        "ranks": ranks.astype(np.int32),
+        "is_completion": is_completion,
+        "beats": np.asarray(preferences.pairs(ranks, is_completion)),
+      }
     }
   return {"prompts": prompt, "pretraining": text(seed, rows)}
 

@@ -28,12 +28,15 @@ def collect(
 def loss(
   ctx: context.Context, params: dict, minibatch: dict, key: jax.Array | None
 ) -> tuple[dict, dict]:
-  """Equation 1: all C(K, 2) pairs of a prompt are one element of the batch."""
+  """Equation 1: all C(K, 2) pairs of a prompt are one element of the batch.
+
+  Where labelers gave single pairs and no ranking, those pairs.
+  """
   rows = minibatch["rankings"]
   scores = forward.completion_scores(
     ctx.scalar, params["reward"], rows, key=key
   )
-  ranked = (scores, rows["ranks"], rows["is_completion"])
+  ranked = (scores, rows["beats"], rows["is_completion"])
   total, weight = preferences.ranking_loss(*ranked)
   is_completion = rows["is_completion"].astype(jnp.float32)
   tokens = rows["is_response"].sum(dtype=jnp.float32)

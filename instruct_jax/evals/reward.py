@@ -2,7 +2,8 @@
 
 N rankings, K completions. Accuracy and log loss are over pairs that the
 labeler ordered; equal scores count half, so chance is 0.5 and log 2. Beside
-the model: "the longer wins", and the judge where the rankings have its spec.
+the model: "the longer wins"; the judge where the rankings have its spec, and a
+bag of words where they are people's.
 """
 
 import itertools
@@ -11,65 +12,110 @@ import numpy as np
 
 from instruct_jax import context
 from instruct_jax.data import batches
+from instruct_jax.evals import baselines, scoring
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.evals import scoring
 
-UNGROUPED = "all"  # rankings whose records name no group of labelers
+ALL = "all"  # rankings whose records name no group of labelers
 
 
 def run(ctx: context.Context, reward: dict) -> bench_lib.Findings:
   """reward/accuracy/GROUP, reward/log_loss/GROUP and what they compare with.
 
   On the rankings of the first `evaluation.prompts` different prompts of
-  `evaluation.split`, by group of labelers.
+  `evaluation.split`, by group of labelers; where records name a "source" and
+  no group, of all and by source.
   """
   settings = ctx.config.evaluation
-  rankings = batches.make(
-    ctx.config.data, ctx.tokenizer, "rankings", settings.split, ctx.folders
-  )
+  rankings = _open(ctx, settings.split)
   records = [rankings.source[int(i)] for i in rankings.index]
   first = dict.fromkeys(record["prompt"] for record in records)
   first = set(itertools.islice(first, settings.prompts))
   used = [n for n, record in enumerate(records) if record["prompt"] in first]
   records, batch = [records[n] for n in used], rankings.take(used)
-  ranked = batch["ranks"], batch["is_completion"]
   predictors = {
     "": scores(ctx, reward, batch, rows=settings.batch),
-    "_longer": batch["is_response"].sum(axis=2).astype(np.float64),
+    "_longer": _lengths(ctx, records, batch),
   }
   if all("spec" in record for record in records):
     predictors["_judge"] = _judge(records, batch["ranks"].shape[1])
-  groups = np.asarray([r.get("group", UNGROUPED) for r in records])
-  clusters = np.asarray([r.get("core", r["prompt"]) for r in records])
+  else:
+    model = baselines.fit(_open(ctx, "train").source, _validation(ctx))
+    k_max = batch["ranks"].shape[1]
+    predictors["_words"] = model.scores(records, k_max)
   rows = []
   for label, predicted in predictors.items():
-    margins, index = pair_margins(predicted, *ranked)
-    right = (np.sign(margins) + 1) / 2
-    for group in dict.fromkeys(groups.tolist()):
-      mine = groups[index] == group
-      if not mine.any():
-        continue
-      names = {"labelers": group, "predictor": label.strip("_") or "reward"}
-      rows.append(
-        bench_lib.row(
-          right[mine],
-          clusters[index][mine],
-          bounds=(0.0, 1.0),
-          **names,
-          metric=f"reward/accuracy{label}/{group}",
-        )
-      )
-      if not label:
-        rows.append(
-          bench_lib.row(
-            np.logaddexp(0.0, -margins[mine]),
-            clusters[index][mine],
-            **names,
-            metric=f"reward/log_loss/{group}",
-          )
-        )
+    rows += _rows(label, predicted, records, batch["beats"])
   metrics, tables = bench_lib.findings("reward", rows)
   return metrics | {"reward/rankings": float(len(records))}, tables
+
+
+def _rows(label, predicted, records, beats):
+  """The table's rows of one predictor, for every group."""
+  margins, index = pair_margins(predicted, beats)
+  right = (np.sign(margins) + 1) / 2
+  clusters = np.asarray([r.get("core", r["prompt"]) for r in records])[index]
+  rows = []
+  for group, members in _groups(records).items():
+    mine = members[index]
+    if not mine.any():
+      continue
+    names = {"labelers": group, "predictor": label.strip("_") or "reward"}
+    rows.append(
+      bench_lib.row(
+        right[mine],
+        clusters[mine],
+        bounds=(0.0, 1.0),
+        **names,
+        metric=f"reward/accuracy{label}/{group}",
+      )
+    )
+    if not label:
+      rows.append(
+        bench_lib.row(
+          np.logaddexp(0.0, -margins[mine]),
+          clusters[mine],
+          **names,
+          metric=f"reward/log_loss/{group}",
+        )
+      )
+  return rows
+
+
+def _groups(records):
+  """{group: which records are its own [N] bool}, in order of appearance."""
+  names = [
+    [record["group"]]
+    if "group" in record
+    else [ALL, record["source"]]
+    if "source" in record
+    else [ALL]
+    for record in records
+  ]
+  found = dict.fromkeys(name for own in names for name in own)
+  return {name: np.asarray([name in own for own in names]) for name in found}
+
+
+def _open(ctx, split):
+  return batches.make(
+    ctx.config.data, ctx.tokenizer, "rankings", split, ctx.folders
+  )
+
+
+def _validation(ctx):
+  """The validation split's rankings; none where it was left out."""
+  if not ctx.config.data.validation_fraction:
+    return ()
+  return _open(ctx, "validation").source
+
+
+def _lengths(ctx, records, batch):
+  """Tokens [N, K] of all responses as they were written, with their ends."""
+  found = np.zeros(batch["is_completion"].shape)
+  for n, record in enumerate(records):
+    tokens = ctx.tokenizer.encode_batch(record["responses"])
+    ended = record.get("ended") or [True] * len(tokens)
+    found[n, : len(tokens)] = [len(t) + e for t, e in zip(tokens, ended)]
+  return found
 
 
 def scores(
@@ -98,14 +144,12 @@ def scores(
 
 
 def pair_margins(
-  predicted: np.ndarray, ranks: np.ndarray, is_completion: np.ndarray
+  predicted: np.ndarray, beats: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """(winner's minus loser's prediction, index of its ranking) of every pair.
 
-  Takes [N, K] each; tied pairs and pairs with padding are left out.
+  Takes predictions [N, K] and who beats whom [N, K, K].
   """
-  real = is_completion[:, :, None] & is_completion[:, None, :]
-  beats = (ranks[:, :, None] < ranks[:, None, :]) & real
   index, winner, loser = np.nonzero(beats)
   margins = predicted[index, winner] - predicted[index, loser]
   return np.asarray(margins, np.float64), index

@@ -187,9 +187,8 @@ class _Reader:
     raw = jax.make_array_from_callback(
       source, NamedSharding(mesh, turned), piece, dtype=dtype
     )
-    made, finite = _finish(entry.transposed, target)(raw)
-    self._finite.append((tensor, finite))
-    return made
+    self._finite.append((tensor, _is_finite(raw)))
+    return _finish(entry.transposed, target)(raw)
 
   def _part(self, entry, tensor):
     whole = self._folder.read(tensor)
@@ -266,13 +265,17 @@ class _Reader:
 
 @functools.lru_cache(64)
 def _finish(transposed, target):
-  """Turns an array where it must be, as float32; and whether it is finite."""
+  """Turns an array where it must be, and makes it float32."""
+  return jax.jit(
+    lambda x: jnp.asarray(x.T if transposed else x, jnp.float32),
+    out_shardings=target,
+  )
 
-  def finish(x):
-    x = jnp.asarray(x.T if transposed else x, jnp.float32)
-    return x, jnp.isfinite(x).all()
 
-  return jax.jit(finish, out_shardings=(target, None))
+@jax.jit
+def _is_finite(x):
+  # A program of its own: in one with the turning, both are slow on a CPU.
+  return jnp.isfinite(x).all()
 
 
 @functools.partial(jax.jit, donate_argnums=0)

@@ -126,8 +126,8 @@ EXHIBITS = {
   ),
   "reward": Exhibit(
     "Reward model",
-    'Accuracy on pairs of held-out prompts, beside "the longer wins" and the'
-    " judge; chance is 50 %. The paper: "
+    'Accuracy on pairs of held-out prompts, beside "the longer wins", the judge'
+    " or a bag of words; chance is 50 %. The paper: "
     + _paper(paper.RM_ACCURACY["training"])
     + " for labelers trained on, "
     + _paper(paper.RM_ACCURACY["held_out"])

@@ -1,0 +1,112 @@
+"""The bag of words: a planted preference, a dense twin, symmetries."""
+
+import numpy as np
+from scipy import optimize
+
+from instruct_jax.evals import baselines
+
+FILLER = ("the", "cat", "sat", "on", "a", "mat", "and", "then", "slept")
+
+
+def ranking(rng, k=3):
+  """Responses of random words; 'nice' is liked, 'rude' is not."""
+  responses = [
+    " ".join(rng.choice([*FILLER, "nice", "rude"], rng.integers(3, 9)))
+    for _ in range(k)
+  ]
+  merit = [r.split().count("nice") - r.split().count("rude") for r in responses]
+  order = sorted(set(merit), reverse=True)
+  ranks = [1 + order.index(m) for m in merit]
+  return {"prompt": "?", "responses": responses, "ranks": ranks}
+
+
+def rankings(seed, count):
+  rng = np.random.default_rng(seed)
+  return [ranking(rng) for _ in range(count)]
+
+
+def accuracy(model, records):
+  right = []
+  for record, scores in zip(records, model.scores(records, 3)):
+    pairs = baselines.preferred(record)
+    right += [scores[i] > scores[j] for i, j in pairs]
+  return np.mean(right)
+
+
+def test_it_finds_the_words_that_people_like():
+  model = baselines.fit(rankings(0, 300), rankings(1, 50))
+  found = {word: model.weights[i] for word, i in model.words.items()}
+  assert max(found, key=found.get) == "nice"
+  assert min(found, key=found.get) == "rude"
+  assert accuracy(model, rankings(2, 100)) > 0.9
+
+
+def test_a_dense_twin_gives_the_same_weights():
+  records = rankings(3, 40)
+  model = baselines.fit(records, rankings(4, 10))
+  words = list(model.words)
+
+  def features(text):
+    count = [text.split().count(word) for word in words]
+    return np.log1p(count)
+
+  rows, weights = [], []
+  for record in records:
+    x = [features(text) for text in record["responses"]]
+    for i in range(3):
+      for j in range(3):
+        if record["ranks"][i] < record["ranks"][j]:
+          rows.append(x[i] - x[j])
+          weights.append(1 / 3)
+  rows, weights = np.asarray(rows), np.asarray(weights)
+
+  def loss(w):
+    losses = np.log1p(np.exp(-rows @ w))
+    return weights @ losses + model.penalty / 2 * w @ w
+
+  twin = optimize.minimize(loss, np.zeros(len(words)), method="BFGS").x
+  np.testing.assert_allclose(model.weights, twin, atol=2e-3)
+
+
+def test_the_penalty_is_chosen_on_validation_alone():
+  train = rankings(5, 60)
+  losses = {}
+  for penalty in baselines.PENALTIES:
+    words = baselines._vocabulary(train)
+    fitted = baselines._fitted(
+      *baselines._pairs(train, words), penalty, np.zeros(len(words))
+    )
+    x, weights = baselines._pairs(rankings(6, 30), words)
+    losses[penalty] = (weights * np.logaddexp(0, -(x @ fitted))).sum()
+  model = baselines.fit(train, rankings(6, 30))
+  assert model.penalty == min(losses, key=losses.get)
+
+
+def test_the_order_of_responses_is_nothing():
+  records = rankings(7, 60)
+  turned = [
+    record
+    | {"responses": record["responses"][::-1], "ranks": record["ranks"][::-1]}
+    for record in records
+  ]
+  ours, theirs = (baselines.fit(x, x[:9]) for x in (records, turned))
+  np.testing.assert_allclose(
+    ours.scores(records, 3), theirs.scores(turned, 3)[:, ::-1], atol=1e-3
+  )
+
+
+def test_pairs_are_taken_as_they_are_said():
+  record = {"responses": ["a", "b", "c"], "ranks": [1, 1, 1]}
+  assert baselines.preferred(record) == []
+  pairs = [[2, 0], [0, 1]]
+  assert baselines.preferred(record | {"pairs": pairs}) == [(2, 0), (0, 1)]
+
+
+def test_rare_and_unknown_words_count_nothing():
+  records = rankings(8, 20)
+  model = baselines.fit(records, records)
+  strange = [{"responses": ["qwertz uiop", ""], "ranks": [1, 2]}]
+  np.testing.assert_array_equal(model.scores(strange, 3), np.zeros((1, 3)))
+  empty = baselines.fit([{"responses": ["one", "two"], "ranks": [1, 2]}], [])
+  assert empty.words == {}
+  np.testing.assert_array_equal(empty.scores(records, 3), np.zeros((20, 3)))
