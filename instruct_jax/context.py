@@ -6,7 +6,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from instruct_jax import generate, sharding, tokenizers
+from instruct_jax import generate, sharding, templates, tokenizers
 from instruct_jax.models import families, heads
 
 SCALAR_ROLES = ("reward", "value")
@@ -27,12 +27,19 @@ class Context:
     """The module that plays `role`."""
     return self.scalar if role in SCALAR_ROLES else self.policy
 
+  @property
+  def stop_ids(self) -> tuple[int, ...]:
+    """What ends a response: first the token that training ends one with."""
+    ends = templates.ends(self.config.data.template, self.tokenizer)
+    found = self.tokenizer.eot_id, *self.tokenizer.stop_ids, *ends
+    return tuple(dict.fromkeys(found))
+
   def sampling(self, *, temperature: float = 1.0) -> generate.Sampling:
     """Plain sampling of responses: no top-k, no top-p (README, detail 3)."""
     return generate.Sampling(
       temperature=temperature,
       max_tokens=self.config.data.response_length,
-      stop_ids=tuple(self.tokenizer.stop_ids),
+      stop_ids=self.stop_ids,
       pad_id=self.tokenizer.pad_id,
       # A CPU's caches like few rows at once; this changes no sample.
       rows=64 if jax.default_backend() == "cpu" else 0,

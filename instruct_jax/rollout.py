@@ -74,7 +74,7 @@ def score(
   }
   canonical = sequences | {
     "response": generate.canonical_end(
-      generation.tokens, tuple(ctx.tokenizer.stop_ids)
+      generation.tokens, ctx.stop_ids
     )
   }
   return Episodes(

@@ -1,16 +1,18 @@
-"""Text <-> token ids: SentencePiece (words, unigram, BPE) and plain bytes.
+"""Text <-> token ids: SentencePiece, plain bytes, and pretrained models' own.
 
 Every tokenizer keeps three promises. Padding is not the end-of-text id
 (README, detail 5), and `encode` produces neither of them: text that spells a
 special token is ordinary text. `decode(encode(text))` is the text itself, for
 'word' tokenizers the text with its white space normalised and its unknown
-words replaced. A tokenizer is a folder: `tokenizer.json`, and `tokenizer.model`
-where SentencePiece made it.
+words replaced. A tokenizer is a folder: `info.json`, and `tokenizer.model`
+where SentencePiece made it, or the files that a pretrained model came with.
 
   word     the microworld's: a token per word of spaced text
   unigram  subwords, lossless on any text (unknown characters become bytes)
   bpe      the same with byte-pair merges, as GPT-3 has
   byte     UTF-8 bytes; nothing to train, for tests
+
+and `pretrained_tokenizers` for the kinds hf, gpt2 and sentencepiece.
 """
 
 import collections
@@ -22,19 +24,21 @@ import os
 import re
 import string
 from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import sentencepiece
+import tokenizers as library
 from etils import epath
 
-from instruct_jax import errors
+from instruct_jax import errors, pretrained_tokenizers
 
 PAD_ID, UNKNOWN_ID, EOT_ID = 0, 1, 2  # of every tokenizer that is trained
-MODEL_FILE, INFO_FILE = "tokenizer.model", "tokenizer.json"
+MODEL_FILE, INFO_FILE = "tokenizer.model", "info.json"
 
 _SPACE = "\u2581"  # SentencePiece's own mark for a space
 _NEWLINE = "\u23ce"  # the word that stands for a newline in word tokenizers
 _UNKNOWN = "\ufffd"
+_PAD, _EOT = "<pad>", "<eot>"
 # Subword tokenizers have a piece for each, also where the text has no Q or Z.
 _LETTERS = string.ascii_letters + string.digits + string.punctuation
 
@@ -45,9 +49,12 @@ class Tokenizer(Protocol):
 
   kind: str
   vocab_size: int
-  pad_id: int
+  pad_id: int  # may be `vocab_size`, past the model's embeddings
   eot_id: int
+  start_ids: tuple[int, ...]  # a text or prompt begins with them
   stop_ids: tuple[int, ...]  # a response ends at any of them
+  special_ids: dict[str, int]  # what a template may spell
+  chat_template: str  # the model's own, in Jinja2; or ''
 
   def encode(self, text: str) -> list[int]:
     """The ids of a text; never `pad_id` or `eot_id`."""
@@ -67,6 +74,9 @@ class Tokenizer(Protocol):
   def save(self, folder: os.PathLike | str) -> None:
     """Writes the tokenizer; `load` reads it back."""
 
+  def export(self, folder: os.PathLike | str) -> None:
+    """Writes the files that transformers reads; the ids are the same."""
+
 
 class ByteTokenizer:
   """A token per UTF-8 byte. Needs no training; 258 ids."""
@@ -75,7 +85,9 @@ class ByteTokenizer:
   vocab_size = 258
   pad_id = 0
   eot_id = 1
-  stop_ids = (1,)
+  start_ids = stop_ids = (1,)
+  special_ids: ClassVar[dict[str, int]] = {}
+  chat_template = ""
 
   def encode(self, text: str) -> list[int]:
     return [byte + 2 for byte in text.encode("utf-8")]
@@ -97,6 +109,16 @@ class ByteTokenizer:
   def save(self, folder: os.PathLike | str) -> None:
     _write(folder, {"kind": self.kind, "vocab_size": self.vocab_size}, None)
 
+  def export(self, folder: os.PathLike | str) -> None:
+    vocabulary = {_PAD: 0, _EOT: 1}
+    vocabulary |= {f"<0x{byte:02X}>": byte + 2 for byte in range(256)}
+    made = library.Tokenizer(
+      library.models.BPE(vocabulary, [], byte_fallback=True)
+    )
+    steps = library.decoders.ByteFallback(), library.decoders.Fuse()
+    made.decoder = library.decoders.Sequence(list(steps))
+    _export(made, folder)
+
 
 class WordTokenizer:
   """A token per white-space separated word; a newline is a word too."""
@@ -104,7 +126,9 @@ class WordTokenizer:
   kind = "word"
   pad_id = PAD_ID
   eot_id = EOT_ID
-  stop_ids = (EOT_ID,)
+  start_ids = stop_ids = (EOT_ID,)
+  special_ids: ClassVar[dict[str, int]] = {}
+  chat_template = ""
 
   def __init__(self, model: bytes):
     self._model = model
@@ -138,6 +162,25 @@ class WordTokenizer:
     info = {"kind": self.kind, "vocab_size": self.vocab_size}
     _write(folder, info, self._model)
 
+  def export(self, folder: os.PathLike | str) -> None:
+    """The ids are the same for known words; unknown ones that follow each
+    other are one here and several there."""
+    vocabulary = {word: i for i, word in enumerate(self.words)}
+    vocabulary[_PAD] = vocabulary.pop(self.words[PAD_ID])
+    made = library.Tokenizer(
+      library.models.WordLevel(vocabulary, unk_token=self.words[UNKNOWN_ID])
+    )
+    made.normalizer = library.normalizers.Sequence(
+      [
+        library.normalizers.Replace(_NEWLINE, _UNKNOWN),
+        library.normalizers.Replace(_SPACE, _UNKNOWN),
+        library.normalizers.Replace("\n", f" {_NEWLINE} "),
+      ]
+    )
+    made.pre_tokenizer = library.pre_tokenizers.WhitespaceSplit()
+    made.decoder = library.decoders.Replace(_NEWLINE, "\n")
+    _export(made, folder, unk_token=self.words[UNKNOWN_ID])
+
   def _split(self, line: str) -> list[str]:
     """`have?` -> have ?, unless the vocabulary holds the word as it stands."""
     parts = (
@@ -152,7 +195,9 @@ class SubwordTokenizer:
 
   pad_id = PAD_ID
   eot_id = EOT_ID
-  stop_ids = (EOT_ID,)
+  start_ids = stop_ids = (EOT_ID,)
+  special_ids: ClassVar[dict[str, int]] = {}
+  chat_template = ""
 
   def __init__(self, model: bytes, kind: str):
     self.kind = kind
@@ -190,6 +235,10 @@ class SubwordTokenizer:
   def save(self, folder: os.PathLike | str) -> None:
     info = {"kind": self.kind, "vocab_size": self.vocab_size}
     _write(folder, info, self._model)
+
+  def export(self, folder: os.PathLike | str) -> None:
+    """See `pretrained_tokenizers.of_pieces` for what may differ."""
+    _export(pretrained_tokenizers.of_pieces(self._model), folder)
 
 
 KINDS = {
@@ -235,6 +284,8 @@ def train(
 def load(folder: os.PathLike | str) -> Tokenizer:
   """Reads what `save` wrote in `folder` or in its `tokenizer` folder.
 
+  Else what stands beside a pretrained model there.
+
   Raises:
     UserError: there is none, or it is damaged.
   """
@@ -242,11 +293,21 @@ def load(folder: os.PathLike | str) -> Tokenizer:
   if not (folder / INFO_FILE).exists():
     folder = folder / "tokenizer"
   if not (folder / INFO_FILE).exists():
-    raise errors.UserError(f"{asked}: no tokenizer here ({INFO_FILE} missing)")
+    kind = pretrained_tokenizers.find(asked)
+    if kind:
+      return pretrained_tokenizers.read(asked, kind)
+    pairs = " + ".join(pretrained_tokenizers.PAIRS[0])
+    raise errors.UserError(
+      f"{asked}: no tokenizer here; neither {INFO_FILE},"
+      f" {pretrained_tokenizers.JSON_FILE}, {pairs} nor {MODEL_FILE}"
+    )
   try:
     info = json.loads((folder / INFO_FILE).read_text())
+    kind = info["kind"]
+    if kind in pretrained_tokenizers.CODECS:
+      return _unchanged(folder, kind, dict(info["files"]))
     model = (folder / MODEL_FILE).read_bytes() if info["model"] else b""
-    kind, digest = info["kind"], info["model"]
+    digest = info["model"]
   except (ValueError, KeyError, TypeError, OSError) as error:
     raise errors.UserError(f"{folder}: a damaged tokenizer: {error}") from None
   if kind not in KINDS:
@@ -257,6 +318,39 @@ def load(folder: os.PathLike | str) -> Tokenizer:
       "is damaged or of another tokenizer. Build the data set again."
     )
   return KINDS[kind](model)
+
+
+def _unchanged(
+  folder: epath.Path, kind: str, digests: dict[str, str]
+) -> pretrained_tokenizers.PretrainedTokenizer:
+  """A pretrained model's tokenizer that `save` has written."""
+  found = pretrained_tokenizers.read(folder, kind)
+  for name, digest in digests.items():
+    if hashlib.sha256(found.files.get(name, b"")).hexdigest() != digest:
+      raise errors.UserError(
+        f"{folder / name}: its digest differs from {INFO_FILE}'s; the file is"
+        " damaged or of another tokenizer. Build the data set again."
+      )
+  return found
+
+
+def _export(
+  made: library.Tokenizer, folder: os.PathLike | str, **names: str
+) -> None:
+  """Writes a tokenizer for transformers, as ours start and end texts."""
+  folder = epath.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  names = {"bos_token": _EOT, "eos_token": _EOT, "pad_token": _PAD} | names
+  made.add_special_tokens(
+    [library.AddedToken(x, special=True) for x in dict.fromkeys(names.values())]
+  )
+  made.post_processor = library.processors.TemplateProcessing(
+    single=f"{_EOT} $A", special_tokens=[(_EOT, made.token_to_id(_EOT))]
+  )
+  made.save(os.fspath(folder / pretrained_tokenizers.JSON_FILE))
+  names |= {"tokenizer_class": "PreTrainedTokenizerFast"}
+  text = json.dumps(names | {"clean_up_tokenization_spaces": False}, indent=2)
+  (folder / pretrained_tokenizers.CONFIG).write_text(text + "\n")
 
 
 def _spaced(text: str) -> str:
@@ -305,9 +399,9 @@ def _train(sentences: Iterable[str], kind: str, vocab_size: int) -> bytes:
       unk_id=UNKNOWN_ID,
       eos_id=EOT_ID,
       bos_id=-1,
-      pad_piece="<pad>",
+      pad_piece=_PAD,
       unk_piece="<unk>",
-      eos_piece="<eot>",
+      eos_piece=_EOT,
       unk_surface=_UNKNOWN,
       max_sentence_length=1 << 30,
       num_threads=1,  # the order of sums, and with it the model, is fixed

@@ -14,6 +14,7 @@ ROOMS = (
   ("errors", "interrupt", "compilation"),
   ("command", "paper", "arrays"),
   ("rl", "preferences"),
+  ("pretrained_tokenizers",),
   ("optim", "sharding", "checkpoint", "metrics", "tokenizers"),
   ("templates",),
   ("models/",),

@@ -50,7 +50,7 @@ def scores(
   scorer = rewards.of(ctx)
 
   def score(batch):
-    stop_ids = tuple(ctx.tokenizer.stop_ids)
+    stop_ids = ctx.stop_ids
     return _scores(scorer, reward, batch, stop_ids)
 
   return _all(ctx, score, sequences, rows)
