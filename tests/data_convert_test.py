@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from instruct_jax import errors
-from instruct_jax.data import convert, sources
+from instruct_jax.data import convert, formats, sources
 
 PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data"
 PAIRS = list(itertools.combinations(range(4), 2))
@@ -55,7 +55,7 @@ def test_hh(tmp_path):
       "prompt": "hi\n\nAssistant: hello\n\nHuman: and ?",
       "responses": ["good", "bad"],
       "ranks": [1, 2],
-      "labeler": "hh",
+      "source": "hh",
     }
   ]
   assert counts == {
@@ -76,7 +76,7 @@ def test_ranks_of_every_weak_order_come_back():
     )
     weak.add(labels)
   for labels in itertools.product(range(3), repeat=6):
-    ranks = convert.ranks_of(labels)
+    ranks = formats.ranks_of(labels)
     total += ranks is not None
     assert (ranks is not None) == (labels in weak)
     if ranks:
@@ -105,9 +105,10 @@ def test_finegrained(tmp_path):
   assert record["responses"] == [f"answer {n}" for n in (1, 2, 3, 4)]
   out = tmp_path / "demonstrations.jsonl"
   convert.convert("finegrained", [source], out, kind="demonstrations")
-  assert read(out) == [{"prompt": "Why?", "response": "Because."}] * 2
+  answer = {"prompt": "Why?", "response": "Because."}
+  assert read(out) == [answer | {"source": "finegrained"}] * 2
   counts = convert.convert("finegrained", [source], out, kind="prompts")
-  assert read(out) == [{"prompt": "Why?"}]
+  assert read(out) == [{"prompt": "Why?", "source": "finegrained"}]
   assert counts["dropped: a prompt for the second time"] == 1
 
 
@@ -126,8 +127,8 @@ def test_instructions(tmp_path):
   for name in ("seed_tasks", "self_instruct"):
     counts = convert.convert(name, [source], out)
     assert read(out) == [
-      {"prompt": "Add them.\n\n1 2", "response": "3"},
-      {"prompt": "Add them.", "response": "4"},
+      {"prompt": "Add them.\n\n1 2", "response": "3", "source": name},
+      {"prompt": "Add them.", "response": "4", "source": name},
     ]
     assert counts["dropped: an empty response"] == 1
 
@@ -185,16 +186,16 @@ def test_what_is_refused(tmp_path):
 
   refuses("Did you mean 'hh'", "h", "")
   refuses("Did you mean 'prompts'", "hh", "", kind="prompt")
-  refuses('in.json:1: no "chosen"', "hh", '{"rejected": "x"}\n')
+  refuses('in.json:1: "chosen" should be', "hh", '{"rejected": "x"}\n')
   refuses("not JSON", "finegrained", "{")
-  refuses("an array of objects|a JSON array", "finegrained", "{}")
+  refuses('in.json:1: "question" should be', "finegrained", "{}")
   refuses('record 1: "question" should be a string', "finegrained", "[{}]")
   wrong = json.dumps(finegrained([1, 2, 3, 0, 0, 0]))
   refuses('record 1: "preference" should be six of', "finegrained", wrong)
   wrong = json.dumps({"instruction": "x", "instances": [{"input": ""}]})
-  refuses('task 1: "output" should be a string', "seed_tasks", wrong)
+  refuses('in.json:1: "output" should be a string', "seed_tasks", wrong)
   refuses("nothing to write", "finegrained", "[]")
-  refuses("empty", "text", "")
+  refuses("empty files", "text", "")
 
 
 def run(*arguments):

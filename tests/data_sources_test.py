@@ -23,6 +23,7 @@ def lines(path, *records):
 def section(**changes):
   empty = dict.fromkeys(sources.KINDS, "")
   plain = {"source": "files", "template": "{prompt}", "k_max": 4}
+  plain["tokenizer"] = "unigram"
   fractions = {"validation_fraction": 0.2, "test_fraction": 0.1}
   return ml_collections.ConfigDict({**plain, **fractions, **empty, **changes})
 
@@ -124,7 +125,7 @@ def test_wrong_files(tmp_path):
   refuses(r"b\.jsonl:2: not UTF-8", tmp_path / "b.jsonl", "prompts")
   data = gzip.compress(json.dumps(DEMONSTRATION).encode() * 100)
   (tmp_path / "c.jsonl.gz").write_bytes(data[:-12])
-  refuses("a damaged gzip file", tmp_path / "c.jsonl.gz")
+  refuses("a damaged compressed file", tmp_path / "c.jsonl.gz")
 
 
 def test_split_is_by_prompt_and_stable():

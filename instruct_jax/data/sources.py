@@ -5,27 +5,32 @@
   demonstrations  {"prompt", "response"} lines
   prompts         {"prompt"} lines
   rankings        {"prompt", "responses": [K], "ranks": [K]} lines; rank 1 is
-                  best, equal ranks are ties; optional "ended": [K] bools
+                  best, equal ranks are ties; optional "ended": [K] bools. Or
+                  "pairs": [[winner, loser], ...], where labelers compared two
+                  at a time: then these count, and "ranks" may be left out
 
-A file may be gzipped, a path may be a pattern (`texts/*.txt`) and several may
-be given with commas between. Whatever is wrong in a file is a UserError that
-names file, line and key, and says what would be right.
+Optional everywhere: "split", "user", "labeler", "source". What `readers` can
+read may be named, several with commas between, with weights for a mixture.
+Whatever is wrong in a file is a UserError that names file, line and key, and
+says what would be right.
 """
 
+import dataclasses
 import difflib
-import glob
-import gzip
+import functools
 import hashlib
 import json
+import math
 import os
-import zlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import ml_collections
 from etils import epath
 
-from instruct_jax import errors
+from instruct_jax import errors, templates
+from instruct_jax.data import readers
 
 Record = dict[str, Any]
 
@@ -34,10 +39,9 @@ KINDS = {
   "pretraining": {"text": str},
   "demonstrations": {"prompt": str, "response": str},
   "prompts": {"prompt": str},
-  "rankings": {"prompt": str, "responses": list, "ranks": list},
+  "rankings": {"prompt": str, "responses": list},
 }
 _JSON_NAMES = {str: "a string", list: "a list", int: "an integer"}
-_JSONL = (".jsonl", ".ndjson", ".json")
 
 
 def open_source(
@@ -63,89 +67,154 @@ def open_source(
   return _SOURCES[data.source](data, kind, split, folders)
 
 
-def read(
-  pattern: os.PathLike | str, kind: str, *, k_max: int = 9
-) -> list[Record]:
-  """Every record of the files that a pattern names, checked for its kind."""
-  if kind == "pretraining":
-    return list(read_text(pattern))
-  check = {"rankings": lambda record: _check_ranking(record, k_max)}
-  return read_jsonl(pattern, required=KINDS[kind], check=check.get(kind))
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """One of the sources that a spec names, and its share of a mixture."""
+
+  pattern: str
+  weight: float | None  # None where the spec gives no weights
+
+
+def parts(spec: os.PathLike | str) -> list[Part]:
+  """What a spec names: specs of `readers` with commas between.
+
+  With weights, `a.jsonl=0.7,b.jsonl=0.3`, every part has one. A path object is
+  taken as it is.
+  """
+  if not isinstance(spec, str):
+    return [Part(spec, None)]
+  found = [_part(text) for text in map(str.strip, spec.split(",")) if text]
+  if not found:
+    raise errors.UserError("an empty path where a data file should be named")
+  weights = [part.weight for part in found]
+  if None in weights and len(set(weights)) > 1:
+    raise errors.UserError(f"{spec}: give every part a weight (=0.5), or none")
+  if None not in weights and not all(0 < w < math.inf for w in weights):
+    raise errors.UserError(f"{spec}: weights must be above 0")
+  return found
+
+
+def paths(spec: os.PathLike | str) -> list[epath.Path]:
+  """The files that a spec names."""
+  return [file for part in parts(spec) for file in readers.paths(part.pattern)]
+
+
+def read(spec: os.PathLike | str, kind: str, *, k_max: int = 9) -> list[Record]:
+  """Every record of what a spec names, checked for its kind.
+
+  Of a mixture each record has "part", the number of its part.
+  """
+  found = parts(spec)
+  is_mixture = found[0].weight is not None
+  records = []
+  for n, part in enumerate(found):
+    more = {"part": n} if is_mixture else {}
+    records += [record | more for record in _records(part.pattern, kind, k_max)]
+  return records
 
 
 def read_jsonl(
-  pattern: os.PathLike | str,
+  spec: os.PathLike | str,
   *,
   required: dict[str, type],
   check: Callable[[Record], str] | None = None,
 ) -> list[Record]:
-  """The objects of JSON-lines files, each with its `required` keys.
+  """The objects of files of objects, each with its `required` keys.
 
   Required strings must not be blank. `check` returns what is wrong with a
   record, or an empty string.
   """
-  files = paths(pattern)
-  return [r for path in files for r in _json_lines(path, required, check)]
+  patterns = [part.pattern for part in parts(spec)]
+  return [r for part in patterns for r in _objects(part, required, check)]
 
 
-def read_text(pattern: os.PathLike | str) -> Iterator[Record]:
+def read_text(spec: os.PathLike | str) -> Iterator[Record]:
   """{"text"} of every document, file after file, read as they are asked for."""
-  for path in paths(pattern):
-    if path.name.removesuffix(".gz").endswith(_JSONL):
-      yield from _json_lines(path, KINDS["pretraining"], None)
-    else:
-      yield from _blocks(path)
+  for part in parts(spec):
+    yield from _documents(part.pattern)
 
 
-def paths(pattern: os.PathLike | str) -> list[epath.Path]:
-  """The files that a string names (a path, a pattern, several with commas).
-
-  A path object is taken as it is.
-  """
-  parts = [pattern]
-  if isinstance(pattern, str):
-    parts = [part for part in map(str.strip, pattern.split(",")) if part]
-  if not parts:
-    raise errors.UserError("an empty path where a data file should be named")
-  return [path for part in parts for path in _matches(part)]
+def _part(text: str) -> Part:
+  pattern, _, weight = text.rpartition("=")
+  if pattern and _is_number(weight):
+    return Part(pattern.strip(), float(weight))
+  return Part(text, None)
 
 
-def _matches(part: os.PathLike | str) -> list[epath.Path]:
-  is_pattern = isinstance(part, str) and glob.has_magic(part)
-  names = sorted(glob.glob(part, recursive=True)) if is_pattern else [part]
-  found = [path for path in map(epath.Path, names) if path.exists()]
-  files = [path for path in found if not path.is_dir()]
-  if found and not files:
-    raise errors.UserError(
-      f"{part}: a folder; name a file or a pattern such as {part}/*.jsonl"
-    )
-  if not files:
-    raise errors.UserError(f"{part}: no such file")
-  return files
+def _is_number(text: str) -> bool:
+  return re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)", text.strip()) is not None
+
+
+def _records(pattern: str, kind: str, k_max: int) -> Iterator[Record]:
+  if kind == "pretraining":
+    return _documents(pattern)
+  check = None
+  if kind == "rankings":
+    check = functools.partial(_check_ranking, k_max=k_max)
+  return _objects(pattern, KINDS[kind], check)
+
+
+def _objects(
+  pattern: os.PathLike | str,
+  required: dict[str, type],
+  check: Callable[[Record], str] | None,
+) -> Iterator[Record]:
+  """The rows of a spec's files, each of which must have one."""
+  is_set = isinstance(pattern, str) and pattern.startswith(readers.TFDS)
+  files = [pattern] if is_set else readers.paths(pattern)
+  for file in files:
+    found = readers.rows(file) if is_set else readers.file_rows(file)
+    yield from _checked(found, str(file), required, check)
+
+
+def _checked(found, name, required, check):
+  count = 0
+  for where, record in found:
+    wrong = _check_keys(record, required) or (check(record) if check else "")
+    if wrong:
+      raise errors.UserError(f"{where}: {wrong}")
+    count += 1
+    yield record
+  if not count:
+    raise errors.UserError(f"{name}: empty; at least one JSON line is needed")
+
+
+def _documents(pattern: os.PathLike | str) -> Iterator[Record]:
+  if isinstance(pattern, str) and pattern.startswith(readers.TFDS):
+    yield from _objects(pattern, KINDS["pretraining"], None)
+    return
+  for path in readers.paths(pattern):
+    if readers.holds_objects(path):
+      yield from _objects(path, KINDS["pretraining"], None)
+      continue
+    block = None
+    for _, block in readers.blocks(path):
+      yield {"text": block}
+    if block is None:
+      raise errors.UserError(f"{path}: empty; there is no text in it")
 
 
 def check(data: ml_collections.ConfigDict, kinds: Iterable[str] = ()) -> None:
   """Raises UserError for a data section that cannot work; reads no file.
 
-  Of `source` 'files', every file that is named must exist, and the text and
-  all `kinds` must be named.
+  Of `source` 'files', every file that is named must exist, and all `kinds`
+  must be named, and text where a tokenizer is trained on it.
   """
   if data.source not in _SOURCES:
     raise errors.unknown("data.source", data.source, _SOURCES)
-  if "{prompt}" not in data.template:
-    raise errors.UserError(
-      f"data.template={data.template!r} has no {{prompt}} to put the prompt in"
-    )
+  templates.check(data.template)
   held_out = (data.validation_fraction, data.test_fraction)
   if min(held_out) < 0 or sum(held_out) >= 1:
     raise errors.UserError(
       "data.validation_fraction and data.test_fraction must be 0 or more and "
       f"leave something to train on, not {held_out[0]} and {held_out[1]}"
     )
+  trained = not data.tokenizer.startswith("hf:")
+  needed = {*kinds, *(("pretraining",) if trained else ())}
   for kind in KINDS if data.source == "files" else ():
     if data[kind]:
       paths(data[kind])
-    elif kind == "pretraining" or kind in kinds:
+    elif kind in needed:
       raise errors.UserError(
         f"data.{kind} is empty; name the file with --config.data.{kind}=FILE"
       )
@@ -185,7 +254,9 @@ def _open_files(
   split: str,
   folders: dict[str, os.PathLike | str],
 ) -> list[Record]:
-  del folders
+  written = epath.Path(folders.get("data", "")) / f"{kind}-{split}.jsonl"
+  if "data" in folders and written.exists():  # cleaned and split by `files`
+    return [record for _, record in readers.file_rows(written)]
   if not data[kind]:
     raise errors.UserError(
       f"data.{kind} is empty; name the file with --config.data.{kind}=FILE"
@@ -209,108 +280,16 @@ def _open_microworld(
   if not infos:
     raise errors.UserError(f"{root}: no '{kind}' data set here; build it again")
   builder = tfds.builder_from_directory(infos[-1].parent)
-  return [_plain(record) for record in builder.as_data_source(split)]
+  return [readers.plain(record) for record in builder.as_data_source(split)]
 
 
 _SOURCES = {"microworld": _open_microworld, "files": _open_files}
 
 
-def _plain(record: Record) -> Record:
-  """TFDS gives bytes and numpy scalars; we want what JSON gives."""
-  plain = {}
-  for key, value in record.items():
-    value = value.tolist() if hasattr(value, "tolist") else value
-    plain[key] = value.decode("utf-8") if isinstance(value, bytes) else value
-  return plain
-
-
-def _json_lines(
-  path: epath.Path,
-  required: dict[str, type],
-  check: Callable[[Record], str] | None,
-) -> Iterator[Record]:
-  count = 0
-  for number, line in lines(path):
-    if not line.strip():
-      continue
-    record = _object(line, f"{path}:{number}")
-    wrong = _check_keys(record, required) or (check(record) if check else "")
-    if wrong:
-      raise errors.UserError(f"{path}:{number}: {wrong}")
-    count += 1
-    yield record
-  if not count:
-    raise errors.UserError(f"{path}: empty; at least one JSON line is needed")
-
-
-def _blocks(path: epath.Path) -> Iterator[Record]:
-  """Documents of plain text: what stands between blank lines."""
-  count, block = 0, []
-  for _, line in lines(path):
-    if line.strip():
-      block.append(line)
-    elif block:
-      count += 1
-      yield {"text": "\n".join(block)}
-      block = []
-  if block:
-    yield {"text": "\n".join(block)}
-  elif not count:
-    raise errors.UserError(f"{path}: empty; there is no text in it")
-
-
-def lines(path: epath.Path) -> Iterator[tuple[int, str]]:
-  """(number, line without its end) of a UTF-8 file, gzipped or not."""
-  number = 0
-  try:
-    with path.open("rb") as raw, _unzipped(raw) as file:
-      for line in file:
-        number += 1
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        yield number, text.rstrip("\r\n")
-  except UnicodeDecodeError as error:
-    raise errors.UserError(
-      f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line); "
-      "convert the file to UTF-8"
-    ) from None
-  except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-    raise errors.UserError(
-      f"{path}:{number + 1}: a damaged gzip file ({error})"
-    ) from None
-  except OSError as error:
-    raise errors.UserError(f"{path}: cannot be read ({error})") from None
-
-
-def _unzipped(raw: BinaryIO) -> BinaryIO:
-  """The file itself, or what is in it if gzip made it (by its first bytes)."""
-  zipped = raw.read(2) == b"\x1f\x8b"
-  raw.seek(0)
-  return gzip.open(raw) if zipped else raw
-
-
-def _object(line: str, where: str) -> Record:
-  try:
-    record = json.loads(line)
-    if "\\ud" in line.lower():
-      json.dumps(record, ensure_ascii=False).encode("utf-8")
-  except UnicodeEncodeError:
-    raise errors.UserError(
-      f"{where}: half of a surrogate pair (\\ud8xx) is not text; write the "
-      "character itself"
-    ) from None
-  except (ValueError, RecursionError) as error:
-    raise errors.UserError(
-      f"{where}: not JSON ({error}); one object a line is right"
-    ) from None
-  if not isinstance(record, dict):
-    raise errors.UserError(
-      f'{where}: a JSON object such as {{"prompt": ...}} is right, this is '
-      f"{line.strip()[:40]}"
-    )
-  return record
-
-
 def _check_keys(record: Record, required: dict[str, type]) -> str:
+  for key in ("user", "labeler", "source"):
+    if not isinstance(record.get(key, ""), str):
+      return f'"{key}" should be a string, not {_shown(record[key])}'
   for key, kind in required.items():
     if key not in record:
       has = ", ".join(map(_shown, record)) or "no keys at all"
@@ -331,7 +310,7 @@ def _check_keys(record: Record, required: dict[str, type]) -> str:
 
 
 def _check_ranking(record: Record, k_max: int) -> str:
-  responses, ranks = record["responses"], record["ranks"]
+  responses = record["responses"]
   if not 2 <= len(responses) <= k_max:
     return (
       f'"responses" should hold 2 to {k_max} texts (data.k_max), not '
@@ -340,7 +319,10 @@ def _check_ranking(record: Record, k_max: int) -> str:
   for n, response in enumerate(responses):
     if not isinstance(response, str):
       return f'"responses"[{n}] should be a string, not {_shown(response)}'
-  for key, values in (("ranks", ranks), ("ended", record.get("ended"))):
+  if record.get("ranks") is None and record.get("pairs") is None:
+    return 'no "ranks" (a list, 1 for the best) and no "pairs"'
+  for key in ("ranks", "ended"):
+    values = record.get(key)
     if values is None:
       continue
     if not isinstance(values, list):
@@ -350,7 +332,7 @@ def _check_ranking(record: Record, k_max: int) -> str:
         f'"{key}" has {len(values)} entries, but there are {len(responses)} '
         '"responses"; one for each is right'
       )
-  for n, rank in enumerate(ranks):
+  for n, rank in enumerate(record.get("ranks") or ()):
     if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
       return (
         f'"ranks"[{n}] should be an integer, 1 for the best, not {_shown(rank)}'
@@ -358,6 +340,34 @@ def _check_ranking(record: Record, k_max: int) -> str:
   for n, ended in enumerate(record.get("ended") or ()):
     if not isinstance(ended, bool):
       return f'"ended"[{n}] should be true or false, not {_shown(ended)}'
+  return _check_pairs(record.get("pairs"), len(responses))
+
+
+def _check_pairs(pairs: Any, count: int) -> str:
+  if pairs is None:
+    return ""
+  if not isinstance(pairs, list):
+    return f'"pairs" should be a list, not {_shown(pairs)}'
+  seen = set()
+  for n, pair in enumerate(pairs):
+    is_pair = isinstance(pair, list) and len(pair) == 2
+    if not is_pair or any(type(i) is not int for i in pair):
+      return (
+        f'"pairs"[{n}] should be [winner, loser], numbers of responses from'
+        f" 0 on, not {_shown(pair)}"
+      )
+    if not all(0 <= i < count for i in pair):
+      return (
+        f'"pairs"[{n}] = {_shown(pair)}: there are only responses 0 to'
+        f" {count - 1}"
+      )
+    if pair[0] == pair[1]:
+      return f'"pairs"[{n}] = {_shown(pair)}: a response against itself'
+    if tuple(pair) in seen:
+      return f'"pairs"[{n}] = {_shown(pair)} is there twice'
+    if tuple(pair[::-1]) in seen:
+      return f'"pairs"[{n}] = {_shown(pair)} is there the other way too'
+    seen.add(tuple(pair))
   return ""
 
 
