@@ -51,6 +51,10 @@ def data(variant: str) -> ConfigDict:
     "prompts": "",
     "validation_fraction": 0.05,
     "test_fraction": 0.1,
+    "packing": False,
+    "prefix": 128,
+    "per_user": 200,
+    "remove_pii": True,
     "quality": 0.75,  # share of demonstrations that are ideal
     "sizes": {  # rows of the training, validation and test splits
       "pretraining": (64_000, 500, 500),
@@ -84,6 +88,10 @@ def _files(variant: str) -> ConfigDict:
     "prompts": "",
     "validation_fraction": 0.1,
     "test_fraction": 0.05,
+    "packing": False,  # several texts or demonstrations a row, kept apart
+    "prefix": 128,  # prompts that share this many characters are duplicates
+    "per_user": 200,  # prompts kept of one user
+    "remove_pii": True,  # from training prompts
     "quality": 1.0,
     "sizes": {  # of the microworld; files are taken whole
       "pretraining": (0, 0, 0),
@@ -133,11 +141,13 @@ def base(experiment: str, variant: str, job: str) -> ConfigDict:
       "job": job,
       "seed": 0,
       "needs": {},
+      "pretrained": "",  # hf:/path or a run, in the place of pretrain.py
       "data": data(variant),
       "model": model(variant),
       "reward_model": model(
         paper.RM_SIZES[variant] if variant in PAPER else variant
       ),
+      "reward": {"kind": "model", "words": ()},  # or a rule: see rewards.py
       "mesh": {"data": 1, "fsdp": 1, "tensor": 1},
       "evaluation": {
         "suite": "none",

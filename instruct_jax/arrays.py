@@ -111,6 +111,26 @@ def causal_mask(is_token: jax.Array) -> jax.Array:
   return causal & is_token[:, None, :] | jnp.eye(length, dtype=bool)
 
 
+def segment_positions(segments: jax.Array) -> jax.Array:
+  """Returns positions [B, T] int32 that start again at 0 in every segment."""
+  chex.assert_rank(segments, 2)
+  column = jnp.arange(segments.shape[1], dtype=jnp.int32)
+  is_first = segments != jnp.roll(segments, 1, axis=1)
+  first = jnp.where(is_first, column, jnp.int32(0))
+  return column - jax.lax.cummax(first, axis=1)
+
+
+def segment_mask(segments: jax.Array) -> jax.Array:
+  """Returns the mask [B, T, T] bool of rows that hold several texts.
+
+  Segments [B, T] number the texts of a row from 1; 0 is padding. A query sees
+  its own segment up to itself, and always itself.
+  """
+  chex.assert_rank(segments, 2)
+  own = segments[:, :, None] == segments[:, None, :]
+  return causal_mask(segments > 0) & own
+
+
 def shared_prompt(
   is_prompt: jax.Array, is_response: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

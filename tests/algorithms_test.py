@@ -7,7 +7,7 @@ import pytest
 
 from instruct_jax import learner, sharding
 from instruct_jax.algorithms import ppo, rm, sft
-from instruct_jax.data import batches
+from instruct_jax.data import batches, packing
 from instruct_jax.models import forward
 from tests import toys
 
@@ -72,6 +72,78 @@ def test_pretraining_counts_every_token_but_the_first(sft_run):
   rows = toys.text(0)
   terms, _ = sft.loss(ctx, {"policy": policy}, {"pretraining": rows}, None)
   assert terms["pretraining"][1] == toys.B * (toys.T - 1)
+
+
+@pytest.fixture(scope="module")
+def packed_run():
+  """A toy policy, and lengths of texts that are packed for it."""
+  config = toys.config_of("sft")
+  ctx = toys.make_context(config, positions="learned")
+  rng = np.random.default_rng(4)
+  lengths = rng.integers(2, toys.P + toys.R + 1, 20)
+  stream = rng.integers(3, toys.V, lengths.sum())
+  context = rng.integers(1, np.minimum(lengths, toys.P + 1))
+  texts = (np.cumsum(lengths) - lengths, lengths, context)
+  return ctx, toys.checkpoints(ctx)["policy"], stream, texts
+
+
+def loss_and_gradient(ctx, policy, part, rows):
+  def total(policy):
+    return sft.PARTS[part](ctx, policy, rows, None)
+
+  grad = jax.jit(jax.value_and_grad(total, has_aux=True))
+  (value, weight), gradient = grad(policy)
+  return value, weight, gradient
+
+
+@pytest.mark.parametrize("part", ["demonstrations", "pretraining"])
+def test_packed_and_unpacked_losses_are_equal(packed_run, part):
+  ctx, policy, stream, (starts, lengths, context) = packed_run
+  if part == "pretraining":
+    context = np.ones_like(lengths)
+  packed, _ = packing.pack([stream], [(starts, lengths, context)], 24, 0)
+  rows = packed.take(slice(None))
+  assert len(packed) < len(lengths) / 2
+  alone = {"tokens": [], "is_token": []}
+  pairs = {"prompt": [], "is_prompt": [], "response": [], "is_response": []}
+  for start, length, free in zip(starts, lengths, context):
+    text = np.zeros(toys.P + toys.R, np.int32)
+    text[:length] = stream[start : start + length]
+    alone["tokens"].append(text)
+    alone["is_token"].append(np.arange(len(text)) < length)
+    prompt, response = np.zeros(toys.P, np.int32), np.zeros(10, np.int32)
+    prompt[toys.P - free :] = text[:free]
+    response[: length - free] = text[free:length]
+    pairs["prompt"].append(prompt)
+    pairs["is_prompt"].append(np.arange(toys.P) >= toys.P - free)
+    pairs["response"].append(response)
+    pairs["is_response"].append(np.arange(10) < length - free)
+  plain = pairs if part == "demonstrations" else alone
+  plain = {name: np.stack(values) for name, values in plain.items()}
+  one = loss_and_gradient(ctx, policy, part, rows)
+  other = loss_and_gradient(ctx, policy, part, plain)
+  assert one[1] == other[1] == (lengths - context).sum()
+  np.testing.assert_allclose(one[0], other[0], rtol=1e-5)
+  largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(other[2]))
+  for a, b in zip(jax.tree.leaves(one[2]), jax.tree.leaves(other[2])):
+    np.testing.assert_allclose(a, b, atol=1e-5 * largest)
+
+
+def test_a_packed_document_changes_nothing_in_another(packed_run):
+  ctx, policy, stream, texts = packed_run
+  table, _ = packing.pack([stream], [texts], 24, 0)
+  rows = table.take(slice(None))
+  logits = jax.jit(
+    lambda tokens: forward.token_logits(
+      ctx.policy, policy, tokens, rows["is_token"], segments=rows["segments"]
+    )
+  )
+  changed = rows["segments"] == 2
+  other = np.where(changed, (rows["tokens"] + 7) % toys.V, rows["tokens"])
+  one, two = logits(rows["tokens"]), logits(other.astype(np.int32))
+  same = ~changed[:, :-1]
+  np.testing.assert_array_equal(one[same], two[same])
+  assert (np.asarray(one != two).any(-1) == changed[:, :-1]).all()
 
 
 def test_rm_is_equation_1_with_each_prompt_computed_once(rm_run):

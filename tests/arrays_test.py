@@ -204,3 +204,20 @@ class TestSharedPrompt:
       np.testing.assert_array_equal(rows[:, :, at], arrays.causal_mask(alone))
       others = np.setdiff1d(np.arange(P + K * R), at)
       assert not rows[:, P:, others].any()
+
+
+def test_segments_start_again_and_stay_apart():
+  segments = jnp.array([[1, 1, 2, 2, 2, 3], [1, 1, 1, 0, 0, 0], [1] * 6])
+  positions = np.asarray(arrays.segment_positions(segments))
+  assert positions.tolist() == [
+    [0, 1, 0, 1, 2, 0],
+    [0, 1, 2, 0, 1, 2],
+    [0, 1, 2, 3, 4, 5],
+  ]
+  assert positions.dtype == np.int32
+  mask = np.asarray(arrays.segment_mask(segments))
+  for b, row in enumerate(np.asarray(segments)):
+    for q in range(6):
+      for k in range(6):
+        own = row[q] == row[k] > 0 and k <= q
+        assert mask[b, q, k] == (own or q == k)

@@ -37,6 +37,10 @@ def config(tmp_path):
     "tokenizer": "unigram",
     "validation_fraction": 0.2,
     "test_fraction": 0.1,
+    "packing": False,
+    "prefix": 128,
+    "per_user": 200,
+    "remove_pii": True,
     "pretraining": write(tmp_path / "texts.jsonl", texts),
     "prompts": write(tmp_path / "prompts.jsonl", prompts),
     "demonstrations": write(
@@ -97,11 +101,22 @@ def test_build_is_idempotent_and_deterministic(config, tmp_path):
   assert contents(tmp_path / "again") == first
 
 
-@pytest.mark.parametrize("name", ["summary.json", "tokenizer/tokenizer.model"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "summary.json",
+    "tokenizer/tokenizer.model",
+    "rankings-test.jsonl",
+    "pretraining-train.npy",
+  ],
+)
 def test_a_broken_build_is_built_again(config, tmp_path, name):
   files.build(config, tmp_path / "out")
   first = contents(tmp_path / "out")
-  (tmp_path / "out" / name).write_bytes(b"{")
+  if name.endswith(("json", "model")):
+    (tmp_path / "out" / name).write_bytes(b"{")
+  else:
+    (tmp_path / "out" / name).unlink()
   files.build(config, tmp_path / "out")
   assert contents(tmp_path / "out") == first
 
@@ -153,8 +168,119 @@ def test_what_is_refused(config, tmp_path):
 
 
 def test_only_the_named_kinds_are_built(config, tmp_path):
+  files.build(config, tmp_path / "out")
   config.data.update(prompts="", rankings="", demonstrations="")
   config.data.update(validation_fraction=0.0, test_fraction=0.0)
   summary = files.build(config, tmp_path / "out")
   assert "prompts" not in summary
   assert summary["pretraining"]["test"]["rows"] == 0
+  assert not list((tmp_path / "out").glob("prompts-*"))
+
+
+def lines_of(folder, kind, split):
+  path = folder / f"{kind}-{split}.jsonl"
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_records_are_written_split_and_read_back(config, tmp_path):
+  summary = files.build(config, tmp_path / "out")
+  folders = {"data": tmp_path / "out"}
+  sides = {}
+  for kind in ("prompts", "demonstrations", "rankings"):
+    for split in sources.SPLITS:
+      found = lines_of(tmp_path / "out", kind, split)
+      assert found == sources.open_source(config.data, kind, split, folders)
+      assert len(found) == summary[kind][split]["records"]
+      for record in found:
+        assert sides.setdefault(record["prompt"], split) == split
+    assert summary[kind]["cleaning"]["held_out_elsewhere"] == 0
+  assert len(sides) == 40
+
+
+def test_an_empty_split_is_read_back_as_empty(config, tmp_path):
+  config.data.update(validation_fraction=0.0, test_fraction=0.0)
+  files.build(config, tmp_path / "out")
+  config.data.test_fraction = 0.5
+  for kind in ("prompts", "demonstrations", "rankings"):
+    folders = {"data": tmp_path / "out"}
+    assert sources.open_source(config.data, kind, "test", folders) == []
+
+
+def test_no_text_is_needed_beside_an_imported_tokenizer(config, tmp_path):
+  tokenizers.ByteTokenizer().save(tmp_path / "own")
+  config.data.update(tokenizer=f"hf:{tmp_path / 'own'}", pretraining="")
+  summary = files.build(config, tmp_path / "out")
+  assert "pretraining" not in summary
+  before = times(tmp_path / "out")
+  assert files.build(config, tmp_path / "out") == summary
+  assert times(tmp_path / "out") == before
+
+
+def test_padding_is_counted_packed_and_not(config, tmp_path):
+  config.data.row_length = 96
+  summary = files.build(config, tmp_path / "out")
+  tokenizer = tokenizers.load(tmp_path / "out")
+  for kind in ("pretraining", "demonstrations"):
+    found = summary[kind]["train"]
+    for packed, counts in ((False, found), (True, found["packed"])):
+      rows = batches.make(
+        config.data,
+        tokenizer,
+        kind,
+        "train",
+        {"data": tmp_path / "out"},
+        packed=packed,
+      )
+      masks = [v for k, v in rows.take(slice(None)).items() if k in MASKS]
+      share = 1 - sum(m.sum() for m in masks) / sum(m.size for m in masks)
+      assert counts["padding"] == pytest.approx(share, abs=1e-4)
+      assert counts["rows"] == len(rows)
+  found = summary["demonstrations"]["train"]
+  assert found["packed"]["padding"] < found["padding"]
+
+
+MASKS = ("is_token", "is_prompt", "is_response")
+
+
+def test_a_mixture_s_text_has_a_file_for_each_part(config, tmp_path):
+  more = write(
+    tmp_path / "m.jsonl", [{"text": f"dog {n} " * 9} for n in "abcd"]
+  )
+  one = config.data.pretraining
+  config.data.update(pretraining=f"{one}=0.75,{more}=0.25")
+  config.data.update(validation_fraction=0.0, test_fraction=0.0)
+  files.build(config, tmp_path / "out")
+  tokenizer = tokenizers.load(tmp_path / "out")
+  built, direct = (
+    batches.make(config.data, tokenizer, "pretraining", "train", folders)
+    for folders in ({"data": tmp_path / "out"}, {})
+  )
+  assert built.weights == (0.75, 0.25)
+  assert built.part.tolist() == direct.part.tolist()
+  for name, array in built.take(slice(None)).items():
+    assert (array == direct.take(slice(None))[name]).all()
+  before = times(tmp_path / "out")
+  files.build(config, tmp_path / "out")
+  assert times(tmp_path / "out") == before
+  config.data.pretraining = f"{one}=0.5,{more}=0.5"
+  files.build(config, tmp_path / "out")
+  assert times(tmp_path / "out") != before
+
+
+def test_an_imported_tokenizer_is_taken_as_it_is(config, tmp_path):
+  own = tokenizers.train(
+    ["the dog and the fox " * 9], tmp_path / "own", kind="bpe", vocab_size=380
+  )
+  config.data.tokenizer = f"hf:{tmp_path / 'own'}"
+  summary = files.build(config, tmp_path / "out")
+  assert summary["vocab_size"] == own.vocab_size
+  text = "the lazy dog é"
+  assert tokenizers.load(tmp_path / "out").encode(text) == own.encode(text)
+  before = times(tmp_path / "out")
+  files.build(config, tmp_path / "out")
+  assert times(tmp_path / "out") == before
+  tokenizers.train(
+    ["a fox and a dog " * 9], tmp_path / "own", kind="bpe", vocab_size=380
+  )
+  files.build(config, tmp_path / "out")
+  assert times(tmp_path / "out") != before

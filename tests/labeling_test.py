@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from instruct_jax import errors, interrupt, preferences
-from instruct_jax.data import batches
+from instruct_jax.data import batches, encoding
 from instruct_jax.labeling import candidates, quality, rankings
 from instruct_jax.microworld import contamination, labelers
 from tests import evals_toys
@@ -109,7 +109,7 @@ def test_encoded_responses_are_those_of_the_data_pipeline():
   texts = ["ann is a nurse .", "ann " * 20, "no"]
   record = {"prompt": "who ?", "responses": texts, "ranks": [1, 2, 3]}
   record["ended"] = [True, False, True]
-  rows = batches.encode_records(
+  rows = encoding.encode_records(
     [record], ctx.config.data, ctx.tokenizer, "rankings", "here"
   )
   wanted = rows.take(slice(None))

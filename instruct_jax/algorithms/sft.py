@@ -3,6 +3,9 @@
 Two kinds of rows, each a part of the minibatch: demonstrations, where only the
 response's tokens count, and pretraining text, where all do. Pretraining is SFT
 on text alone; the initialisation for RL mixes the two (appendix C.3).
+
+Either may be packed: several texts a row, told apart by `segments`, with
+`is_target` for the tokens that count. The loss is that of the texts alone.
 """
 
 import jax
@@ -42,14 +45,26 @@ def loss(
 
 
 def _demonstrations(ctx, policy, rows, key):
+  if "segments" in rows:
+    return _packed(ctx, policy, rows, key)
   logits = forward.response_logits(ctx.policy, policy, rows, key=key)
   return rl.cross_entropy(logits, rows["response"], rows["is_response"])
 
 
 def _pretraining(ctx, policy, rows, key):
+  if "segments" in rows:
+    return _packed(ctx, policy, rows, key)
   tokens, is_token = rows["tokens"], rows["is_token"]
   logits = forward.token_logits(ctx.policy, policy, tokens, is_token, key=key)
   return rl.cross_entropy(logits, tokens[:, 1:], is_token[:, 1:])
+
+
+def _packed(ctx, policy, rows, key):
+  tokens, is_token = rows["tokens"], rows["is_token"]
+  logits = forward.token_logits(
+    ctx.policy, policy, tokens, is_token, segments=rows["segments"], key=key
+  )
+  return rl.cross_entropy(logits, tokens[:, 1:], rows["is_target"][:, 1:])
 
 
 PARTS = {"demonstrations": _demonstrations, "pretraining": _pretraining}

@@ -1,12 +1,15 @@
 """The data set of the `:files` variants: people's own files, made ready.
 
-`build` reads and checks every file that `config.data` names, splits it, trains
-the tokenizer on the training text and writes, in the data set's folder:
+`build` reads and checks every file that `config.data` names, cleans and splits
+what is in them, trains the tokenizer on the training text (or takes the one of
+`data.tokenizer = 'hf:/path'`) and writes, in the data set's folder:
 
   tokenizer/
-  pretraining-{train,validation,test}.npy   the text's tokens
+  pretraining-{train,validation,test}.npy   the text's tokens; of a mixture,
+                                            -0, -1, ... for each part
+  KIND-{train,validation,test}.jsonl        the other kinds' records
   summary.json   what was read, kept, dropped and cut, how long the texts are
-                 in tokens, and digests of the files
+                 in tokens, the share of padding, and digests of the files
 
 summary.json comes last and says that the rest is complete.
 """
@@ -15,7 +18,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ml_collections
@@ -23,9 +26,11 @@ import numpy as np
 from etils import epath
 
 from instruct_jax import errors, interrupt, tokenizers
-from instruct_jax.data import batches, sources
+from instruct_jax.data import encoding, mixtures, sources, splits, streams
 
 SUMMARY_FILE = "summary.json"
+IMPORTED = "hf:"  # before the folder of a tokenizer that is taken as it is
+_TOKENIZER_FILES = (".json", ".model", ".txt", ".bpe", ".jinja")
 _SETTINGS = (
   "template",
   "prompt_length",
@@ -36,6 +41,9 @@ _SETTINGS = (
   "tokenizer",
   "validation_fraction",
   "test_fraction",
+  "prefix",
+  "per_user",
+  "remove_pii",
 )
 
 
@@ -54,22 +62,13 @@ def build(
   data, folder = config.data, epath.Path(folder)
   sources.check(data)
   inputs = fingerprint(data)
-  done = _read_summary(folder)
+  done = _read_summary(folder, data)
   if done.get("inputs") == inputs:
     return done
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / SUMMARY_FILE).unlink(missing_ok=True)
-  records = {
-    kind: _by_split(data, kind) for kind in sources.KINDS if data[kind]
-  }
-  _check_one_side(records)
+  _clear(folder)
+  records, counts = splits.split_all(data)
   interrupt.check()
-  tokenizer = tokenizers.train(
-    (record["text"] for record in records["pretraining"]["train"]),
-    folder / "tokenizer",
-    kind=data.tokenizer,
-    vocab_size=data.vocab_size,
-  )
+  tokenizer = _tokenizer(data, folder, records)
   summary = {
     "inputs": inputs,
     "vocab_size": tokenizer.vocab_size,
@@ -77,83 +76,140 @@ def build(
   }
   for kind, by_split in records.items():
     interrupt.check()
-    summary[kind] = _count(data, tokenizer, kind, by_split, folder)
-  part = folder / f".{SUMMARY_FILE}.part"
-  part.write_text(json.dumps(summary, indent=2) + "\n")
-  part.replace(folder / SUMMARY_FILE)
+    if kind == "pretraining":
+      found = _write_text(data, tokenizer, by_split, folder)
+    else:
+      found = _write_records(data, tokenizer, kind, by_split, folder)
+    summary[kind] = found | {"cleaning": counts[kind]}
+  _write(folder / SUMMARY_FILE, [json.dumps(summary, indent=2)])
   return summary
 
 
 def fingerprint(data: ml_collections.ConfigDict) -> dict[str, Any]:
   """What the data set depends on: settings, and digests of all files."""
+  kinds = [kind for kind in sources.KINDS if data[kind]]
   files = {
     kind: {str(path): _digest(path) for path in sources.paths(data[kind])}
-    for kind in sources.KINDS
-    if data[kind]
+    for kind in kinds
   }
-  return {**{name: data[name] for name in _SETTINGS}, "files": files}
+  if data.tokenizer.startswith(IMPORTED):
+    found = epath.Path(data.tokenizer.removeprefix(IMPORTED)).glob("*")
+    files["tokenizer"] = {
+      str(path): _digest(path)
+      for path in sorted(found)
+      if path.suffix in _TOKENIZER_FILES and not path.is_dir()
+    }
+  own = {name: data[name] for name in (*_SETTINGS, *kinds)}
+  return {**own, "files": files}
 
 
-def _by_split(
-  data: ml_collections.ConfigDict, kind: str
-) -> dict[str, list[sources.Record]]:
-  by_split = {split: [] for split in sources.SPLITS}
-  for record in sources.read(data[kind], kind, k_max=data.k_max):
-    by_split[sources.in_split(data, record)].append(record)
-  return by_split
+def _tokenizer(
+  data: ml_collections.ConfigDict,
+  folder: epath.Path,
+  records: dict[str, splits.BySplit],
+) -> tokenizers.Tokenizer:
+  if data.tokenizer.startswith(IMPORTED):
+    tokenizer = tokenizers.load(data.tokenizer.removeprefix(IMPORTED))
+    tokenizer.save(folder / "tokenizer")
+    return tokenizer
+  return tokenizers.train(
+    (record["text"] for record in records["pretraining"]["train"]),
+    folder / "tokenizer",
+    kind=data.tokenizer,
+    vocab_size=data.vocab_size,
+  )
 
 
-def _check_one_side(
-  records: dict[str, dict[str, list[sources.Record]]],
-) -> None:
-  """A prompt must not be trained on in one file and tested on in another."""
-  seen = {}
-  for kind, by_split in records.items():
-    for split, rows in by_split.items():
-      for row in rows if kind != "pretraining" else ():
-        first = seen.setdefault(row["prompt"], (split, kind))
-        if first[0] != split:
-          raise errors.UserError(
-            f"the prompt {row['prompt'][:60]!r} is in the {first[0]} split of "
-            f"data.{first[1]} and in the {split} split of data.{kind}; give "
-            'it one "split" everywhere, or leave "split" out'
-          )
+def _clear(folder: epath.Path) -> None:
+  """Removes what an earlier build wrote, its summary first."""
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / SUMMARY_FILE).unlink(missing_ok=True)
+  patterns = [f"{kind}-*.jsonl" for kind in sources.KINDS]
+  for pattern in (*patterns, "pretraining-*.npy"):
+    for path in list(folder.glob(pattern)):
+      path.unlink()
 
 
-def _count(
+def _write_text(
+  data: ml_collections.ConfigDict,
+  tokenizer: tokenizers.Tokenizer,
+  by_split: splits.BySplit,
+  folder: epath.Path,
+) -> dict[str, Any]:
+  """Writes the tokens of the text; counts by split, packed ones beside."""
+  weights = mixtures.weights_of(data, "pretraining", {})
+  counts = {}
+  for split, records in by_split.items():
+    paths = streams.paths(folder, split, len(weights))
+    for path, texts in zip(paths, streams.texts_of(records, len(weights))):
+      streams.write_stream(path, streams.token_stream(texts, tokenizer))
+    if not records and not _share(data, split):
+      counts[split] = {"records": 0, "rows": 0}
+      continue
+    tokens = [streams.read_stream(path) for path in paths]
+    plain, packed = (
+      streams.text_rows(
+        tokens,
+        tokenizer,
+        data.row_length,
+        _where(data, "pretraining", split),
+        packed=packed,
+      ).counts
+      for packed in (False, True)
+    )
+    counts[split] = {"records": len(records), **plain, "packed": packed}
+  return counts
+
+
+def _write_records(
   data: ml_collections.ConfigDict,
   tokenizer: tokenizers.Tokenizer,
   kind: str,
-  by_split: dict[str, list[sources.Record]],
+  by_split: splits.BySplit,
   folder: epath.Path,
 ) -> dict[str, Any]:
-  """Counts by split; every split that is asked for must have a row."""
-  asked = {
+  """Writes the records of a kind; counts by split, packed ones beside.
+
+  Every split that is asked for must have a row.
+  """
+  longest = data.prompt_length + data.response_length
+  can_pack = kind == "demonstrations" and longest <= data.row_length
+  counts = {}
+  for split, records in by_split.items():
+    lines = (json.dumps(record, ensure_ascii=False) for record in records)
+    _write(folder / f"{kind}-{split}.jsonl", lines)
+    if not records and not _share(data, split):
+      counts[split] = {"records": 0, "rows": 0}
+      continue
+    arguments = records, data, tokenizer, kind, _where(data, kind, split)
+    counts[split] = dict(encoding.encode_records(*arguments).counts)
+    if can_pack:
+      packed = encoding.encode_records(*arguments, packed=True)
+      counts[split]["packed"] = packed.counts
+  every = list(itertools.chain.from_iterable(by_split.values()))
+  return counts | {"tokens": lengths(every, tokenizer)}
+
+
+def _where(data: ml_collections.ConfigDict, kind: str, split: str) -> str:
+  return f"the {split} split of data.{kind} ({data[kind]})"
+
+
+def _share(data: ml_collections.ConfigDict, split: str) -> float:
+  """How much of the records a split should have; 1 for training."""
+  shares = {
     "train": 1.0,
     "validation": data.validation_fraction,
     "test": data.test_fraction,
   }
-  counts = {}
-  for split, records in by_split.items():
-    where = f"the {split} split of data.{kind} ({data[kind]})"
-    if kind == "pretraining":
-      texts = (record["text"] for record in records)
-      path = batches.stream_path(folder, split)
-      batches.write_stream(path, batches.token_stream(texts, tokenizer))
-    if not records and not asked[split]:
-      counts[split] = {"records": 0, "rows": 0}
-    elif kind == "pretraining":
-      tokens = batches.read_stream(path)
-      rows = batches.text_rows(tokens, data.row_length, where)
-      counts[split] = {"records": len(records), **rows.counts}
-    else:
-      rows = batches.encode_records(records, data, tokenizer, kind, where)
-      counts[split] = rows.counts
-  if kind != "pretraining":
-    counts["tokens"] = lengths(
-      list(itertools.chain.from_iterable(by_split.values())), tokenizer
-    )
-  return counts
+  return shares[split]
+
+
+def _write(path: epath.Path, lines: Iterable[str]) -> None:
+  """The file appears under its name when it is complete."""
+  part = path.with_name(f".{path.name}.part")
+  with part.open("w", encoding="utf-8") as file:
+    file.writelines(line + "\n" for line in lines)
+  part.replace(path)
 
 
 def lengths(
@@ -178,14 +234,25 @@ def lengths(
   return found
 
 
-def _read_summary(folder: epath.Path) -> dict[str, Any]:
+def _read_summary(
+  folder: epath.Path, data: ml_collections.ConfigDict
+) -> dict[str, Any]:
+  """What an earlier build wrote last; {} where anything of it is missing."""
   try:
     summary = json.loads((folder / SUMMARY_FILE).read_text())
     tokenizers.load(folder)
   except (OSError, ValueError, errors.UserError):
     return {}
-  streams = [batches.stream_path(folder, split) for split in sources.SPLITS]
-  return summary if all(path.exists() for path in streams) else {}
+  parts = len(mixtures.weights_of(data, "pretraining", {}))
+  written = []
+  for kind in sources.KINDS:
+    for split in sources.SPLITS if data[kind] else ():
+      written += (
+        streams.paths(folder, split, parts)
+        if kind == "pretraining"
+        else [folder / f"{kind}-{split}.jsonl"]
+      )
+  return summary if all(path.exists() for path in written) else {}
 
 
 def _digest(path: epath.Path) -> str:

@@ -105,12 +105,14 @@ def pandalm(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
   for where, row in rows:
     counts["read"] += 1
     prompt = _joined(row, ("instruction", "input"), where)
-    responses = [
-      key(row, name, str, where).strip() for name in ("response1", "response2")
-    ]
     if kind == "prompts":
       yield {"prompt": prompt}
       continue
+    responses = [row.get(name) for name in ("response1", "response2")]
+    if not all(isinstance(text, str) for text in responses):
+      counts["dropped: a response that is no text"] += 1  # true, in six places
+      continue
+    responses = [text.strip() for text in responses]
     if responses[0] == responses[1]:
       counts[_SAME] += 1
       continue

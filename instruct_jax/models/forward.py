@@ -30,12 +30,21 @@ def token_logits(
   tokens: jax.Array,
   is_token: jax.Array,
   *,
+  segments: jax.Array | None = None,
   key: jax.Array | None = None,
 ) -> jax.Array:
-  """Logits [B, T-1, V] float32 for tokens 1..T-1 of rows [B, T]."""
+  """Logits [B, T-1, V] float32 for tokens 1..T-1 of rows [B, T].
+
+  Where rows are packed, `segments` [B, T] numbers their texts from 1 (0 is
+  padding), and every text is computed as if it stood alone.
+  """
   inputs, is_input = tokens[:, :-1], is_token[:, :-1]
-  positions = arrays.positions_of(is_input)
-  mask = arrays.causal_mask(is_input)
+  if segments is None:
+    positions = arrays.positions_of(is_input)
+    mask = arrays.causal_mask(is_input)
+  else:
+    positions = arrays.segment_positions(segments[:, :-1])
+    mask = arrays.segment_mask(segments[:, :-1])
   return _apply(model, params, inputs, positions, mask, None, key)
 
 

@@ -1,0 +1,52 @@
+"""What the tests of the data pipeline share."""
+
+import ml_collections
+import numpy as np
+
+from instruct_jax import tokenizers
+from instruct_jax.data import encoding, sources, streams
+
+BYTES = tokenizers.ByteTokenizer()
+EOT, PAD = BYTES.eot_id, BYTES.pad_id
+
+
+def section(**changes):
+  """A data section of people's files."""
+  data = {
+    "source": "files",
+    "template": "Q {prompt} A",
+    "prompt_length": 12,
+    "response_length": 6,
+    "row_length": 8,
+    "k_max": 4,
+    "validation_fraction": 0.0,
+    "test_fraction": 0.0,
+    "packing": False,
+    "prefix": 128,
+    "per_user": 200,
+    "remove_pii": True,
+    **dict.fromkeys(sources.KINDS, ""),
+  }
+  return ml_collections.ConfigDict({**data, **changes})
+
+
+def rows_of(kind, records, *, packed=False, weights=(), **changes):
+  """Rows of records, as `batches.make` has them."""
+  data = section(**changes)
+  return encoding.encode_records(
+    records, data, BYTES, kind, kind, packed=packed, weights=weights
+  )
+
+
+def stream_of(texts):
+  """The tokens of a text's documents."""
+  return streams.joined(streams.token_stream(texts, BYTES))
+
+
+def equal(a, b):
+  """Two batches {kind: {name: array}} are the same."""
+  assert a.keys() == b.keys()
+  for kind in a:
+    assert a[kind].keys() == b[kind].keys()
+    for name in a[kind]:
+      np.testing.assert_array_equal(a[kind][name], b[kind][name])
