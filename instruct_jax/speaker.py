@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from instruct_jax import context, errors, generate, runs
+from instruct_jax import context, errors, generate, runs, templates
 from instruct_jax.data import batches
 from instruct_jax.microworld import world
 from instruct_jax.models import forward
@@ -69,8 +69,8 @@ class Speaker:
 
   def prompt_tokens(self, text: str) -> int:
     """The length of a normalised prompt, its template included."""
-    filled = self.ctx.config.data.template.replace("{prompt}", text)
-    return 1 + len(self.ctx.tokenizer.encode(filled))
+    template = self.ctx.config.data.template
+    return len(templates.encode([text], self.ctx.tokenizer, template)[0])
 
   def fits(self, text: str) -> bool:
     """Whether a normalised prompt is within the run's limit."""

@@ -140,3 +140,24 @@ def test_contradicting_marks_are_refused(section):
   )
   with pytest.raises(errors.UserError, match=message):
     splits.split_all(data)
+
+
+def test_prompts_dropped_from_a_held_out_side_are_not_trained_on(section):
+  start = "word " * 40
+  prompts = [{"prompt": f"{start}{n}?", "split": "test"} for n in range(3)]
+  prompts += [
+    {"prompt": f"question {n}?", "user": "u", "split": "validation"}
+    for n in range(300)
+  ]
+  demonstrations = [{"prompt": p["prompt"], "response": "x"} for p in prompts]
+  for record in prompts[1:3]:
+    del record["split"]
+  for record in prompts[4:]:
+    del record["split"]
+  found, counts = splits.split_all(
+    section(prompts=prompts, demonstrations=demonstrations)
+  )
+  assert counts["prompts"]["duplicates"] == 2
+  assert counts["prompts"]["over_per_user"] == 100
+  sizes = {s: len(rows) for s, rows in found["demonstrations"].items()}
+  assert sizes == {"train": 0, "validation": 300, "test": 3}

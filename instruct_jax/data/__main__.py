@@ -1,20 +1,24 @@
-"""python -m instruct_jax.data convert FORMAT INPUT... --out FILE.jsonl"""
+"""python -m instruct_jax.data FILE...  |  python -m instruct_jax.data convert
+
+The first shows what is in a source (`inspection`), the second converts public
+data sets (`convert`); each has --help.
+"""
 
 import sys
 
 from instruct_jax import errors
-from instruct_jax.data import convert
+from instruct_jax.data import convert, inspection
 
-COMMANDS = {"convert": convert.main}
+COMMANDS = {"convert": convert.main, "inspect": inspection.main}
 
 
 def main(arguments: list[str]) -> None:
   """Runs a command; a UserError is printed and exits with 2."""
   try:
-    command = arguments[0] if arguments else ""
-    if command not in COMMANDS:
-      raise errors.unknown("command of instruct_jax.data", command, COMMANDS)
-    COMMANDS[command](arguments[1:])
+    if arguments and arguments[0] in COMMANDS:
+      COMMANDS[arguments[0]](arguments[1:])
+    else:
+      inspection.main(arguments)
   except errors.UserError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)

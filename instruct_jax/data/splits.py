@@ -14,7 +14,7 @@ from instruct_jax import errors
 from instruct_jax.data import hygiene, sources
 
 BySplit = dict[str, list[sources.Record]]
-_ORIGINAL = "original"  # a prompt before its personal data is removed
+_ORIGINAL = " original"  # a prompt with its personal data; no key of a file
 _STRICTNESS = {split: n for n, split in enumerate(sources.SPLITS)}
 
 
