@@ -25,6 +25,7 @@ setuptools.setup(
     "numpy>=2.0",
     "optax>=0.2.6",
     "orbax-checkpoint>=0.12",
+    "protobuf>=4",
     "rich>=13",
     "safetensors>=0.5",
     "scipy>=1.13",

@@ -78,7 +78,8 @@ def load_config(reference: str, beside: epath.Path) -> tuple[ConfigDict, Any]:
   spec = importlib.util.spec_from_file_location(path.stem, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module.get_config(variant or "tiny"), path
+  made = module.get_config(variant) if variant else module.get_config()
+  return made, path
 
 
 def _near(folder: epath.Path, name: str) -> str:

@@ -10,14 +10,18 @@ A name or a text with '{prompt}' in it:
 A prompt is one string. Turns of a dialogue have '\\n\\nHuman: ' and
 '\\n\\nAssistant: ' between them (HH-RLHF's notation, its first 'Human:' off);
 chat templates get them as messages. What a template spells of special tokens
-becomes those; what a prompt spells of them stays ordinary text.
+becomes those; what a prompt spells of them stays ordinary text. The sandbox
+keeps a template from the machine; it does not bound its time and memory.
 """
 
+import datetime
 import functools
+import json
 import re
 from collections.abc import Sequence
 
 import jinja2
+import jinja2.ext
 import jinja2.sandbox
 
 from instruct_jax import errors, tokenizers
@@ -33,9 +37,14 @@ CHATML = (
 )
 NAMES = (*PLAIN, "chatml", "chat_template")
 _END = "<|im_end|>"
-# Private-use characters, which no prompt may hold: places of the contents.
+# Private-use characters around the place of a content: its number, and what
+# the template strips off it.
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
-_SLOT = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
+_SLOT = re.compile(f"{_OPEN}(\\d+)((?::[slr][0-9a-f]*)*){_CLOSE}")
+_STRIPS = {"s": str.strip, "l": str.lstrip, "r": str.rstrip}
+_PROBE = " \n a\tb \n\n"
+# What a template takes for today, the same every day: Llama's own choice.
+_TODAY = datetime.date(2024, 7, 26)
 _TURN = re.compile(r"\n\n(Human|Assistant): ?")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 
@@ -68,22 +77,9 @@ def encode(
     filled = [form.replace("{prompt}", text) for text in texts]
     start = list(tokenizer.start_ids)
     return [start + ids for ids in tokenizer.encode_batch(filled)]
+  plans = [_plan(source, text, tokenizer) for text in texts]
   start = list(tokenizer.start_ids) if template == "chatml" else []
-  runs, plans = [], []
-  for text in texts:
-    plan = _plan(source, text, tokenizer)
-    plans.append(plan)
-    runs += [part for part in plan if isinstance(part, str)]
-  encoded = iter(tokenizer.encode_batch(runs))
-  return [
-    start
-    + [
-      i
-      for part in plan
-      for i in (next(encoded) if isinstance(part, str) else [part])
-    ]
-    for plan in plans
-  ]
+  return [start + ids for ids in tokenizer.encode_parts(plans)]
 
 
 def ends(template: str, tokenizer: tokenizers.Tokenizer) -> tuple[int, ...]:
@@ -118,36 +114,81 @@ def _chat_source(template, tokenizer):
 def _plan(source, prompt, tokenizer):
   """Special ids and runs of ordinary text, in order."""
   turns = messages(prompt)
-  contents = [turn["content"] for turn in turns]
-  if "trim" in source:  # of the contents, which it does not see
-    contents = [content.strip() for content in contents]
-  slots = [
-    turn | {"content": f"{_OPEN}{n}{_CLOSE}"} for n, turn in enumerate(turns)
-  ]
-  text = _rendered(source, slots, tokenizer)
-  if [int(n) for n in _SLOT.findall(text)] != list(range(len(turns))):
-    raise errors.UserError(
-      "the model's chat template leaves a turn out, or repeats one; take"
-      f" another data.template: {', '.join(NAMES[:-1])}"
-    )
+  names = tuple(sorted(tokenizer.special_names.items()))
+  text = _slotted(source, tuple(turn["role"] for turn in turns), names)
   plan = []
   for part in _splitter(tuple(tokenizer.special_ids))(text):
     if part in tokenizer.special_ids:
       plan.append(tokenizer.special_ids[part])
     elif part:
-      plan.append(_SLOT.sub(lambda found: contents[int(found[1])], part))
+      plan.append(_filled(part, [turn["content"] for turn in turns]))
   return plan
 
 
-def _rendered(source, slots, tokenizer):
-  names = {i: text for text, i in tokenizer.special_ids.items()}
-  special = {
-    "bos_token": names.get((tokenizer.start_ids or (None,))[0], ""),
-    "eos_token": names.get(tokenizer.eot_id, ""),
-  }
+class _Slot(str):
+  """The place of a content, which remembers what is stripped off it."""
+
+  __slots__ = ()
+
+  def strip(self, chars: str | None = None) -> str:
+    return self._then("s", chars)
+
+  def lstrip(self, chars: str | None = None) -> str:
+    return self._then("l", chars)
+
+  def rstrip(self, chars: str | None = None) -> str:
+    return self._then("r", chars)
+
+  def _then(self, what, chars):
+    code = "" if chars is None else chars.encode().hex()
+    return _Slot(f"{self[:-1]}:{what}{code}{_CLOSE}")
+
+
+def _filled(text, contents):
+  """The text with the contents in their places."""
+
+  def content(found):
+    value = contents[int(found[1])]
+    for what, *code in found[2].split(":")[1:]:
+      chars = bytes.fromhex("".join(code)).decode() or None
+      value = _STRIPS[what](value, chars)
+    return value
+
+  return _SLOT.sub(content, text)
+
+
+@functools.lru_cache(64)
+def _slotted(source, roles, names):
+  """What a template makes of turns, with slots for their contents.
+
+  Raises UserError where it does more with a content than to put it somewhere.
+  """
+  slots = [_Slot(f"{_OPEN}{n}{_CLOSE}") for n in range(len(roles))]
+  text = _rendered(source, roles, slots, names)
+  if [int(found[1]) for found in _SLOT.finditer(text)] != [*range(len(roles))]:
+    raise errors.UserError(
+      "the model's chat template leaves a turn out, or repeats one; take"
+      f" another data.template: {', '.join(NAMES[:-1])}"
+    )
+  probes = [f"{_PROBE}{n}{_PROBE}" for n in range(len(roles))]
+  if _filled(text, probes) != _rendered(source, roles, probes, names):
+    raise errors.UserError(
+      "the model's chat template changes what a turn says, so what is of the"
+      " template and what of the prompt cannot be told apart; take another"
+      f" data.template: {', '.join(NAMES[:-1])}"
+    )
+  return text
+
+
+def _rendered(source, roles, contents, names):
+  turns = [{"role": r, "content": c} for r, c in zip(roles, contents)]
   try:
     return _compiled(source).render(
-      messages=slots, add_generation_prompt=True, **special
+      messages=turns,
+      tools=None,
+      documents=None,
+      add_generation_prompt=True,
+      **dict(names),
     )
   except errors.UserError:
     raise
@@ -157,22 +198,35 @@ def _rendered(source, slots, tokenizer):
     ) from None
 
 
+class _Generation(jinja2.ext.Extension):
+  """{% generation %}, which marks what the assistant says, marks nothing."""
+
+  tags = {"generation"}  # noqa: RUF012
+
+  def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+    next(parser.stream)
+    return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 @functools.lru_cache(8)
 def _compiled(source):
   environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
     trim_blocks=True,
     lstrip_blocks=True,
-    extensions=["jinja2.ext.loopcontrols"],
+    extensions=["jinja2.ext.loopcontrols", _Generation],
   )
 
   def refuse(message):
     raise errors.UserError(f"the model's chat template says: {message}")
 
+  environment.filters["tojson"] = lambda x, indent=None: json.dumps(
+    x, ensure_ascii=False, indent=indent
+  )
   environment.globals["raise_exception"] = refuse
-  environment.globals["strftime_now"] = lambda form: ""  # the same every day
+  environment.globals["strftime_now"] = _TODAY.strftime
   try:
     return environment.from_string(source)
-  except jinja2.TemplateError as error:
+  except (jinja2.TemplateError, RecursionError) as error:
     raise errors.UserError(
       f"the model's chat template is no Jinja2: {error}"
     ) from None

@@ -12,7 +12,7 @@ where SentencePiece made it, or the files that a pretrained model came with.
   bpe      the same with byte-pair merges, as GPT-3 has
   byte     UTF-8 bytes; nothing to train, for tests
 
-and `pretrained_tokenizers` for the kinds hf, gpt2 and sentencepiece.
+and `pretrained.tokenizer` for the kinds hf, gpt2 and sentencepiece.
 """
 
 import collections
@@ -30,15 +30,19 @@ import sentencepiece
 import tokenizers as library
 from etils import epath
 
-from instruct_jax import errors, pretrained_tokenizers
+from instruct_jax import errors
+from instruct_jax.pretrained import files, pieces
+from instruct_jax.pretrained import tokenizer as pretrained
 
 PAD_ID, UNKNOWN_ID, EOT_ID = 0, 1, 2  # of every tokenizer that is trained
-MODEL_FILE, INFO_FILE = "tokenizer.model", "info.json"
+MODEL_FILE, INFO_FILE = files.MODEL, pretrained.INFO_FILE
 
 _SPACE = "\u2581"  # SentencePiece's own mark for a space
 _NEWLINE = "\u23ce"  # the word that stands for a newline in word tokenizers
 _UNKNOWN = "\ufffd"
 _PAD, _EOT = "<pad>", "<eot>"
+# Where str.split() splits.
+_BLANKS = "".join(c for c in map(chr, range(1 << 16)) if c.isspace())
 # Subword tokenizers have a piece for each, also where the text has no Q or Z.
 _LETTERS = string.ascii_letters + string.digits + string.punctuation
 
@@ -54,6 +58,7 @@ class Tokenizer(Protocol):
   start_ids: tuple[int, ...]  # a text or prompt begins with them
   stop_ids: tuple[int, ...]  # a response ends at any of them
   special_ids: dict[str, int]  # what a template may spell
+  special_names: dict[str, str]  # 'bos_token' -> '<s>', as templates say it
   chat_template: str  # the model's own, in Jinja2; or ''
 
   def encode(self, text: str) -> list[int]:
@@ -61,6 +66,11 @@ class Tokenizer(Protocol):
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """`encode` of many texts, in parallel where that pays."""
+
+  def encode_parts(
+    self, rows: Sequence[Sequence[str | int]]
+  ) -> list[list[int]]:
+    """Ids of rows of text and, in between, of special tokens by their id."""
 
   def decode(self, ids: Iterable[int]) -> str:
     """The text of ids; padding and end-of-text leave no trace."""
@@ -87,6 +97,7 @@ class ByteTokenizer:
   eot_id = 1
   start_ids = stop_ids = (1,)
   special_ids: ClassVar[dict[str, int]] = {}
+  special_names: ClassVar[dict[str, str]] = {}
   chat_template = ""
 
   def encode(self, text: str) -> list[int]:
@@ -94,6 +105,11 @@ class ByteTokenizer:
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     return [self.encode(text) for text in texts]
+
+  def encode_parts(
+    self, rows: Sequence[Sequence[str | int]]
+  ) -> list[list[int]]:
+    return self.encode_batch(["".join(row) for row in rows])
 
   def decode(self, ids: Iterable[int]) -> str:
     data = bytes(int(i) - 2 for i in ids if i >= 2)
@@ -110,7 +126,7 @@ class ByteTokenizer:
     _write(folder, {"kind": self.kind, "vocab_size": self.vocab_size}, None)
 
   def export(self, folder: os.PathLike | str) -> None:
-    vocabulary = {_PAD: 0, _EOT: 1}
+    vocabulary = {_PAD: self.pad_id, _EOT: self.eot_id}
     vocabulary |= {f"<0x{byte:02X}>": byte + 2 for byte in range(256)}
     made = library.Tokenizer(
       library.models.BPE(vocabulary, [], byte_fallback=True)
@@ -128,6 +144,7 @@ class WordTokenizer:
   eot_id = EOT_ID
   start_ids = stop_ids = (EOT_ID,)
   special_ids: ClassVar[dict[str, int]] = {}
+  special_names: ClassVar[dict[str, str]] = {}
   chat_template = ""
 
   def __init__(self, model: bytes):
@@ -143,6 +160,11 @@ class WordTokenizer:
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     return self._processor.encode([_spaced(text) for text in texts])
+
+  def encode_parts(
+    self, rows: Sequence[Sequence[str | int]]
+  ) -> list[list[int]]:
+    return self.encode_batch(["".join(row) for row in rows])
 
   def decode(self, ids: Iterable[int]) -> str:
     hidden = (PAD_ID, EOT_ID)
@@ -163,22 +185,35 @@ class WordTokenizer:
     _write(folder, info, self._model)
 
   def export(self, folder: os.PathLike | str) -> None:
-    """The ids are the same for known words; unknown ones that follow each
-    other are one here and several there."""
+    """The ids are the same, but for two unknown words in a row.
+
+    They are one unknown token in ours and two there.
+    """
     vocabulary = {word: i for i, word in enumerate(self.words)}
-    vocabulary[_PAD] = vocabulary.pop(self.words[PAD_ID])
+    unknown = self.words[UNKNOWN_ID]
     made = library.Tokenizer(
-      library.models.WordLevel(vocabulary, unk_token=self.words[UNKNOWN_ID])
+      library.models.WordLevel(vocabulary, unk_token=unknown)
     )
+    replace = library.normalizers.Replace
+    special = f"(?<![^{_BLANKS}])(?:{_PAD}|{_EOT})(?![^{_BLANKS}])"
     made.normalizer = library.normalizers.Sequence(
       [
-        library.normalizers.Replace(_NEWLINE, _UNKNOWN),
-        library.normalizers.Replace(_SPACE, _UNKNOWN),
-        library.normalizers.Replace("\n", f" {_NEWLINE} "),
+        replace(_NEWLINE, _UNKNOWN),
+        replace(_SPACE, _UNKNOWN),
+        replace(library.Regex(special), _SPACE),  # which is no word
+        replace("\n", f" {_NEWLINE} "),
       ]
     )
-    made.pre_tokenizer = library.pre_tokenizers.WhitespaceSplit()
-    made.decoder = library.decoders.Replace(_NEWLINE, "\n")
+    made.pre_tokenizer = library.pre_tokenizers.Split(
+      library.Regex(f"[{_BLANKS}]+"), "removed"
+    )
+    made.decoder = library.decoders.Sequence(
+      [
+        library.decoders.WordPiece(prefix=_SPACE * 2, cleanup=False),
+        library.decoders.Fuse(),
+        library.decoders.Replace(library.Regex(f" ?{_NEWLINE} ?"), "\n"),
+      ]
+    )
     _export(made, folder, unk_token=self.words[UNKNOWN_ID])
 
   def _split(self, line: str) -> list[str]:
@@ -197,6 +232,7 @@ class SubwordTokenizer:
   eot_id = EOT_ID
   start_ids = stop_ids = (EOT_ID,)
   special_ids: ClassVar[dict[str, int]] = {}
+  special_names: ClassVar[dict[str, str]] = {}
   chat_template = ""
 
   def __init__(self, model: bytes, kind: str):
@@ -222,6 +258,11 @@ class SubwordTokenizer:
         rows[n] = self.encode(text)
     return rows
 
+  def encode_parts(
+    self, rows: Sequence[Sequence[str | int]]
+  ) -> list[list[int]]:
+    return self.encode_batch(["".join(row) for row in rows])
+
   def decode(self, ids: Iterable[int]) -> str:
     return self._processor.decode([int(i) for i in ids])
 
@@ -237,8 +278,8 @@ class SubwordTokenizer:
     _write(folder, info, self._model)
 
   def export(self, folder: os.PathLike | str) -> None:
-    """See `pretrained_tokenizers.of_pieces` for what may differ."""
-    _export(pretrained_tokenizers.of_pieces(self._model), folder)
+    """The ids are the same, with the exceptions of `pieces.of_pieces`."""
+    _export(pieces.of_pieces(self._model, space=" "), folder)
 
 
 KINDS = {
@@ -293,45 +334,38 @@ def load(folder: os.PathLike | str) -> Tokenizer:
   if not (folder / INFO_FILE).exists():
     folder = folder / "tokenizer"
   if not (folder / INFO_FILE).exists():
-    kind = pretrained_tokenizers.find(asked)
+    kind = pretrained.find(asked)
     if kind:
-      return pretrained_tokenizers.read(asked, kind)
-    pairs = " + ".join(pretrained_tokenizers.PAIRS[0])
+      return pretrained.read(asked, kind)
+    pairs = ", ".join(" + ".join(pair) for pair in files.PAIRS)
     raise errors.UserError(
-      f"{asked}: no tokenizer here; neither {INFO_FILE},"
-      f" {pretrained_tokenizers.JSON_FILE}, {pairs} nor {MODEL_FILE}"
+      f"{asked}: no tokenizer here; neither {INFO_FILE}, {files.JSON}, {pairs}"
+      f" nor {MODEL_FILE}"
     )
   try:
     info = json.loads((folder / INFO_FILE).read_text())
-    kind = info["kind"]
-    if kind in pretrained_tokenizers.CODECS:
-      return _unchanged(folder, kind, dict(info["files"]))
+    kind = str(info["kind"])
+    if kind in pretrained.CODECS:
+      return pretrained.restore(folder, kind, dict(info["files"]))
     model = (folder / MODEL_FILE).read_bytes() if info["model"] else b""
     digest = info["model"]
-  except (ValueError, KeyError, TypeError, OSError) as error:
-    raise errors.UserError(f"{folder}: a damaged tokenizer: {error}") from None
+  except (ValueError, LookupError, TypeError, OSError, RecursionError) as error:
+    raise errors.UserError(
+      f"{folder / INFO_FILE}: a damaged tokenizer: {error}"
+    ) from None
   if kind not in KINDS:
     raise errors.unknown(f"tokenizer kind in {folder / INFO_FILE}", kind, KINDS)
+  if bool(model) == (kind == "byte"):
+    raise errors.UserError(
+      f"{folder / INFO_FILE}: a damaged tokenizer: a '{kind}' tokenizer has"
+      f" {'no' if model else 'a'} {MODEL_FILE}"
+    )
   if model and hashlib.sha256(model).hexdigest() != digest:
     raise errors.UserError(
       f"{folder / MODEL_FILE}: its digest differs from {INFO_FILE}'s; the file "
       "is damaged or of another tokenizer. Build the data set again."
     )
   return KINDS[kind](model)
-
-
-def _unchanged(
-  folder: epath.Path, kind: str, digests: dict[str, str]
-) -> pretrained_tokenizers.PretrainedTokenizer:
-  """A pretrained model's tokenizer that `save` has written."""
-  found = pretrained_tokenizers.read(folder, kind)
-  for name, digest in digests.items():
-    if hashlib.sha256(found.files.get(name, b"")).hexdigest() != digest:
-      raise errors.UserError(
-        f"{folder / name}: its digest differs from {INFO_FILE}'s; the file is"
-        " damaged or of another tokenizer. Build the data set again."
-      )
-  return found
 
 
 def _export(
@@ -341,16 +375,19 @@ def _export(
   folder = epath.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   names = {"bos_token": _EOT, "eos_token": _EOT, "pad_token": _PAD} | names
+  special = dict.fromkeys(names.values())
   made.add_special_tokens(
-    [library.AddedToken(x, special=True) for x in dict.fromkeys(names.values())]
+    [library.AddedToken(x, special=True, normalized=False) for x in special]
   )
-  made.post_processor = library.processors.TemplateProcessing(
-    single=f"{_EOT} $A", special_tokens=[(_EOT, made.token_to_id(_EOT))]
-  )
-  made.save(os.fspath(folder / pretrained_tokenizers.JSON_FILE))
-  names |= {"tokenizer_class": "PreTrainedTokenizerFast"}
-  text = json.dumps(names | {"clean_up_tokenization_spaces": False}, indent=2)
-  (folder / pretrained_tokenizers.CONFIG).write_text(text + "\n")
+  pretrained.start(made, (made.token_to_id(_EOT),))
+  (folder / files.JSON).write_text(made.to_str(pretty=True), encoding="utf-8")
+  about = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "clean_up_tokenization_spaces": False,
+    **names,
+  }
+  for name, value in ((files.CONFIG, about), (files.SPECIAL, names)):
+    (folder / name).write_text(json.dumps(value, indent=2) + "\n")
 
 
 def _spaced(text: str) -> str:

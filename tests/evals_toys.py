@@ -56,8 +56,7 @@ def make_context(config=None, **folders):
   """A context on the toy microworld."""
   config = config_of() if config is None else config
   where = world()
-  home = where if (where / "tokenizer.json").exists() else where / "tokenizer"
-  tokenizer = tokenizers.load(home)
+  tokenizer = tokenizers.load(where)
   model = toys.decoder_config(vocab_size=tokenizer.vocab_size)
   return context.Context(
     config=config,

@@ -14,7 +14,7 @@ ROOMS = (
   ("errors", "interrupt", "compilation"),
   ("command", "paper", "arrays"),
   ("rl", "preferences"),
-  ("pretrained_tokenizers",),
+  ("pretrained/",),
   ("optim", "sharding", "checkpoint", "metrics", "tokenizers"),
   ("templates",),
   ("models/",),

@@ -26,6 +26,15 @@ TEXTS = (
   f"text that spells {END} and <|im_end|> and <pad>",
 )
 
+ODD = (
+  "\u00a0no\u2003break \u3000wide\u2028line\u2029paragraph\x85\x0b\x0c\x1c",
+  "a\r\nb\rc\n\n\n\t\t d   \r\n",
+  "Ελληνικά, ქართული, հայերեն, አማርኛ, বাংলা, தமிழ், ਪੰਜਾਬੀ, မြန်မာ, ខ្មែរ, བོད་",
+  "Z\u0351\u0301a\u0323\u0307lgo \u1100\u1161 が か\u3099 \u0915\u094d\u0937",
+  "٣٤٥ ४५६ Ⅷ ² ① 𝟘𝟙 𝕳𝖊 𐍈 \U0010ffff \ufffd \x00\x7f",
+  "1st 2nd's 'sll 'LL’s ’re d'accord—don't ...!!?? <<>> £€¥",
+)
+
 
 def byte_alphabet():
   return sorted(library.pre_tokenizers.ByteLevel.alphabet())
@@ -271,6 +280,31 @@ def test_gpt2_tokenizes_as_transformers_does(tmp_path):
     ids = found.encode(text)
     assert theirs(text)["input_ids"] == ids
     assert exported_too(text)["input_ids"] == ids
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("names", [("vocab.json", "merges.txt"),
+                                   ("encoder.json", "vocab.bpe")])  # fmt: skip
+def test_files_like_gpt2s_tokenize_as_transformers_does(names, tmp_path):
+  """Merges that are learned from many scripts, and text in all of them."""
+  transformers = pytest.importorskip("transformers")
+  texts = [*TEXTS[:7], *ODD]
+  made = library.ByteLevelBPETokenizer(add_prefix_space=False)
+  made.train_from_iterator(texts * 3, vocab_size=700, special_tokens=[END])
+  made.save_model(str(tmp_path))
+  for old, new in zip(("vocab.json", "merges.txt"), names):
+    (tmp_path / old).rename(tmp_path / new)
+  lines = (tmp_path / names[1]).read_text(encoding="utf-8").split("\n")[1:-1]
+  theirs = transformers.GPT2TokenizerFast(
+    vocab=json.loads((tmp_path / names[0]).read_text(encoding="utf-8")),
+    merges=[tuple(line.split(" ")) for line in lines],
+  )
+  found = tokenizers.load(tmp_path)
+  assert len(lines) > 200
+  for text in [*texts, "".join(texts), "\r\n".join(reversed(texts))]:
+    ids = found.encode(text)
+    assert ids == theirs(text)["input_ids"], repr(text)
+    assert found.decode(ids) == text
 
 
 @pytest.mark.parity

@@ -16,6 +16,73 @@ LLAMA3 = (
   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n\n' }}{% endif %}"
 )
 
+# In the manner of Llama 2, Mistral, Zephyr, Qwen 2.5 and Qwen 3.
+PUBLISHED = (
+  """{% if messages[0]['role'] == 'system' %}
+{% set loop_messages = messages[1:] %}{% set system = messages[0]['content'] %}
+{% else %}{% set loop_messages = messages %}{% set system = false %}{% endif %}
+{% for message in loop_messages %}
+{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
+{{ raise_exception('Roles must alternate') }}{% endif %}
+{% if loop.index0 == 0 and system != false %}
+{% set content = '<<SYS>>' + system + message['content'] %}
+{% else %}{% set content = message['content'] %}{% endif %}
+{% if message['role'] == 'user' %}
+{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}
+{% else %}{{ ' '  + content.strip() + ' ' + eos_token }}{% endif %}
+{% endfor %}""",
+  """{{ bos_token }}{% for message in messages %}
+{% if message['role'] == 'user' %}
+{{- '[INST] ' + message['content'] + ' [/INST]' }}
+{%- elif message['role'] == 'assistant' %}
+{{- message['content'] + eos_token}}
+{%- else %}{{ raise_exception('Only user and assistant') }}{% endif %}
+{% endfor %}""",
+  """{% for message in messages %}\n{% if message['role'] == 'user' %}
+{{ '<|user|>\n' + message['content'] + eos_token }}
+{% elif message['role'] == 'assistant' %}
+{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}
+{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}
+{% endif %}\n{% endfor %}""",
+  """{%- if tools %}{{- tools | tojson }}{%- endif %}
+{%- if messages[0]['role'] != 'system' %}
+  {{- '<|im_start|>system\\nYou are helpful.<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+  {%- if message.role == "user" or message.role == "assistant"
+      and not message.tool_calls %}
+    {{- '<|im_start|>' + message.role + '\\n' + message.content }}
+    {{- '<|im_end|>' + '\\n' }}
+  {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
+""",
+  """{%- set ns = namespace(search=true, last=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+  {%- set index = (messages|length - 1) - loop.index0 %}
+  {%- if ns.search and message.role == "user" and message.content is string
+      and not(message.content.startswith('<tool_response>')) %}
+    {%- set ns.search = false %}{%- set ns.last = index %}
+  {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+  {%- set content = message.content if message.content is string else '' %}
+  {%- set thought = '' %}
+  {%- if message.role == 'assistant' and '</think>' in content %}
+    {%- set thought = content.split('</think>')[0].rstrip('\\n') %}
+    {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
+  {%- endif %}
+  {{- '<|im_start|>' + message.role + '\\n' }}
+  {%- if loop.index0 > ns.last %}
+    {{- '<think>\\n' + thought.strip('\\n') + '\\n</think>\\n\\n' }}
+    {{- content.lstrip('\\n') }}
+  {%- else %}{{- content }}{%- endif %}
+  {{- '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
+""",
+)
+
 
 @pytest.fixture
 def chat(tmp_path):
@@ -119,14 +186,20 @@ def test_a_bad_chat_template_is_an_error(source, match, tmp_path):
 
 
 @pytest.mark.parity
-def test_transformers_applies_the_same_template(chat, tmp_path):
+@pytest.mark.parametrize("source", [LLAMA3, *PUBLISHED])
+def test_transformers_applies_the_same_template(source, tmp_path):
   transformers = pytest.importorskip("transformers")
-  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "t")
+  folder = files.hf_files(tmp_path / "t", config={"chat_template": source})
+  theirs = transformers.AutoTokenizer.from_pretrained(folder)
   prompts = [
     "hi",
+    "",
     "  spaces, and\nlines ",
     "naïve 日本\n\nAssistant: yes?\n\nHuman: no",
+    "a\n\nAssistant:  \nb \n\nHuman: \n\nAssistant: c\n\nHuman: d",
+    "ends with a part of an answer\n\nAssistant: \n\n it",
   ]
+  chat = tokenizers.load(folder)
   ours = templates.encode(prompts, chat, "chat_template")
   for prompt, ids in zip(prompts, ours):
     expected = theirs.apply_chat_template(

@@ -4,6 +4,7 @@ The first shows what is in a source (`inspection`), the second converts public
 data sets (`convert`); each has --help.
 """
 
+import os
 import sys
 
 from instruct_jax import errors
@@ -22,6 +23,9 @@ def main(arguments: list[str]) -> None:
   except errors.UserError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
+  except BrokenPipeError:  # whoever read this has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -100,11 +100,10 @@ class _Reader:
   def __init__(self, folder, model, role):
     self._folder, self._model, self._role = folder, model, role
     family = hf_config.family_of(folder.config, folder.where)
-    layers = sum("norm" in name for name in folder.names)
-    if model.layers > layers:
+    if model.layers > len(folder.names):  # before a table of them is made
       raise errors.UserError(
-        f"{folder.where}: says {model.layers} layers, more than there are norms"
-        f" among its tensors ({layers})."
+        f"{folder.where}: says {model.layers} layers, more than there are"
+        f" tensors ({len(folder.names)})."
       )
     self._family, self._leaves = family, tensors.table(family, model, role)
     self._prefix = self._find_prefix()

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from instruct_jax import context, errors, generate, sharding
+from instruct_jax import context, errors, generate, sharding, templates
 from instruct_jax.data import batches
 from instruct_jax.microworld import world
 
@@ -51,7 +51,7 @@ def width_of(ctx: context.Context, template: str) -> int:
   that adds more widens the prompt by the difference.
   """
   own, other = (
-    len(ctx.tokenizer.encode(form.replace("{prompt}", "")))
+    len(templates.encode([""], ctx.tokenizer, form)[0])
     for form in (ctx.config.data.template, template)
   )
   return ctx.config.data.prompt_length + max(0, other - own)

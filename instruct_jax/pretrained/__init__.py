@@ -1,0 +1,1 @@
+"""Tokenizers that come with pretrained models, from the files beside them."""
