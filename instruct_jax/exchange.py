@@ -19,6 +19,7 @@ from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.hf import load as hf_load
 
+ROLES = ("policy", "reward", "value")
 _KEPT, _TENSORS = "hf", "tensors.json"
 
 
@@ -40,7 +41,7 @@ def bring_in(
     raise errors.UserError(f"{folder}: is there and not empty; name another.")
   there = hf_folder.Folder(hf_folder.path_of(reference))
   found = runs.product(epath.Path(reference))
-  role = role or found.role
+  role = _role(role or found.role)
   ctx = runs.open_context(epath.Path(reference))
   params = runs.load_parameters(epath.Path(reference), ctx, role)
   item = f"params.{role}"
@@ -97,7 +98,7 @@ def send_out(
     UserError: not a finished run, no such role, or see `hf.export.export`.
   """
   found = runs.product(run)
-  role = role or found.role
+  role = _role(role or found.role)
   ctx = runs.open_context(run)
   params = runs.load_kept(run, ctx, role, ema=ema)
   model = ctx.model(role).config
@@ -116,6 +117,12 @@ def send_out(
     drop_bias=drop_bias,
     shard_bytes=shard_bytes,
   )
+
+
+def _role(name: str) -> str:
+  if name not in ROLES:
+    raise errors.unknown("role", name, ROLES)
+  return name
 
 
 def _kinds(there: hf_folder.Folder) -> dict[str, str]:

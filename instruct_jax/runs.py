@@ -63,6 +63,11 @@ def read_record(folder: epath.PathLike) -> dict[str, Any]:
       f"{folder}: not a run, there is no {CONFIG_FILE} in it.{_hint(folder)}"
     )
   record = _read_json(folder / CONFIG_FILE)
+  if "model_type" in record:
+    raise errors.UserError(
+      f"{folder}: not a run but a checkpoint in Hugging Face format; name it"
+      f" {hf_folder.PREFIX}{folder}"
+    )
   if not isinstance(record.get("config"), dict):
     raise errors.UserError(f'{folder / CONFIG_FILE}: has no "config" in it.')
   return record

@@ -372,9 +372,13 @@ def damaged(folder):
     ("added_tokens", 3),
     ("added_tokens", [{"id": "x"}]),
     ("pre_tokenizer", {"type": "Magic"}),
+    ("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "["},
+                       "behavior": "Removed", "invert": False}),
+    # The library panics.
+    ("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
     ("post_processor", {"type": "TemplateProcessing"}),
     ("decoder", 3),
-  ):
+  ):  # fmt: skip
     changed = json.dumps(parsed | {key: value}).encode()
     yield f"{key} {str(value)[:30]}", hf(changed)
   for config in (

@@ -1,0 +1,284 @@
+"""Checkpoints into runs and back, by the functions and the command line."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from etils import epath
+
+from instruct_jax import convert, errors, exchange, generate, runs, speaker
+from instruct_jax.hf import export as hf_export
+from instruct_jax.hf import folder as hf_folder
+from instruct_jax.hf import llama2c
+from tests import hf_fuzz_test as hf
+from tests import pretrained_tokenizers_test as tokens
+
+ROOT = pathlib.Path(__file__).parents[1]
+PUBLIC = ROOT.parent / "shared" / "data" / "stories260K"
+SIZE = 262  # 256 bytes, 5 merges and the end of text
+
+
+def checkpoint(folder, *, dtype=np.float32, reward=False):
+  """A Llama with GPT-2's sort of tokenizer, in two files."""
+  rng = np.random.default_rng(1)
+  folder.mkdir()
+  tokens.gpt2_files(folder, ("vocab.json", "merges.txt"))
+  shapes = {
+    name: (SIZE, *shape[1:]) if shape[0] == 11 else shape
+    for name, shape in hf.SHAPES.items()
+  }
+  if reward:
+    del shapes["lm_head.weight"]
+    shapes["score.weight"] = (1, 8)
+  tensors = {
+    name: rng.standard_normal(shape).astype(dtype)
+    for name, shape in shapes.items()
+  }
+  names, index = list(tensors), {}
+  for n, part in enumerate((names[:5], names[5:]), 1):
+    file = f"model-{n:05d}-of-00002.safetensors"
+    found = {name: tensors[name] for name in part}
+    safetensors.numpy.save_file(found, folder / file)
+    index |= dict.fromkeys(part, file)
+  (folder / hf_folder.INDEX).write_text(json.dumps({"weight_map": index}))
+  name = str(np.dtype(dtype))
+  config = hf.CONFIG | {"vocab_size": SIZE, "torch_dtype": name}
+  config |= {"eos_token_id": SIZE - 1}
+  if reward:
+    config["architectures"] = ["LlamaForSequenceClassification"]
+    config |= {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+  (folder / "config.json").write_text(json.dumps(config))
+  return f"hf:{folder}"
+
+
+def same_tensors(one, other):
+  before, after = hf_folder.Folder(one), hf_folder.Folder(other)
+  assert sorted(before.names) == sorted(after.names)
+  for name in before.names:
+    a, b = before.read(name), after.read(name)
+    assert a.dtype == b.dtype
+    assert a.tobytes() == b.tobytes(), name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("reward", [False, True], ids=["policy", "reward"])
+def test_there_and_back_is_bit_exact(dtype, reward, tmp_path):
+  reference = checkpoint(tmp_path / "in", dtype=dtype, reward=reward)
+  exchange.bring_in(reference, tmp_path / "run")
+  found = runs.product(tmp_path / "run")
+  assert found.item == ("params.reward" if reward else "params.policy")
+  exchange.send_out(tmp_path / "run", tmp_path / "out", shard_bytes=4400)
+  same_tensors(tmp_path / "in", tmp_path / "out")
+  assert len(hf_folder.Folder(tmp_path / "out").files()) > 1
+  before, after = (
+    json.loads((tmp_path / name / "config.json").read_text())
+    for name in ("in", "out")
+  )
+  assert after == before
+  for name in ("vocab.json", "merges.txt"):
+    file = (tmp_path / "out" / name).read_bytes()
+    assert file == (tmp_path / "in" / name).read_bytes()
+
+
+def test_another_dtype_is_cast(tmp_path):
+  reference = checkpoint(tmp_path / "in")
+  exchange.send_out(reference, tmp_path / "out", dtype="bfloat16")
+  there = hf_folder.Folder(tmp_path / "out")
+  assert {str(there.dtype(name)) for name in there.names} == {"bfloat16"}
+  assert json.loads((tmp_path / "out" / "config.json").read_text())[
+    "torch_dtype"
+  ] == "bfloat16"  # fmt: skip
+  with pytest.raises(errors.UserError, match="unknown dtype"):
+    exchange.send_out(reference, tmp_path / "x", dtype="float8")
+
+
+def test_a_number_that_a_dtype_cannot_hold_is_named(tmp_path):
+  reference = checkpoint(tmp_path / "in")
+  folder = tmp_path / "in"
+  file = hf_folder.Folder(folder).file_of("model.norm.weight")
+  found = safetensors.numpy.load_file(file)
+  found["model.norm.weight"][3] = 1e30
+  safetensors.numpy.save_file(found, file)
+  with pytest.raises(errors.UserError, match=r"model\.norm\.weight: not every"):
+    exchange.send_out(reference, tmp_path / "out", dtype="float16")
+
+
+def test_a_checkpoint_speaks_as_a_run_does(tmp_path):
+  reference = checkpoint(tmp_path / "in")
+  exchange.bring_in(reference, tmp_path / "run")
+  said = []
+  for name in (reference, str(tmp_path / "run")):
+    one = speaker.open_run(epath.Path(name))
+    settings = speaker.Settings(temperature=0.0, max_tokens=9, n=1)
+    said.append(speaker.respond(one, ["and the", "x"], settings))
+  assert said[0] == said[1]
+
+
+def test_a_reward_cannot_speak_and_a_policy_cannot_score(tmp_path):
+  policy = checkpoint(tmp_path / "policy")
+  reward = checkpoint(tmp_path / "reward", reward=True)
+  with pytest.raises(errors.UserError, match="cannot speak"):
+    speaker.open_run(epath.Path(reward))
+  ctx = runs.open_context(epath.Path(policy))
+  with pytest.raises(errors.UserError, match="a policy is what this run hands"):
+    runs.load_parameters(epath.Path(policy), ctx, "reward")
+  with pytest.raises(errors.UserError, match="unknown role"):
+    exchange.send_out(reward, tmp_path / "x", role="valu")
+
+
+def test_a_bias_without_a_place_is_refused_or_noted(tmp_path):
+  reference = checkpoint(tmp_path / "in", reward=True)
+  ctx = runs.open_context(epath.Path(reference))
+  params = runs.load_parameters(epath.Path(reference), ctx, "reward")
+  head = params["head"] | {"bias": np.full(1, 0.25, np.float32)}
+  arguments = params | {"head": head}, ctx.scalar.config, "reward"
+  with pytest.raises(errors.UserError, match=r"bias 0\.25 has no place in a"):
+    hf_export.export(*arguments, ctx.tokenizer, tmp_path / "a")
+  hf_export.export(*arguments, ctx.tokenizer, tmp_path / "b", drop_bias=True)
+  again = epath.Path(f"hf:{tmp_path / 'b'}")
+  ctx = runs.open_context(again)
+  found = runs.load_parameters(again, ctx, "reward")
+  assert float(found["head"]["bias"][0]) == 0.25
+
+
+def test_stacked_layers_go_out_and_come_in(tmp_path):
+  reference = epath.Path(checkpoint(tmp_path / "in"))
+  config = runs.read_config(reference).unlock()
+  config.model.scan = True
+  ctx = runs.context.make(config.lock(), runs.read_needs(reference))
+  params = runs.load_parameters(reference, ctx, "policy")
+  assert "blocks" in params["decoder"]
+  hf_export.export(
+    params, ctx.policy.config, "policy", ctx.tokenizer, tmp_path / "out"
+  )
+  same_tensors(tmp_path / "in", tmp_path / "out")
+
+
+def test_parameters_are_split_over_a_mesh(tmp_path):
+  reference = epath.Path(checkpoint(tmp_path / "in"))
+  config = runs.read_config(reference).unlock()
+  config.mesh.fsdp, config.mesh.tensor = 2, 2
+  ctx = runs.context.make(config.lock(), runs.read_needs(reference))
+  params = runs.load_parameters(reference, ctx, "policy")
+  kernel = params["decoder"]["block_0"]["up"]["kernel"]
+  assert len(kernel.sharding.device_set) == 4
+  assert kernel.addressable_shards[0].data.shape == (4, 6)
+  alone = runs.open_context(reference)
+  whole = runs.load_parameters(reference, alone, "policy")
+  jax.tree.map(np.testing.assert_array_equal, params, whole)
+
+
+def run_command(*arguments):
+  return subprocess.run(
+    [sys.executable, "-m", "instruct_jax.convert", *map(str, arguments)],
+    capture_output=True,
+    text=True,
+    check=False,
+    cwd=ROOT,
+  )
+
+
+def test_the_command_line(tmp_path):
+  reference = checkpoint(tmp_path / "in")
+  found = run_command(reference, tmp_path / "run")
+  assert found.returncode == 0, found.stderr
+  assert "a run now" in found.stdout
+  found = run_command(tmp_path / "run", f"hf:{tmp_path / 'out'}")
+  assert found.returncode == 0, found.stderr
+  same_tensors(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (("a", "b"), "one of the two should be hf:/path"),
+    (("hf:a", "hf:b"), "one of the two should be hf:/path"),
+    (("hf:{0}/none", "{0}/run"), "none: no such folder"),
+    (("{0}/none", "hf:{0}/out"), "not a run"),
+    (("{0}/in", "hf:{0}/out"), "name it hf:"),
+    (("hf:{0}/in", "{0}/in"), "is there and not empty"),
+    (("llama2c:x", "hf:{0}/out"), "llama2c:MODEL.bin,TOKENIZER.bin hf:/path"),
+    (("llama2c:x,y", "hf:{0}/out"), "x: cannot be read"),
+  ],
+)
+def test_bad_input_is_a_message(arguments, message, tmp_path):
+  checkpoint(tmp_path / "in")
+  given = [text.format(tmp_path) for text in arguments]
+  if not convert.flags.FLAGS.is_parsed():
+    convert.flags.FLAGS(["convert"])
+  with pytest.raises(errors.UserError, match=message):
+    convert.main(["convert", *given])
+
+
+def little(tmp_path):
+  """A llama2.c checkpoint and its tokenizer, of random numbers."""
+  rng = np.random.default_rng(0)
+  header = np.asarray([8, 12, 1, 2, 1, 300, 32], np.int32)
+  count = 300 * 8 + 8 + 64 + 32 + 32 + 64 + 8 + 96 + 96 + 96 + 8 + 2 * 32 * 2
+  numbers = rng.standard_normal(count).astype(np.float32)
+  (tmp_path / "m.bin").write_bytes(header.tobytes() + numbers.tobytes())
+  pieces = ["<unk>", "\n<s>\n", "\n</s>\n"]
+  pieces += [f"<0x{byte:02X}>" for byte in range(256)]
+  pieces += [chr(97 + i % 26) * (1 + i // 26) for i in range(41)]
+  parts = [np.int32(99).tobytes()]
+  for i, piece in enumerate(pieces):
+    text = piece.encode()
+    score, size = np.float32(-i), np.int32(len(text))
+    parts.append(score.tobytes() + size.tobytes() + text)
+  (tmp_path / "t.bin").write_bytes(b"".join(parts))
+  return tmp_path / "m.bin", tmp_path / "t.bin"
+
+
+def test_a_little_llama_becomes_a_checkpoint(tmp_path):
+  llama2c.to_hf(*little(tmp_path), tmp_path / "hf")
+  one = speaker.open_run(epath.Path(f"hf:{tmp_path / 'hf'}"))
+  assert one.ctx.policy.config.vocab_size == 300
+  settings = speaker.Settings(temperature=0.0, max_tokens=5)
+  assert len(speaker.respond(one, ["aa b"], settings)[0]) == 1
+
+
+@pytest.mark.parametrize("cut", [0, 20, 28, 100, -4, 4])
+def test_a_broken_little_llama_is_named(cut, tmp_path):
+  model, tokenizer = little(tmp_path)
+  for path in (model, tokenizer):
+    whole = path.read_bytes()
+    path.write_bytes(whole[:cut] if cut <= 0 or cut > 4 else whole + b"xxxx")
+    with pytest.raises(errors.UserError, match=path.name):
+      llama2c.to_hf(model, tokenizer, tmp_path / "hf")
+    path.write_bytes(whole)
+  assert not (tmp_path / "hf").exists()
+
+
+def test_stories260k_tells_the_story_that_is_published(tmp_path):
+  """More than 200 greedy steps, token for token."""
+  if not PUBLIC.exists():
+    pytest.skip(f"the public checkpoint is not here: {PUBLIC}")
+  llama2c.to_hf(
+    PUBLIC / "stories260K.bin", PUBLIC / "tok512.bin", tmp_path / "hf"
+  )
+  reference = epath.Path(f"hf:{tmp_path / 'hf'}")
+  ctx = runs.open_context(reference)
+  params = runs.load_parameters(reference, ctx, "policy")
+  start = np.asarray([ctx.tokenizer.start_ids], np.int32)
+  found = generate.generate(
+    ctx.policy,
+    params,
+    start,
+    np.ones(start.shape, bool),
+    jax.random.key(0),
+    generate.Sampling(
+      max_tokens=256,
+      stop_ids=ctx.stop_ids,
+      pad_id=ctx.tokenizer.pad_id,
+      temperature=0.0,
+    ),
+  )
+  said = ctx.tokenizer.decode(np.asarray(found.tokens)[0])
+  told = (PUBLIC / "stories260K.md").read_text()
+  told = told.split("-t 0.0\n")[1].split("\n```")[0]
+  assert said.strip() == told.strip()
