@@ -7,7 +7,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import generate, sharding, templates, tokenizers
-from instruct_jax.models import families, heads
+from instruct_jax.models import decoder, families, heads
 
 SCALAR_ROLES = ("reward", "value")
 
@@ -53,18 +53,7 @@ def make(config: ConfigDict, folders: dict[str, epath.Path]) -> Context:
   the mesh does not fit the devices.
   """
   tokenizer = tokenizers.load(folders["data"])
-  context_length = max(
-    config.data.prompt_length + config.data.response_length,
-    config.data.row_length,
-  )
-  policy, scalar = (
-    families.decoder_config(
-      section,
-      vocab_size=tokenizer.vocab_size,
-      context_length=context_length,
-    )
-    for section in (config.model, config.reward_model)
-  )
+  policy, scalar = _decoders(config, tokenizer.vocab_size)
   return Context(
     config=config,
     policy=heads.LanguageModel(policy),
@@ -72,4 +61,26 @@ def make(config: ConfigDict, folders: dict[str, epath.Path]) -> Context:
     tokenizer=tokenizer,
     mesh=sharding.make_mesh(**config.mesh),
     folders=folders,
+  )
+
+
+def check(config: ConfigDict) -> None:
+  """UserError where a model of the config is impossible, or too small for the
+  lengths of the data; reads no file."""
+  _decoders(config, 1)
+
+
+def _decoders(
+  config: ConfigDict, vocab_size: int
+) -> tuple[decoder.DecoderConfig, decoder.DecoderConfig]:
+  """The policy's decoder and the reward model's."""
+  context_length = max(
+    config.data.prompt_length + config.data.response_length,
+    config.data.row_length,
+  )
+  return tuple(
+    families.decoder_config(
+      section, vocab_size=vocab_size, context_length=context_length
+    )
+    for section in (config.model, config.reward_model)
   )

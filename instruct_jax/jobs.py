@@ -187,6 +187,7 @@ def check(config: ConfigDict) -> None:
     if name not in known:
       raise errors.unknown(what, name, known)
   rewards.check(config.reward)
+  context.check(config)
   if config.data.source == "files":
     sources.check(config.data, kinds=_kinds(config))
   if config.job == "train":

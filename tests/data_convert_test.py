@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from instruct_jax import errors
-from instruct_jax.data import convert, formats, sources
+from instruct_jax.data import comparisons, convert, sources
 
 PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data"
 PAIRS = list(itertools.combinations(range(4), 2))
@@ -76,7 +76,7 @@ def test_ranks_of_every_weak_order_come_back():
     )
     weak.add(labels)
   for labels in itertools.product(range(3), repeat=6):
-    ranks = formats.ranks_of(labels)
+    ranks = comparisons.ranks_of(labels)
     total += ranks is not None
     assert (ranks is not None) == (labels in weak)
     if ranks:

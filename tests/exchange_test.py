@@ -48,7 +48,7 @@ def checkpoint(folder, *, dtype=np.float32, reward=False):
   (folder / hf_folder.INDEX).write_text(json.dumps({"weight_map": index}))
   name = str(np.dtype(dtype))
   config = hf.CONFIG | {"vocab_size": SIZE, "torch_dtype": name}
-  config |= {"eos_token_id": SIZE - 1}
+  config |= {"eos_token_id": SIZE - 1, "max_position_embeddings": 128}
   if reward:
     config["architectures"] = ["LlamaForSequenceClassification"]
     config |= {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}

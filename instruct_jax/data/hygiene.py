@@ -9,7 +9,8 @@ characters (white space made single), or all where they are shorter. It finds
 the prompts that one program sends with another ending each time, costs one
 look into a table a prompt, and leaves short questions alone that only begin
 alike. The paper says "long common prefix" and no length; 128 characters are
-about 30 tokens.
+about 30 tokens. Where personal data is removed, prompts are duplicates too if
+they are so without it: the same letter to two addresses is one prompt.
 """
 
 import collections
@@ -39,6 +40,12 @@ class Settings:
         raise errors.UserError(
           f"data.{name} must be 1 or more, not {getattr(self, name)}"
         )
+    held_out = (self.validation_fraction, self.test_fraction)
+    if not (all(part >= 0 for part in held_out) and sum(held_out) < 1):
+      raise errors.UserError(
+        "validation_fraction and test_fraction must be 0 or more and leave"
+        f" something to train on, not {held_out[0]} and {held_out[1]}"
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,39 +61,36 @@ def clean(records: Sequence[Record], settings: Settings) -> Cleaned:
 
   Of duplicates the first is kept; of a user's prompts those with the least
   hash, so that which are kept does not depend on their order. A "split" that a
-  record names is its own; a user whose records name different ones is an
-  error, as one person would be trained and tested on.
+  record names is its own, and all of its user's; a user whose records name
+  different ones is an error, as one person would be trained and tested on.
+  What has been cleaned, each record with the "split" that it got, stays as it
+  is when it is cleaned again.
 
   Raises:
     UserError: a user in two splits; a prompt or a user that is no string.
   """
   _check(records)
-  kept = _unlike(records, settings.prefix)
-  unlike = len(kept)
-  kept = _few_a_user(kept, settings.per_user)
-  marks = _marks(records)
+  unlike = _unlike(records, settings)
+  kept = _few_a_user(unlike, settings.per_user)
   by_split = {split: [] for split in sources.SPLITS}
-  for record in kept:
-    by_split[_side(record, marks, settings)].append(record)
+  for record, split in zip(kept, splits_of(kept, settings, marked=records)):
+    by_split[split].append(record)
   counts = {
     "read": len(records),
-    "duplicates": len(records) - unlike,
-    "over_per_user": unlike - len(kept),
+    "duplicates": len(records) - len(unlike),
+    "over_per_user": len(unlike) - len(kept),
     "kept": len(kept),
     "users": len({r["user"] for r in kept if "user" in r}),
   }
   if settings.remove_pii:
-    found = collections.Counter()
-    by_split["train"] = [
-      _without_pii(record, found) for record in by_split["train"]
-    ]
-    counts |= {f"pii_{name}": n for name, n in sorted(found.items())}
+    by_split["train"], found = without_pii(by_split["train"])
+    counts |= found
   return Cleaned(by_split, counts)
 
 
 def prefix_of(prompt: str, length: int) -> str:
   """What duplicates share: the beginning, white space made single."""
-  # Twice the length and more is looked at: runs of white space shrink.
+  # Four times the length and more is looked at: runs of white space shrink.
   head = prompt[: 4 * length + 64]
   words = " ".join(head.split())
   if len(words) < length and len(prompt) > len(head):
@@ -94,27 +98,96 @@ def prefix_of(prompt: str, length: int) -> str:
   return words[:length]
 
 
+def prefixes_of(prompt: str, settings: Settings) -> set[str]:
+  """The prefixes of a prompt with and, as `settings` say, without its PII.
+
+  Prompts that share one of them are duplicates.
+  """
+  prefixes = {prefix_of(prompt, settings.prefix)}
+  if settings.remove_pii:
+    text, found = pii.remove(prompt)
+    if found:
+      prefixes.add(prefix_of(text, settings.prefix))
+  return prefixes
+
+
+def splits_of(
+  records: Iterable[Record],
+  settings: Settings,
+  *,
+  marked: Sequence[Record] | None = None,
+) -> list[str]:
+  """The split of each prompt, by user where it has one.
+
+  A user goes where one of the records of `marked` (by default the same) says.
+
+  Raises:
+    UserError: they say different things of a user.
+  """
+  records = list(records)
+  marks = _marks(records if marked is None else marked)
+  fractions = {
+    "validation_fraction": settings.validation_fraction,
+    "test_fraction": settings.test_fraction,
+  }
+  found = []
+  for record in records:
+    if "user" in record:
+      user = record["user"]
+      mark = {"split": marks[user]} if user in marks else {}
+      record = {"prompt": f"user {user}"} | mark
+    found.append(sources.split_of(record, **fractions))
+  return found
+
+
+def without_pii(
+  records: Iterable[Record],
+) -> tuple[list[Record], dict[str, int]]:
+  """Records of any kind, no personal data in their texts; how much there was.
+
+  The counts are called pii_email and so on.
+  """
+  counts = collections.Counter()
+
+  def plain(text):
+    text, found = pii.remove(text)
+    counts.update(found)
+    return text
+
+  cleaned = []
+  for record in records:
+    changed = {k: plain(record[k]) for k in _TEXTS if k in record}
+    if "responses" in record:
+      changed["responses"] = [plain(text) for text in record["responses"]]
+    cleaned.append(record | changed)
+  return cleaned, {f"pii_{name}": n for name, n in sorted(counts.items())}
+
+
+_TEXTS = ("text", "prompt", "response")
+
+
 def _check(records: Iterable[Record]) -> None:
   for n, record in enumerate(records, 1):
-    for key in ("prompt", "user"):
-      if not isinstance(record.get(key, ""), str) or key not in {
-        "user",
-        *record,
-      }:
+    for key in ("prompt", "user") if "user" in record else ("prompt",):
+      if not isinstance(record.get(key), str):
         raise errors.UserError(
           f'prompt {n}: "{key}" should be a string, not'
           f" {str(record.get(key))[:40]!r}"
         )
 
 
-def _unlike(records, length):
-  first = {}
+def _unlike(records: Iterable[Record], settings: Settings) -> list[Record]:
+  """The first of those that share a prefix with it."""
+  kept, seen = [], set()
   for record in records:
-    first.setdefault(prefix_of(record["prompt"], length), record)
-  return list(first.values())
+    prefixes = prefixes_of(record["prompt"], settings)
+    if seen.isdisjoint(prefixes):
+      seen |= prefixes
+      kept.append(record)
+  return kept
 
 
-def _few_a_user(records, most):
+def _few_a_user(records: Sequence[Record], most: int) -> list[Record]:
   of_user = collections.defaultdict(list)
   for n, record in enumerate(records):
     if "user" in record:
@@ -127,7 +200,7 @@ def _few_a_user(records, most):
   return [record for n, record in enumerate(records) if n not in dropped]
 
 
-def _marks(records):
+def _marks(records: Iterable[Record]) -> dict[str, str]:
   """The split that each user's records name, where any does."""
   marks = {}
   for record in records:
@@ -142,23 +215,5 @@ def _marks(records):
   return marks
 
 
-def _side(record, marks, settings):
-  if "user" in record:
-    record = {"prompt": f"user {record['user']}"} | (
-      {"split": marks[record["user"]]} if record["user"] in marks else {}
-    )
-  return sources.split_of(
-    record,
-    validation_fraction=settings.validation_fraction,
-    test_fraction=settings.test_fraction,
-  )
-
-
-def _place(text):
+def _place(text: str) -> bytes:
   return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def _without_pii(record, found):
-  text, counts = pii.remove(record["prompt"])
-  found.update(counts)
-  return record | {"prompt": text} if counts else record

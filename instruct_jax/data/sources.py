@@ -16,32 +16,22 @@ says what would be right.
 """
 
 import dataclasses
-import difflib
 import functools
 import hashlib
-import json
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import ml_collections
 from etils import epath
 
 from instruct_jax import errors, templates
-from instruct_jax.data import readers
+from instruct_jax.data import checks, readers, tables
 
-Record = dict[str, Any]
-
-SPLITS = ("train", "validation", "test")
-KINDS = {
-  "pretraining": {"text": str},
-  "demonstrations": {"prompt": str, "response": str},
-  "prompts": {"prompt": str},
-  "rankings": {"prompt": str, "responses": list},
-}
-_JSON_NAMES = {str: "a string", list: "a list", int: "an integer"}
+Record = checks.Record
+SPLITS = checks.SPLITS
+KINDS = checks.KINDS
 
 
 def open_source(
@@ -145,13 +135,19 @@ def _is_number(text: str) -> bool:
   return re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)", text.strip()) is not None
 
 
-def _records(pattern: str, kind: str, k_max: int) -> Iterator[Record]:
+def _records(
+  pattern: os.PathLike | str, kind: str, k_max: int
+) -> Iterator[Record]:
   if kind == "pretraining":
     return _documents(pattern)
-  check = None
-  if kind == "rankings":
-    check = functools.partial(_check_ranking, k_max=k_max)
-  return _objects(pattern, KINDS[kind], check)
+  return _objects(pattern, KINDS[kind], _check_of(kind, k_max))
+
+
+def _check_of(kind: str, k_max: int) -> Callable[[Record], str] | None:
+  """What is checked of a kind beside its keys."""
+  if kind != "rankings":
+    return None
+  return functools.partial(checks.wrong_ranking, k_max=k_max)
 
 
 def _objects(
@@ -160,38 +156,37 @@ def _objects(
   check: Callable[[Record], str] | None,
 ) -> Iterator[Record]:
   """The rows of a spec's files, each of which must have one."""
-  is_set = isinstance(pattern, str) and pattern.startswith(readers.TFDS)
-  files = [pattern] if is_set else readers.paths(pattern)
-  for file in files:
-    found = readers.rows(file) if is_set else readers.file_rows(file)
-    yield from _checked(found, str(file), required, check)
+  for unit in readers.units(pattern):
+    record = None
+    for record in _checked(readers.unit_rows(unit), required, check):
+      yield record
+    if record is None:
+      raise errors.UserError(f"{unit}: empty; at least one JSON line is needed")
 
 
-def _checked(found, name, required, check):
-  count = 0
-  for where, record in found:
-    wrong = _check_keys(record, required) or (check(record) if check else "")
+def _checked(
+  rows: readers.Rows,
+  required: dict[str, type],
+  check: Callable[[Record], str] | None,
+) -> Iterator[Record]:
+  for where, record in rows:
+    wrong = checks.wrong_keys(record, required)
+    wrong = wrong or (check(record) if check else "")
     if wrong:
       raise errors.UserError(f"{where}: {wrong}")
-    count += 1
     yield record
-  if not count:
-    raise errors.UserError(f"{name}: empty; at least one JSON line is needed")
 
 
 def _documents(pattern: os.PathLike | str) -> Iterator[Record]:
-  if isinstance(pattern, str) and pattern.startswith(readers.TFDS):
-    yield from _objects(pattern, KINDS["pretraining"], None)
-    return
-  for path in readers.paths(pattern):
-    if readers.holds_objects(path):
-      yield from _objects(path, KINDS["pretraining"], None)
+  for unit in readers.units(pattern):
+    if isinstance(unit, str) or readers.holds_objects(unit):
+      yield from _objects(unit, KINDS["pretraining"], None)
       continue
     block = None
-    for _, block in readers.blocks(path):
+    for _, block in readers.blocks(unit):
       yield {"text": block}
     if block is None:
-      raise errors.UserError(f"{path}: empty; there is no text in it")
+      raise errors.UserError(f"{unit}: empty; there is no text in it")
 
 
 def check(data: ml_collections.ConfigDict, kinds: Iterable[str] = ()) -> None:
@@ -256,7 +251,8 @@ def _open_files(
 ) -> list[Record]:
   written = epath.Path(folders.get("data", "")) / f"{kind}-{split}.jsonl"
   if "data" in folders and written.exists():  # cleaned and split by `files`
-    return [record for _, record in readers.file_rows(written)]
+    rows = readers.unit_rows(written)
+    return list(_checked(rows, KINDS[kind], _check_of(kind, data.k_max)))
   if not data[kind]:
     raise errors.UserError(
       f"data.{kind} is empty; name the file with --config.data.{kind}=FILE"
@@ -280,96 +276,10 @@ def _open_microworld(
   if not infos:
     raise errors.UserError(f"{root}: no '{kind}' data set here; build it again")
   builder = tfds.builder_from_directory(infos[-1].parent)
-  return [readers.plain(record) for record in builder.as_data_source(split)]
+  return [
+    tables.plain_row(record, f"{infos[-1].parent}, record {n}")
+    for n, record in enumerate(builder.as_data_source(split), 1)
+  ]
 
 
 _SOURCES = {"microworld": _open_microworld, "files": _open_files}
-
-
-def _check_keys(record: Record, required: dict[str, type]) -> str:
-  for key in ("user", "labeler", "source"):
-    if not isinstance(record.get(key, ""), str):
-      return f'"{key}" should be a string, not {_shown(record[key])}'
-  for key, kind in required.items():
-    if key not in record:
-      has = ", ".join(map(_shown, record)) or "no keys at all"
-      near = difflib.get_close_matches(key, record, n=1)
-      hint = f' (did you mean "{near[0]}"?)' if near else ""
-      return (
-        f'no "{key}", which should be {_JSON_NAMES[kind]}; the line has '
-        f"{has}{hint}"
-      )
-    value = record[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
-      return f'"{key}" should be {_JSON_NAMES[kind]}, not {_shown(value)}'
-    if kind is str and not value.strip():
-      return f'"{key}" is empty; leave the line out or give it a text'
-  if record.get("split", "train") not in SPLITS:
-    return f'"split" should be one of {SPLITS}, not {_shown(record["split"])}'
-  return ""
-
-
-def _check_ranking(record: Record, k_max: int) -> str:
-  responses = record["responses"]
-  if not 2 <= len(responses) <= k_max:
-    return (
-      f'"responses" should hold 2 to {k_max} texts (data.k_max), not '
-      f"{len(responses)}"
-    )
-  for n, response in enumerate(responses):
-    if not isinstance(response, str):
-      return f'"responses"[{n}] should be a string, not {_shown(response)}'
-  if record.get("ranks") is None and record.get("pairs") is None:
-    return 'no "ranks" (a list, 1 for the best) and no "pairs"'
-  for key in ("ranks", "ended"):
-    values = record.get(key)
-    if values is None:
-      continue
-    if not isinstance(values, list):
-      return f'"{key}" should be a list, not {_shown(values)}'
-    if len(values) != len(responses):
-      return (
-        f'"{key}" has {len(values)} entries, but there are {len(responses)} '
-        '"responses"; one for each is right'
-      )
-  for n, rank in enumerate(record.get("ranks") or ()):
-    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-      return (
-        f'"ranks"[{n}] should be an integer, 1 for the best, not {_shown(rank)}'
-      )
-  for n, ended in enumerate(record.get("ended") or ()):
-    if not isinstance(ended, bool):
-      return f'"ended"[{n}] should be true or false, not {_shown(ended)}'
-  return _check_pairs(record.get("pairs"), len(responses))
-
-
-def _check_pairs(pairs: Any, count: int) -> str:
-  if pairs is None:
-    return ""
-  if not isinstance(pairs, list):
-    return f'"pairs" should be a list, not {_shown(pairs)}'
-  seen = set()
-  for n, pair in enumerate(pairs):
-    is_pair = isinstance(pair, list) and len(pair) == 2
-    if not is_pair or any(type(i) is not int for i in pair):
-      return (
-        f'"pairs"[{n}] should be [winner, loser], numbers of responses from'
-        f" 0 on, not {_shown(pair)}"
-      )
-    if not all(0 <= i < count for i in pair):
-      return (
-        f'"pairs"[{n}] = {_shown(pair)}: there are only responses 0 to'
-        f" {count - 1}"
-      )
-    if pair[0] == pair[1]:
-      return f'"pairs"[{n}] = {_shown(pair)}: a response against itself'
-    if tuple(pair) in seen:
-      return f'"pairs"[{n}] = {_shown(pair)} is there twice'
-    if tuple(pair[::-1]) in seen:
-      return f'"pairs"[{n}] = {_shown(pair)} is there the other way too'
-    seen.add(tuple(pair))
-  return ""
-
-
-def _shown(value: Any) -> str:
-  return json.dumps(value, ensure_ascii=False)[:40]
