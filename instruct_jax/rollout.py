@@ -73,9 +73,7 @@ def score(
     "is_response": generation.is_response,
   }
   canonical = sequences | {
-    "response": generate.canonical_end(
-      generation.tokens, ctx.stop_ids
-    )
+    "response": generate.canonical_end(generation.tokens, ctx.stop_ids)
   }
   return Episodes(
     **sequences,

@@ -1,6 +1,7 @@
 """Cleaning of customers' prompts: the paper's rules as laws."""
 
 import collections
+import dataclasses
 
 import hypothesis
 import hypothesis.strategies as st
@@ -21,6 +22,10 @@ records = st.lists(
   max_size=40,
 )
 quick = hypothesis.settings(deadline=None, max_examples=150)
+
+
+def settings(**changes):
+  return dataclasses.replace(SETTINGS, **changes)
 
 
 def together(cleaned):
@@ -45,7 +50,7 @@ def test_no_user_is_in_two_splits_or_has_too_many(given):
 @quick
 @hypothesis.given(records)
 def test_prefixes_are_unlike_and_every_record_is_counted(given):
-  cleaned = hygiene.clean(given, dataclasses_replace(remove_pii=False))
+  cleaned = hygiene.clean(given, settings(remove_pii=False))
   kept = together(cleaned)
   prefixes = [hygiene.prefix_of(r["prompt"], 12) for r in kept]
   assert len(set(prefixes)) == len(prefixes)
@@ -58,13 +63,47 @@ def test_prefixes_are_unlike_and_every_record_is_counted(given):
 
 
 @quick
-@hypothesis.given(records)
-def test_cleaning_twice_changes_nothing(given):
-  settings = dataclasses_replace(remove_pii=False)
-  once = hygiene.clean(given, settings)
-  again = hygiene.clean(together(once), settings)
-  assert again.by_split == once.by_split
-  assert again.counts["duplicates"] == again.counts["over_per_user"] == 0
+@hypothesis.given(records, st.booleans())
+def test_cleaning_twice_changes_nothing(given, remove_pii):
+  how = settings(remove_pii=remove_pii)
+  once = hygiene.clean(given, how)
+  written = {
+    split: [record | {"split": split} for record in kept]
+    for split, kept in once.by_split.items()
+  }
+  again = hygiene.clean([r for split in SPLITS for r in written[split]], how)
+  assert again.by_split == written
+  assert again.counts == {
+    "read": once.counts["kept"],
+    "duplicates": 0,
+    "over_per_user": 0,
+    "kept": once.counts["kept"],
+    "users": once.counts["users"],
+  }
+  train = hygiene.clean(once.by_split["train"], how)  # its splits forgotten
+  assert train.counts["kept"] == len(once.by_split["train"])
+
+
+@quick
+@hypothesis.given(records, st.randoms(use_true_random=False))
+def test_a_users_prompts_do_not_depend_on_the_order_of_others(given, random):
+  """Where no two users share a prompt, which would go with the first."""
+  own = [r | {"prompt": f"{r.get('user')} {r['prompt']}"} for r in given]
+  others = [r for r in own if r.get("user") != "u1"]
+  random.shuffle(others)
+  places = sorted(random.sample(range(len(own)), len(own) - len(others)))
+  mixed = list(others)
+  for place, record in zip(places, (r for r in own if r.get("user") == "u1")):
+    mixed.insert(place, record)
+
+  def mine(cleaned):
+    return {
+      split: [r for r in kept if r.get("user") == "u1"]
+      for split, kept in cleaned.by_split.items()
+    }
+
+  how = settings(prefix=99)
+  assert mine(hygiene.clean(own, how)) == mine(hygiene.clean(mixed, how))
 
 
 @quick
@@ -84,12 +123,6 @@ def test_a_users_split_does_not_depend_on_the_others(given):
   assert side(whole) <= side(alone)
 
 
-def dataclasses_replace(**changes):
-  import dataclasses
-
-  return dataclasses.replace(SETTINGS, **changes)
-
-
 def test_duplicates_share_a_long_prefix():
   given = [
     {"prompt": "tell me  a story\nabout cats"},
@@ -101,7 +134,7 @@ def test_duplicates_share_a_long_prefix():
   cleaned = hygiene.clean(given, SETTINGS)
   assert [r["prompt"] for r in together(cleaned)].count("tell me") == 1
   assert cleaned.counts["duplicates"] == 2
-  wide = hygiene.clean(given, dataclasses_replace(prefix=128))
+  wide = hygiene.clean(given, settings(prefix=128))
   assert wide.counts["duplicates"] == 1
 
 
@@ -112,18 +145,53 @@ def test_white_space_without_end_shortens_no_prefix():
 
 def test_personal_data_goes_from_training_only():
   given = [
-    {"prompt": f"write to ann{n}@example.com", "user": f"user {n}"}
+    {"prompt": f"letter {n} to ann{n}@example.com", "user": f"user {n}"}
     for n in range(60)
   ]
-  cleaned = hygiene.clean(given, dataclasses_replace(prefix=99))
+  cleaned = hygiene.clean(given, settings(prefix=99))
   train = cleaned.by_split["train"]
-  assert {r["prompt"] for r in train} == {"write to <email>"}
+  assert all(r["prompt"].endswith(" to <email>") for r in train)
   assert cleaned.counts["pii_email"] == len(train)
   held_out = cleaned.by_split["validation"] + cleaned.by_split["test"]
   assert held_out
   assert all("@" in r["prompt"] for r in held_out)
-  kept = hygiene.clean(given, dataclasses_replace(prefix=99, remove_pii=False))
+  kept = hygiene.clean(given, settings(prefix=99, remove_pii=False))
   assert all("@" in r["prompt"] for r in together(kept))
+
+
+def test_prompts_that_differ_in_personal_data_alone_are_duplicates():
+  given = [{"prompt": f"write to ann{n}@example.com"} for n in range(9)]
+  given.append({"prompt": "write to <email>"})
+  cleaned = hygiene.clean(given, settings(prefix=99))
+  assert cleaned.counts["kept"] == 1
+  assert hygiene.prefixes_of(given[3]["prompt"], SETTINGS) == {
+    "write to ann",
+    "write to <em",
+  }
+  as_they_are = hygiene.clean(given, settings(prefix=99, remove_pii=False))
+  assert as_they_are.counts["kept"] == 10
+
+
+def test_personal_data_goes_from_every_text_of_a_record():
+  pair = {"responses": ["call +1 415 555 2671", "no"], "ranks": [1, 2]}
+  given = [
+    {"text": "to a@b.co and c@d.co"},
+    {"prompt": "who?", "response": "me@b.co", "user": "x@y.org"},
+    {"prompt": "a@b.co?", **pair},
+  ]
+  before = [dict(record) for record in given]
+  found, counts = hygiene.without_pii(given)
+  assert found == [
+    {"text": "to <email> and <email>"},
+    {"prompt": "who?", "response": "<email>", "user": "x@y.org"},
+    {
+      "prompt": "<email>?",
+      "responses": ["call <phone>", "no"],
+      "ranks": [1, 2],
+    },
+  ]
+  assert counts == {"pii_email": 4, "pii_phone": 1}
+  assert given == before
 
 
 def test_a_split_that_a_user_names_is_all_of_theirs():
@@ -136,9 +204,7 @@ def test_a_split_that_a_user_names_is_all_of_theirs():
   assert [r["prompt"] for r in found["test"]] == ["one", "two"]
   assert [r["prompt"] for r in found["validation"]] == ["three"]
   given[1]["split"] = "train"
-  with pytest.raises(
-    errors.UserError, match="user 'a' has prompts in"
-  ):
+  with pytest.raises(errors.UserError, match="user 'a' has prompts in"):
     hygiene.clean(given, SETTINGS)
 
 
@@ -154,6 +220,14 @@ def test_what_is_no_prompt_is_named(record):
 def test_settings_out_of_range_are_named(key):
   with pytest.raises(errors.UserError, match=rf"data\.{key} must be 1 or more"):
     hygiene.Settings(**{key: 0})
+
+
+@pytest.mark.parametrize(
+  ("validation", "test"), [(-0.1, 0.1), (0.1, 1), (0.5, 0.5), (float("nan"), 0)]
+)
+def test_splits_must_leave_something_to_train_on(validation, test):
+  with pytest.raises(errors.UserError, match="something to train on"):
+    hygiene.Settings(validation_fraction=validation, test_fraction=test)
 
 
 def test_a_hundred_thousand_prompts_take_seconds():

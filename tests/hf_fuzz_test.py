@@ -195,8 +195,8 @@ def wrong_headers():
   for shape in ([], [0], [7], [9], [4, 2], [-8], [2**62], [2**63, 2], ["8"],
                 None, 8, [8.5], {}):  # fmt: skip
     yield f"shape {shape}", single(entry(shape=shape))
-  for offsets in ([0, 0], [0, 8], [32, 0], [-4, 28], [0, 2**63], [10**12, 10**12 + 32],
-                  [1], None, "ab", [0.5, 32]):  # fmt: skip
+  for offsets in ([0, 0], [0, 8], [32, 0], [-4, 28], [0, 2**63], [1], None,
+                  [10**12, 10**12 + 32], "ab", [0.5, 32]):  # fmt: skip
     yield f"offsets {offsets}", single(entry(data_offsets=offsets))
   for key in ("dtype", "shape", "data_offsets"):
     yield (
