@@ -70,15 +70,15 @@ def clean(records: Sequence[Record], settings: Settings) -> Cleaned:
     UserError: a user in two splits; a prompt or a user that is no string.
   """
   _check(records)
-  unlike = _unlike(records, settings)
-  kept = _few_a_user(unlike, settings.per_user)
+  different = unlike(records, settings)
+  kept = _few_a_user(different, settings.per_user)
   by_split = {split: [] for split in sources.SPLITS}
   for record, split in zip(kept, splits_of(kept, settings, marked=records)):
     by_split[split].append(record)
   counts = {
     "read": len(records),
-    "duplicates": len(records) - len(unlike),
-    "over_per_user": len(unlike) - len(kept),
+    "duplicates": len(records) - len(different),
+    "over_per_user": len(different) - len(kept),
     "kept": len(kept),
     "users": len({r["user"] for r in kept if "user" in r}),
   }
@@ -109,6 +109,17 @@ def prefixes_of(prompt: str, settings: Settings) -> set[str]:
     if found:
       prefixes.add(prefix_of(text, settings.prefix))
   return prefixes
+
+
+def unlike(records: Iterable[Record], settings: Settings) -> list[Record]:
+  """Of prompts that are duplicates the first; the others as they are."""
+  kept, seen = [], set()
+  for record in records:
+    prefixes = prefixes_of(record["prompt"], settings)
+    if seen.isdisjoint(prefixes):
+      seen |= prefixes
+      kept.append(record)
+  return kept
 
 
 def splits_of(
@@ -149,21 +160,23 @@ def without_pii(
   """
   counts = collections.Counter()
 
-  def plain(text):
-    text, found = pii.remove(text)
+  def plain(value):
+    if isinstance(value, list):
+      return [plain(one) for one in value]
+    if not isinstance(value, str):
+      return value
+    text, found = pii.remove(value)
     counts.update(found)
     return text
 
   cleaned = []
   for record in records:
-    changed = {k: plain(record[k]) for k in _TEXTS if k in record}
-    if "responses" in record:
-      changed["responses"] = [plain(text) for text in record["responses"]]
-    cleaned.append(record | changed)
+    there = {k: record[k] for k in _TEXTS if k in record}
+    cleaned.append(record | {k: plain(text) for k, text in there.items()})
   return cleaned, {f"pii_{name}": n for name, n in sorted(counts.items())}
 
 
-_TEXTS = ("text", "prompt", "response")
+_TEXTS = ("text", "prompt", "response", "responses")
 
 
 def _check(records: Iterable[Record]) -> None:
@@ -174,17 +187,6 @@ def _check(records: Iterable[Record]) -> None:
           f'prompt {n}: "{key}" should be a string, not'
           f" {str(record.get(key))[:40]!r}"
         )
-
-
-def _unlike(records: Iterable[Record], settings: Settings) -> list[Record]:
-  """The first of those that share a prefix with it."""
-  kept, seen = [], set()
-  for record in records:
-    prefixes = prefixes_of(record["prompt"], settings)
-    if seen.isdisjoint(prefixes):
-      seen |= prefixes
-      kept.append(record)
-  return kept
 
 
 def _few_a_user(records: Sequence[Record], most: int) -> list[Record]:

@@ -6,48 +6,33 @@
 Shows records by split and source, completions a prompt, lengths and what the
 limits would drop or cut, duplicates, rows a user, agreement between annotators,
 personal data by kind, and samples. `--json` prints one JSON object instead.
-`--out` writes <kind>-<split>.jsonl: duplicates gone, few rows a user, split by
-user (by prompt where there is none), personal data gone from the training
-prompts.
+`--out` writes <kind>-<split>.jsonl and summary.json: duplicates gone, few
+prompts a user, split by user (by prompt where there is none), personal data
+gone from the training split. Exit codes: 0 done, 2 bad input.
 """
 
 import argparse
-import collections
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import rich.console
 import rich.table
 import rich.text
 from etils import epath
 
-from instruct_jax import errors, preferences, tokenizers
-from instruct_jax.data import hygiene, pii, readers, sources
+from instruct_jax import errors, templates, tokenizers
+from instruct_jax.data import hygiene, measures, readers, sources
 
 Record = sources.Record
-_PERCENTILES = (50, 75, 90, 95, 99, 100)
 _MOST_K = 1000  # completions a prompt; the limit of a run is data.k_max
+_LONGEST = 300  # characters of a sample that are shown
 
 
 def main(arguments: Sequence[str]) -> None:
   """The command line; raises UserError."""
   given = _parser().parse_args(arguments)
-  settings = hygiene.Settings(
-    prefix=given.prefix,
-    per_user=given.per_user,
-    validation_fraction=given.validation_fraction,
-    test_fraction=given.test_fraction,
-    remove_pii=not given.keep_pii,
-  )
-  if settings.validation_fraction + settings.test_fraction >= 1 or (
-    min(settings.validation_fraction, settings.test_fraction) < 0
-  ):
-    raise errors.UserError(
-      "--validation_fraction and --test_fraction must leave something to train"
-      f" on, not {settings.validation_fraction} and {settings.test_fraction}"
-    )
+  settings, limits = _settings(given), _limits(given)
   kind = given.kind or guess_kind(given.inputs)
   if kind not in sources.KINDS:
     raise errors.unknown("--kind", kind, sources.KINDS)
@@ -56,21 +41,15 @@ def main(arguments: Sequence[str]) -> None:
     for spec in given.inputs
     for record in sources.read(spec, kind, k_max=_MOST_K)
   ]
-  tokenizer = tokenizers.load(given.tokenizer) if given.tokenizer else None
-  found = inspect(
-    records,
-    kind,
-    settings,
-    tokenizer=tokenizer,
-    prompt_length=given.prompt_length,
-    response_length=given.response_length,
-  )
+  found = measures.measure(records, kind, settings, limits)
   if given.out:
     found["written"] = write(records, kind, settings, epath.Path(given.out))
   if given.json:
     print(json.dumps(found, ensure_ascii=False))
   else:
-    _print(found, records[: given.samples])
+    count = min(given.samples, len(records))
+    places = [n * len(records) // count for n in range(count)]
+    _print(found, [records[n] for n in places])
 
 
 def guess_kind(inputs: Sequence[str]) -> str:
@@ -96,41 +75,6 @@ def guess_kind(inputs: Sequence[str]) -> str:
   )
 
 
-def inspect(
-  records: Sequence[Record],
-  kind: str,
-  settings: hygiene.Settings,
-  *,
-  tokenizer: tokenizers.Tokenizer | None = None,
-  prompt_length: int = 0,
-  response_length: int = 0,
-) -> dict[str, Any]:
-  """Everything that is shown, as JSON holds it.
-
-  Lengths are the tokenizer's tokens, or words without one; limits of 0 are
-  none.
-  """
-  found = {
-    "kind": kind,
-    "records": len(records),
-    "splits": dict(collections.Counter(_splits(records, kind, settings))),
-    "sources": dict(
-      collections.Counter(r["source"] for r in records if "source" in r)
-    ),
-    "lengths_in": f"{tokenizer.kind} tokens" if tokenizer else "words",
-    "lengths": _lengths(records, tokenizer),
-    "limits": _limits(records, tokenizer, prompt_length, response_length),
-    "duplicates": _duplicates(records, settings.prefix),
-    "users": _users(records, settings.per_user),
-    "pii": _pii(records),
-  }
-  if kind == "rankings":
-    sizes = collections.Counter(len(r["responses"]) for r in records)
-    found["completions"] = {str(k): sizes[k] for k in sorted(sizes)}
-    found |= {"annotators": _annotators(records), "pairs": _pairs(records)}
-  return found
-
-
 def write(
   records: Sequence[Record],
   kind: str,
@@ -140,205 +84,108 @@ def write(
   """Writes <kind>-<split>.jsonl and summary.json; what was done, counted.
 
   Prompts are cleaned as the paper did. Of the other kinds only what is there
-  twice goes; they are split alike.
+  twice goes, and they are split by prompt; personal data goes from the training
+  split of all of them.
+
+  Raises UserError where the folder cannot be written.
   """
   if kind == "prompts":
     cleaned = hygiene.clean(records, settings)
     by_split, counts = cleaned.by_split, cleaned.counts
   else:
-    once = {json.dumps(r, sort_keys=True): r for r in records}
-    by_split = {split: [] for split in sources.SPLITS}
-    for record, split in zip(
-      once.values(), _splits(list(once.values()), kind, settings)
-    ):
-      by_split[split].append(record)
-    counts = {
-      "read": len(records),
-      "duplicates": len(records) - len(once),
-      "kept": len(once),
-    }
-  folder.mkdir(parents=True, exist_ok=True)
-  for split, kept in by_split.items():
-    lines = (
-      json.dumps(r | {"split": split}, ensure_ascii=False) + "\n" for r in kept
-    )
-    part = folder / f".{kind}-{split}.part"
-    part.write_text("".join(lines), encoding="utf-8")
-    part.replace(folder / f"{kind}-{split}.jsonl")
+    by_split, counts = _once(records, kind, settings)
   sizes = {split: len(kept) for split, kept in by_split.items()}
   summary = {"folder": str(folder), "rows": sizes, "counts": counts}
-  (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, kept in by_split.items():
+      lines = (
+        json.dumps(r | {"split": split}, ensure_ascii=False) for r in kept
+      )
+      _write(folder / f"{kind}-{split}.jsonl", lines)
+    _write(folder / "summary.json", [json.dumps(summary, indent=2)])
+  except OSError as error:
+    raise errors.UserError(f"--out={folder}: {error}") from None
   return summary
 
 
-def _splits(records, kind, settings):
-  """The split of each record, people's together where a user is named."""
-  fractions = {
-    "validation_fraction": settings.validation_fraction,
-    "test_fraction": settings.test_fraction,
+def _once(
+  records: Sequence[Record], kind: str, settings: hygiene.Settings
+) -> tuple[dict[str, list[Record]], dict[str, int]]:
+  """Records by split, each once, and counts."""
+  once = list({json.dumps(r, sort_keys=True): r for r in records}.values())
+  by_split = {split: [] for split in sources.SPLITS}
+  for record, split in zip(once, measures.splits_of(once, kind, settings)):
+    by_split[split].append(record)
+  counts = {
+    "read": len(records),
+    "duplicates": len(records) - len(once),
+    "kept": len(once),
   }
-  for record in records:
-    if kind == "prompts" and "user" in record and "split" not in record:
-      record = {"prompt": f"user {record['user']}"}
-    yield sources.split_of(record, **fractions)
+  if settings.remove_pii:
+    by_split["train"], found = hygiene.without_pii(by_split["train"])
+    counts |= found
+  return by_split, counts
 
 
-def _texts(records):
-  """The texts of each part of the records, by name."""
-  found = collections.defaultdict(list)
-  for record in records:
-    for name in ("text", "prompt", "response"):
-      if name in record:
-        found[name].append(record[name])
-    found["response"] += record.get("responses", [])
-  return {name: texts for name, texts in found.items() if texts}
-
-
-def _count(texts, tokenizer):
-  if tokenizer is None:
-    return [len(text.split()) for text in texts]
-  return [len(ids) for ids in tokenizer.encode_batch(texts)]
-
-
-def _lengths(records, tokenizer):
-  found = {}
-  for name, texts in _texts(records).items():
-    counts = _count(texts, tokenizer)
-    at = np.percentile(counts, _PERCENTILES).round().astype(int).tolist()
-    found[name] = {"total": int(sum(counts))} | {
-      "max" if p == 100 else f"p{p}": n for p, n in zip(_PERCENTILES, at)
-    }
-  return found
-
-
-def _limits(records, tokenizer, prompt_length, response_length):
-  """What is longer: prompts would be dropped, responses cut."""
-  texts, found = _texts(records), {}
-  for name, limit, what in (
-    ("prompt", prompt_length, "prompts_dropped"),
-    ("response", response_length, "responses_cut"),
-  ):
-    if limit and name in texts:
-      counts = _count(texts[name], tokenizer)
-      found[what] = sum(n > limit for n in counts)
-  return found
-
-
-def _duplicates(records, prefix):
-  texts = [r.get("prompt", r.get("text", "")) for r in records]
-  whole = collections.Counter(texts)
-  heads = collections.Counter(hygiene.prefix_of(t, prefix) for t in texts)
-  (largest, count), *_ = heads.most_common(1) or [("", 0)]
-  return {
-    "exact": len(texts) - len(whole),
-    "by_prefix": len(texts) - len(heads),
-    "prefix": prefix,
-    "largest_group": count,
-    "its_beginning": largest[:60] if count > 1 else "",
-  }
-
-
-def _users(records, per_user):
-  counts = collections.Counter(r["user"] for r in records if "user" in r)
-  if not counts:
-    return {}
-  sizes = sorted(counts.values())
-  return {
-    "users": len(counts),
-    "median": int(np.median(sizes)),
-    "max": sizes[-1],
-    "over_limit": sum(n > per_user for n in sizes),
-    "rows_over_limit": sum(max(0, n - per_user) for n in sizes),
-  }
-
-
-def _pii(records):
-  found = collections.Counter()
-  for texts in _texts(records).values():
-    for text in texts:
-      found.update(pii.remove(text)[1])
-  return dict(found)
-
-
-def _pairs(records):
-  """Pairs of completions, and how many of them nobody ordered."""
-  total = tied = 0
-  for record in records:
-    k = len(record["responses"])
-    total += k * (k - 1) // 2
-    if record.get("pairs") is not None:
-      ordered = len(record["pairs"])
-    else:
-      ranks = np.asarray(record["ranks"])
-      ordered = int((ranks[:, None] < ranks).sum())
-    tied += k * (k - 1) // 2 - ordered
-  return {"pairs": total, "ties": tied}
-
-
-def _annotators(records):
-  """Agreement of those who ranked the same responses to the same prompt."""
-  same = collections.defaultdict(list)
-  for record in records:
-    if record.get("ranks"):
-      same[record["prompt"], *record["responses"]].append(record)
-  several = [group for group in same.values() if len(group) > 1]
-  agreed, pairs, ours = 0, 0, collections.defaultdict(lambda: [0, 0])
-  for group in several:
-    ranks = np.asarray([record["ranks"] for record in group])
-    one, both = preferences.agreement(ranks)
-    agreed, pairs = agreed + one, pairs + both
-    for a in range(len(group)):
-      for b in range(a + 1, len(group)):
-        names = sorted(group[n].get("labeler", "?") for n in (a, b))
-        counts = ours[" and ".join(names)]
-        one, both = preferences.agreement(ranks[[a, b]])
-        counts[0] += one
-        counts[1] += both
-  labelers = collections.Counter(
-    r["labeler"] for r in records if "labeler" in r
-  )
-  return {
-    "labelers": dict(labelers.most_common(20)),
-    "ranked_by_several": len(several),
-    "agreement": round(agreed / pairs, 4) if pairs else None,
-    "compared_pairs": pairs,
-    "by_two": {
-      names: round(x / n, 4) for names, (x, n) in sorted(ours.items()) if n
-    }
-    if len(ours) <= 20
-    else {},
-  }
+def _write(path: epath.Path, lines: Iterable[str]) -> None:
+  """The file appears under its name when it is complete."""
+  part = path.with_name(f".{path.name}.part")
+  with part.open("w", encoding="utf-8") as file:
+    file.writelines(line + "\n" for line in lines)
+  part.replace(path)
 
 
 def _print(found: dict[str, Any], samples: Sequence[Record]) -> None:
+  """Tables on a terminal, else plain lines."""
   console = rich.console.Console()
-  table = rich.table.Table(title=f"{found['records']} {found['kind']}")
-  table.add_column("what")
-  table.add_column("found")
-  for name, value in found.items():
-    if name not in ("kind", "records") and value not in ({}, None):
-      text = _shown(value)
-      table.add_row(name.replace("_", " "), rich.text.Text(text))
-  console.print(table)
-  if samples:
-    shown = rich.table.Table(title="samples", show_lines=True)
-    names = list(dict.fromkeys(name for r in samples for name in r))
-    for name in names:
-      shown.add_column(name)
-    for record in samples:
-      cells = (_shown(record.get(name, "")) for name in names)
-      shown.add_row(*(rich.text.Text(cell[:300]) for cell in cells))
-    console.print(shown)
+  title = f"{found['records']} {found['kind']}"
+  rows = {
+    name.replace("_", " "): _shown(value)
+    for name, value in found.items()
+    if name not in ("kind", "records") and value != {}
+  }
+  cells = [
+    {name: _shown(value)[:_LONGEST] for name, value in record.items()}
+    for record in samples
+  ]
+  if console.is_terminal:
+    console.print(_table(title, ("", "found"), map(list, rows.items())))
+    names = list(dict.fromkeys(name for record in cells for name in record))
+    if cells:
+      table = ([record.get(n, "") for n in names] for record in cells)
+      console.print(_table("samples", names, table))
+    return
+  sections = [(title, rows)]
+  sections += [(f"sample {n}", record) for n, record in enumerate(cells, 1)]
+  for head, values in sections:
+    print(head)
+    for name, text in values.items():
+      inner = text.replace("\n", "\n    ")
+      print(
+        f"  {name}: {inner}" if "\n" not in text else f"  {name}:\n    {inner}"
+      )
+
+
+def _table(title, names, rows) -> rich.table.Table:
+  table = rich.table.Table(title=title, show_lines=True)
+  for name in names:
+    table.add_column(name)
+  for row in rows:
+    table.add_row(*map(rich.text.Text, row))
+  return table
 
 
 def _shown(value: Any) -> str:
+  """A value in lines, without what a terminal would take for a command."""
   if isinstance(value, dict):
-    return "\n".join(
-      f"{k}: {_shown(v).replace(chr(10), ', ')}" for k, v in value.items()
-    )
-  if isinstance(value, list):
-    return "\n".join(f"- {_shown(x)[:120]}" for x in value)
-  return str(value)
+    inner = {k: _shown(v).replace("\n", ", ") for k, v in value.items()}
+    text = "\n".join(f"{k.replace('_', ' ')}: {v}" for k, v in inner.items())
+  elif isinstance(value, list) and any(isinstance(x, str) for x in value):
+    text = "\n".join(f"- {_shown(x)[: _LONGEST // 2]}" for x in value)
+  else:
+    text = str(value)
+  return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -353,23 +200,48 @@ def _parser() -> argparse.ArgumentParser:
     prog="python -m instruct_jax.data",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
   )
-  usual = hygiene.Settings()
-  parser.add_argument("inputs", nargs="+", help="files, patterns, tfds:...")
-  parser.add_argument("--kind", default="", help=", ".join(sources.KINDS))
-  parser.add_argument("--tokenizer", default="", help="a tokenizer's folder")
-  parser.add_argument("--prompt_length", type=int, default=0)
-  parser.add_argument("--response_length", type=int, default=0)
-  parser.add_argument("--prefix", type=int, default=usual.prefix)
-  parser.add_argument("--per_user", type=int, default=usual.per_user)
-  parser.add_argument(
-    "--validation_fraction", type=float, default=usual.validation_fraction
-  )
-  parser.add_argument(
-    "--test_fraction", type=float, default=usual.test_fraction
-  )
-  parser.add_argument("--keep_pii", action="store_true")
-  parser.add_argument("--samples", type=int, default=3)
-  parser.add_argument("--out", default="", help="a folder")
-  parser.add_argument("--json", action="store_true")
+  usual, free = hygiene.Settings(), measures.Limits()
+  add = parser.add_argument
+  add("inputs", nargs="+", help="files, patterns, tfds:name/config:split")
+  add("--kind", default="", help=f"{', '.join(sources.KINDS)}; '': by its keys")
+  add("--tokenizer", default="", help="a tokenizer's folder; '': count words")
+  add("--template", default=free.template, help="as data.template of a run")
+  add("--prompt_length", type=int, default=0, help="0: no limit")
+  add("--response_length", type=int, default=0, help="0: no limit")
+  add("--prefix", type=int, default=usual.prefix, help="that duplicates share")
+  add("--per_user", type=int, default=usual.per_user, help="prompts that stay")
+  for name in ("validation_fraction", "test_fraction"):
+    add(f"--{name}", type=float, default=getattr(usual, name))
+  add("--keep_pii", action="store_true", help="personal data stays")
+  add("--samples", type=int, default=3, help="how many to show")
+  add("--out", default="", help="a folder to write cleaned, split files in")
+  add("--json", action="store_true", help="one JSON object, no samples")
   return parser
+
+
+def _settings(given: argparse.Namespace) -> hygiene.Settings:
+  return hygiene.Settings(
+    prefix=given.prefix,
+    per_user=given.per_user,
+    validation_fraction=given.validation_fraction,
+    test_fraction=given.test_fraction,
+    remove_pii=not given.keep_pii,
+  )
+
+
+def _limits(given: argparse.Namespace) -> measures.Limits:
+  for name in ("prompt_length", "response_length", "samples"):
+    if getattr(given, name) < 0:
+      raise errors.UserError(
+        f"--{name}={getattr(given, name)}: 0 or more is right"
+      )
+  templates.check(given.template)
+  folder = given.tokenizer.removeprefix("hf:")
+  return measures.Limits(
+    tokenizer=tokenizers.load(folder) if given.tokenizer else None,
+    template=given.template,
+    prompt_length=given.prompt_length,
+    response_length=given.response_length,
+  )

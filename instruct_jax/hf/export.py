@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 
 from instruct_jax import errors, tokenizers
 from instruct_jax.hf import config as hf_config
+from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import tensors
 from instruct_jax.models import decoder
@@ -103,7 +104,7 @@ def _config(model, role, tokenizer, dtype, original):
     }
     if tokenizer.pad_id < model.vocab_size:
       config["pad_token_id"] = tokenizer.pad_id
-  made = getattr(hf_config.FAMILIES[family], classes.get(role, "classifier"))
+  made = getattr(hf_families.FAMILIES[family], classes.get(role, "classifier"))
   config["architectures"] = [made]
   config["dtype" if "dtype" in config else "torch_dtype"] = dtype
   if role != "policy":

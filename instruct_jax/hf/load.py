@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from instruct_jax import errors, sharding
 from instruct_jax.hf import config as hf_config
+from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import tensors
 from instruct_jax.models import decoder
@@ -204,14 +205,14 @@ class _Reader:
 
   def _name(self, entry):
     """The name of a leaf's tensor in this folder."""
-    trunk = hf_config.FAMILIES[self._family].trunk + "."
+    trunk = hf_families.FAMILIES[self._family].trunk + "."
     if entry.tensor.startswith(trunk):
       return self._prefix + entry.tensor.removeprefix(trunk)
     return entry.tensor
 
   def _find_prefix(self):
     """The trunk's prefix; the first GPT-2s were saved without it."""
-    trunk = hf_config.FAMILIES[self._family].trunk + "."
+    trunk = hf_families.FAMILIES[self._family].trunk + "."
     with_it = any(name.startswith(trunk) for name in self._folder.names)
     return trunk if with_it else ""
 

@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from instruct_jax.hf import config as hf_config
+from instruct_jax.hf import families as hf_families
 from instruct_jax.models import decoder
 
 PARTS = ("query", "key", "value")
@@ -73,7 +73,7 @@ def joined(leaf: Leaf, parts: list[np.ndarray], heads: int) -> np.ndarray:
 
 
 def _leaves(family, model, role):
-  trunk = hf_config.FAMILIES[family].trunk
+  trunk = hf_families.FAMILIES[family].trunk
   for ours, leaf in _TRUNKS[family](trunk, model):
     yield f"decoder/{ours}", leaf
   for i in range(model.layers):
@@ -192,15 +192,15 @@ def _llama_block(layer, model):
   yield from _dense("down", f"{mlp}.down_proj", model.mlp_bias, **turned)
 
 
-_LAYERS = dict.fromkeys(hf_config.FAMILIES, "layers") | {"gpt2": "h"}
-_TRUNKS = dict.fromkeys(hf_config.FAMILIES, _llama_trunk) | {
+_LAYERS = dict.fromkeys(hf_families.FAMILIES, "layers") | {"gpt2": "h"}
+_TRUNKS = dict.fromkeys(hf_families.FAMILIES, _llama_trunk) | {
   "gpt2": _gpt2_trunk,
   "gpt_neox": _neox_trunk,
 }
-_BLOCKS = dict.fromkeys(hf_config.FAMILIES, _llama_block) | {
+_BLOCKS = dict.fromkeys(hf_families.FAMILIES, _llama_block) | {
   "gpt2": _gpt2_block,
   "gpt_neox": _neox_block,
 }
-UNEMBEDDING = dict.fromkeys(hf_config.FAMILIES, "lm_head.weight") | {
+UNEMBEDDING = dict.fromkeys(hf_families.FAMILIES, "lm_head.weight") | {
   "gpt_neox": "embed_out.weight"
 }
