@@ -9,7 +9,6 @@ Reads prompts line by line until the end of input or 'exit', unless --prompt or
 0 done, 2 bad input.
 """
 
-import gzip
 import json
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from absl import flags
 from etils import epath
 
 from instruct_jax import command, compilation, errors, speaker
-from instruct_jax.data import sources
+from instruct_jax.data import readers, sources
 
 _RUN = flags.DEFINE_multi_string(
   "run", [], "A run's folder; repeat it to see several side by side."
@@ -101,29 +100,20 @@ def _given_prompts() -> list[tuple[str, str]] | None:
 
 
 def _read(name: str) -> Iterator[tuple[str, str]]:
-  """(file:line, prompt) of text files or JSONL, gzipped or not."""
+  """(file:line, prompt) of files of text or of objects with a "prompt"."""
   for path in sources.paths(name):
-    if path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json")):
+    if readers.holds_objects(path):
       records = sources.read_jsonl(path, required={"prompt": str})
       for number, record in enumerate(records, 1):
         yield f"{path}: prompt {number}", record["prompt"]
-    else:
-      yield from _read_text(path)
-
-
-def _read_text(path: epath.Path) -> Iterator[tuple[str, str]]:
-  content = path.read_bytes()
-  try:
-    if content[:2] == b"\x1f\x8b":
-      content = gzip.decompress(content)
-    lines = content.decode("utf-8-sig").splitlines()
-  except (OSError, EOFError, ValueError) as error:
-    raise errors.UserError(f"{path}: not UTF-8 text ({error}).") from None
-  if not any(line.strip() for line in lines):
-    raise errors.UserError(f"{path}: empty; a prompt a line is right.")
-  for number, line in enumerate(lines, 1):
-    if line.strip():
-      yield f"{path}:{number}", line
+      continue
+    count = 0
+    for number, line in readers.lines(path):
+      if line.strip():
+        count += 1
+        yield f"{path}:{number}", line
+    if not count:
+      raise errors.UserError(f"{path}: empty; a prompt a line is right.")
 
 
 def _open() -> dict[str, speaker.Speaker]:

@@ -1,15 +1,22 @@
 """The inspection command: what it counts, and what it writes."""
 
+import itertools
 import json
+import os
 import pathlib
 import subprocess
 import sys
+import time
 
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
 import pytest
 
-from instruct_jax import tokenizers
+from instruct_jax import preferences, tokenizers
 from instruct_jax.data import __main__ as command
-from instruct_jax.data import inspection, sources
+from instruct_jax.data import encoding, hygiene, measures, sources
+from tests import data_toys
 
 PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
@@ -17,6 +24,11 @@ PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data"
 def write(path, rows):
   path.write_text("".join(json.dumps(row) + "\n" for row in rows))
   return str(path)
+
+
+def inspected(records, kind):
+  limits = measures.Limits()
+  return measures.measure(records, kind, hygiene.Settings(), limits)
 
 
 def ranking(prompt, ranks, **more):
@@ -42,14 +54,19 @@ def test_rankings(tmp_path, capsys):
   assert (found["kind"], found["records"]) == ("rankings", 5)
   assert found["completions"] == {"2": 3, "3": 2}
   assert found["sources"] == {"x": 2, "y": 1}
-  assert found["annotators"]["ranked_by_several"] == 1
-  assert found["annotators"]["agreement"] == round(1 / 3, 4)
-  assert found["annotators"]["by_two"] == {
+  annotators = found["annotators"]
+  assert annotators["labelers"] == 3
+  assert annotators["records_of"] == {"ann": 2, "ben": 1, "cat": 1}
+  assert annotators["ranked_by_several"] == 1
+  assert annotators["compared_pairs"] == 3
+  assert annotators["agreement"] == round(1 / 3, 4)
+  assert 0 <= annotators["interval"][0] < 1 / 3 < annotators["interval"][1] <= 1
+  assert annotators["by_two"] == {
     "ann and ben": 1.0,
     "ann and cat": 0.0,
     "ben and cat": 0.0,
   }
-  assert found["pairs"] == {"pairs": 9, "ties": 3}
+  assert found["pairs"] == {"pairs": 9, "ties": 3, "share_of_ties": 0.3333}
   assert found["lengths"]["prompt"]["max"] == 2
   assert found["lengths"]["response"] == {
     "total": 24, "p50": 2, "p75": 2, "p90": 2, "p95": 2, "p99": 2, "max": 2
@@ -67,9 +84,10 @@ def test_prompts_of_users_and_limits(tmp_path, capsys):
   found = shown(capsys, path, "--per_user=3", "--prompt_length=4", "--prefix=9")
   assert found["kind"] == "prompts"
   assert found["users"] == {
-    "users": 2, "median": 3, "max": 5, "over_limit": 1, "rows_over_limit": 2
+    "users": 2, "rows_of_nobody": 0, "rows_p50": 3, "rows_p90": 5,
+    "rows_p99": 5, "rows_max": 5, "over_limit": 1, "rows_over_limit": 2,
   }  # fmt: skip
-  assert found["limits"] == {"prompts_dropped": 5}
+  assert found["limits"] == {"prompts_dropped": 5}  # words
   assert found["duplicates"]["by_prefix"] == 4
   assert found["pii"] == {"email": 5}
 
@@ -83,6 +101,28 @@ def test_lengths_are_the_tokenizers(tmp_path, capsys):
   assert found["lengths_in"] == "byte tokens"
   assert found["lengths"]["prompt"]["max"] == 3
   assert found["lengths"]["response"]["max"] == 2
+
+
+@pytest.mark.parametrize("kind", ["demonstrations", "rankings", "prompts"])
+def test_limits_drop_and_cut_as_training_does(kind):
+  tokenizer, records = tokenizers.ByteTokenizer(), []
+  for n in range(40):
+    record = {"prompt": "p" * (n % 9 + 1)}
+    if kind == "demonstrations":
+      record["response"] = "r" * (n % 7 + 1)
+    if kind == "rankings":
+      responses = ["ab"[i] * (n % (5 + i) + 1) for i in range(2)]
+      ended = {"ended": [n % 3 == 0, True]} if n % 2 else {}
+      record |= {"responses": responses, "ranks": [1, 2]} | ended
+    records.append(record)
+  template, lengths = "<{prompt}>", {"prompt_length": 8, "response_length": 4}
+  data = data_toys.section(template=template, k_max=4, **lengths)
+  counts = encoding.encode_records(records, data, tokenizer, kind, "").counts
+  limits = measures.Limits(tokenizer=tokenizer, template=template, **lengths)
+  found = measures.measure(records, kind, hygiene.Settings(), limits)["limits"]
+  assert found["prompts_dropped"] == counts["prompts_too_long"] > 0
+  if kind != "prompts":
+    assert found["responses_cut"] == counts["responses_cut"] > 0
 
 
 def test_plain_text_is_pretraining(tmp_path, capsys):
@@ -124,13 +164,120 @@ def test_other_kinds_lose_what_is_there_twice(tmp_path, capsys):
   assert sum(found["written"]["rows"].values()) == 30
 
 
-def test_the_tables_are_for_people(tmp_path, capsys):
-  rows = [ranking("what is [this]?", [1, 2], labeler="ann")]
-  command.main([write(tmp_path / "r.jsonl", rows), "--samples=1"])
+def test_personal_data_goes_from_the_training_split_of_every_kind(
+  tmp_path, capsys
+):
+  rows = [
+    ranking(f"prompt {n} of ann@example.com", [2, 1]) | {"split": split}
+    for n in range(3)
+    for split in ("train", "test")
+  ]
+  for row in rows:
+    row["responses"][0] = "call +1 415 555 2671"
+  path, out = write(tmp_path / "r.jsonl", rows), tmp_path / "out"
+  found = shown(capsys, path, f"--out={out}")
+  assert found["pii"] == {"email": 6, "phone": 6}
+  counts = found["written"]["counts"]
+  assert (counts["pii_email"], counts["pii_phone"]) == (3, 3)
+  train = (out / "rankings-train.jsonl").read_text()
+  assert train.count("<phone>") == train.count("<email>") == 3
+  assert (out / "rankings-test.jsonl").read_text().count("@") == 3
+  shown(capsys, path, f"--out={out}", "--keep_pii")
+  assert (out / "rankings-train.jsonl").read_text().count("@") == 3
+
+
+def test_cleaned_files_stay_as_they_are(tmp_path, capsys):
+  rows = [
+    {"prompt": f"{n % 7} question {n % 90} of a{n}@b.co", "user": f"u{n % 9}"}
+    for n in range(300)
+  ] + [{"prompt": f"nobody {n} asks me@b{n}.co"} for n in range(50)]
+  first, second = tmp_path / "first", tmp_path / "second"
+  path = write(tmp_path / "p.jsonl", rows)
+  shown(capsys, path, f"--out={first}", "--per_user=20")
+  pattern = f"{first}/prompts-*.jsonl"
+  found = shown(capsys, pattern, f"--out={second}", "--per_user=20")
+  counts = found["written"]["counts"]
+  assert counts["duplicates"] == counts["over_per_user"] == 0
+  assert not any(name.startswith("pii") for name in counts)
+  for split in sources.SPLITS:
+    name = f"prompts-{split}.jsonl"
+    assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_people_who_are_marked_with_two_splits_are_named(tmp_path, capsys):
+  rows = [
+    {"prompt": "one", "user": "ann", "split": "train"},
+    {"prompt": "two", "user": "ann", "split": "test"},
+  ]
+  with pytest.raises(SystemExit):
+    command.main([write(tmp_path / "p.jsonl", rows)])
+  assert "the user 'ann' has prompts in the train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_what_is_printed_is_for_people(
+  is_terminal, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setenv("COLUMNS", "150")
+  if is_terminal:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+  rows = [ranking("what is [this]?\x1b[2J", [1, 2], labeler="ann")] * 2
+  command.main(["inspect", write(tmp_path / "r.jsonl", rows), "--samples=1"])
   printed = capsys.readouterr().out
-  assert "1 rankings" in printed
+  assert "2 rankings" in printed
   assert "what is [this]?" in printed
   assert "answer 1" in printed
+  assert "\x1b[2J" not in printed
+  assert ("\x1b" in printed) == is_terminal
+  assert ("│" in printed) == is_terminal
+
+
+def test_samples_are_from_all_over(tmp_path, capsys):
+  rows = [{"prompt": f"prompt {n}"} for n in range(100)]
+  path = write(tmp_path / "p.jsonl", rows)
+  command.main([path, "--samples=4"])
+  printed = capsys.readouterr().out
+  for n in range(100):
+    assert (f"prompt: prompt {n}\n" in printed) == (n % 25 == 0)
+  command.main([path, "--samples=0"])
+  assert "sample" not in capsys.readouterr().out
+
+
+def test_several_files_with_weights(tmp_path, capsys):
+  one = write(tmp_path / "a.jsonl", [{"prompt": "x"}])
+  other = write(tmp_path / "b.jsonl", [{"prompt": "y"}] * 2)
+  assert shown(capsys, one, other)["records"] == 3
+  assert shown(capsys, f"{one}=0.7,{other}=0.3")["records"] == 3
+
+
+ranks_of_three = st.lists(st.integers(1, 3), min_size=3, max_size=3)
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(
+  st.lists(st.lists(ranks_of_three, min_size=1, max_size=4), min_size=1),
+  st.booleans(),
+)
+def test_agreement_is_the_papers(ranks, as_pairs):
+  """Ranks [prompts, labelers, 3]; or what they say of pairs."""
+  records, agreed, compared, ties = [], 0, 0, 0
+  for n, group in enumerate(ranks):
+    records += [ranking(f"prompt {n}", one) for one in group]
+    alike, both = preferences.agreement(np.asarray(group))
+    agreed, compared = agreed + alike, compared + both
+  for record in records:
+    order = record["ranks"]
+    couples = list(itertools.permutations(range(3), 2))
+    ties += sum(order[i] == order[j] for i, j in couples if i < j)
+    if as_pairs:
+      record["pairs"] = [[i, j] for i, j in couples if order[i] < order[j]]
+      record["ranks"] = None
+  found = inspected(records, "rankings")
+  assert found["pairs"]["ties"] == ties
+  assert found["annotators"]["compared_pairs"] == compared
+  if compared:
+    rate = found["annotators"]["agreement"]
+    assert rate == pytest.approx(agreed / compared, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -142,9 +289,25 @@ def test_the_tables_are_for_people(tmp_path, capsys):
     (["a.jsonl", "--kindd=x"], "unrecognized arguments"),
     (["a.jsonl", "--prefix=0"], "data.prefix must be 1 or more"),
     (["a.jsonl", "--prefix=x"], "invalid int value"),
-    (["a.jsonl", "--test_fraction=1"], "must leave something to train on"),
+    (["a.jsonl", "--test_fraction=1"], "leave something to train on"),
     (["a.jsonl", "--kind=prompts"], 'no "prompt"'),
     (["a.jsonl"], "a.jsonl:1: has a, which is none of"),
+    (["a.jsonl", "--test_fraction=nan"], "something to train on"),
+    (["a.jsonl", "--validation_fraction=-1"], "something to train on"),
+    (["a.jsonl", "--per_user=0"], "data.per_user must be 1 or more"),
+    (["a.jsonl", "--samples=-1"], "--samples=-1: 0 or more"),
+    (["a.jsonl", "--prompt_length=-1"], "--prompt_length=-1: 0 or more"),
+    (["a.jsonl", "--template=plane"], "Did you mean 'plain'"),
+    (["p.jsonl", "--tokenizer=nothing"], "nothing: no tokenizer here"),
+    (["p.jsonl", "--out=a.jsonl"], "--out=a.jsonl: "),
+    (["p.jsonl", "--out=a.jsonl/x"], "--out=a.jsonl/x: "),
+    (["p.jsonl", "a.jsonl"], 'a.jsonl:1: no "prompt"'),
+    (["p.jsonl=1,a.jsonl"], "give every part a weight"),
+    ([""], "an empty path"),
+    (["."], "a folder"),
+    (["r.jsonl"], 'r.jsonl:2: "responses" should hold 2 to'),
+    (["zero.txt"], "zero.txt"),
+    (["latin.jsonl"], "latin.jsonl:1: not UTF-8"),
     (["empty.jsonl"], "empty.jsonl: empty"),
     (["bad.jsonl"], "bad.jsonl:1: not JSON"),
     (["tfds:no_such_set"], "no such data set"),
@@ -157,6 +320,10 @@ def test_bad_input_is_a_message(
   write(tmp_path / "a.jsonl", [{"a": 1}])
   (tmp_path / "empty.jsonl").write_text("")
   (tmp_path / "bad.jsonl").write_text("{")
+  (tmp_path / "zero.txt").write_text("\n \n")
+  (tmp_path / "latin.jsonl").write_bytes(b'{"prompt": "\xe9"}\n')
+  write(tmp_path / "p.jsonl", [{"prompt": "x"}])
+  write(tmp_path / "r.jsonl", [ranking("x", [1, 2]), ranking("x", [1])])
   with pytest.raises(SystemExit) as exit_:
     command.main(arguments)
   assert exit_.value.code == 2
@@ -166,15 +333,18 @@ def test_bad_input_is_a_message(
 
 
 def test_as_a_program(tmp_path):
-  path = write(tmp_path / "p.jsonl", [{"prompt": "x"}])
-  found = subprocess.run(
-    [sys.executable, "-m", "instruct_jax.data", path, "--json"],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert found.returncode == 0, found.stderr
-  assert json.loads(found.stdout)["records"] == 1
+  path = write(tmp_path / "p.jsonl", [{"prompt": "é"}])
+  for name, character in (("utf-8", "é"), ("ascii", "\\xe9")):
+    found = subprocess.run(
+      [sys.executable, "-m", "instruct_jax.data", path],
+      capture_output=True,
+      encoding="utf-8",
+      check=False,
+      env=os.environ | {"PYTHONIOENCODING": name},
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("1 prompts\n")
+    assert f"prompt: {character}\n" in found.stdout
 
 
 def test_annotators_of_pandalm(tmp_path, capsys):
@@ -186,7 +356,7 @@ def test_annotators_of_pandalm(tmp_path, capsys):
   capsys.readouterr()
   found = shown(capsys, out)
   assert found["records"] == 3 * 993
-  assert len(found["annotators"]["labelers"]) == 3
+  assert found["annotators"]["labelers"] == 3
   assert found["annotators"]["ranked_by_several"] > 800
   assert 0.5 < found["annotators"]["agreement"] < 1
 
@@ -196,5 +366,7 @@ def test_many_records_take_seconds():
     ranking(f"prompt {n} and more of it", [1, 2], user=f"u{n % 99}")
     for n in range(20_000)
   ]
-  found = inspection.inspect(records, "rankings", inspection.hygiene.Settings())
+  start = time.process_time()
+  found = inspected(records, "rankings")
   assert found["records"] == 20_000
+  assert time.process_time() - start < 10

@@ -29,4 +29,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+  sys.stdout.reconfigure(errors="backslashreplace")  # where it is not UTF-8
   main(sys.argv[1:])

@@ -6,7 +6,8 @@ this project.
 
 from collections.abc import Iterator, Sequence
 
-from instruct_jax.data import formats, readers
+from instruct_jax import errors
+from instruct_jax.data import checks, formats, readers
 
 Counts, Record = formats.Counts, formats.Record
 
@@ -50,9 +51,9 @@ def own(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
   """Records of this project, of any kind that has prompts."""
   for where, row in rows:
     counts["read"] += 1
-    for name in ("user", "split", "source"):
-      if name in row:
-        formats.key(row, name, str, where)
+    wrong = checks.wrong_keys(row, {})
+    if wrong:
+      raise errors.UserError(f"{where}: {wrong}")
     prompt = formats.key(row, "prompt", str, where)
     found = formats.answer(prompt, "", kind, counts)
     yield from (row | record for record in found)

@@ -43,8 +43,8 @@ class Settings:
     held_out = (self.validation_fraction, self.test_fraction)
     if not (all(part >= 0 for part in held_out) and sum(held_out) < 1):
       raise errors.UserError(
-        "validation_fraction and test_fraction must be 0 or more and leave"
-        f" something to train on, not {held_out[0]} and {held_out[1]}"
+        "validation_fraction and test_fraction must be 0 or more and must"
+        f" leave something to train on, not {held_out[0]} and {held_out[1]}"
       )
 
 
