@@ -26,7 +26,6 @@ def get_config(variant="files"):
   del config.needs.reward, config.needs.gpt
   config.needs.policy = config.needs.sft = "pretrain.py:files"
   config.data.template = "plain"
-  config.data.test_fraction = 0.2
   config.data.prompt_length = 32
   config.data.response_length = 64
   config.data.row_length = 128

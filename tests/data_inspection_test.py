@@ -250,6 +250,17 @@ def test_several_files_with_weights(tmp_path, capsys):
   assert shown(capsys, f"{one}=0.7,{other}=0.3")["records"] == 3
 
 
+def test_nobody_agrees_with_themselves():
+  records = [ranking("one", [1, 2], labeler=name) for name in "aab"]
+  records.append(ranking("one", [2, 1]))  # by nobody knows whom
+  found = inspected(records, "rankings")["annotators"]
+  assert (found["ranked_by_several"], found["compared_pairs"]) == (1, 2)
+  assert found["by_two"] == {"a and b": 1.0}
+  found = inspected(records[:2], "rankings")["annotators"]
+  assert (found["ranked_by_several"], found["compared_pairs"]) == (0, 0)
+  assert "agreement" not in found
+
+
 ranks_of_three = st.lists(st.integers(1, 3), min_size=3, max_size=3)
 
 
@@ -262,7 +273,10 @@ def test_agreement_is_the_papers(ranks, as_pairs):
   """Ranks [prompts, labelers, 3]; or what they say of pairs."""
   records, agreed, compared, ties = [], 0, 0, 0
   for n, group in enumerate(ranks):
-    records += [ranking(f"prompt {n}", one) for one in group]
+    records += [
+      ranking(f"prompt {n}", one, labeler=f"labeler {who}")
+      for who, one in enumerate(group)
+    ]
     alike, both = preferences.agreement(np.asarray(group))
     agreed, compared = agreed + alike, compared + both
   for record in records:

@@ -146,7 +146,7 @@ def _print(found: dict[str, Any], samples: Sequence[Record]) -> None:
     if name not in ("kind", "records") and value != {}
   }
   cells = [
-    {name: _shown(value)[:_LONGEST] for name, value in record.items()}
+    {name: _cut(_shown(value), _LONGEST) for name, value in record.items()}
     for record in samples
   ]
   if console.is_terminal:
@@ -182,10 +182,14 @@ def _shown(value: Any) -> str:
     inner = {k: _shown(v).replace("\n", ", ") for k, v in value.items()}
     text = "\n".join(f"{k.replace('_', ' ')}: {v}" for k, v in inner.items())
   elif isinstance(value, list) and any(isinstance(x, str) for x in value):
-    text = "\n".join(f"- {_shown(x)[: _LONGEST // 2]}" for x in value)
+    text = "\n".join(f"- {_cut(_shown(x), _LONGEST // 2)}" for x in value)
   else:
     text = str(value)
   return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+
+
+def _cut(text: str, length: int) -> str:
+  return text if len(text) <= length else f"{text[:length]} …"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -201,31 +201,34 @@ def _pairs(records):
 
 
 def _annotators(records):
-  """How often two who ranked the same responses order a pair alike.
+  """How often two labelers of the same responses order a pair alike.
 
   As `preferences.agreement` counts it: pairs that either of them ties are left
   out. The interval takes what one prompt's pairs have in common into account.
   """
   same = collections.defaultdict(list)
   for record in records:
-    same[record["prompt"], *record["responses"]].append(record)
-  several = [group for group in same.values() if len(group) > 1]
-  alike, clusters = [], []
+    if "labeler" in record:
+      same[record["prompt"], *record["responses"]].append(record)
+  alike, clusters, several = [], [], 0
   of_two = collections.defaultdict(list)
-  for n, group in enumerate(several):
+  for n, group in enumerate(same.values()):
+    several += len({record["labeler"] for record in group}) > 1
     for one, other in itertools.combinations(group, 2):
+      names = sorted((one["labeler"], other["labeler"]))
+      if names[0] == names[1]:  # somebody who was asked twice
+        continue
       product = _order(one) * _order(other)
       values = (product[product != 0] > 0).tolist()
       alike += values
       clusters += [n] * len(values)
-      names = sorted(r.get("labeler", "?") for r in (one, other))
       of_two[" and ".join(names)] += values
   most = sorted(of_two, key=lambda names: (-len(of_two[names]), names))
   labelers = _counted(records, "labeler")
   found = {
     "labelers": len(labelers),
     "records_of": dict(itertools.islice(labelers.items(), _SHOWN)),
-    "ranked_by_several": len(several),
+    "ranked_by_several": several,
     "compared_pairs": len(alike),
   }
   if alike:
