@@ -223,6 +223,14 @@ def _check_training(config):
       "config.epochs and config.steps: give one of the two, the other is 0 "
       f"(epochs {config.epochs}, steps {config.steps})"
     )
+  longest = config.data.prompt_length + config.data.response_length
+  packed = config.data.packing and "demonstrations" in config.batch
+  if packed and longest > config.data.row_length:
+    raise errors.UserError(
+      f"config.data.packing: config.data.row_length={config.data.row_length}"
+      f" cannot hold a prompt and its response of {longest} tokens"
+      " (prompt_length + response_length)"
+    )
   rows = config.mesh.data * config.mesh.fsdp
   splits = 1
   if "rl" in config:

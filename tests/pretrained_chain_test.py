@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 
 from experiments import ppo_ptx, sft
-from instruct_jax import chain, errors, exchange, runs
+from instruct_jax import chain, errors, exchange, jobs, runs
 from instruct_jax.hf import folder as hf_folder
 from tests import exchange_test
 
@@ -182,3 +182,10 @@ def test_sft_from_a_checkpoint_and_out_again(tmp_path):
     if before.read(name).tobytes() != after.read(name).tobytes()
   ]
   assert len(moved) > 10  # it has learned
+
+
+def test_rows_too_short_to_pack_are_refused_before_anything_is_built():
+  config = sft.get_config("test").unlock()
+  config.data.packing, config.data.row_length = True, 40
+  with pytest.raises(errors.UserError, match="cannot hold a prompt and its"):
+    jobs.check(config.lock())
