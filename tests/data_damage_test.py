@@ -26,8 +26,12 @@ ROWS = (
 )
 INSERTED = (
   *(bytes([byte]) for byte in b'"{}[],:\\\n\r\0\xff\xc3\x0b\x1c'),
-  *(b"NaN", b"1e999", b"\\ud800", b'"prompt":"x",', b"\xef\xbb\xbf"),
+  *(b"NaN", b"1e999", b"\\ud800", b"\xef\xbb\xbf"),
   *("\x85".encode(), "\u2028".encode(), "\xa0".encode()),
+)
+KEYS = (  # right by form behind an opening brace
+  *(b'"prompt":"x",', b'"split":"test",', b'"x":"\\ud800",', b'"y":{},'),
+  *(b'"x":NaN,', b'"x":[1e999],', b'"x":-Infinity,', b'"x":1,"x":1,'),
 )
 PACKERS = (bytes, gzip.compress, bz2.compress, lzma.compress)
 VALUES = (
@@ -109,15 +113,18 @@ def damaged(rng):
     found += line.encode("utf-8") + rng.choice([b"\n", b"\r\n"])
   for _ in range(rng.choice([1, 1, 2, 4])):
     at, other = rng.randrange(len(found)), rng.randrange(len(found))
+    brace = found.rfind(b"{", 0, at) + 1
     choices = (
-      (at + 1, bytes([rng.randrange(256)])),
-      (at + 1, bytes([found[at] ^ 1 << rng.randrange(8)])),
-      (at + rng.choice([1, 3, 20]), b""),
-      (at, rng.choice(INSERTED)),
-      (at, bytes(found[other : other + 30])),
+      (at, at + 1, bytes([rng.randrange(256)])),
+      (at, at + 1, bytes([found[at] ^ 1 << rng.randrange(8)])),
+      (at, at + rng.choice([1, 3, 20]), b""),
+      (at, at, rng.choice(INSERTED)),
+      (brace, brace, rng.choice(KEYS)),
+      (brace, brace, rng.choice(KEYS)),
+      (at, at, bytes(found[other : other + 30])),
     )
-    stop, content = rng.choice(choices)
-    found[at:stop] = content
+    start, stop, content = rng.choice(choices)
+    found[start:stop] = content
   return bytes(found)
 
 

@@ -221,13 +221,15 @@ def test_what_is_printed_is_for_people(
   monkeypatch.setenv("COLUMNS", "150")
   if is_terminal:
     monkeypatch.setenv("FORCE_COLOR", "1")
-  rows = [ranking("what is [this]?\x1b[2J", [1, 2], labeler="ann")] * 2
+  rows = [ranking("what is [this]?\x1b[2J", [1, 2], **{"[b]\x1b[3J": 1})] * 2
   command.main(["inspect", write(tmp_path / "r.jsonl", rows), "--samples=1"])
   printed = capsys.readouterr().out
   assert "2 rankings" in printed
   assert "what is [this]?" in printed
   assert "answer 1" in printed
+  assert "[b]" in printed
   assert "\x1b[2J" not in printed
+  assert "\x1b[3J" not in printed
   assert ("\x1b" in printed) == is_terminal
   assert ("│" in printed) == is_terminal
 
@@ -241,6 +243,29 @@ def test_samples_are_from_all_over(tmp_path, capsys):
     assert (f"prompt: prompt {n}\n" in printed) == (n % 25 == 0)
   command.main([path, "--samples=0"])
   assert "sample" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ("kind", "row"),
+  [
+    ("pretraining", {"text": "t", "prompt": None}),
+    ("demonstrations", {"prompt": "p", "response": "r", "responses": 1}),
+    ("demonstrations", {"prompt": "p", "response": "r", "ended": 1.5}),
+    ("prompts", {"prompt": "p", "response": ["a", 3], "text": None}),
+  ],
+)
+def test_keys_of_other_kinds_do_not_matter(kind, row, tmp_path, capsys):
+  path, out = write(tmp_path / "a.jsonl", [row]), tmp_path / "out"
+  limits = ["--prompt_length=9", "--response_length=9"]
+  found = shown(capsys, path, f"--kind={kind}", f"--out={out}", *limits)
+  assert found["records"] == 1
+  (written,) = (
+    json.loads(line)
+    for file in out.glob("*.jsonl")
+    for line in file.read_text().splitlines()
+  )
+  del written["split"]
+  assert written == row
 
 
 def test_several_files_with_weights(tmp_path, capsys):

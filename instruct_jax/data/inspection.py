@@ -143,10 +143,10 @@ def _print(found: dict[str, Any], samples: Sequence[Record]) -> None:
   rows = {
     name.replace("_", " "): _shown(value)
     for name, value in found.items()
-    if name not in ("kind", "records") and value != {}
+    if name not in ("kind", "records") and value
   }
   cells = [
-    {name: _cut(_shown(value), _LONGEST) for name, value in record.items()}
+    {_shown(name): _cut(_shown(x), _LONGEST) for name, x in record.items()}
     for record in samples
   ]
   if console.is_terminal:
@@ -161,16 +161,16 @@ def _print(found: dict[str, Any], samples: Sequence[Record]) -> None:
   for head, values in sections:
     print(head)
     for name, text in values.items():
-      inner = text.replace("\n", "\n    ")
-      print(
-        f"  {name}: {inner}" if "\n" not in text else f"  {name}:\n    {inner}"
+      lines = (
+        f"\n{text}".replace("\n", "\n    ") if "\n" in text else f" {text}"
       )
+      print(f"  {name}:{lines}")
 
 
 def _table(title, names, rows) -> rich.table.Table:
   table = rich.table.Table(title=title, show_lines=True)
   for name in names:
-    table.add_column(name)
+    table.add_column(rich.text.Text(name))
   for row in rows:
     table.add_row(*map(rich.text.Text, row))
   return table
@@ -237,10 +237,9 @@ def _settings(given: argparse.Namespace) -> hygiene.Settings:
 
 def _limits(given: argparse.Namespace) -> measures.Limits:
   for name in ("prompt_length", "response_length", "samples"):
-    if getattr(given, name) < 0:
-      raise errors.UserError(
-        f"--{name}={getattr(given, name)}: 0 or more is right"
-      )
+    value = getattr(given, name)
+    if value < 0:
+      raise errors.UserError(f"--{name}={value}: 0 or more is right")
   templates.check(given.template)
   folder = given.tokenizer.removeprefix("hf:")
   return measures.Limits(

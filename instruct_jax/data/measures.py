@@ -58,8 +58,8 @@ def measure(
     "sources": _counted(records, "source"),
     "lengths_in": limits.unit,
     "lengths": {name: _percentiles(some) for name, some in lengths.items()},
-    "limits": _beyond(records, texts, lengths, limits),
-    "duplicates": _duplicates(records, settings),
+    "limits": _beyond(records, kind, texts, lengths, limits),
+    "duplicates": _duplicates(texts.get("prompt", texts.get("text")), settings),
     "users": _users(records, settings.per_user),
     "pii": _pii(records),
   }
@@ -83,7 +83,9 @@ def splits_of(
     "validation_fraction": settings.validation_fraction,
     "test_fraction": settings.test_fraction,
   }
-  return [sources.split_of(record, **fractions) for record in records]
+  keys = {"split", *sources.KINDS[kind]}
+  own = ({k: r[k] for k in r.keys() & keys} for r in records)
+  return [sources.split_of(record, **fractions) for record in own]
 
 
 def _splits(records, kind, settings):
@@ -112,7 +114,7 @@ def _percentiles(counts: np.ndarray) -> dict[str, int]:
   return {"total": int(counts.sum()), **named, "max": int(counts.max())}
 
 
-def _beyond(records, texts, lengths, limits):
+def _beyond(records, kind, texts, lengths, limits):
   """Prompts that are dropped, and responses that are cut of those that stay.
 
   With a tokenizer exactly as training counts: prompts in their template with
@@ -127,21 +129,19 @@ def _beyond(records, texts, lengths, limits):
     fits = counts <= limits.prompt_length
     found["prompts_dropped"] = int((~fits).sum())
   if limits.response_length and "response" in texts:
-    sizes = [len(r["responses"]) if "responses" in r else 1 for r in records]
-    ends = [
-      ended
-      for record, size in zip(records, sizes)
-      for ended in record.get("ended") or [True] * size
-    ]
-    more = np.asarray(ends, np.int64) if limits.tokenizer is not None else 0
+    sizes, more = np.ones(len(records), int), 1
+    if kind == "rankings":
+      sizes = [len(record["responses"]) for record in records]
+      ends = (r.get("ended") or [True] * k for r, k in zip(records, sizes))
+      more = np.asarray(list(itertools.chain.from_iterable(ends)), int)
+    more = 0 if limits.tokenizer is None else more
     cut = lengths["response"] + more > limits.response_length
     found["responses_cut"] = int((cut & np.repeat(fits, sizes)).sum())
   return found
 
 
-def _duplicates(records, settings):
-  """Of all prompts, of several labelers too; of whole documents of text."""
-  texts = [r["prompt"] if "prompt" in r else r["text"] for r in records]
+def _duplicates(texts, settings):
+  """Of all prompts, of several labelers too; of documents of text."""
   unlike = hygiene.unlike([{"prompt": text} for text in texts], settings)
   heads = collections.Counter(
     hygiene.prefix_of(text, settings.prefix) for text in texts
