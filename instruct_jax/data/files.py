@@ -26,7 +26,14 @@ import numpy as np
 from etils import epath
 
 from instruct_jax import errors, interrupt, tokenizers
-from instruct_jax.data import encoding, mixtures, sources, splits, streams
+from instruct_jax.data import (
+  encoding,
+  mixtures,
+  pii,
+  sources,
+  splits,
+  streams,
+)
 
 SUMMARY_FILE = "summary.json"
 IMPORTED = "hf:"  # before the folder of a tokenizer that is taken as it is
@@ -99,6 +106,8 @@ def fingerprint(data: ml_collections.ConfigDict) -> dict[str, Any]:
       for path in sorted(found)
       if path.suffix in _TOKENIZER_FILES and not path.is_dir()
     }
+  if data.remove_pii:
+    files["pii"] = {pii.FILE.name: _digest(epath.Path(pii.FILE))}
   own = {name: data[name] for name in (*_SETTINGS, *kinds)}
   return {**own, "files": files}
 

@@ -225,7 +225,8 @@ def split_of(
   """
   if "split" in record:
     return record["split"]
-  text = " ".join(record.get("prompt", record.get("text", "")).split())
+  name = "text" if isinstance(record.get("text"), str) else "prompt"
+  text = " ".join(record[name].split())
   digest = hashlib.sha256(text.encode("utf-8")).digest()
   place = int.from_bytes(digest[:8], "big") / 2**64
   if place < test_fraction:

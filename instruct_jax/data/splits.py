@@ -42,7 +42,7 @@ def split_all(
     named = [r | {_ORIGINAL: r["prompt"]} for r in every["prompts"]]
     cleaned = hygiene.clean(named, settings(data))
     found["prompts"], counts["prompts"] = cleaned.by_split, cleaned.counts
-    side_of = _sides(every["prompts"], cleaned.by_split, data.prefix)
+    side_of = _sides(every["prompts"], cleaned.by_split, settings(data))
   for kind, records in every.items():
     if kind != "prompts":
       found[kind] = _by_split(data, records, side_of)
@@ -100,7 +100,9 @@ def _with_marks(
 
 
 def _sides(
-  prompts: Sequence[sources.Record], by_split: BySplit, prefix: int
+  prompts: Sequence[sources.Record],
+  by_split: BySplit,
+  how: hygiene.Settings,
 ) -> dict[str, str]:
   """The side of every prompt that was read, those that were dropped included.
 
@@ -110,13 +112,17 @@ def _sides(
   for split in ("validation", "test"):
     for record in by_split[split]:
       kept[_key(record)] = split
-      of_prefix[hygiene.prefix_of(record["prompt"], prefix)] = split
+      for prefix in hygiene.prefixes_of(record["prompt"], how):
+        of_prefix[prefix] = split
       if "user" in record:
         of_user[record["user"]] = split
   sides = {}
   for record in prompts:
-    start = hygiene.prefix_of(record["prompt"], prefix)
-    side = of_prefix.get(start, of_user.get(record.get("user"), "train"))
+    starts = hygiene.prefixes_of(record["prompt"], how)
+    side = next(
+      (of_prefix[start] for start in starts if start in of_prefix),
+      of_user.get(record.get("user"), "train"),
+    )
     sides[_key(record)] = kept.get(_key(record), side)
   return sides
 
