@@ -124,6 +124,7 @@ def plan(
   if known is None:
     known, inherited = {}, inherited | _adopted(config, source, inherited)
     config.update_from_flattened_dict(_fitting(inherited, config))
+    jobs.check_evaluation(config)
   jobs.check(config)
   seed = config.get("seed", 0)  # A dataset has none.
   name = f"{config.experiment}-{config.variant}"

@@ -1,6 +1,7 @@
 """What happens after a training step: log, validate, sample, save, stop."""
 
 import itertools
+import logging
 import time
 
 import jax
@@ -16,6 +17,8 @@ from instruct_jax import (
   sharding,
 )
 from instruct_jax.data import batches
+
+_log = logging.getLogger(__name__)
 
 
 class Clock:
@@ -145,6 +148,9 @@ class Validation:
     """A few validation prompts with the policy's responses to them."""
     ctx, count = self._run.ctx, self._run.ctx.config.samples
     if "policy" not in state.params or not count:
+      return []
+    if ctx.config.data.source == "files" and not ctx.config.data.prompts:
+      _log.info("no samples: data.prompts is empty")
       return []
     rows = self._open("prompts")
     batch = rows.take(np.arange(min(count, len(rows))))

@@ -194,6 +194,13 @@ def check(config: ConfigDict) -> None:
     _check_training(config)
 
 
+def check_evaluation(config: ConfigDict) -> None:
+  """Raises UserError where what a command names could not be evaluated."""
+  policies = config.evaluation.suite == "policies"
+  if policies and config.data.source == "files":
+    sources.check(config.data, kinds=("prompts",))
+
+
 def _kinds(config):
   """The kinds of data that a stage reads."""
   if config.job != "train":

@@ -184,6 +184,14 @@ def test_sft_from_a_checkpoint_and_out_again(tmp_path):
   assert len(moved) > 10  # it has learned
 
 
+def test_an_evaluation_without_prompts_is_refused_before_anything_is_built(
+  tmp_path,
+):
+  config = config_of(sft, tmp_path, **{"data.prompts": ""})
+  with pytest.raises(errors.UserError, match=r"data\.prompts is empty"):
+    planned(sft, config, tmp_path)
+
+
 def test_rows_too_short_to_pack_are_refused_before_anything_is_built():
   config = sft.get_config("test").unlock()
   config.data.packing, config.data.row_length = True, 40
