@@ -17,6 +17,7 @@ import safetensors
 from etils import epath
 
 from instruct_jax import errors
+from instruct_jax.pretrained import files
 
 PREFIX = "hf:"
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
@@ -160,22 +161,13 @@ def read_json(path: epath.Path) -> dict[str, Any]:
     if path.stat().length > _MOST_JSON:
       raise errors.UserError(f"{path}: too large for a JSON file of its kind.")
     text = path.read_bytes().decode("utf-8-sig")
-    found = json.loads(text, object_pairs_hook=_once)
+    found = json.loads(text, object_pairs_hook=files.once)
   except FileNotFoundError:
     raise errors.UserError(f"{path}: no such file.") from None
   except (OSError, ValueError, RecursionError) as error:
     raise errors.UserError(f"{path}: not readable JSON ({error}).") from None
   if not isinstance(found, dict):
     raise errors.UserError(f"{path}: should be a JSON object.")
-  return found
-
-
-def _once(pairs):
-  found = dict(pairs)
-  if len(found) < len(pairs):
-    names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
-    raise ValueError(f"the key {twice!r} is there twice")
   return found
 
 

@@ -54,7 +54,7 @@ def json_object(files: Files, name: str, folder: epath.Path) -> dict[str, Any]:
   """The JSON object that a file holds; no key is in it twice."""
   content = text(files, name, folder)
   try:
-    found = json.loads(content, object_pairs_hook=_once)
+    found = json.loads(content, object_pairs_hook=once)
     if re.search(r"\\u[dD][89a-fA-F]", content):
       json.dumps(found, ensure_ascii=False).encode("utf-8")
   except (ValueError, RecursionError) as error:
@@ -90,10 +90,14 @@ def check_ids(vocabulary: Mapping[str, Any], where: Any) -> None:
     raise errors.UserError(f"{where}: no token has the id {lacking}.")
 
 
-def _once(pairs):
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """A JSON object of its pairs, for `json.loads`; ValueError for a key that is
+  there twice."""
   found = dict(pairs)
   if len(found) < len(pairs):
-    names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
-    raise ValueError(f"the key {twice!r} is there twice")
+    seen = set()
+    for name, _ in pairs:
+      if name in seen:
+        raise ValueError(f"the key {name[:80]!r} is there twice")
+      seen.add(name)
   return found
