@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 
 from instruct_jax import context
-from instruct_jax.data import batches
+from instruct_jax.data import batches, sources
 from instruct_jax.evals import baselines, scoring
 from instruct_jax.evals import bench as bench_lib
 
@@ -26,7 +26,9 @@ def run(ctx: context.Context, reward: dict) -> bench_lib.Findings:
   no group, of all and by source.
   """
   settings = ctx.config.evaluation
-  rankings = _open(ctx, settings.split)
+  rankings = batches.make(
+    ctx.config.data, ctx.tokenizer, "rankings", settings.split, ctx.folders
+  )
   records = [rankings.source[int(i)] for i in rankings.index]
   first = dict.fromkeys(record["prompt"] for record in records)
   first = set(itertools.islice(first, settings.prompts))
@@ -38,8 +40,8 @@ def run(ctx: context.Context, reward: dict) -> bench_lib.Findings:
   }
   if all("spec" in record for record in records):
     predictors["_judge"] = _judge(records, batch["ranks"].shape[1])
-  else:
-    model = baselines.fit(_open(ctx, "train").source, _validation(ctx))
+  elif train := _comparisons(ctx, "train"):
+    model = baselines.fit(train, _comparisons(ctx, "validation"))
     k_max = batch["ranks"].shape[1]
     predictors["_words"] = model.scores(records, k_max)
   rows = []
@@ -95,17 +97,9 @@ def _groups(records):
   return {name: np.asarray([name in own for own in names]) for name in found}
 
 
-def _open(ctx, split):
-  return batches.make(
-    ctx.config.data, ctx.tokenizer, "rankings", split, ctx.folders
-  )
-
-
-def _validation(ctx):
-  """The validation split's rankings; none where it was left out."""
-  if not ctx.config.data.validation_fraction:
-    return ()
-  return _open(ctx, "validation").source
+def _comparisons(ctx, split):
+  """The rankings of a split as they were written; () for none."""
+  return sources.open_source(ctx.config.data, "rankings", split, ctx.folders)
 
 
 def _lengths(ctx, records, batch):
