@@ -57,7 +57,7 @@ def read_record(folder: epath.PathLike) -> dict[str, Any]:
   if hf_folder.is_reference(folder):
     path = hf_folder.path_of(folder)
     config = imported.config(hf_folder.Folder(path))
-    return {"config": config.to_dict(), "needs": {"data": path}}
+    return {"config": config.to_dict(), "needs": {"data": str(path.resolve())}}
   if not (folder / CONFIG_FILE).exists():
     raise errors.UserError(
       f"{folder}: not a run, there is no {CONFIG_FILE} in it.{_hint(folder)}"

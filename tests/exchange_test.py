@@ -119,6 +119,15 @@ def test_a_checkpoint_speaks_as_a_run_does(tmp_path):
   assert said[0] == said[1]
 
 
+def test_a_checkpoint_may_be_named_from_here(tmp_path, monkeypatch):
+  checkpoint(tmp_path / "in")
+  monkeypatch.chdir(tmp_path)
+  one = speaker.open_run(epath.Path("hf:in"))
+  assert one.ctx.tokenizer.vocab_size == SIZE
+  exchange.send_out("hf:in", "out")
+  same_tensors(tmp_path / "in", tmp_path / "out")
+
+
 def test_a_reward_cannot_speak_and_a_policy_cannot_score(tmp_path):
   policy = checkpoint(tmp_path / "policy")
   reward = checkpoint(tmp_path / "reward", reward=True)
