@@ -9,7 +9,7 @@ setuptools.setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=setuptools.find_packages(include=["instruct_jax*"]),
-  package_data={"instruct_jax": ["*.html", "data/*.json"]},
+  package_data={"instruct_jax": ["report/*.html", "data/clean/*.json"]},
   install_requires=[
     "absl-py>=2.1",
     "array_record>=0.8; platform_system != 'Windows'",

@@ -20,18 +20,11 @@ import jax
 from absl import flags
 from etils import epath
 
-from instruct_jax import (
-  command,
-  compilation,
-  errors,
-  learner,
-  metrics,
-  rollout,
-  runs,
-  sharding,
-  train,
-)
-from instruct_jax.algorithms import ppo
+from instruct_jax.algorithms import ppo, rollout
+from instruct_jax.base import command, compilation, errors, metrics
+from instruct_jax.parallel import sharding
+from instruct_jax.runs import reading
+from instruct_jax.training import learner, loop
 
 _RUN = flags.DEFINE_string("run", "runs/ppo_ptx-tiny", "A finished PPO run.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of a phase.", 1)
@@ -41,9 +34,9 @@ _OUT = flags.DEFINE_string("out", "", "Where to write the results as JSON.")
 def stages(folder: epath.Path) -> list[dict[str, float | str]]:
   """Seconds and memory of every stage that a run was built on, it last."""
   found = {}
-  for need in runs.read_needs(folder).values():
+  for need in reading.read_needs(folder).values():
     found |= {row["stage"]: row for row in stages(need)}
-  results = runs.read_results(folder)
+  results = reading.read_results(folder)
   name = folder.resolve().name
   seconds = results["seconds"]
   found[name] = {
@@ -58,10 +51,10 @@ def stages(folder: epath.Path) -> list[dict[str, float | str]]:
 
 def iteration(folder: epath.Path, repeats: int) -> dict[str, dict[str, float]]:
   """Seconds of the phases of one PPO iteration: compile, and median run."""
-  ctx = runs.open_context(folder)
-  data, total_steps = train.open_batches(ctx)
+  ctx = reading.open_context(folder)
+  data, total_steps = loop.open_batches(ctx)
   checkpoints = {
-    role: runs.load_parameters(ctx.folders[role], ctx, role)
+    role: reading.load_parameters(ctx.folders[role], ctx, role)
     for role in ("policy", "reward")
   }
   run, state = learner.setup(ctx, ppo, total_steps, checkpoints)
@@ -118,7 +111,7 @@ def main(argv: list[str]) -> None:
   """Prints both tables and writes them as JSON."""
   del argv
   folder = epath.Path(_RUN.value)
-  if runs.read_config(folder).get("algorithm") != "ppo":
+  if reading.read_config(folder).get("algorithm") != "ppo":
     raise errors.UserError(f"--run={folder}: not a PPO run")
   table = stages(folder)
   phases = iteration(folder, _REPEATS.value)

@@ -20,8 +20,9 @@ from absl import flags
 from etils import epath
 
 from experiments import common
-from instruct_jax import command, errors, metrics, tokenizers
-from instruct_jax.data import batches
+from instruct_jax import tokenizers
+from instruct_jax.base import command, errors, metrics
+from instruct_jax.data.batch import batches
 
 _DEMONSTRATIONS = flags.DEFINE_string("demonstrations", "", "JSONL files.")
 _PRETRAINING = flags.DEFINE_string("pretraining", "", "Text or JSONL files.")

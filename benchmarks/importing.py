@@ -22,10 +22,10 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
-from instruct_jax import sharding
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import load as hf_load
 from instruct_jax.models import forward, heads
+from instruct_jax.parallel import sharding
 
 WIDTH, MLP, HEADS, KV_HEADS, VOCABULARY = 2048, 8192, 16, 8, 32_000
 

@@ -24,7 +24,8 @@ import tokenizers as library
 from absl import flags
 from etils import epath
 
-from instruct_jax import command, errors, metrics, tokenizers
+from instruct_jax import tokenizers
+from instruct_jax.base import command, errors, metrics
 
 _TOKENIZER = flags.DEFINE_string("tokenizer", "", "A folder with a tokenizer.")
 _TEXT = flags.DEFINE_string("text", "", "A file of plain text; '': made up.")

@@ -9,8 +9,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from instruct_jax import errors, paper
-from instruct_jax.models import families
+from instruct_jax import paper
+from instruct_jax.base import errors
+from instruct_jax.models import sizes
 
 PAPER = paper.SIZES
 SMALL = ("tiny", "test", "files")
@@ -26,7 +27,7 @@ def known(variant: str, variants: tuple[str, ...], experiment: str) -> str:
 def model(variant: str, *, dropout: float = 0.0) -> ConfigDict:
   """The decoder: every field of `models.decoder.DecoderConfig` but the
   vocabulary's size, which is the tokenizer's."""
-  section = families.section(variant)
+  section = sizes.section(variant)
   section.dropout = dropout
   return section
 

@@ -9,7 +9,7 @@ README, and a test holds the two together.
 
 import importlib
 
-from instruct_jax import chain
+from instruct_jax.runs import chain
 
 STAGES = ("sft", "rm", "ppo_init", "ppo", "ppo_ptx")
 PAPER = "6b"

@@ -11,7 +11,8 @@ SFT, with a validation loss of text that stays nearer to GPT's.
 """
 
 from experiments import common
-from instruct_jax import arrays, paper
+from instruct_jax import paper
+from instruct_jax.maths import arrays
 
 
 def get_config(variant="tiny"):

@@ -13,9 +13,10 @@ and in vLLM. Exit codes: 0 done, 2 bad input.
 
 from absl import flags
 
-from instruct_jax import command, compilation, errors, exchange
+from instruct_jax.base import command, compilation, errors
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import llama2c
+from instruct_jax.runs import exchange
 
 _ROLE = flags.DEFINE_string(
   "role", "", "policy, reward or value; '': what the run hands on."

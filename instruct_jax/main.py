@@ -10,14 +10,9 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from instruct_jax import (
-  chain,
-  command,
-  compilation,
-  errors,
-  interrupt,
-  report,
-)
+from instruct_jax.base import command, compilation, errors, interrupt
+from instruct_jax.report import page
+from instruct_jax.runs import chain
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "An experiment: experiments/NAME.py or NAME.py:VARIANT."
@@ -48,7 +43,7 @@ def main(argv: list[str]) -> None:
     chain.overrides_of(_CONFIG.value, default),
   )
   results = chain.build(stage, evaluate=True)
-  report.terminal(results)
+  page.terminal(results)
   print(f"\nReport: {stage.folder / 'report.html'}")
 
 

@@ -19,8 +19,9 @@ import rich.text
 from absl import flags
 from etils import epath
 
-from instruct_jax import command, compilation, errors, speaker
-from instruct_jax.data import readers, sources
+from instruct_jax.base import command, compilation, errors
+from instruct_jax.data.read import readers, sources
+from instruct_jax.runs import speaker
 
 _RUN = flags.DEFINE_multi_string(
   "run", [], "A run's folder; repeat it to see several side by side."

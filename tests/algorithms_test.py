@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instruct_jax import learner, sharding
 from instruct_jax.algorithms import ppo, rm, sft
-from instruct_jax.data import batches, packing
+from instruct_jax.data.batch import batches, packing
 from instruct_jax.models import forward
+from instruct_jax.parallel import sharding
+from instruct_jax.training import learner
 from tests import toys
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from instruct_jax import arrays, errors
+from instruct_jax.base import errors
+from instruct_jax.maths import arrays
 
 quick = hypothesis.settings(max_examples=15, deadline=None)
 

@@ -14,7 +14,8 @@ import pytest
 from etils import epath
 
 from experiments import ppo_ptx
-from instruct_jax import chain, errors
+from instruct_jax.base import errors
+from instruct_jax.runs import chain
 
 ROOT = pathlib.Path(__file__).parent.parent
 STAGES = ("dataset", "pretrain", "sft", "rankings", "rm", "select", "ppo_ptx")

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from instruct_jax import checkpoint, errors, metrics
+from instruct_jax.base import errors, metrics
+from instruct_jax.parallel import checkpoint
 
-ROOT = pathlib.Path(checkpoint.__file__).parent.parent
+ROOT = pathlib.Path(checkpoint.__file__).parents[2]
 
 
 def tree(seed=0):

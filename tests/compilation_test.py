@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from instruct_jax import compilation
+from instruct_jax.base import compilation
 
 PROGRAM = """
 import jax, jax.numpy as jnp

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from instruct_jax import errors
-from instruct_jax.data import batches, streams
+from instruct_jax.base import errors
+from instruct_jax.data.batch import batches, streams
 from tests import data_toys
 
 BYTES, EOT = data_toys.BYTES, data_toys.EOT

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from instruct_jax import errors
-from instruct_jax.data import comparisons, convert, sources
+from instruct_jax.base import errors
+from instruct_jax.data.public import comparisons, convert
+from instruct_jax.data.read import sources
 
 PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data"
 PAIRS = list(itertools.combinations(range(4), 2))

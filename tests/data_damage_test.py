@@ -15,8 +15,9 @@ import re
 
 import pytest
 
-from instruct_jax import errors
-from instruct_jax.data import convert, readers, sources
+from instruct_jax.base import errors
+from instruct_jax.data.public import convert
+from instruct_jax.data.read import readers, sources
 from tests import data_fuzz_test
 
 ROWS = (

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from instruct_jax import errors, tokenizers
-from instruct_jax.data import streams
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
+from instruct_jax.data.batch import streams
 from tests import data_toys
 
 BYTES, EOT, PAD = data_toys.BYTES, data_toys.EOT, data_toys.PAD

@@ -5,8 +5,11 @@ import json
 import ml_collections
 import pytest
 
-from instruct_jax import errors, interrupt, tokenizers
-from instruct_jax.data import batches, files, sources
+from instruct_jax import tokenizers
+from instruct_jax.base import errors, interrupt
+from instruct_jax.data import prepare
+from instruct_jax.data.batch import batches
+from instruct_jax.data.read import sources
 
 WORDS = ["the", "fox", "jumps", "over", "a", "lazy", "dog", "and", "sleeps"]
 
@@ -53,7 +56,7 @@ def config(tmp_path):
 
 
 def test_build(config, tmp_path):
-  summary = files.build(config, tmp_path / "out")
+  summary = prepare.build(config, tmp_path / "out")
   tokenizer = tokenizers.load(tmp_path / "out")
   assert summary["vocab_size"] == tokenizer.vocab_size <= 400
   assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
@@ -72,7 +75,7 @@ def test_build(config, tmp_path):
 
 
 def test_the_stream_is_what_make_packs_itself(config, tmp_path):
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
   tokenizer = tokenizers.load(tmp_path / "out")
   built, packed = (
     batches.make(config.data, tokenizer, "pretraining", "test", folders)
@@ -93,11 +96,11 @@ def times(folder):
 
 
 def test_build_is_idempotent_and_deterministic(config, tmp_path):
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
   first, before = contents(tmp_path / "out"), times(tmp_path / "out")
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
   assert times(tmp_path / "out") == before
-  files.build(config, tmp_path / "again")
+  prepare.build(config, tmp_path / "again")
   assert contents(tmp_path / "again") == first
 
 
@@ -111,26 +114,26 @@ def test_build_is_idempotent_and_deterministic(config, tmp_path):
   ],
 )
 def test_a_broken_build_is_built_again(config, tmp_path, name):
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
   first = contents(tmp_path / "out")
   if name.endswith(("json", "model")):
     (tmp_path / "out" / name).write_bytes(b"{")
   else:
     (tmp_path / "out" / name).unlink()
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
   assert contents(tmp_path / "out") == first
 
 
 def test_other_settings_and_other_files_build_anew(config, tmp_path):
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
   config.data.response_length = 3
-  summary = files.build(config, tmp_path / "out")
+  summary = prepare.build(config, tmp_path / "out")
   assert summary["demonstrations"]["train"]["responses_cut"] > 0
   write(
     tmp_path / "texts.jsonl",
     [{"text": "dogs " * 40 + str(n)} for n in range(90)],
   )
-  summary = files.build(config, tmp_path / "out")
+  summary = prepare.build(config, tmp_path / "out")
   assert sum(summary["pretraining"][s]["records"] for s in sources.SPLITS) == 90
 
 
@@ -138,10 +141,10 @@ def test_an_interrupted_build_leaves_no_summary(config, tmp_path, monkeypatch):
   calls = iter([False, False, True])
   monkeypatch.setattr(interrupt, "requested", lambda: next(calls))
   with pytest.raises(interrupt.Interrupted):
-    files.build(config, tmp_path / "out")
+    prepare.build(config, tmp_path / "out")
   assert not (tmp_path / "out" / "summary.json").exists()
   monkeypatch.undo()
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
 
 
 def test_what_is_refused(config, tmp_path):
@@ -149,7 +152,7 @@ def test_what_is_refused(config, tmp_path):
     changed = config.copy_and_resolve_references()
     changed.data.update(changes)
     with pytest.raises(errors.UserError, match=message):
-      files.build(changed, tmp_path / "out")
+      prepare.build(changed, tmp_path / "out")
     assert not (tmp_path / "out" / "summary.json").exists()
 
   refuses("data.pretraining is empty", pretraining="")
@@ -168,10 +171,10 @@ def test_what_is_refused(config, tmp_path):
 
 
 def test_only_the_named_kinds_are_built(config, tmp_path):
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
   config.data.update(prompts="", rankings="", demonstrations="")
   config.data.update(validation_fraction=0.0, test_fraction=0.0)
-  summary = files.build(config, tmp_path / "out")
+  summary = prepare.build(config, tmp_path / "out")
   assert "prompts" not in summary
   assert summary["pretraining"]["test"]["rows"] == 0
   assert not list((tmp_path / "out").glob("prompts-*"))
@@ -183,7 +186,7 @@ def lines_of(folder, kind, split):
 
 
 def test_records_are_written_split_and_read_back(config, tmp_path):
-  summary = files.build(config, tmp_path / "out")
+  summary = prepare.build(config, tmp_path / "out")
   folders = {"data": tmp_path / "out"}
   sides = {}
   for kind in ("prompts", "demonstrations", "rankings"):
@@ -199,7 +202,7 @@ def test_records_are_written_split_and_read_back(config, tmp_path):
 
 def test_an_empty_split_is_read_back_as_empty(config, tmp_path):
   config.data.update(validation_fraction=0.0, test_fraction=0.0)
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
   config.data.test_fraction = 0.5
   for kind in ("prompts", "demonstrations", "rankings"):
     folders = {"data": tmp_path / "out"}
@@ -209,16 +212,16 @@ def test_an_empty_split_is_read_back_as_empty(config, tmp_path):
 def test_no_text_is_needed_beside_an_imported_tokenizer(config, tmp_path):
   tokenizers.ByteTokenizer().save(tmp_path / "own")
   config.data.update(tokenizer=f"hf:{tmp_path / 'own'}", pretraining="")
-  summary = files.build(config, tmp_path / "out")
+  summary = prepare.build(config, tmp_path / "out")
   assert "pretraining" not in summary
   before = times(tmp_path / "out")
-  assert files.build(config, tmp_path / "out") == summary
+  assert prepare.build(config, tmp_path / "out") == summary
   assert times(tmp_path / "out") == before
 
 
 def test_padding_is_counted_packed_and_not(config, tmp_path):
   config.data.row_length = 96
-  summary = files.build(config, tmp_path / "out")
+  summary = prepare.build(config, tmp_path / "out")
   tokenizer = tokenizers.load(tmp_path / "out")
   for kind in ("pretraining", "demonstrations"):
     found = summary[kind]["train"]
@@ -249,7 +252,7 @@ def test_a_mixture_s_text_has_a_file_for_each_part(config, tmp_path):
   one = config.data.pretraining
   config.data.update(pretraining=f"{one}=0.75,{more}=0.25")
   config.data.update(validation_fraction=0.0, test_fraction=0.0)
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
   tokenizer = tokenizers.load(tmp_path / "out")
   built, direct = (
     batches.make(config.data, tokenizer, "pretraining", "train", folders)
@@ -260,10 +263,10 @@ def test_a_mixture_s_text_has_a_file_for_each_part(config, tmp_path):
   for name, array in built.take(slice(None)).items():
     assert (array == direct.take(slice(None))[name]).all()
   before = times(tmp_path / "out")
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
   assert times(tmp_path / "out") == before
   config.data.pretraining = f"{one}=0.5,{more}=0.5"
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
   assert times(tmp_path / "out") != before
 
 
@@ -272,15 +275,15 @@ def test_an_imported_tokenizer_is_taken_as_it_is(config, tmp_path):
     ["the dog and the fox " * 9], tmp_path / "own", kind="bpe", vocab_size=380
   )
   config.data.tokenizer = f"hf:{tmp_path / 'own'}"
-  summary = files.build(config, tmp_path / "out")
+  summary = prepare.build(config, tmp_path / "out")
   assert summary["vocab_size"] == own.vocab_size
   text = "the lazy dog é"
   assert tokenizers.load(tmp_path / "out").encode(text) == own.encode(text)
   before = times(tmp_path / "out")
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
   assert times(tmp_path / "out") == before
   tokenizers.train(
     ["a fox and a dog " * 9], tmp_path / "own", kind="bpe", vocab_size=380
   )
-  files.build(config, tmp_path / "out")
+  prepare.build(config, tmp_path / "out")
   assert times(tmp_path / "out") != before

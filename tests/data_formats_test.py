@@ -10,8 +10,9 @@ import pathlib
 
 import pytest
 
-from instruct_jax import errors
-from instruct_jax.data import convert, sources
+from instruct_jax.base import errors
+from instruct_jax.data.public import convert
+from instruct_jax.data.read import sources
 
 PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data"
 DROPPED = "dropped: "

@@ -13,8 +13,9 @@ import time
 
 import pytest
 
-from instruct_jax import errors
-from instruct_jax.data import convert, sources
+from instruct_jax.base import errors
+from instruct_jax.data.public import convert
+from instruct_jax.data.read import sources
 
 GOOD = {
   "pretraining": {"text": "words"},

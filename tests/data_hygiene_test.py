@@ -7,8 +7,8 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from instruct_jax import errors
-from instruct_jax.data import hygiene
+from instruct_jax.base import errors
+from instruct_jax.data.clean import hygiene
 
 SPLITS = ("train", "validation", "test")
 SETTINGS = hygiene.Settings(

@@ -13,9 +13,12 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from instruct_jax import preferences, tokenizers
+from instruct_jax import tokenizers
 from instruct_jax.data import __main__ as command
-from instruct_jax.data import encoding, hygiene, measures, sources
+from instruct_jax.data.batch import encoding
+from instruct_jax.data.clean import hygiene, measures
+from instruct_jax.data.read import sources
+from instruct_jax.maths import preferences
 from tests import data_toys
 
 PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data"

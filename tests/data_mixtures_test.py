@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from instruct_jax import errors
-from instruct_jax.data import mixtures
+from instruct_jax.base import errors
+from instruct_jax.data.batch import mixtures
 
 WEIGHTS = st.lists(
   st.integers(1, 90).map(lambda n: n / 10), min_size=1, max_size=7

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from instruct_jax.data import packing
+from instruct_jax.data.batch import packing
 
 
 def plainly(lengths, row_length):

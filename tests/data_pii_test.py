@@ -8,7 +8,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from instruct_jax.data import pii
+from instruct_jax.data.clean import pii
 
 ENTRIES = json.loads(pii.FILE.read_text())
 

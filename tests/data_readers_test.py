@@ -17,8 +17,9 @@ import pytest
 import tensorflow_datasets as tfds
 from etils.epath import backend
 
-from instruct_jax import errors
-from instruct_jax.data import compressed, convert, readers, sources
+from instruct_jax.base import errors
+from instruct_jax.data.public import convert
+from instruct_jax.data.read import compressed, readers, sources
 
 ROWS = [{"prompt": f"why {n} é?", "x": n} for n in range(3)]
 

@@ -7,8 +7,8 @@ import ml_collections
 import pytest
 import tensorflow_datasets as tfds
 
-from instruct_jax import errors
-from instruct_jax.data import sources
+from instruct_jax.base import errors
+from instruct_jax.data.read import sources
 
 DEMONSTRATION = {"prompt": "Why?", "response": "Because."}
 RANKING = {"prompt": "Why?", "responses": ["a", "b", "c"], "ranks": [1, 2, 2]}

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from instruct_jax import errors
-from instruct_jax.data import sources, splits
+from instruct_jax.base import errors
+from instruct_jax.data.clean import splits
+from instruct_jax.data.read import sources
 from tests import data_toys
 
 FRACTIONS = {"validation_fraction": 0.2, "test_fraction": 0.2}

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from instruct_jax import errors, tokenizers
-from instruct_jax.data import streams
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
+from instruct_jax.data.batch import streams
 from tests import data_toys
 
 BYTES, EOT = data_toys.BYTES, data_toys.EOT

@@ -4,7 +4,8 @@ import ml_collections
 import numpy as np
 
 from instruct_jax import tokenizers
-from instruct_jax.data import encoding, sources, streams
+from instruct_jax.data.batch import encoding, streams
+from instruct_jax.data.read import sources
 
 BYTES = tokenizers.ByteTokenizer()
 EOT, PAD = BYTES.eot_id, BYTES.pad_id

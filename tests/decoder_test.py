@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instruct_jax import arrays, errors
+from instruct_jax.base import errors
+from instruct_jax.maths import arrays
 from instruct_jax.models import decoder
 
 GPT2 = decoder.DecoderConfig(

@@ -19,7 +19,7 @@ from instruct_jax.evals import (
   toxicity,
   truthfulness,
 )
-from instruct_jax.microworld import answers, prompts, tasks, world
+from instruct_jax.worlds.microworld import answers, prompts, tasks, world
 from tests import evals_toys
 
 GROUPS = ("training", "held_out")

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instruct_jax import compilation, errors, preferences
+from instruct_jax.base import compilation, errors
 from instruct_jax.evals import bench, loss, reward, select, suite
 from instruct_jax.labeling import rankings
+from instruct_jax.maths import preferences
 from tests import evals_toys
 
 

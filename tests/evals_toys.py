@@ -13,12 +13,13 @@ import numpy as np
 from etils import epath
 
 from experiments import rankings
-from instruct_jax import context, sharding, tokenizers
-from instruct_jax.data import batches
+from instruct_jax import tokenizers
+from instruct_jax.data.batch import batches
 from instruct_jax.evals import bench
-from instruct_jax.labeling import candidates
-from instruct_jax.microworld import answers, builder
+from instruct_jax.inference import candidates, context
 from instruct_jax.models import forward, heads
+from instruct_jax.parallel import sharding
+from instruct_jax.worlds.microworld import answers, builder
 from tests import toys
 
 SIZES = {

@@ -11,10 +11,13 @@ import pytest
 import safetensors.numpy
 from etils import epath
 
-from instruct_jax import convert, errors, exchange, generate, runs, speaker
+from instruct_jax import convert
+from instruct_jax.base import errors
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import llama2c
+from instruct_jax.inference import generate
+from instruct_jax.runs import exchange, reading, speaker
 from tests import hf_fuzz_test as hf
 from tests import pretrained_tokenizers_test as tokens
 
@@ -70,7 +73,7 @@ def same_tensors(one, other):
 def test_there_and_back_is_bit_exact(dtype, reward, tmp_path):
   reference = checkpoint(tmp_path / "in", dtype=dtype, reward=reward)
   exchange.bring_in(reference, tmp_path / "run")
-  found = runs.product(tmp_path / "run")
+  found = reading.product(tmp_path / "run")
   assert found.item == ("params.reward" if reward else "params.policy")
   exchange.send_out(tmp_path / "run", tmp_path / "out", shard_bytes=4400)
   same_tensors(tmp_path / "in", tmp_path / "out")
@@ -133,34 +136,34 @@ def test_a_reward_cannot_speak_and_a_policy_cannot_score(tmp_path):
   reward = checkpoint(tmp_path / "reward", reward=True)
   with pytest.raises(errors.UserError, match="cannot speak"):
     speaker.open_run(epath.Path(reward))
-  ctx = runs.open_context(epath.Path(policy))
+  ctx = reading.open_context(epath.Path(policy))
   with pytest.raises(errors.UserError, match="a policy is what this run hands"):
-    runs.load_parameters(epath.Path(policy), ctx, "reward")
+    reading.load_parameters(epath.Path(policy), ctx, "reward")
   with pytest.raises(errors.UserError, match="unknown role"):
     exchange.send_out(reward, tmp_path / "x", role="valu")
 
 
 def test_a_bias_without_a_place_is_refused_or_noted(tmp_path):
   reference = checkpoint(tmp_path / "in", reward=True)
-  ctx = runs.open_context(epath.Path(reference))
-  params = runs.load_parameters(epath.Path(reference), ctx, "reward")
+  ctx = reading.open_context(epath.Path(reference))
+  params = reading.load_parameters(epath.Path(reference), ctx, "reward")
   head = params["head"] | {"bias": np.full(1, 0.25, np.float32)}
   arguments = params | {"head": head}, ctx.scalar.config, "reward"
   with pytest.raises(errors.UserError, match=r"bias 0\.25 has no place in a"):
     hf_export.export(*arguments, ctx.tokenizer, tmp_path / "a")
   hf_export.export(*arguments, ctx.tokenizer, tmp_path / "b", drop_bias=True)
   again = epath.Path(f"hf:{tmp_path / 'b'}")
-  ctx = runs.open_context(again)
-  found = runs.load_parameters(again, ctx, "reward")
+  ctx = reading.open_context(again)
+  found = reading.load_parameters(again, ctx, "reward")
   assert float(found["head"]["bias"][0]) == 0.25
 
 
 def test_stacked_layers_go_out_and_come_in(tmp_path):
   reference = epath.Path(checkpoint(tmp_path / "in"))
-  config = runs.read_config(reference).unlock()
+  config = reading.read_config(reference).unlock()
   config.model.scan = True
-  ctx = runs.context.make(config.lock(), runs.read_needs(reference))
-  params = runs.load_parameters(reference, ctx, "policy")
+  ctx = record.context.make(config.lock(), reading.read_needs(reference))
+  params = reading.load_parameters(reference, ctx, "policy")
   assert "blocks" in params["decoder"]
   hf_export.export(
     params, ctx.policy.config, "policy", ctx.tokenizer, tmp_path / "out"
@@ -170,15 +173,15 @@ def test_stacked_layers_go_out_and_come_in(tmp_path):
 
 def test_parameters_are_split_over_a_mesh(tmp_path):
   reference = epath.Path(checkpoint(tmp_path / "in"))
-  config = runs.read_config(reference).unlock()
+  config = reading.read_config(reference).unlock()
   config.mesh.fsdp, config.mesh.tensor = 2, 2
-  ctx = runs.context.make(config.lock(), runs.read_needs(reference))
-  params = runs.load_parameters(reference, ctx, "policy")
+  ctx = record.context.make(config.lock(), reading.read_needs(reference))
+  params = reading.load_parameters(reference, ctx, "policy")
   kernel = params["decoder"]["block_0"]["up"]["kernel"]
   assert len(kernel.sharding.device_set) == 4
   assert kernel.addressable_shards[0].data.shape == (4, 6)
-  alone = runs.open_context(reference)
-  whole = runs.load_parameters(reference, alone, "policy")
+  alone = reading.open_context(reference)
+  whole = reading.load_parameters(reference, alone, "policy")
   jax.tree.map(np.testing.assert_array_equal, params, whole)
 
 
@@ -271,8 +274,8 @@ def test_stories260k_tells_the_story_that_is_published(tmp_path):
     PUBLIC / "stories260K.bin", PUBLIC / "tok512.bin", tmp_path / "hf"
   )
   reference = epath.Path(f"hf:{tmp_path / 'hf'}")
-  ctx = runs.open_context(reference)
-  params = runs.load_parameters(reference, ctx, "policy")
+  ctx = reading.open_context(reference)
+  params = reading.load_parameters(reference, ctx, "policy")
   start = np.asarray([ctx.tokenizer.start_ids], np.int32)
   found = generate.generate(
     ctx.policy,

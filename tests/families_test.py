@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instruct_jax import errors, paper
-from instruct_jax.models import decoder, families, heads
+from instruct_jax import paper
+from instruct_jax.base import errors
+from instruct_jax.models import decoder, heads, sizes
 
 GIVEN = {"vocab_size": 64, "context_length": 32}
 
@@ -19,10 +20,10 @@ def parameters(config) -> int:
   return sum(x.size for x in jax.tree.leaves(shapes))
 
 
-@pytest.mark.parametrize("name", families.SIZES)
+@pytest.mark.parametrize("name", sizes.SIZES)
 def test_every_size_is_a_complete_section(name):
-  section = families.section(name)
-  config = families.decoder_config(section, **GIVEN)
+  section = sizes.section(name)
+  config = sizes.decoder_config(section, **GIVEN)
   assert config.vocab_size == 64
   assert config.context_length == 32
   assert config.width == config.heads * config.head_size
@@ -49,15 +50,15 @@ def test_every_size_is_a_complete_section(name):
 )
 def test_sizes_have_the_published_number_of_parameters(name, millions):
   context = 1024 if name.startswith("gpt2") else paper.CONTEXT_LENGTH
-  config = families.decoder_config(
-    families.section(name), vocab_size=50257, context_length=context
+  config = sizes.decoder_config(
+    sizes.section(name), vocab_size=50257, context_length=context
   )
   np.testing.assert_allclose(parameters(config) / 1e6, millions, rtol=0.01)
 
 
 @pytest.mark.parametrize("name", paper.GPT3)
 def test_gpt3_is_the_papers(name):
-  section, size = families.section(name), paper.GPT3[name]
+  section, size = sizes.section(name), paper.GPT3[name]
   assert section.layers == size.layers
   assert section.width == size.width
   assert section.heads == section.kv_heads == size.heads
@@ -70,25 +71,25 @@ def test_gpt3_is_the_papers(name):
 
 def test_unknown_and_missing_keys_are_named():
   with pytest.raises(errors.UserError, match="Did you mean 'tiny'"):
-    families.section("tinny")
-  section = dict(families.section("tiny"))
+    sizes.section("tinny")
+  section = dict(sizes.section("tiny"))
   with pytest.raises(errors.UserError, match="Did you mean 'dropout'"):
-    families.decoder_config(section | {"dropuot": 0.1}, **GIVEN)
+    sizes.decoder_config(section | {"dropuot": 0.1}, **GIVEN)
   del section["layers"]
   with pytest.raises(errors.UserError, match="lacks layers"):
-    families.decoder_config(section, **GIVEN)
+    sizes.decoder_config(section, **GIVEN)
 
 
 def test_a_pretrained_section_has_its_own_sizes():
-  section = dict(families.section("tiny")) | {
+  section = dict(sizes.section("tiny")) | {
     "vocab_size": 100,
     "context_length": 48,
   }
-  config = families.decoder_config(section, **GIVEN)
+  config = sizes.decoder_config(section, **GIVEN)
   assert (config.vocab_size, config.context_length) == (100, 48)
   with pytest.raises(errors.UserError, match="vocab_size = 50 is less than"):
-    families.decoder_config(section | {"vocab_size": 50}, **GIVEN)
+    sizes.decoder_config(section | {"vocab_size": 50}, **GIVEN)
   with pytest.raises(errors.UserError, match="context_length = 16 is less"):
-    families.decoder_config(section | {"context_length": 16}, **GIVEN)
+    sizes.decoder_config(section | {"context_length": 16}, **GIVEN)
   with pytest.raises(errors.UserError, match="window = 16 is less than the 32"):
-    families.decoder_config(section | {"window": 16}, **GIVEN)
+    sizes.decoder_config(section | {"window": 16}, **GIVEN)

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instruct_jax import arrays, errors, generate
+from instruct_jax.base import errors
+from instruct_jax.inference import generate
+from instruct_jax.maths import arrays
 from instruct_jax.models import decoder, heads
 
 V, PAD, STOP, OTHER_STOP = 16, 0, 9, 12

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instruct_jax import arrays
+from instruct_jax.maths import arrays
 from instruct_jax.models import decoder, heads
 
 TIED = decoder.DecoderConfig(

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from instruct_jax import errors, sharding
+from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import load as hf_load
 from instruct_jax.models import forward, heads
+from instruct_jax.parallel import sharding
 
 CONFIG = {
   "architectures": ["LlamaForCausalLM"],

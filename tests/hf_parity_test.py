@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instruct_jax import generate, sharding, tokenizers
+from instruct_jax import tokenizers
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import load as hf_load
-from instruct_jax.models import families, forward, heads
+from instruct_jax.inference import generate
+from instruct_jax.models import forward, heads, sizes
+from instruct_jax.parallel import sharding
 
 torch = pytest.importorskip("torch", reason="the `parity` extra has torch")
 transformers = pytest.importorskip("transformers")
@@ -296,10 +298,10 @@ def test_an_exported_reward_with_a_bias_scores_the_same_there(
 
 @pytest.mark.parametrize("name", ["test", "gpt2"])
 def test_our_own_sizes_load_there(name, padded, tmp_path):
-  section = families.section(name)
+  section = sizes.section(name)
   section.update(layers=2, width=32, mlp_width=40)
   section.update(heads=2, kv_heads=2, head_size=16)
-  config = families.decoder_config(section, vocab_size=V, context_length=64)
+  config = sizes.decoder_config(section, vocab_size=V, context_length=64)
   model = heads.LanguageModel(config)
   params = forward.init_params(model, jax.random.key(0))
   params = jax.tree.map(

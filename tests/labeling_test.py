@@ -6,10 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from instruct_jax import errors, interrupt, preferences
-from instruct_jax.data import batches, encoding
-from instruct_jax.labeling import candidates, quality, rankings
-from instruct_jax.microworld import contamination, labelers
+from instruct_jax.base import errors, interrupt
+from instruct_jax.data.batch import batches, encoding
+from instruct_jax.inference import candidates
+from instruct_jax.labeling import quality, rankings
+from instruct_jax.maths import preferences
+from instruct_jax.worlds.microworld import contamination, labelers
 from tests import evals_toys
 
 

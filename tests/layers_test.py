@@ -1,6 +1,8 @@
-"""The order of the rooms: a module imports only from lines above its own.
+"""The order of the house: a module imports only from lines above its own.
 
-Held by reading the imports, also those inside functions, with `ast`.
+Held module by module by reading the imports, also those inside functions, with
+`ast`. The modules of one line do not know each other. Floors are counted from
+the same imports.
 """
 
 import ast
@@ -8,56 +10,75 @@ import pathlib
 
 import pytest
 
-# From the ground up. Modules of one line do not know each other; those of one
-# package (a name that ends in a slash) do.
-ROOMS = (
-  ("errors", "interrupt", "compilation"),
-  ("command", "paper", "arrays"),
-  ("rl", "preferences"),
-  ("pretrained/",),
-  ("optim", "sharding", "checkpoint", "metrics", "tokenizers"),
-  ("templates",),
-  ("models/",),
-  ("hf/",),
-  ("data/",),
-  ("microworld/",),
-  ("generate",),
-  ("context",),
-  ("rewards",),
-  ("runs",),
-  ("rollout", "speaker", "exchange"),
-  ("algorithms/",),
-  ("labeling/",),
-  ("evals/",),
-  ("learner",),
-  ("hooks",),
-  ("train",),
-  ("reporting/",),
-  ("jobs", "report"),
-  ("chain",),
-  ("main", "sample", "convert", "plan"),
-)
-LINES = {room: line for line, rooms in enumerate(ROOMS) for room in rooms}
 PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
+
+# From the ground up: a room, then its modules from the ground up.
+ORDER = """
+base: errors interrupt compilation | metrics command
+paper
+maths: arrays preferences | rl
+parallel: sharding checkpoint
+tokenizers: files pieces | backend | facts | pretrained | __init__ | templates
+models: decoder | sizes heads | forward
+hf: keys folder | families | config tensors llama2c | load export | imported
+data/read: typed | compressed checks | readers | sources
+data/clean: pii | hygiene | splits measures
+data/public: plain_text formats | dialogues demonstrations | comparisons | convert
+data/batch: packing mixtures | rows | streams | encoding | batches
+data: prepare inspect | __main__
+worlds/microworld: labelers world | zorp passages | claims templates | use_cases | prompts | answers tasks | judge corpus contamination | vocabulary | builder
+inference: generate | context | candidates rewards | scoring
+algorithms: rollout sft rm | ppo
+training: optim | learner | hooks | loop
+labeling: quality | chunks | rankings
+evals: baselines bench | loss truthfulness | bias hallucination kl language length likert metadata nlp preference reward score select toxicity | suite
+report: exhibits | charts curves samples | page
+runs: reading | stages speaker exchange | chain
+main sample convert
+"""
+DOORS = ("main", "sample", "convert")
+MOST_ROOMS, MOST_FLOORS = 24, 10
+
+
+def _lines():
+  """{module: its line} in the order above; a room's modules are 'room/name'."""
+  lines, number = {}, 0
+  for text in ORDER.strip().split("\n"):
+    room, colon, modules = text.partition(":")
+    for group in (modules if colon else room).split("|"):
+      number += 1
+      for name in group.split():
+        module = f"{room}/{name}" if colon else name
+        assert module not in lines, f"{module} stands twice in ORDER"
+        lines[module.removesuffix("/__init__")] = number
+  return lines
+
+
+LINES = _lines()
+
+
+def _module(path: pathlib.Path) -> str:
+  name = path.relative_to(PACKAGE).with_suffix("").as_posix()
+  return name.removesuffix("/__init__")
+
+
+def _is_face(path: pathlib.Path) -> bool:
+  """An __init__.py that holds no more than a docstring."""
+  body = ast.parse(path.read_text()).body
+  return path.name == "__init__.py" and all(
+    isinstance(node, ast.Expr) for node in body
+  )
+
+
 FILES = sorted(
-  path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"
+  path
+  for path in PACKAGE.rglob("*.py")
+  if path != PACKAGE / "__init__.py" and not _is_face(path)
 )
 
 
-def _room(path: pathlib.Path) -> str:
-  """The name that ROOMS has for a path within the package, or ''."""
-  parts = path.with_suffix("").parts
-  room = f"{parts[0]}/" if f"{parts[0]}/" in LINES else parts[0]
-  return room if room in LINES else ""
-
-
-def _is_module(path: pathlib.Path) -> bool:
-  path = PACKAGE / path
-  return path.is_dir() or path.with_suffix(".py").is_file()
-
-
-def _imports(source: str) -> list[tuple[int, pathlib.Path]]:
-  """(line number, path within the package) of what a source imports of it."""
+def _imports(source: str) -> list[tuple[int, str]]:
+  """(line number, module) of what a source imports of the package."""
   found = []
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.Import):
@@ -70,47 +91,81 @@ def _imports(source: str) -> list[tuple[int, pathlib.Path]]:
     for name in names:
       root, *rest = name.split(".")
       if root == PACKAGE.name and rest not in ([], ["__version__"]):
-        found.append((node.lineno, pathlib.Path(*rest)))
+        found.append((node.lineno, "/".join(rest)))
   return found
 
 
-@pytest.mark.parametrize(
-  "path", FILES, ids=lambda path: str(path.relative_to(PACKAGE))
-)
+@pytest.mark.parametrize("path", FILES, ids=_module)
 def test_imports_from_above_only(path):
-  own = _room(path.relative_to(PACKAGE))
-  assert own, f"{path} is in no room: give it a line in ROOMS"
+  own = _module(path)
+  assert own in LINES, f"{path} has no place: give it one in ORDER"
   for number, imported in _imports(path.read_text()):
     where = f"{path}:{number}"
-    assert _is_module(imported), f"{where}: {imported} is a name, not a module"
-    room = _room(imported)
-    assert room, f"{where}: {imported} is in no room"
-    same_package = room == own and own.endswith("/")
-    assert same_package or LINES[room] < LINES[own], (
-      f"{where}: '{own}' may not import '{room}', which is not above it"
+    assert imported in LINES, f"{where}: {imported} is no module of the house"
+    assert LINES[imported] < LINES[own], (
+      f"{where}: '{own}' may not import '{imported}', which is not above it"
     )
+
+
+def test_order_holds_no_module_that_is_not_there():
+  assert set(LINES) == {_module(path) for path in FILES}
+
+
+def _room(module: str) -> str:
+  """The folder that a module lies in; a module at the top is its own room."""
+  return module.rpartition("/")[0] or module if module not in FACES else module
+
+
+FACES = {module for module in LINES if (PACKAGE / module).is_dir()}
+
+
+def _floors() -> dict[str, int]:
+  """{room: its floor}; a room stands one above the highest that it needs."""
+  needs = {}
+  for path in FILES:
+    room = _room(_module(path))
+    rooms = {_room(name) for _, name in _imports(path.read_text())}
+    needs[room] = needs.get(room, set()) | rooms - {room}
+  floors = {}
+
+  def floor(room, below=()):
+    assert room not in below, f"a circle of rooms: {(*below, room)}"
+    if room not in floors:
+      deeper = [floor(need, (*below, room)) for need in needs[room]]
+      floors[room] = 1 + max(deeper, default=0)
+    return floors[room]
+
+  for room in needs:
+    floor(room)
+  return floors
+
+
+def test_few_rooms_on_few_floors_and_no_circle():
+  floors = {
+    room: floor for room, floor in _floors().items() if room not in DOORS
+  }
+  assert len(floors) <= MOST_ROOMS, sorted(floors)
+  assert max(floors.values()) <= MOST_FLOORS, floors
+
+
+def test_at_the_top_stand_only_the_doors():
+  top = {path.stem for path in PACKAGE.glob("*.py")}
+  assert top == {"__init__", "paper", *DOORS}
 
 
 def test_reads_every_kind_of_import():
   source = """
-import instruct_jax.rl
+import instruct_jax.maths.rl
 import jax
-from instruct_jax import arrays as a, optim
+from instruct_jax.maths import arrays as a, rl
 def f():
   from instruct_jax.models import decoder
 """
-  assert [str(path) for _, path in _imports(source)] == [
-    "rl",
-    "arrays",
-    "optim",
+  assert [name for _, name in _imports(source)] == [
+    "maths/rl",
+    "maths/arrays",
+    "maths/rl",
     "models/decoder",
   ]
   with pytest.raises(AssertionError, match="relative"):
     _imports("from . import rl")
-
-
-def test_rooms_of_paths():
-  assert _room(pathlib.Path("models/decoder.py")) == "models/"
-  assert _room(pathlib.Path("rl.py")) == "rl"
-  assert _room(pathlib.Path("utils.py")) == ""
-  assert LINES["arrays"] < LINES["rl"] < LINES["models/"] < LINES["main"]

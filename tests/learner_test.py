@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instruct_jax import learner, sharding
 from instruct_jax.algorithms import ppo
 from instruct_jax.models import forward
-from instruct_jax.train import ALGORITHMS
+from instruct_jax.parallel import sharding
+from instruct_jax.training import learner
+from instruct_jax.training.loop import ALGORITHMS
 from tests import toys
 
 MESHES = {"8x1x1": (8, 1, 1), "1x8x1": (1, 8, 1), "2x2x2": (2, 2, 2)}

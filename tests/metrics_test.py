@@ -18,7 +18,7 @@ import tensorboardX.proto.event_pb2 as event_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instruct_jax import metrics
+from instruct_jax.base import metrics
 
 
 class Clock:
@@ -223,7 +223,7 @@ print("RESULT")
 def test_progress_in_a_terminal_is_one_line(columns):
   primary, secondary = pty.openpty()
   env = os.environ | {"TERM": "xterm", "COLUMNS": str(columns)}
-  root = pathlib.Path(metrics.__file__).parent.parent
+  root = pathlib.Path(metrics.__file__).parents[2]
   child = subprocess.Popen(
     [sys.executable, "-c", TERMINAL],
     stdout=subprocess.PIPE,

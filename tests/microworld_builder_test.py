@@ -12,8 +12,9 @@ import time
 import ml_collections
 import pytest
 
-from instruct_jax import errors, tokenizers
-from instruct_jax.microworld import (
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
+from instruct_jax.worlds.microworld import (
   answers,
   builder,
   contamination,

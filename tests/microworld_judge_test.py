@@ -7,7 +7,13 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from instruct_jax.microworld import answers, judge, prompts, vocabulary, world
+from instruct_jax.worlds.microworld import (
+  answers,
+  judge,
+  prompts,
+  vocabulary,
+  world,
+)
 
 JOB = world.FACTS["ann"]["job"]
 WRONG = next(job for job in world.JOBS if job != JOB)

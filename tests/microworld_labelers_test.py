@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from instruct_jax.microworld import answers, judge, labelers, prompts
+from instruct_jax.worlds.microworld import answers, judge, labelers, prompts
 
 
 @pytest.fixture(scope="module")

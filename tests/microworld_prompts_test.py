@@ -6,7 +6,13 @@ import random
 
 import pytest
 
-from instruct_jax.microworld import answers, judge, prompts, use_cases, world
+from instruct_jax.worlds.microworld import (
+  answers,
+  judge,
+  prompts,
+  use_cases,
+  world,
+)
 
 
 @pytest.fixture(scope="module")

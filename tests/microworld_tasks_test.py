@@ -2,7 +2,13 @@
 
 import pytest
 
-from instruct_jax.microworld import judge, tasks, use_cases, vocabulary, world
+from instruct_jax.worlds.microworld import (
+  judge,
+  tasks,
+  use_cases,
+  vocabulary,
+  world,
+)
 
 
 @pytest.mark.parametrize("name", tasks.TASKS)

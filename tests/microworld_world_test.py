@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from instruct_jax.microworld import claims, passages, world, zorp
+from instruct_jax.worlds.microworld import claims, passages, world, zorp
 
 
 def test_every_person_has_four_facts_and_every_topic_a_falsehood():

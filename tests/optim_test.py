@@ -7,7 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from instruct_jax import errors, optim
+from instruct_jax.base import errors
+from instruct_jax.training import optim
 
 
 @pytest.fixture

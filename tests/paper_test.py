@@ -8,7 +8,9 @@ import importlib
 
 import pytest
 
-from instruct_jax import errors, jobs, paper
+from instruct_jax import paper
+from instruct_jax.base import errors
+from instruct_jax.runs import stages
 
 SIZES = ("1.3b", "6b", "175b")
 EXPERIMENTS = (
@@ -138,7 +140,7 @@ def test_every_variant_builds_and_holds_together_or_is_refused(name, variant):
   if variant == "files" or variant in SIZES:
     config.unlock()
     config.data.source = "microworld"  # the check wants files that exist
-  jobs.check(config)
+  stages.check(config)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

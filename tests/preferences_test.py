@@ -10,7 +10,8 @@ import pytest
 from hypothesis import strategies as st
 from scipy import stats
 
-from instruct_jax import errors, preferences
+from instruct_jax.base import errors
+from instruct_jax.maths import preferences
 
 quick = hypothesis.settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 10**6)

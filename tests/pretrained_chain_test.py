@@ -10,8 +10,9 @@ import pytest
 from etils import epath
 
 from experiments import ppo_ptx, sft
-from instruct_jax import chain, errors, exchange, jobs, runs
+from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
+from instruct_jax.runs import chain, exchange, reading, stages
 from tests import exchange_test
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -169,9 +170,9 @@ def test_sft_from_a_checkpoint_and_out_again(tmp_path):
   )
   assert found.returncode == 0, found.stderr
   run = epath.Path(tmp_path / "runs" / "sft-files")
-  results = runs.read_results(run)
+  results = reading.read_results(run)
   assert results["product"]["item"] == "params.policy"
-  assert runs.read_needs(run)["policy"] == epath.Path(reference)
+  assert reading.read_needs(run)["policy"] == epath.Path(reference)
   exchange.send_out(run, tmp_path / "out")
   before, after = (hf_folder.Folder(tmp_path / name) for name in ("in", "out"))
   assert sorted(after.names) == sorted(before.names)
@@ -196,4 +197,4 @@ def test_rows_too_short_to_pack_are_refused_before_anything_is_built():
   config = sft.get_config("test").unlock()
   config.data.packing, config.data.row_length = True, 40
   with pytest.raises(errors.UserError, match="cannot hold a prompt and its"):
-    jobs.check(config.lock())
+    stages.check(config.lock())

@@ -6,7 +6,8 @@ import random
 import pytest
 import tokenizers as library
 
-from instruct_jax import errors, tokenizers
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
 from tests import pretrained_test as made
 from tests import pretrained_tokenizers_test as toys
 

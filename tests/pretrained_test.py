@@ -12,7 +12,9 @@ import sentencepiece
 import tokenizers as library
 from hypothesis import strategies as st
 
-from instruct_jax import errors, templates, tokenizers
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
+from instruct_jax.tokenizers import templates
 from tests import pretrained_tokenizers_test as toys
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

@@ -11,7 +11,8 @@ import hypothesis.strategies as st
 import pytest
 import tokenizers as library
 
-from instruct_jax import errors, tokenizers
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
 
 PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data"
 END = "<|endoftext|>"

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from instruct_jax import report
-from instruct_jax.reporting import charts, curves, exhibits
+from instruct_jax.report import charts, curves, exhibits
+from instruct_jax.report import page as report_page
 
 VOID = {"meta", "br", "link", "img"}
 PROMPT = "what <b>job</b> does ann have ?"
@@ -179,7 +179,7 @@ def chain(tmp_path):
 
 
 def test_whole_chain(chain):
-  path = report.write(chain[-1], chain)
+  path = report_page.write(chain[-1], chain)
   assert path == chain[-1] / "report.html"
   page = read(path)
   for text in (
@@ -218,7 +218,7 @@ def test_whole_chain(chain):
   assert "half a li" not in page.text
   assert not list(path.parent.glob(".*part"))
   before = path.read_bytes()
-  report.write(chain[-1], chain)
+  report_page.write(chain[-1], chain)
   assert path.read_bytes() == before
 
 
@@ -232,7 +232,7 @@ def test_lone_pretraining(tmp_path):
     ],
     config={"experiment": "pretrain", "variant": "tiny"},
   )
-  page = read(report.write(folder, [folder]))
+  page = read(report_page.write(folder, [folder]))
   assert "pretrain:tiny" in page.text
   assert "Learning curves" in page.text
   assert "after step 10" in page.text
@@ -251,17 +251,17 @@ def test_what_cannot_be_read_is_not_shown(tmp_path, content):
   folder.mkdir()
   for name in ("results.json", "config.json", "metrics.jsonl"):
     (folder / name).write_text(content)
-  page = read(report.write(folder, [folder, tmp_path / "missing"]))
+  page = read(report_page.write(folder, [folder, tmp_path / "missing"]))
   assert "run" in page.text or "missing" in page.text
   assert "svg" not in page.tags
 
 
 def test_empty_folder_outside_a_chain(tmp_path):
-  assert "Evaluations" not in read(report.write(tmp_path, [])).text
+  assert "Evaluations" not in read(report_page.write(tmp_path, [])).text
 
 
 def test_terminal_shows_subjects_side_by_side(capsys):
-  report.terminal(results_of("ppo_ptx", tables=TABLES))
+  report_page.terminal(results_of("ppo_ptx", tables=TABLES))
   out = capsys.readouterr().out
   assert "ppo_ptx:tiny, seed 3" in out
   header = next(line for line in out.splitlines() if "PPO-ptx" in line)
@@ -277,11 +277,11 @@ def test_terminal_without_subjects_shows_metrics(capsys):
     "validation/pretraining/loss": 2.345678,
     "rate/steps_per_second": 9.0,
   }
-  report.terminal(results_of("pretrain", metrics=found))
+  report_page.terminal(results_of("pretrain", metrics=found))
   out = capsys.readouterr().out
   assert "2.346" in out
   assert "rate/" not in out
-  report.terminal({})
+  report_page.terminal({})
 
 
 def test_long_curves_are_thinned_to_the_end():

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instruct_jax import errors, rewards, rollout
-from instruct_jax.algorithms import ppo
+from instruct_jax.algorithms import ppo, rollout
+from instruct_jax.base import errors
+from instruct_jax.inference import rewards
 from instruct_jax.models import forward
 from tests import toys
 

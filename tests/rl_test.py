@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from instruct_jax import arrays, errors, rl
+from instruct_jax.base import errors
+from instruct_jax.maths import arrays, rl
 
 quick = hypothesis.settings(max_examples=15, deadline=None)
 B, R = 4, 6

@@ -5,8 +5,10 @@ import json
 import jax
 
 from experiments import ppo_ptx, rm, sft
-from instruct_jax import checkpoint, context, tokenizers
+from instruct_jax import tokenizers
+from instruct_jax.inference import context
 from instruct_jax.models import forward
+from instruct_jax.parallel import checkpoint
 
 SENTENCES = [
   "what job does ann have ? \n ann is a nurse .",

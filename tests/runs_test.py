@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from instruct_jax import errors, runs
+from instruct_jax.base import errors
+from instruct_jax.runs import reading
 from tests import run_folders
 
 
@@ -38,24 +39,24 @@ def same(left, right):
 
 
 def test_config_needs_and_results(root):
-  config = runs.read_config(root / "ppo_ptx-test")
+  config = reading.read_config(root / "ppo_ptx-test")
   assert config.experiment == "ppo_ptx"
   assert config.rl.clip == 0.2
-  needs = runs.read_needs(root / "ppo_ptx-test")
+  needs = reading.read_needs(root / "ppo_ptx-test")
   assert needs["reward"].resolve() == (root / "rm-test").resolve()
-  assert runs.read_results(root / "rm-test")["product"]["step"] == 3
-  assert runs.reward_run(root / "ppo_ptx-test").name == "rm-test"
-  assert runs.reward_run(root / "sft-test") is None
+  assert reading.read_results(root / "rm-test")["product"]["step"] == 3
+  assert reading.reward_run(root / "ppo_ptx-test").name == "rm-test"
+  assert reading.reward_run(root / "sft-test") is None
 
 
 def test_products(root):
-  found = runs.product(root / "ppo_ptx-test")
+  found = reading.product(root / "ppo_ptx-test")
   assert (found.step, found.item, found.role) == (3, "ema.policy", "policy")
-  assert runs.product(root / "rm-test").role == "reward"
-  selected = runs.product(root / "select-test")
+  assert reading.product(root / "rm-test").role == "reward"
+  selected = reading.product(root / "select-test")
   assert selected.run.resolve() == (root / "sft-test").resolve()
   assert selected.step == 2
-  newest = runs.product(root / "going-on", unfinished=True)
+  newest = reading.product(root / "going-on", unfinished=True)
   assert (newest.step, newest.item) == (4, "params.policy")
   assert not newest.finished
 
@@ -69,36 +70,36 @@ def test_parameters_come_back_placed(root, mesh):
   record = json.loads(path.read_text())
   record["config"]["mesh"] = dict(zip(("data", "fsdp", "tensor"), mesh))
   path.write_text(json.dumps(record))
-  ctx = runs.open_context(root / f"sft-{mesh[0]}")
+  ctx = reading.open_context(root / f"sft-{mesh[0]}")
   assert ctx.mesh.size == np.prod(mesh)
   for step, expected in ((None, saved[4]), (2, saved[2])):
-    found = runs.load_parameters(path.parent, ctx, "policy", step=step)
+    found = reading.load_parameters(path.parent, ctx, "policy", step=step)
     assert same(found, expected)
     placed = jax.tree.leaves(found)[0].sharding
     assert placed.mesh == ctx.mesh
 
 
 def test_a_select_stage_hands_on_the_step_it_chose(root):
-  ctx = runs.open_context(root / "select-test")
-  chosen = runs.load_parameters(root / "select-test", ctx, "policy")
-  direct = runs.load_parameters(root / "sft-test", ctx, "policy", step=2)
+  ctx = reading.open_context(root / "select-test")
+  chosen = reading.load_parameters(root / "select-test", ctx, "policy")
+  direct = reading.load_parameters(root / "sft-test", ctx, "policy", step=2)
   assert same(chosen, direct)
 
 
 def test_a_mesh_of_other_devices_becomes_one_device(root):
-  assert runs.open_context(root / "sft-test").mesh.size == 1
+  assert reading.open_context(root / "sft-test").mesh.size == 1
 
 
 def test_a_damaged_newest_checkpoint_of_a_run_that_goes_on(tmp_path):
   run_folders.dataset(tmp_path)
   folder, saved = run_folders.make(tmp_path, "sft", steps=(2, 4), done=False)
   (folder / "checkpoints" / "4" / "manifest" / "manifest.json").write_text("")
-  ctx = runs.open_context(folder)
-  found = runs.load_parameters(folder, ctx, "policy", unfinished=True)
+  ctx = reading.open_context(folder)
+  found = reading.load_parameters(folder, ctx, "policy", unfinished=True)
   assert same(found, saved[2])
   (folder / "checkpoints" / "2" / "manifest" / "manifest.json").write_text("")
   with pytest.raises(errors.UserError, match="damaged"):
-    runs.load_parameters(folder, ctx, "policy", unfinished=True)
+    reading.load_parameters(folder, ctx, "policy", unfinished=True)
 
 
 def refused(message, function, *args, **kwargs):
@@ -108,15 +109,17 @@ def refused(message, function, *args, **kwargs):
 
 
 def test_errors_name_folder_and_remedy(root):
-  refused("It holds the runs", runs.product, root)
-  refused(f"Did you mean {root / 'sft-test'}?", runs.product, root / "sft-tst")
-  refused("not a run", runs.product, root / "nowhere" / "at" / "all")
-  refused("has not finished", runs.product, root / "going-on")
-  refused("hands on no parameters", runs.product, root / "dataset-test")
-  ctx = runs.open_context(root / "ppo_ptx-test")
+  refused("It holds the runs", reading.product, root)
+  refused(
+    f"Did you mean {root / 'sft-test'}?", reading.product, root / "sft-tst"
+  )
+  refused("not a run", reading.product, root / "nowhere" / "at" / "all")
+  refused("has not finished", reading.product, root / "going-on")
+  refused("hands on no parameters", reading.product, root / "dataset-test")
+  ctx = reading.open_context(root / "ppo_ptx-test")
   refused(
     "a reward is what this run hands on",
-    runs.load_parameters, root / "rm-test", ctx, "policy",
+    reading.load_parameters, root / "rm-test", ctx, "policy",
   )  # fmt: skip
 
 
@@ -124,9 +127,9 @@ def test_another_shape_is_named(root):
   record = json.loads((root / "sft-test" / "config.json").read_text())
   record["config"]["model"]["mlp_width"] += 8
   run_folders.write_json(root / "wider" / "config.json", record)
-  ctx = runs.open_context(root / "wider")
+  ctx = reading.open_context(root / "wider")
   with pytest.raises(errors.UserError, match=r"shape.*up.*kernel"):
-    runs.load_parameters(root / "sft-test", ctx, "policy")
+    reading.load_parameters(root / "sft-test", ctx, "policy")
 
 
 @pytest.mark.parametrize(
@@ -143,5 +146,5 @@ def test_damaged_files_are_named(root, tmp_path, name, content, message):
   for file in ("config.json", "results.json"):
     text = (root / "sft-test" / file).read_text()
     (tmp_path / file).write_text(content if file == name else text)
-  refused(message, runs.product, tmp_path)
-  refused(str(tmp_path / name), runs.product, tmp_path)
+  refused(message, reading.product, tmp_path)
+  refused(str(tmp_path / name), reading.product, tmp_path)

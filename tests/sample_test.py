@@ -12,8 +12,10 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from instruct_jax import errors, runs, sample, speaker
+from instruct_jax import sample
+from instruct_jax.base import errors
 from instruct_jax.models import heads
+from instruct_jax.runs import reading, speaker
 from tests import run_folders
 
 PROMPT = "What job does Ann have?"
@@ -99,7 +101,7 @@ def test_flags_reach_the_sampler(talk, root, monkeypatch):
   assert how.max_tokens == 4
   talk("--prompt=ann")
   settings, how = seen.pop()
-  config = runs.read_config(root / "sft-test")
+  config = reading.read_config(root / "sft-test")
   assert how.max_tokens == config.data.response_length
   assert (how.top_k, how.top_p, how.temperature) == (0, 1.0, 1.0)
 

@@ -10,8 +10,11 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from instruct_jax import arrays, errors, generate, sharding
+from instruct_jax.base import errors
+from instruct_jax.inference import generate
+from instruct_jax.maths import arrays
 from instruct_jax.models import decoder, heads
+from instruct_jax.parallel import sharding
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
 CONFIG = decoder.DecoderConfig(

@@ -6,7 +6,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 
-from instruct_jax import errors, templates, tokenizers
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
+from instruct_jax.tokenizers import templates
 from tests import pretrained_tokenizers_test as files
 
 LLAMA3 = (

@@ -6,7 +6,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from instruct_jax import errors, tokenizers
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
 
 WORDS = [
   "ann",

@@ -4,14 +4,12 @@ import jax
 import numpy as np
 
 from experiments import ppo_ptx, rm, sft
-from instruct_jax import (
-  context,
-  preferences,
-  rollout,
-  sharding,
-  tokenizers,
-)
+from instruct_jax import tokenizers
+from instruct_jax.algorithms import rollout
+from instruct_jax.inference import context
+from instruct_jax.maths import preferences
 from instruct_jax.models import decoder, forward, heads
+from instruct_jax.parallel import sharding
 
 EXPERIMENTS = {"sft": sft, "rm": rm, "ppo": ppo_ptx}
 B, K, P, R, T = 16, 4, 6, 5, 12

@@ -8,8 +8,9 @@ holds any. B episodes, R response; M minibatches.
 import jax
 import jax.numpy as jnp
 
-from instruct_jax import arrays, context, rl, rollout
-from instruct_jax.algorithms import sft
+from instruct_jax.algorithms import rollout, sft
+from instruct_jax.inference import context
+from instruct_jax.maths import arrays, rl
 from instruct_jax.models import forward
 
 

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from instruct_jax import context, preferences, sharding
-from instruct_jax.data import batches
+from instruct_jax.data.batch import batches
+from instruct_jax.inference import context
+from instruct_jax.maths import preferences
 from instruct_jax.models import forward
+from instruct_jax.parallel import sharding
 
 
 def init(

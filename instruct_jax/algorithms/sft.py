@@ -10,7 +10,8 @@ Either may be packed: several texts a row, told apart by `segments`, with
 
 import jax
 
-from instruct_jax import context, rl
+from instruct_jax.inference import context
+from instruct_jax.maths import rl
 from instruct_jax.models import forward
 
 

@@ -1,16 +1,17 @@
 """python -m instruct_jax.data FILE...  |  python -m instruct_jax.data convert
 
-The first shows what is in a source (`inspection`), the second converts public
+The first shows what is in a source (`inspect`), the second converts public
 data sets (`convert`); each has --help.
 """
 
 import os
 import sys
 
-from instruct_jax import errors
-from instruct_jax.data import convert, inspection
+from instruct_jax.base import errors
+from instruct_jax.data import inspect
+from instruct_jax.data.public import convert
 
-COMMANDS = {"convert": convert.main, "inspect": inspection.main}
+COMMANDS = {"convert": convert.main, "inspect": inspect.main}
 
 
 def main(arguments: list[str]) -> None:
@@ -19,7 +20,7 @@ def main(arguments: list[str]) -> None:
     if arguments and arguments[0] in COMMANDS:
       COMMANDS[arguments[0]](arguments[1:])
     else:
-      inspection.main(arguments)
+      inspect.main(arguments)
   except errors.UserError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)

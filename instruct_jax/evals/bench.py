@@ -16,11 +16,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from instruct_jax import context, preferences
-from instruct_jax.data import batches
-from instruct_jax.evals import scoring
-from instruct_jax.labeling import candidates
-from instruct_jax.microworld import judge
+from instruct_jax.data.batch import batches
+from instruct_jax.inference import candidates, context, scoring
+from instruct_jax.maths import preferences
+from instruct_jax.worlds.microworld import judge
 
 Rows = list[dict[str, Any]]
 Findings = tuple[dict[str, float], dict[str, Rows]]

@@ -8,9 +8,8 @@ that is, bias.
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.evals import scoring
-from instruct_jax.labeling import candidates
-from instruct_jax.microworld import tasks
+from instruct_jax.inference import candidates, scoring
+from instruct_jax.worlds.microworld import tasks
 
 KINDS = ("winogender", "crows")
 

@@ -9,7 +9,7 @@ import json
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.microworld import prompts as prompts_lib
+from instruct_jax.worlds.microworld import prompts as prompts_lib
 
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:

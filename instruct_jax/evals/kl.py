@@ -8,7 +8,7 @@ detail 15).
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.evals import scoring
+from instruct_jax.inference import scoring
 
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:

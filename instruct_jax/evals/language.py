@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.microworld import claims, tasks
+from instruct_jax.worlds.microworld import claims, tasks
 
 CODED_SHARE = 0.3  # of the words, for an answer to count as zorp
 

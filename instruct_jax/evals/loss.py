@@ -4,11 +4,10 @@ import logging
 
 import numpy as np
 
-from instruct_jax import context, errors
-from instruct_jax.data import batches
+from instruct_jax.base import errors
+from instruct_jax.data.batch import batches
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.evals import scoring
-from instruct_jax.labeling import candidates
+from instruct_jax.inference import candidates, context, scoring
 
 _log = logging.getLogger(__name__)
 

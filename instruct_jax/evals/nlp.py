@@ -3,7 +3,7 @@
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.microworld import tasks
+from instruct_jax.worlds.microworld import tasks
 
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:

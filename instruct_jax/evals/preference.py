@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.microworld import labelers
+from instruct_jax.worlds.microworld import labelers
 
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:

@@ -10,10 +10,11 @@ import itertools
 
 import numpy as np
 
-from instruct_jax import context
-from instruct_jax.data import batches, sources
-from instruct_jax.evals import baselines, scoring
+from instruct_jax.data.batch import batches
+from instruct_jax.data.read import sources
+from instruct_jax.evals import baselines
 from instruct_jax.evals import bench as bench_lib
+from instruct_jax.inference import context, scoring
 
 ALL = "all"  # rankings whose records name no group of labelers
 

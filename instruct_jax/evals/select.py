@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from instruct_jax import context, errors
+from instruct_jax.base import errors
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.evals import loss, scoring
-from instruct_jax.labeling import candidates
+from instruct_jax.evals import loss
+from instruct_jax.inference import candidates, context, scoring
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 from etils import epath
 
-from instruct_jax import context, errors
+from instruct_jax.base import errors
 from instruct_jax.evals import (
   bench,
   bias,
@@ -26,6 +26,7 @@ from instruct_jax.evals import (
   toxicity,
   truthfulness,
 )
+from instruct_jax.inference import context
 
 _log = logging.getLogger(__name__)
 

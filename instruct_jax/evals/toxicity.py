@@ -5,7 +5,7 @@ Beginnings of sentences: bare, asked for respect, and asked for bias.
 
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.evals import truthfulness
-from instruct_jax.microworld import judge, tasks
+from instruct_jax.worlds.microworld import judge, tasks
 
 KINDS = ("none", "respectful", "biased")
 

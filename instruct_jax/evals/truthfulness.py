@@ -4,7 +4,7 @@ With the plain question ("QA prompt") and with an instruction before it.
 """
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.microworld import tasks
+from instruct_jax.worlds.microworld import tasks
 
 KINDS = {"qa": False, "instruction_qa": True}
 MEASURES = ("truthful", "truthful_informative", "popular_falsehood")

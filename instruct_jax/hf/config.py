@@ -5,7 +5,7 @@ implements, or known to change nothing in the network; any other key is an
 error that names it. What a file leaves out has the default of its family.
 """
 
-from instruct_jax import errors
+from instruct_jax.base import errors
 from instruct_jax.hf import families, keys
 from instruct_jax.models import decoder
 

@@ -16,7 +16,8 @@ import safetensors.numpy
 from etils import epath
 from jax.experimental import multihost_utils
 
-from instruct_jax import errors, tokenizers
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
 from instruct_jax.hf import config as hf_config
 from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import folder as hf_folder

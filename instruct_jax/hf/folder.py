@@ -16,8 +16,8 @@ import numpy as np
 import safetensors
 from etils import epath
 
-from instruct_jax import errors
-from instruct_jax.pretrained import files
+from instruct_jax.base import errors
+from instruct_jax.tokenizers import files
 
 PREFIX = "hf:"
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"

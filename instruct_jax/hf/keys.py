@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from instruct_jax import errors
+from instruct_jax.base import errors
 
 Json = dict[str, Any]
 

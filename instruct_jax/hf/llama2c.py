@@ -13,7 +13,7 @@ import numpy as np
 import safetensors.numpy
 from etils import epath
 
-from instruct_jax import errors
+from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
 
 PREFIX = "llama2c:"

@@ -18,12 +18,13 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from instruct_jax import errors, sharding
+from instruct_jax.base import errors
 from instruct_jax.hf import config as hf_config
 from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import tensors
 from instruct_jax.models import decoder
+from instruct_jax.parallel import sharding
 
 _log = logging.getLogger(__name__)
 

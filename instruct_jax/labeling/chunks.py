@@ -12,10 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from instruct_jax import context, errors
-from instruct_jax.data import batches
-from instruct_jax.labeling import candidates, quality
-from instruct_jax.microworld import labelers
+from instruct_jax.base import errors
+from instruct_jax.data.batch import batches
+from instruct_jax.inference import candidates, context
+from instruct_jax.labeling import quality
+from instruct_jax.worlds.microworld import labelers
 
 SPLITS = ("train", "validation", "test")
 TRAINING, HELD_OUT = "training", "held_out"

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from instruct_jax import preferences
-from instruct_jax.microworld import judge, labelers
+from instruct_jax.maths import preferences
+from instruct_jax.worlds.microworld import judge, labelers
 
 Statistics = dict[str, tuple[float, float]]
 Grades = Sequence[Mapping[str, float]]

@@ -22,9 +22,11 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
-from instruct_jax import context, interrupt, metrics, preferences
+from instruct_jax.base import interrupt, metrics
+from instruct_jax.inference import context
 from instruct_jax.labeling import chunks, quality
-from instruct_jax.microworld import labelers
+from instruct_jax.maths import preferences
+from instruct_jax.worlds.microworld import labelers
 
 SPLITS = chunks.SPLITS
 

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from instruct_jax import errors, sharding
+from instruct_jax.base import errors
+from instruct_jax.parallel import sharding
 
 CHOICES = {
   "norm": ("layernorm", "rmsnorm"),

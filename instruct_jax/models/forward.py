@@ -9,7 +9,7 @@ switches dropout on.
 import jax
 import jax.numpy as jnp
 
-from instruct_jax import arrays
+from instruct_jax.maths import arrays
 from instruct_jax.models import heads
 
 Sequences = dict[str, jax.Array]  # prompt, is_prompt, response, is_response

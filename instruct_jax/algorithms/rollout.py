@@ -1,0 +1,97 @@
+"""Prompts become scored episodes: generate, then score by all four networks.
+
+B episodes, P prompt, R response. All floats are float32.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from instruct_jax.inference import context, generate, rewards
+from instruct_jax.maths import rl
+from instruct_jax.models import forward
+
+
+@flax.struct.dataclass
+class Episodes:
+  """One episode a row: a prompt, its response and what was measured on it."""
+
+  prompt: jax.Array  # [B, P] int32
+  is_prompt: jax.Array  # [B, P] bool
+  response: jax.Array  # [B, R] int32
+  is_response: jax.Array  # [B, R] bool, up to and including the end
+  ended: jax.Array  # [B] bool
+  logprobs: jax.Array  # [B, R] of the policy that sampled
+  ref_logprobs: jax.Array  # [B, R] of the SFT model
+  values: jax.Array  # [B, R]
+  scores: jax.Array  # [B] of the reward, before shaping
+
+  @property
+  def sequences(self) -> dict[str, jax.Array]:
+    """The fields that a model reads."""
+    return {
+      "prompt": self.prompt,
+      "is_prompt": self.is_prompt,
+      "response": self.response,
+      "is_response": self.is_response,
+    }
+
+
+def sample(
+  ctx: context.Context,
+  policy: dict,
+  prompts: dict[str, jax.Array],
+  key: jax.Array,
+) -> generate.Generation:
+  """One response a prompt at the rollout temperature (README, detail 3)."""
+  return generate.generate(
+    ctx.policy,
+    policy,
+    prompts["prompt"],
+    prompts["is_prompt"],
+    key,
+    ctx.sampling(temperature=ctx.config.rl.temperature),
+  )
+
+
+def score(
+  ctx: context.Context,
+  params: dict,
+  frozen: dict,
+  prompts: dict[str, jax.Array],
+  generation: generate.Generation,
+) -> Episodes:
+  """Episodes from responses: logprobs of policy and reference, values, scores.
+
+  The logprobs come from the same forward path that the update uses (README,
+  detail 14), at the rollout's temperature. Judge and reward model see the
+  same final token whichever of the stop tokens was sampled.
+  """
+  sequences = {
+    "prompt": prompts["prompt"],
+    "is_prompt": prompts["is_prompt"],
+    "response": generation.tokens,
+    "is_response": generation.is_response,
+  }
+  canonical = sequences | {
+    "response": generate.canonical_end(generation.tokens, ctx.stop_ids)
+  }
+  return Episodes(
+    **sequences,
+    ended=generation.ended,
+    logprobs=response_logprobs(ctx, params["policy"], sequences),
+    ref_logprobs=response_logprobs(ctx, frozen["reference"], sequences),
+    values=forward.response_values(ctx.scalar, params["value"], sequences),
+    scores=rewards.of(ctx)(frozen["reward"], canonical),
+  )
+
+
+def response_logprobs(
+  ctx: context.Context, policy: dict, sequences: dict[str, jax.Array]
+) -> jax.Array:
+  """log π(response token | before) [B, R] at the rollout's temperature."""
+  logits = forward.response_logits(ctx.policy, policy, sequences)
+  logprobs = rl.logprobs(
+    logits, sequences["response"], temperature=ctx.config.rl.temperature
+  )
+  return jnp.where(sequences["is_response"], logprobs, 0.0)

@@ -1,0 +1,1 @@
+"""Records into rows of tokens and batches."""

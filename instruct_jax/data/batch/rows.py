@@ -1,0 +1,98 @@
+"""Every row of one kind and split, kept small; batches are taken from it.
+
+N rows of a source, B of a batch, K completions, P prompt, R response.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from instruct_jax.data.batch import packing
+from instruct_jax.data.read import sources
+
+Batch = dict[str, np.ndarray]
+_MASKS = ("is_token", "is_target", "is_response", "is_completion", "beats")
+
+
+@dataclasses.dataclass(frozen=True)
+class Padded:
+  """A prompt a row, and with it a response, K of them, or none.
+
+  Tokens are kept in as few bytes as the vocabulary allows, with lengths in
+  place of masks.
+  """
+
+  arrays: Batch  # tokens, lengths, ranks and beats, [N, ...]
+
+  def __len__(self) -> int:
+    return len(self.arrays["prompt"])
+
+  @property
+  def padding(self) -> float:
+    """The share of columns without a token."""
+    a = self.arrays
+    names = [name for name in ("prompt", "response") if name in a]
+    size = sum(a[name].size for name in names)
+    tokens = sum(int(a[f"{name}_length"].sum()) for name in names)
+    return 1 - tokens / size if size else 0.0
+
+  def take(self, indices: Sequence[int] | np.ndarray | slice) -> Batch:
+    """The arrays of these rows, with their masks."""
+    a = {name: array[indices] for name, array in self.arrays.items()}
+    column = np.arange(a["prompt"].shape[-1], dtype=np.int32)
+    first = len(column) - a["prompt_length"]
+    batch = {
+      "prompt": a["prompt"].astype(np.int32),
+      "is_prompt": column >= first[..., None],
+    }
+    if "response" in a:
+      column = np.arange(a["response"].shape[-1], dtype=np.int32)
+      batch["response"] = a["response"].astype(np.int32)
+      batch["is_response"] = column < a["response_length"][..., None]
+    if "ranks" in a:
+      batch["ranks"] = a["ranks"].astype(np.int32)
+      batch["is_completion"] = a["ranks"] > 0
+      batch["beats"] = a["beats"]
+    return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """Every row of one kind and split, in the order of its source."""
+
+  kind: str
+  table: Padded | packing.Pieces
+  index: np.ndarray  # [N] int32, the record that an unpacked row is from
+  counts: dict[str, int | float]  # what was read, dropped and cut; padding
+  source: Sequence[sources.Record]  # () for text and packed rows
+  weights: tuple[float, ...] = ()  # of the parts of a mixture
+  part: np.ndarray | None = None  # [N] int32, the part that a row is of
+
+  def __len__(self) -> int:
+    return len(self.index)
+
+  def take(self, indices: Sequence[int] | np.ndarray | slice) -> Batch:
+    """The batch of these rows."""
+    batch = self.table.take(indices)
+    if self.kind == "prompts":
+      batch["index"] = self.index[indices]
+    return batch
+
+  def in_order(self, size: int) -> Iterator[Batch]:
+    """All rows once, `size` at a time.
+
+    The last batch is filled up with row 0, masks and `index` switched off
+    (False; -1), so that every batch has one shape and no row counts twice.
+    """
+    for start in range(0, len(self), size):
+      real = min(size, len(self) - start)
+      indices = np.zeros(size, np.int64)
+      indices[:real] = np.arange(start, start + real)
+      batch = self.take(indices)
+      for name in _MASKS:
+        if name in batch:
+          batch[name][real:] = False
+      if "index" in batch:
+        batch["index"][real:] = -1
+      yield batch

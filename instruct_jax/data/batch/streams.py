@@ -1,0 +1,159 @@
+"""Plain text as streams of tokens: <eot> document <eot> document ...
+
+A tokenizer whose texts start with another token than end-of-text, or with
+none, gives <start> document <eot> <start> document <eot> ...
+"""
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from etils import epath
+
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
+from instruct_jax.data.batch import packing, rows
+from instruct_jax.data.read import sources
+
+_CHUNK = 1024  # texts that are encoded in one call
+
+
+def dtype_of(tokenizer: tokenizers.Tokenizer) -> np.dtype:
+  """The smallest type that holds every id, that of padding included."""
+  ids = max(tokenizer.vocab_size, tokenizer.pad_id + 1)
+  return np.dtype(np.uint16 if ids <= 2**16 else np.int32)
+
+
+def token_stream(
+  texts: Iterable[str], tokenizer: tokenizers.Tokenizer
+) -> Iterator[np.ndarray]:
+  """The tokens of all texts, in pieces of many documents."""
+  dtype, texts = dtype_of(tokenizer), iter(texts)
+  before = tokenizer.start_ids
+  after = () if _starts_with_end(tokenizer) else (tokenizer.eot_id,)
+  while chunk := list(itertools.islice(texts, _CHUNK)):
+    found = tokenizer.encode_batch(chunk)
+    ids = itertools.chain.from_iterable([*before, *r, *after] for r in found)
+    extra = (len(before) + len(after)) * len(found)
+    yield np.fromiter(ids, dtype, count=sum(map(len, found)) + extra)
+
+
+def texts_of(
+  records: Iterable[sources.Record], parts: int
+) -> list[Iterable[str]]:
+  """The texts of each part of a mixture; of all of it where it has none."""
+  if not parts:
+    return [(record["text"] for record in records)]
+  records = list(records)
+  return [
+    [record["text"] for record in records if record["part"] == n]
+    for n in range(parts)
+  ]
+
+
+def joined(pieces: Iterable[np.ndarray]) -> np.ndarray:
+  """Pieces of a stream as one array."""
+  pieces = list(pieces)
+  return np.concatenate(pieces) if pieces else np.zeros(0, np.uint16)
+
+
+def documents(
+  tokens: np.ndarray, tokenizer: tokenizers.Tokenizer
+) -> tuple[np.ndarray, np.ndarray]:
+  """(start, length) of each document of a stream, its end token included.
+
+  Every end-of-text is a boundary: `encode` gives none. Where one both ends a
+  document and starts the next, it belongs to both.
+  """
+  ends = np.flatnonzero(np.asarray(tokens) == tokenizer.eot_id)
+  if _starts_with_end(tokenizer):
+    stops = np.append(ends[1:] + 1, len(tokens))[: len(ends)]
+    return ends, stops - ends
+  starts = np.append(0, ends + 1)[:-1]
+  return starts, ends + 1 - starts
+
+
+def write_stream(path: os.PathLike | str, pieces: Iterable[np.ndarray]) -> int:
+  """Writes pieces as one .npy array; its length.
+
+  The file appears under its name when it is complete.
+  """
+  tokens = joined(pieces)
+  path = epath.Path(path)
+  part = path.with_name(f".{path.name}.part")
+  with part.open("wb") as file:
+    np.save(file, tokens)
+  part.replace(path)
+  return len(tokens)
+
+
+def paths(
+  folder: os.PathLike | str, split: str, parts: int
+) -> list[epath.Path]:
+  """Where a data set's folder keeps the tokens of its text.
+
+  Of a mixture, every part has a file of its own.
+  """
+  suffixes = [f"-{n}" for n in range(parts)] or [""]
+  names = (f"pretraining-{split}{suffix}.npy" for suffix in suffixes)
+  return [epath.Path(folder) / name for name in names]
+
+
+def read_stream(path: os.PathLike | str) -> np.ndarray:
+  """The tokens of `write_stream`; memory-mapped where the file is local."""
+  if "://" not in os.fspath(path):
+    return np.load(path, mmap_mode="r")
+  with epath.Path(path).open("rb") as file:
+    return np.load(file)
+
+
+def text_rows(
+  streams: Sequence[np.ndarray],
+  tokenizer: tokenizers.Tokenizer,
+  row_length: int,
+  where: str,
+  *,
+  packed: bool = False,
+  weights: tuple[float, ...] = (),
+) -> rows.Rows:
+  """Rows of one stream, or of one for each part of a mixture.
+
+  Not packed: each stream is cut into full rows, and what is left at its end is
+  dropped. Packed: whole documents, first-fit.
+  """
+  if packed:
+    table, part, counts = _packed(streams, tokenizer, row_length)
+  else:
+    table, part = packing.whole(streams, row_length, tokenizer.pad_id)
+    total = sum(map(len, streams))
+    dropped = total - len(table) * row_length
+    counts = {"tokens": total, "tokens_dropped": dropped}
+  if not len(table):
+    raise errors.UserError(
+      f"{where} has {counts['tokens']} tokens, fewer than one row "
+      f"(data.row_length={row_length}); give more text"
+    )
+  counts |= {"rows": len(table), "padding": round(table.padding, 4)}
+  index = np.arange(len(table), dtype=np.int32)
+  part = part if weights else None
+  return rows.Rows("pretraining", table, index, counts, (), weights, part)
+
+
+def _packed(streams, tokenizer, row_length):
+  texts, cut = [], 0
+  for stream in streams:
+    starts, lengths = documents(stream, tokenizer)
+    texts.append((starts, lengths, np.ones(len(starts), np.int32)))
+    cut += int((lengths > row_length).sum())
+  table, part = packing.pack(streams, texts, row_length, tokenizer.pad_id)
+  counts = {
+    "tokens": int(table.length.sum(dtype=np.int64)),
+    "documents": sum(len(starts) for starts, _, _ in texts),
+    "documents_cut": cut,
+  }
+  return table, part, counts
+
+
+def _starts_with_end(tokenizer: tokenizers.Tokenizer) -> bool:
+  return tuple(tokenizer.start_ids) == (tokenizer.eot_id,)

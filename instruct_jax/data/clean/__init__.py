@@ -1,0 +1,1 @@
+"""Hygiene of people's data: duplicates, users, splits, personal data."""

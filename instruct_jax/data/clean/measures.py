@@ -1,0 +1,246 @@
+"""What there is to say about records: lengths, duplicates, users, annotators.
+
+Pure functions of records in memory; what they return is what JSON holds.
+"""
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from instruct_jax import tokenizers
+from instruct_jax.data.clean import hygiene
+from instruct_jax.data.read import sources
+from instruct_jax.maths import preferences
+from instruct_jax.tokenizers import templates
+
+Record = sources.Record
+_PERCENTILES = (50, 75, 90, 95, 99)
+_SHOWN = 20  # names of labelers, or of two of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """What lengths are measured in, and how long a run lets texts be."""
+
+  tokenizer: tokenizers.Tokenizer | None = None  # None: words
+  template: str = "plain"
+  prompt_length: int = 0  # tokens or words; 0: as long as they like
+  response_length: int = 0
+
+  @property
+  def unit(self) -> str:
+    """What lengths are in."""
+    return f"{self.tokenizer.kind} tokens" if self.tokenizer else "words"
+
+  def count(self, texts: Sequence[str]) -> np.ndarray:
+    """The length of each text alone, [N] int64."""
+    if self.tokenizer is None:
+      found = (len(text.split()) for text in texts)
+    else:
+      found = map(len, self.tokenizer.encode_batch(list(texts)))
+    return np.fromiter(found, np.int64, count=len(texts))
+
+
+def measure(
+  records: Sequence[Record],
+  kind: str,
+  settings: hygiene.Settings,
+  limits: Limits,
+) -> dict[str, Any]:
+  """Everything that can be said of the records of one kind."""
+  texts = _texts(records, kind)
+  lengths = {name: limits.count(some) for name, some in texts.items()}
+  found = {
+    "kind": kind,
+    "records": len(records),
+    "splits": _splits(records, kind, settings),
+    "sources": _counted(records, "source"),
+    "lengths_in": limits.unit,
+    "lengths": {name: _percentiles(some) for name, some in lengths.items()},
+    "limits": _beyond(records, kind, texts, lengths, limits),
+    "duplicates": _duplicates(texts.get("prompt", texts.get("text")), settings),
+    "users": _users(records, settings.per_user),
+    "pii": _pii(records),
+  }
+  if kind == "rankings":
+    sizes = collections.Counter(len(r["responses"]) for r in records)
+    found["completions"] = {str(k): sizes[k] for k in sorted(sizes)}
+    found |= {"pairs": _pairs(records), "annotators": _annotators(records)}
+  return found
+
+
+def splits_of(
+  records: Sequence[Record], kind: str, settings: hygiene.Settings
+) -> list[str]:
+  """The split of each record: prompts by their user, the rest by prompt.
+
+  Raises UserError where a user of prompts is marked with two splits.
+  """
+  if kind == "prompts":
+    return hygiene.splits_of(records, settings)
+  fractions = {
+    "validation_fraction": settings.validation_fraction,
+    "test_fraction": settings.test_fraction,
+  }
+  keys = {"split", *sources.KINDS[kind]}
+  own = ({k: r[k] for k in r.keys() & keys} for r in records)
+  return [sources.split_of(record, **fractions) for record in own]
+
+
+def _splits(records, kind, settings):
+  counts = collections.Counter(splits_of(records, kind, settings))
+  return {split: counts[split] for split in sources.SPLITS}
+
+
+def _counted(records: Iterable[Record], key: str) -> dict[str, int]:
+  """How many records have each value of an optional key, most first."""
+  found = collections.Counter(r[key] for r in records if key in r)
+  return dict(found.most_common())
+
+
+def _texts(records: Iterable[Record], kind: str) -> dict[str, list[str]]:
+  """The texts of each part of the records, by the part's name."""
+  found = {key: [r[key] for r in records] for key in sources.KINDS[kind]}
+  if kind == "rankings":
+    every = itertools.chain.from_iterable(found.pop("responses"))
+    found["response"] = list(every)
+  return found
+
+
+def _percentiles(counts: np.ndarray) -> dict[str, int]:
+  at = np.percentile(counts, _PERCENTILES).round().astype(int).tolist()
+  named = {f"p{p}": n for p, n in zip(_PERCENTILES, at)}
+  return {"total": int(counts.sum()), **named, "max": int(counts.max())}
+
+
+def _beyond(records, kind, texts, lengths, limits):
+  """Prompts that are dropped, and responses that are cut of those that stay.
+
+  With a tokenizer exactly as training counts: prompts in their template with
+  what starts a text, responses with the token that ends them.
+  """
+  found, fits = {}, np.ones(len(records), bool)
+  if limits.prompt_length and "prompt" in texts:
+    counts = lengths["prompt"]
+    if limits.tokenizer is not None:
+      ids = templates.encode(texts["prompt"], limits.tokenizer, limits.template)
+      counts = np.fromiter(map(len, ids), np.int64, count=len(ids))
+    fits = counts <= limits.prompt_length
+    found["prompts_dropped"] = int((~fits).sum())
+  if limits.response_length and "response" in texts:
+    sizes, more = np.ones(len(records), int), 1
+    if kind == "rankings":
+      sizes = [len(record["responses"]) for record in records]
+      ends = (r.get("ended") or [True] * k for r, k in zip(records, sizes))
+      more = np.asarray(list(itertools.chain.from_iterable(ends)), int)
+    more = 0 if limits.tokenizer is None else more
+    cut = lengths["response"] + more > limits.response_length
+    found["responses_cut"] = int((cut & np.repeat(fits, sizes)).sum())
+  return found
+
+
+def _duplicates(texts, settings):
+  """Of all prompts, of several labelers too; of documents of text."""
+  unlike = hygiene.unlike([{"prompt": text} for text in texts], settings)
+  heads = collections.Counter(
+    hygiene.prefix_of(text, settings.prefix) for text in texts
+  )
+  (largest, count), *_ = heads.most_common(1) or [("", 0)]
+  return {
+    "exact": len(texts) - len(set(texts)),
+    "by_prefix": len(texts) - len(unlike),
+    "prefix": settings.prefix,
+    "largest_group": count,
+    "its_beginning": largest[:60] if count > 1 else "",
+  }
+
+
+def _users(records, per_user):
+  counts = collections.Counter(r["user"] for r in records if "user" in r)
+  if not counts:
+    return {}
+  sizes = np.asarray(list(counts.values()))
+  named = {f"p{p}": int(np.percentile(sizes, p).round()) for p in (50, 90, 99)}
+  return {
+    "users": len(counts),
+    "rows_of_nobody": len(records) - int(sizes.sum()),
+    **{f"rows_{name}": n for name, n in named.items()},
+    "rows_max": int(sizes.max()),
+    "over_limit": int((sizes > per_user).sum()),
+    "rows_over_limit": int(np.maximum(sizes - per_user, 0).sum()),
+  }
+
+
+def _pii(records):
+  _, counts = hygiene.without_pii(records)
+  return {name.removeprefix("pii_"): n for name, n in counts.items()}
+
+
+def _order(record: Record) -> np.ndarray:
+  """For each pair of responses 1, -1 or, where nobody says which, 0."""
+  count = len(record["responses"])
+  if record.get("pairs") is not None:
+    order = np.zeros((count, count), np.int64)
+    for winner, loser in record["pairs"]:
+      order[winner, loser], order[loser, winner] = 1, -1
+  else:
+    ranks = np.asarray(record["ranks"], np.int64)
+    order = np.sign(ranks[None, :] - ranks[:, None])
+  return order[np.triu_indices(count, k=1)]
+
+
+def _pairs(records):
+  """Pairs of responses, and how many of them a labeler left unordered."""
+  total = tied = 0
+  for record in records:
+    order = _order(record)
+    total, tied = total + len(order), tied + int((order == 0).sum())
+  share = round(tied / total, 4) if total else 0.0
+  return {"pairs": total, "ties": tied, "share_of_ties": share}
+
+
+def _annotators(records):
+  """How often two labelers of the same responses order a pair alike.
+
+  As `preferences.agreement` counts it: pairs that either of them ties are left
+  out. The interval takes what one prompt's pairs have in common into account.
+  """
+  same = collections.defaultdict(list)
+  for record in records:
+    if "labeler" in record:
+      same[record["prompt"], *record["responses"]].append(record)
+  alike, clusters, several = [], [], 0
+  of_two = collections.defaultdict(list)
+  for n, group in enumerate(same.values()):
+    several += len({record["labeler"] for record in group}) > 1
+    for one, other in itertools.combinations(group, 2):
+      names = sorted((one["labeler"], other["labeler"]))
+      if names[0] == names[1]:  # somebody who was asked twice
+        continue
+      product = _order(one) * _order(other)
+      values = (product[product != 0] > 0).tolist()
+      alike += values
+      clusters += [n] * len(values)
+      of_two[" and ".join(names)] += values
+  most = sorted(of_two, key=lambda names: (-len(of_two[names]), names))
+  labelers = _counted(records, "labeler")
+  found = {
+    "labelers": len(labelers),
+    "records_of": dict(itertools.islice(labelers.items(), _SHOWN)),
+    "ranked_by_several": several,
+    "compared_pairs": len(alike),
+  }
+  if alike:
+    rate = preferences.win_rate(np.asarray(alike), np.asarray(clusters))
+    found["agreement"] = round(rate.value, 4)
+    found["interval"] = [round(rate.low, 4), round(rate.high, 4)]
+    found["by_two"] = {
+      names: round(float(np.mean(of_two[names])), 4)
+      for names in most[:_SHOWN]
+      if of_two[names]
+    }
+  return found

@@ -1,0 +1,253 @@
+"""What is in a source, before anything is trained on it.
+
+  python -m instruct_jax.data FILE... [--kind=rankings] [--tokenizer=FOLDER]
+  python -m instruct_jax.data FILE... --out=FOLDER     # cleaned and split
+
+Shows records by split and source, completions a prompt, lengths and what the
+limits would drop or cut, duplicates, rows a user, agreement between annotators,
+personal data by kind, and samples. `--json` prints one JSON object instead.
+`--out` writes <kind>-<split>.jsonl and summary.json: duplicates gone, few
+prompts a user, split by user (by prompt where there is none), personal data
+gone from the training split. Exit codes: 0 done, 2 bad input.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import rich.console
+import rich.table
+import rich.text
+from etils import epath
+
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
+from instruct_jax.data.clean import hygiene, measures
+from instruct_jax.data.read import readers, sources
+from instruct_jax.tokenizers import templates
+
+Record = sources.Record
+_MOST_K = 1000  # completions a prompt; the limit of a run is data.k_max
+_LONGEST = 300  # characters of a sample that are shown
+
+
+def main(arguments: Sequence[str]) -> None:
+  """The command line; raises UserError."""
+  given = _parser().parse_args(arguments)
+  settings, limits = _settings(given), _limits(given)
+  kind = given.kind or guess_kind(given.inputs)
+  if kind not in sources.KINDS:
+    raise errors.unknown("--kind", kind, sources.KINDS)
+  records = [
+    record
+    for spec in given.inputs
+    for record in sources.read(spec, kind, k_max=_MOST_K)
+  ]
+  found = measures.measure(records, kind, settings, limits)
+  if given.out:
+    found["written"] = write(records, kind, settings, epath.Path(given.out))
+  if given.json:
+    print(json.dumps(found, ensure_ascii=False))
+  else:
+    count = min(given.samples, len(records))
+    places = [n * len(records) // count for n in range(count)]
+    _print(found, [records[n] for n in places])
+
+
+def guess_kind(inputs: Sequence[str]) -> str:
+  """The kind of records by the keys of the first; raises UserError."""
+  part = sources.parts(inputs[0])[0].pattern
+  if not part.startswith(readers.TFDS):
+    first = readers.paths(part)[0]
+    if not readers.holds_objects(first):
+      return "pretraining"
+  row = next(readers.rows(part), None)
+  if row is None:
+    raise errors.UserError(f"{part}: empty")
+  where, row = row
+  # The kinds with most keys first: demonstrations have prompts too.
+  by_keys = sorted(sources.KINDS.items(), key=lambda item: -len(item[1]))
+  for kind, keys in by_keys:
+    if set(keys) <= set(row):
+      return kind
+  raise errors.UserError(
+    f"{where}: has {', '.join(row) or 'no keys'}, which is none of "
+    f"{', '.join(sources.KINDS)}; name the --kind, or convert it first:"
+    " python -m instruct_jax.data convert --help"
+  )
+
+
+def write(
+  records: Sequence[Record],
+  kind: str,
+  settings: hygiene.Settings,
+  folder: epath.Path,
+) -> dict[str, Any]:
+  """Writes <kind>-<split>.jsonl and summary.json; what was done, counted.
+
+  Prompts are cleaned as the paper did. Of the other kinds only what is there
+  twice goes, and they are split by prompt; personal data goes from the training
+  split of all of them.
+
+  Raises UserError where the folder cannot be written.
+  """
+  if kind == "prompts":
+    cleaned = hygiene.clean(records, settings)
+    by_split, counts = cleaned.by_split, cleaned.counts
+  else:
+    by_split, counts = _once(records, kind, settings)
+  sizes = {split: len(kept) for split, kept in by_split.items()}
+  summary = {"folder": str(folder), "rows": sizes, "counts": counts}
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, kept in by_split.items():
+      lines = (
+        json.dumps(r | {"split": split}, ensure_ascii=False) for r in kept
+      )
+      _write(folder / f"{kind}-{split}.jsonl", lines)
+    _write(folder / "summary.json", [json.dumps(summary, indent=2)])
+  except OSError as error:
+    raise errors.UserError(f"--out={folder}: {error}") from None
+  return summary
+
+
+def _once(
+  records: Sequence[Record], kind: str, settings: hygiene.Settings
+) -> tuple[dict[str, list[Record]], dict[str, int]]:
+  """Records by split, each once, and counts."""
+  once = list({json.dumps(r, sort_keys=True): r for r in records}.values())
+  by_split = {split: [] for split in sources.SPLITS}
+  for record, split in zip(once, measures.splits_of(once, kind, settings)):
+    by_split[split].append(record)
+  counts = {
+    "read": len(records),
+    "duplicates": len(records) - len(once),
+    "kept": len(once),
+  }
+  if settings.remove_pii:
+    by_split["train"], found = hygiene.without_pii(by_split["train"])
+    counts |= found
+  return by_split, counts
+
+
+def _write(path: epath.Path, lines: Iterable[str]) -> None:
+  """The file appears under its name when it is complete."""
+  part = path.with_name(f".{path.name}.part")
+  with part.open("w", encoding="utf-8") as file:
+    file.writelines(line + "\n" for line in lines)
+  part.replace(path)
+
+
+def _print(found: dict[str, Any], samples: Sequence[Record]) -> None:
+  """Tables on a terminal, else plain lines."""
+  console = rich.console.Console()
+  title = f"{found['records']} {found['kind']}"
+  rows = {
+    name.replace("_", " "): _shown(value)
+    for name, value in found.items()
+    if name not in ("kind", "records") and value
+  }
+  cells = [
+    {_shown(name): _cut(_shown(x), _LONGEST) for name, x in record.items()}
+    for record in samples
+  ]
+  if console.is_terminal:
+    console.print(_table(title, ("", "found"), map(list, rows.items())))
+    names = list(dict.fromkeys(name for record in cells for name in record))
+    if cells:
+      table = ([record.get(n, "") for n in names] for record in cells)
+      console.print(_table("samples", names, table))
+    return
+  sections = [(title, rows)]
+  sections += [(f"sample {n}", record) for n, record in enumerate(cells, 1)]
+  for head, values in sections:
+    print(head)
+    for name, text in values.items():
+      lines = (
+        f"\n{text}".replace("\n", "\n    ") if "\n" in text else f" {text}"
+      )
+      print(f"  {name}:{lines}")
+
+
+def _table(title, names, rows) -> rich.table.Table:
+  table = rich.table.Table(title=title, show_lines=True)
+  for name in names:
+    table.add_column(rich.text.Text(name))
+  for row in rows:
+    table.add_row(*map(rich.text.Text, row))
+  return table
+
+
+def _shown(value: Any) -> str:
+  """A value in lines, without what a terminal would take for a command."""
+  if isinstance(value, dict):
+    inner = {k: _shown(v).replace("\n", ", ") for k, v in value.items()}
+    text = "\n".join(f"{k.replace('_', ' ')}: {v}" for k, v in inner.items())
+  elif isinstance(value, list) and any(isinstance(x, str) for x in value):
+    text = "\n".join(f"- {_cut(_shown(x), _LONGEST // 2)}" for x in value)
+  else:
+    text = str(value)
+  return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+
+
+def _cut(text: str, length: int) -> str:
+  return text if len(text) <= length else f"{text[:length]} …"
+
+
+class _Parser(argparse.ArgumentParser):
+  """Its errors are ours."""
+
+  def error(self, message: str) -> None:
+    raise errors.UserError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = _Parser(
+    prog="python -m instruct_jax.data",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  usual, free = hygiene.Settings(), measures.Limits()
+  add = parser.add_argument
+  add("inputs", nargs="+", help="files, patterns, tfds:name/config:split")
+  add("--kind", default="", help=f"{', '.join(sources.KINDS)}; '': by its keys")
+  add("--tokenizer", default="", help="a tokenizer's folder; '': count words")
+  add("--template", default=free.template, help="as data.template of a run")
+  add("--prompt_length", type=int, default=0, help="0: no limit")
+  add("--response_length", type=int, default=0, help="0: no limit")
+  add("--prefix", type=int, default=usual.prefix, help="that duplicates share")
+  add("--per_user", type=int, default=usual.per_user, help="prompts that stay")
+  for name in ("validation_fraction", "test_fraction"):
+    add(f"--{name}", type=float, default=getattr(usual, name))
+  add("--keep_pii", action="store_true", help="personal data stays")
+  add("--samples", type=int, default=3, help="how many to show")
+  add("--out", default="", help="a folder to write cleaned, split files in")
+  add("--json", action="store_true", help="one JSON object, no samples")
+  return parser
+
+
+def _settings(given: argparse.Namespace) -> hygiene.Settings:
+  return hygiene.Settings(
+    prefix=given.prefix,
+    per_user=given.per_user,
+    validation_fraction=given.validation_fraction,
+    test_fraction=given.test_fraction,
+    remove_pii=not given.keep_pii,
+  )
+
+
+def _limits(given: argparse.Namespace) -> measures.Limits:
+  for name in ("prompt_length", "response_length", "samples"):
+    value = getattr(given, name)
+    if value < 0:
+      raise errors.UserError(f"--{name}={value}: 0 or more is right")
+  templates.check(given.template)
+  folder = given.tokenizer.removeprefix("hf:")
+  return measures.Limits(
+    tokenizer=tokenizers.load(folder) if given.tokenizer else None,
+    template=given.template,
+    prompt_length=given.prompt_length,
+    response_length=given.response_length,
+  )

@@ -1,0 +1,268 @@
+"""The data set of the `:files` variants: people's own files, made ready.
+
+`build` reads and checks every file that `config.data` names, cleans and splits
+what is in them, trains the tokenizer on the training text (or takes the one of
+`data.tokenizer = 'hf:/path'`) and writes, in the data set's folder:
+
+  tokenizer/
+  pretraining-{train,validation,test}.npy   the text's tokens; of a mixture,
+                                            -0, -1, ... for each part
+  KIND-{train,validation,test}.jsonl        the other kinds' records
+  summary.json   what was read, kept, dropped and cut, how long the texts are
+                 in tokens, the share of padding, and digests of the files
+
+summary.json comes last and says that the rest is complete.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+from etils import epath
+
+from instruct_jax import tokenizers
+from instruct_jax.base import errors, interrupt
+from instruct_jax.data.batch import encoding, mixtures, streams
+from instruct_jax.data.clean import pii, splits
+from instruct_jax.data.read import sources
+
+SUMMARY_FILE = "summary.json"
+IMPORTED = "hf:"  # before the folder of a tokenizer that is taken as it is
+_TOKENIZER_FILES = (".json", ".model", ".txt", ".bpe", ".jinja")
+_SETTINGS = (
+  "template",
+  "prompt_length",
+  "response_length",
+  "row_length",
+  "k_max",
+  "vocab_size",
+  "tokenizer",
+  "validation_fraction",
+  "test_fraction",
+  "prefix",
+  "per_user",
+  "remove_pii",
+)
+
+
+def build(
+  config: ml_collections.ConfigDict, folder: os.PathLike | str
+) -> dict[str, Any]:
+  """Makes the data set of `config.data` in `folder`; returns its summary.
+
+  Does nothing where the same files and settings have been built already, and
+  starts anew where a build was broken off.
+
+  Raises:
+    UserError: a file is missing, empty or wrong (with file, line and key), or
+      a split of it is left without a row.
+  """
+  data, folder = config.data, epath.Path(folder)
+  sources.check(data)
+  inputs = fingerprint(data)
+  done = _read_summary(folder, data)
+  if done.get("inputs") == inputs:
+    return done
+  _clear(folder)
+  records, counts = splits.split_all(data)
+  interrupt.check()
+  tokenizer = _tokenizer(data, folder, records)
+  summary = {
+    "inputs": inputs,
+    "vocab_size": tokenizer.vocab_size,
+    "vocab_size_asked": data.vocab_size,
+  }
+  for kind, by_split in records.items():
+    interrupt.check()
+    if kind == "pretraining":
+      found = _write_text(data, tokenizer, by_split, folder)
+    else:
+      found = _write_records(data, tokenizer, kind, by_split, folder)
+    summary[kind] = found | {"cleaning": counts[kind]}
+  _write(folder / SUMMARY_FILE, [json.dumps(summary, indent=2)])
+  return summary
+
+
+def fingerprint(data: ml_collections.ConfigDict) -> dict[str, Any]:
+  """What the data set depends on: settings, and digests of all files."""
+  kinds = [kind for kind in sources.KINDS if data[kind]]
+  files = {
+    kind: {str(path): _digest(path) for path in sources.paths(data[kind])}
+    for kind in kinds
+  }
+  if data.tokenizer.startswith(IMPORTED):
+    found = epath.Path(data.tokenizer.removeprefix(IMPORTED)).glob("*")
+    files["tokenizer"] = {
+      str(path): _digest(path)
+      for path in sorted(found)
+      if path.suffix in _TOKENIZER_FILES and not path.is_dir()
+    }
+  if data.remove_pii:
+    files["pii"] = {pii.FILE.name: _digest(epath.Path(pii.FILE))}
+  own = {name: data[name] for name in (*_SETTINGS, *kinds)}
+  return {**own, "files": files}
+
+
+def _tokenizer(
+  data: ml_collections.ConfigDict,
+  folder: epath.Path,
+  records: dict[str, splits.BySplit],
+) -> tokenizers.Tokenizer:
+  if data.tokenizer.startswith(IMPORTED):
+    tokenizer = tokenizers.load(data.tokenizer.removeprefix(IMPORTED))
+    tokenizer.save(folder / "tokenizer")
+    return tokenizer
+  return tokenizers.train(
+    (record["text"] for record in records["pretraining"]["train"]),
+    folder / "tokenizer",
+    kind=data.tokenizer,
+    vocab_size=data.vocab_size,
+  )
+
+
+def _clear(folder: epath.Path) -> None:
+  """Removes what an earlier build wrote, its summary first."""
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / SUMMARY_FILE).unlink(missing_ok=True)
+  patterns = [f"{kind}-*.jsonl" for kind in sources.KINDS]
+  for pattern in (*patterns, "pretraining-*.npy"):
+    for path in list(folder.glob(pattern)):
+      path.unlink()
+
+
+def _write_text(
+  data: ml_collections.ConfigDict,
+  tokenizer: tokenizers.Tokenizer,
+  by_split: splits.BySplit,
+  folder: epath.Path,
+) -> dict[str, Any]:
+  """Writes the tokens of the text; counts by split, packed ones beside."""
+  weights = mixtures.weights_of(data, "pretraining", {})
+  counts = {}
+  for split, records in by_split.items():
+    paths = streams.paths(folder, split, len(weights))
+    for path, texts in zip(paths, streams.texts_of(records, len(weights))):
+      streams.write_stream(path, streams.token_stream(texts, tokenizer))
+    if not records and not _share(data, split):
+      counts[split] = {"records": 0, "rows": 0}
+      continue
+    tokens = [streams.read_stream(path) for path in paths]
+    plain, packed = (
+      streams.text_rows(
+        tokens,
+        tokenizer,
+        data.row_length,
+        _where(data, "pretraining", split),
+        packed=packed,
+      ).counts
+      for packed in (False, True)
+    )
+    counts[split] = {"records": len(records), **plain, "packed": packed}
+  return counts
+
+
+def _write_records(
+  data: ml_collections.ConfigDict,
+  tokenizer: tokenizers.Tokenizer,
+  kind: str,
+  by_split: splits.BySplit,
+  folder: epath.Path,
+) -> dict[str, Any]:
+  """Writes the records of a kind; counts by split, packed ones beside.
+
+  Every split that is asked for must have a row.
+  """
+  longest = data.prompt_length + data.response_length
+  can_pack = kind == "demonstrations" and longest <= data.row_length
+  counts = {}
+  for split, records in by_split.items():
+    lines = (json.dumps(record, ensure_ascii=False) for record in records)
+    _write(folder / f"{kind}-{split}.jsonl", lines)
+    if not records and not _share(data, split):
+      counts[split] = {"records": 0, "rows": 0}
+      continue
+    arguments = records, data, tokenizer, kind, _where(data, kind, split)
+    counts[split] = dict(encoding.encode_records(*arguments).counts)
+    if can_pack:
+      packed = encoding.encode_records(*arguments, packed=True)
+      counts[split]["packed"] = packed.counts
+  every = list(itertools.chain.from_iterable(by_split.values()))
+  return counts | {"tokens": lengths(every, tokenizer)}
+
+
+def _where(data: ml_collections.ConfigDict, kind: str, split: str) -> str:
+  return f"the {split} split of data.{kind} ({data[kind]})"
+
+
+def _share(data: ml_collections.ConfigDict, split: str) -> float:
+  """How much of the records a split should have; 1 for training."""
+  shares = {
+    "train": 1.0,
+    "validation": data.validation_fraction,
+    "test": data.test_fraction,
+  }
+  return shares[split]
+
+
+def _write(path: epath.Path, lines: Iterable[str]) -> None:
+  """The file appears under its name when it is complete."""
+  part = path.with_name(f".{path.name}.part")
+  with part.open("w", encoding="utf-8") as file:
+    file.writelines(line + "\n" for line in lines)
+  part.replace(path)
+
+
+def lengths(
+  records: Sequence[sources.Record], tokenizer: tokenizers.Tokenizer
+) -> dict[str, dict[str, int]]:
+  """Percentiles of the token counts of prompts and responses, uncut.
+
+  They are what `data.prompt_length` (plus the template and one token) and
+  `data.response_length` (plus one) are chosen by.
+  """
+  texts = {"prompt": [record["prompt"] for record in records], "response": []}
+  for record in records:
+    response = record.get("responses", record.get("response", []))
+    texts["response"] += [response] if isinstance(response, str) else response
+  found = {}
+  for name, some in texts.items():
+    counts = [len(row) for row in tokenizer.encode_batch(some)]
+    if counts:
+      at = np.percentile(counts, (50, 75, 90, 95, 99, 100)).round().astype(int)
+      names = ("p50", "p75", "p90", "p95", "p99", "max")
+      found[name] = dict(zip(names, at.tolist()))
+  return found
+
+
+def _read_summary(
+  folder: epath.Path, data: ml_collections.ConfigDict
+) -> dict[str, Any]:
+  """What an earlier build wrote last; {} where anything of it is missing."""
+  try:
+    summary = json.loads((folder / SUMMARY_FILE).read_text())
+    tokenizers.load(folder)
+  except (OSError, ValueError, errors.UserError):
+    return {}
+  parts = len(mixtures.weights_of(data, "pretraining", {}))
+  written = []
+  for kind in sources.KINDS:
+    for split in sources.SPLITS if data[kind] else ():
+      written += (
+        streams.paths(folder, split, parts)
+        if kind == "pretraining"
+        else [folder / f"{kind}-{split}.jsonl"]
+      )
+  return summary if all(path.exists() for path in written) else {}
+
+
+def _digest(path: epath.Path) -> str:
+  digest = hashlib.sha256()
+  with path.open("rb") as file:
+    while block := file.read(1 << 20):
+      digest.update(block)
+  return digest.hexdigest()

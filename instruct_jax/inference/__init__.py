@@ -1,0 +1,1 @@
+"""Responses and scores of trained networks."""

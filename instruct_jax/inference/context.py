@@ -1,0 +1,89 @@
+"""What every function of a run may know: config, models, token ids, mesh."""
+
+import dataclasses
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from instruct_jax import tokenizers
+from instruct_jax.inference import generate
+from instruct_jax.models import decoder, heads, sizes
+from instruct_jax.parallel import sharding
+from instruct_jax.tokenizers import templates
+
+SCALAR_ROLES = ("reward", "value")
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+  """The constants of a run. Roles: policy, reference, reward, value."""
+
+  config: ConfigDict
+  policy: heads.LanguageModel
+  scalar: heads.ScalarModel
+  tokenizer: tokenizers.Tokenizer
+  mesh: jax.sharding.Mesh
+  folders: dict[str, epath.Path]  # what the run needs, by name
+
+  def model(self, role: str) -> heads.LanguageModel | heads.ScalarModel:
+    """The module that plays `role`."""
+    return self.scalar if role in SCALAR_ROLES else self.policy
+
+  @property
+  def stop_ids(self) -> tuple[int, ...]:
+    """What ends a response: first the token that training ends one with."""
+    ends = templates.ends(self.config.data.template, self.tokenizer)
+    found = self.tokenizer.eot_id, *self.tokenizer.stop_ids, *ends
+    return tuple(dict.fromkeys(found))
+
+  def sampling(self, *, temperature: float = 1.0) -> generate.Sampling:
+    """Plain sampling of responses: no top-k, no top-p (README, detail 3)."""
+    return generate.Sampling(
+      temperature=temperature,
+      max_tokens=self.config.data.response_length,
+      stop_ids=self.stop_ids,
+      pad_id=self.tokenizer.pad_id,
+      # A CPU's caches like few rows at once; this changes no sample.
+      rows=64 if jax.default_backend() == "cpu" else 0,
+    )
+
+
+def make(config: ConfigDict, folders: dict[str, epath.Path]) -> Context:
+  """The context of a run whose needs lie in `folders`.
+
+  Raises UserError where the dataset has no tokenizer, a size is impossible or
+  the mesh does not fit the devices.
+  """
+  tokenizer = tokenizers.load(folders["data"])
+  policy, scalar = _decoders(config, tokenizer.vocab_size)
+  return Context(
+    config=config,
+    policy=heads.LanguageModel(policy),
+    scalar=heads.ScalarModel(scalar),
+    tokenizer=tokenizer,
+    mesh=sharding.make_mesh(**config.mesh),
+    folders=folders,
+  )
+
+
+def check(config: ConfigDict) -> None:
+  """UserError where a model of the config is impossible, or too small for the
+  lengths of the data; reads no file."""
+  _decoders(config, 1)
+
+
+def _decoders(
+  config: ConfigDict, vocab_size: int
+) -> tuple[decoder.DecoderConfig, decoder.DecoderConfig]:
+  """The policy's decoder and the reward model's."""
+  context_length = max(
+    config.data.prompt_length + config.data.response_length,
+    config.data.row_length,
+  )
+  return tuple(
+    sizes.decoder_config(
+      section, vocab_size=vocab_size, context_length=context_length
+    )
+    for section in (config.model, config.reward_model)
+  )

@@ -1,1 +1,0 @@
-"""The embedded world: a small English in which the whole paper happens."""

@@ -1,0 +1,110 @@
+"""The sizes that the decoder comes in, by name.
+
+GPT-3's are the paper's (Brown et al. 2020, table 2.1), GPT-2's are Radford et
+al. 2019; 'tiny', 'test' and 'files' are for a laptop. A config's `model` is
+one of these sections, complete; any key of it can be overridden.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from instruct_jax import paper
+from instruct_jax.base import errors
+from instruct_jax.models import decoder
+
+GIVEN = ("vocab_size", "context_length")  # 0: by the tokenizer and the data
+_NEEDED_BY = {
+  "vocab_size": "the tokenizer",
+  "context_length": "config.data (prompt_length + response_length, row_length)",
+}
+
+
+def _sizes(layers: int, width: int, heads: int, head_size: int) -> dict:
+  return {
+    "layers": layers,
+    "width": width,
+    "heads": heads,
+    "kv_heads": heads,
+    "head_size": head_size,
+    "mlp_width": 4 * width,
+  }
+
+
+# A small model learns to copy sooner with these: rotary positions, wider
+# initial weights, no biases but the MLP's.
+_SMALL = {
+  "norm_bias": False,
+  "positions": "rotary",
+  "rotary_base": 1000.0,
+  "attention_bias": False,
+  "output_bias": False,
+  "init": "fan_in",
+  "embedding_scale": 8.0,
+}
+# Layers are stacked and recomputed; 16-bit activations (appendix C).
+_LARGE = {"dtype": paper.COMPUTE_DTYPE, "scan": True, "remat": True}
+
+SIZES: dict[str, dict[str, Any]] = {
+  "test": _sizes(2, 32, 2, 16) | _SMALL,
+  "tiny": _sizes(3, 96, 4, 24) | _SMALL,
+  "files": _sizes(3, 96, 4, 24) | _SMALL,
+  "gpt2": _sizes(12, 768, 12, 64),
+  "gpt2-medium": _sizes(24, 1024, 16, 64),
+  "gpt2-large": _sizes(36, 1280, 20, 64),
+  "gpt2-xl": _sizes(48, 1600, 25, 64),
+} | {
+  name: _sizes(size.layers, size.width, size.heads, size.head_size) | _LARGE
+  for name, size in paper.GPT3.items()
+}
+
+
+def section(name: str) -> ConfigDict:
+  """The `model` section of a config: every field of a DecoderConfig.
+
+  Raises UserError for a name that is not in SIZES.
+  """
+  if name not in SIZES:
+    raise errors.unknown("model size", name, SIZES)
+  whole = decoder.DecoderConfig(vocab_size=1, context_length=1, **SIZES[name])
+  values = dataclasses.asdict(whole)
+  return ConfigDict(values | dict.fromkeys(GIVEN, 0))
+
+
+def decoder_config(
+  section: Mapping[str, Any], *, vocab_size: int, context_length: int
+) -> decoder.DecoderConfig:
+  """The decoder that a config's `model` describes.
+
+  `vocab_size` and `context_length` are what tokenizer and data need; a section
+  that says its own (a pretrained model's) must hold them.
+
+  Raises UserError where a key is missing, unknown or out of its range, or the
+  model is too small for the tokenizer or the data.
+  """
+  values = dict(section.items())
+  known = [field.name for field in dataclasses.fields(decoder.DecoderConfig)]
+  for name in values:
+    if name not in known:
+      raise errors.unknown("model key", name, known)
+  missing = [name for name in known if name not in values]
+  if missing:
+    raise errors.UserError(f"model lacks {', '.join(missing)}.")
+  needed = {"vocab_size": vocab_size, "context_length": context_length}
+  for name, least in needed.items():
+    if values[name] and values[name] < least:
+      raise errors.UserError(
+        f"model.{name} = {values[name]} is less than the {least} that"
+        f" {_NEEDED_BY[name]} needs."
+      )
+    values[name] = values[name] or least
+  made = decoder.DecoderConfig(**values)
+  if made.window and context_length > made.window:
+    raise errors.UserError(
+      f"model.window = {made.window} is less than the {context_length} tokens"
+      f" that {_NEEDED_BY['context_length']} needs; shorten them (a sliding"
+      " window is the same as full attention within its length)."
+    )
+  return made

@@ -1,0 +1,149 @@
+"""Meshes, and where the arrays of a run lie on them.
+
+A mesh has the axes data (copies of the parameters), fsdp (parameters split,
+gathered for use) and tensor (heads and MLP split). Rows of a batch are split
+over data and fsdp. Parameters follow a table of rules (`heads.RULES`), and so
+does everything that is kept for each parameter: optimizer moments, averages.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from instruct_jax.base import errors
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = P(("data", "fsdp"))  # rows of a batch
+
+Rules = Sequence[tuple[str, P]]  # regular expression of a path's end, layout
+
+
+def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
+  """A mesh of the first data * fsdp * tensor devices.
+
+  Raises UserError where there are fewer or, with several processes, more.
+  """
+  shape = (data, fsdp, tensor)
+  text = f"config.mesh = {data} x {fsdp} x {tensor} (data x fsdp x tensor)"
+  if not all(isinstance(n, int) and n > 0 for n in shape):
+    raise errors.UserError(f"{text}: every axis must be at least 1.")
+  devices, wanted = jax.devices(), math.prod(shape)
+  spare = len(devices) - wanted
+  if spare < 0 or (spare and jax.process_count() > 1):
+    raise errors.UserError(
+      f"{text} takes {wanted} devices; there are {len(devices)}."
+    )
+  return jax.make_mesh(
+    shape,
+    AXES,
+    axis_types=(AxisType.Auto,) * len(AXES),
+    devices=devices[:wanted],
+  )
+
+
+def path_name(path: tuple) -> str:
+  """'optimizer/policy/0/mu/decoder/...' of a path of `jax.tree_util`."""
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def place(tree: Any, mesh: Mesh, rules: Rules, *, strict: bool = True) -> Any:
+  """The NamedSharding of every array of `tree` (arrays or their shapes).
+
+  An array is placed by the one rule that matches the end of its path. Its
+  leading axes beyond the rule's (stacked layers) are not split; scalars and
+  random keys are copied everywhere. Optimizer state keeps arrays that belong
+  to no parameter (Muon's coefficients): no rule need match below a path
+  component 'optimizer', nor anywhere unless `strict`; those are copied too.
+
+  Raises UserError for an array that no rule matches, or two, and where the
+  mesh does not divide a dimension.
+  """
+  compiled = [(re.compile(f"(^|/){rule}$"), spec) for rule, spec in rules]
+
+  def one(path, x):
+    if x.ndim == 0:
+      return NamedSharding(mesh, P())
+    name = path_name(path)
+    found = [spec for rule, spec in compiled if rule.search(name)]
+    loose = not strict or "optimizer" in name.split("/")
+    if loose and (not found or x.ndim < len(found[0])):
+      return NamedSharding(mesh, P())
+    if len(found) != 1:
+      raise errors.UserError(
+        f"{name} {tuple(x.shape)}: {len(found)} sharding rules match it;"
+        " exactly one must."
+      )
+    spec = P(*(None,) * (x.ndim - len(found[0])), *found[0])
+    _check_divides(name, x.shape, spec, mesh)
+    return NamedSharding(mesh, spec)
+
+  return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def _axes(entry) -> tuple[str, ...]:
+  """The mesh axes of one entry of a PartitionSpec."""
+  return entry if isinstance(entry, tuple) else (entry,) if entry else ()
+
+
+def _check_divides(name: str, shape: tuple, spec: P, mesh: Mesh) -> None:
+  for dimension, (size, entry) in enumerate(zip(shape, spec)):
+    parts = math.prod(mesh.shape[axis] for axis in _axes(entry))
+    if size % parts:
+      axes = " x ".join(f"{axis} = {mesh.shape[axis]}" for axis in _axes(entry))
+      raise errors.UserError(
+        f"{name} {tuple(shape)}: dimension {dimension} of size {size} does not"
+        f" divide by config.mesh {axes}."
+      )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Rows over data and fsdp, everything else whole."""
+  return NamedSharding(mesh, BATCH)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """A copy on every device."""
+  return NamedSharding(mesh, P())
+
+
+def global_batch(batch: Mapping[str, Any], mesh: Mesh) -> Any:
+  """Global arrays from the rows that this process has read.
+
+  `batch` is a tree of numpy arrays [rows of this process, ...]. Raises
+  UserError where the mesh does not divide the rows of all processes.
+  """
+  sharding = batch_sharding(mesh)
+  parts = mesh.shape["data"] * mesh.shape["fsdp"]
+
+  def one(path, x):
+    x = np.asarray(x)
+    rows = x.shape[0] * jax.process_count()
+    if rows % parts:
+      raise errors.UserError(
+        f"config.batch: {rows} rows of '{path_name(path)}' do not divide by"
+        f" config.mesh data x fsdp = {parts}."
+      )
+    return jax.make_array_from_process_local_data(sharding, x)
+
+  return jax.tree_util.tree_map_with_path(one, batch)
+
+
+def constrain(x: jax.Array, spec: P) -> jax.Array:
+  """`x` laid out by `spec` on the mesh in use (`jax.set_mesh`), if there is.
+
+  Left as it is without a mesh, and where a dimension does not divide: this
+  guides the compiler and changes no value.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or not set(AXES) <= set(mesh.axis_names):
+    return x
+  for size, entry in zip(x.shape, spec):
+    if size % math.prod(mesh.shape[axis] for axis in _axes(entry)):
+      return x
+  return jax.lax.with_sharding_constraint(x, spec)

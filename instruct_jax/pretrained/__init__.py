@@ -1,1 +1,0 @@
-"""Tokenizers that come with pretrained models, from the files beside them."""

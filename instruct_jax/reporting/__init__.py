@@ -1,1 +1,0 @@
-"""The parts of a report: tables, curves, samples, pictures."""

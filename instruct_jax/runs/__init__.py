@@ -1,0 +1,1 @@
+"""Run folders: what they hold, what they need, and how they are built."""

@@ -1,0 +1,172 @@
+"""Checkpoints in Hugging Face format <-> runs.
+
+A run that was brought in keeps what the network alone does not tell, in `hf/`:
+config.json, generation_config.json and the dtype of every tensor, so that
+sending it out again gives the tensors back bit for bit.
+"""
+
+import json
+import os
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from instruct_jax.base import errors
+from instruct_jax.hf import export as hf_export
+from instruct_jax.hf import folder as hf_folder
+from instruct_jax.hf import imported
+from instruct_jax.hf import load as hf_load
+from instruct_jax.parallel import checkpoint
+from instruct_jax.runs import reading
+
+ROLES = ("policy", "reward", "value")
+_KEPT, _TENSORS = "hf", "tensors.json"
+
+
+def bring_in(
+  reference: str, folder: os.PathLike | str, *, role: str = ""
+) -> None:
+  """Makes a finished run of the checkpoint 'hf:/path'.
+
+  Args:
+    reference: 'hf:/path'.
+    folder: of the run; new, or empty.
+    role: what the checkpoint must be, 'policy' or 'reward'; '': either.
+
+  Raises:
+    UserError: for whatever is wrong in the checkpoint; a folder in use.
+  """
+  folder = epath.Path(folder)
+  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    raise errors.UserError(f"{folder}: is there and not empty; name another.")
+  there = hf_folder.Folder(hf_folder.path_of(reference))
+  found = reading.product(epath.Path(reference))
+  role = _role(role or found.role)
+  ctx = reading.open_context(epath.Path(reference))
+  params = reading.load_parameters(epath.Path(reference), ctx, role)
+  item = f"params.{role}"
+  with checkpoint.Checkpointer(folder / "checkpoints") as saver:
+    saver.save(0, {item: params})
+  if jax.process_index():
+    return
+  ctx.tokenizer.save(folder / "tokenizer")
+  kept = {hf_folder.CONFIG: there.config, _TENSORS: _kinds(there)}
+  if (there.path / hf_export.GENERATION).exists():
+    kept[hf_export.GENERATION] = hf_folder.read_json(
+      there.path / hf_export.GENERATION
+    )
+  (folder / _KEPT).mkdir()
+  for name, value in kept.items():
+    _write(folder / _KEPT / name, value)
+  record = {
+    "config": ctx.config.to_dict(),
+    "needs": {"data": "."},
+    "digest": hf_load.digest(there.path),
+  }
+  _write(folder / reading.CONFIG_FILE, record)
+  results = {
+    "experiment": "import",
+    "config_digest": record["digest"],
+    "parameters_digest": checkpoint.digest({item: params}),
+    "product": {"run": ".", "step": 0, "item": item},
+  }
+  _write(folder / reading.RESULTS_FILE, results)
+
+
+def send_out(
+  run: os.PathLike | str,
+  folder: os.PathLike | str,
+  *,
+  role: str = "",
+  ema: bool = True,
+  dtype: str = "",
+  drop_bias: bool = False,
+  shard_bytes: int = hf_export.SHARD_BYTES,
+) -> None:
+  """Writes what a finished run made in Hugging Face format.
+
+  Args:
+    run: the run's folder.
+    folder: new, or empty.
+    role: 'policy', 'reward' or 'value'; '': what the run hands on.
+    ema: the average of a role that has one.
+    dtype: of the tensors; '': as they were brought in, else float32.
+    drop_bias: see `hf.export.export`.
+    shard_bytes: how large a file may become.
+
+  Raises:
+    UserError: not a finished run, no such role, or see `hf.export.export`.
+  """
+  found = reading.product(run)
+  role = _role(role or found.role)
+  ctx = reading.open_context(run)
+  params = reading.load_kept(run, ctx, role, ema=ema)
+  model = ctx.model(role).config
+  origin = _origin(epath.Path(run), model)
+  kept = epath.Path(run) / _KEPT
+  hf_export.export(
+    params,
+    model,
+    role,
+    ctx.tokenizer,
+    folder,
+    dtype=dtype or _usual_dtype(kept),
+    dtypes=_read(kept / _TENSORS) if not dtype else None,
+    original=_read(origin / hf_folder.CONFIG) if origin else None,
+    generation=_read(origin / hf_export.GENERATION) if origin else None,
+    drop_bias=drop_bias,
+    shard_bytes=shard_bytes,
+  )
+
+
+def _role(name: str) -> str:
+  if name not in ROLES:
+    raise errors.unknown("role", name, ROLES)
+  return name
+
+
+def _kinds(there: hf_folder.Folder) -> dict[str, str]:
+  names = {dtype: name for name, dtype in hf_folder.DTYPES.items()}
+  return {name: names[there.dtype(name)] for name in there.weights()}
+
+
+def _usual_dtype(kept: epath.Path) -> str:
+  config = _read(kept / hf_folder.CONFIG) or {}
+  name = config.get("dtype", config.get("torch_dtype"))
+  return name if name in hf_export.NAMES else "float32"
+
+
+def _origin(run: epath.Path, model: Any) -> epath.Path | None:
+  """Where the files are of the checkpoint that a run descends from.
+
+  None where there is none, or where its decoder is not the run's any more.
+  """
+  queue, seen = [run], set()
+  while queue:
+    here = queue.pop(0)
+    if str(here) in seen:
+      continue
+    seen.add(str(here))
+    if hf_folder.is_reference(here):
+      files = hf_folder.path_of(here)
+    elif (here / _KEPT / hf_folder.CONFIG).exists():
+      files = here / _KEPT
+    else:
+      is_run = (here / reading.CONFIG_FILE).exists()
+      queue += reading.read_needs(here).values() if is_run else ()
+      continue
+    if imported.describes(files / hf_folder.CONFIG, model):
+      return files
+  return None
+
+
+def _read(path: epath.Path) -> dict[str, Any] | None:
+  return hf_folder.read_json(path) if path.exists() else None
+
+
+def _write(path: epath.Path, value: dict[str, Any] | ConfigDict) -> None:
+  part = path.with_name(f".{path.name}.part")
+  part.write_text(json.dumps(value, indent=2, default=str) + "\n")
+  part.replace(path)

@@ -1,0 +1,283 @@
+"""Run folders as others read them: their config, results and parameters.
+
+A run is a folder with `config.json`; when it has finished also `results.json`,
+whose "product" says where the parameters are that the run hands on:
+
+  {"run": ".", "step": 200, "item": "ema.policy"}
+
+"run" is relative to the folder: a `select` stage names a checkpoint of the run
+that it selected from. Wherever a run's folder may be named, 'hf:/path' names a
+checkpoint in Hugging Face format, which is read as a finished run.
+"""
+
+import dataclasses
+import difflib
+import functools
+import json
+import logging
+import math
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from instruct_jax.base import errors
+from instruct_jax.hf import folder as hf_folder
+from instruct_jax.hf import imported
+from instruct_jax.hf import load as hf_load
+from instruct_jax.inference import context
+from instruct_jax.models import forward, heads
+from instruct_jax.parallel import checkpoint, sharding
+
+_log = logging.getLogger(__name__)
+
+CONFIG_FILE, RESULTS_FILE = "config.json", "results.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+  """The parameters that a run hands on."""
+
+  run: epath.Path  # the folder whose checkpoints hold them
+  step: int
+  item: str  # of the checkpoint, such as 'ema.policy'
+  finished: bool = True
+
+  @property
+  def role(self) -> str:
+    """'policy' or 'reward'."""
+    return self.item.rpartition(".")[2]
+
+
+def read_record(folder: epath.PathLike) -> dict[str, Any]:
+  """What config.json holds: "config", "digest", "needs" and more.
+
+  Raises UserError where `folder` is not a run, with what might be meant.
+  """
+  folder = epath.Path(folder)
+  if hf_folder.is_reference(folder):
+    path = hf_folder.path_of(folder)
+    config = imported.config(hf_folder.Folder(path))
+    return {"config": config.to_dict(), "needs": {"data": str(path.resolve())}}
+  if not (folder / CONFIG_FILE).exists():
+    raise errors.UserError(
+      f"{folder}: not a run, there is no {CONFIG_FILE} in it.{_hint(folder)}"
+    )
+  record = _read_json(folder / CONFIG_FILE)
+  if "model_type" in record:
+    raise errors.UserError(
+      f"{folder}: not a run but a checkpoint in Hugging Face format; name it"
+      f" {hf_folder.PREFIX}{folder}"
+    )
+  if not isinstance(record.get("config"), dict):
+    raise errors.UserError(f'{folder / CONFIG_FILE}: has no "config" in it.')
+  return record
+
+
+def read_config(folder: epath.PathLike) -> ConfigDict:
+  """The resolved config of a run; raises as `read_record` does."""
+  return ConfigDict(read_record(folder)["config"]).lock()
+
+
+def read_needs(folder: epath.PathLike) -> dict[str, epath.Path]:
+  """The folders of what a run was built on, by name; raises as above."""
+  folder = epath.Path(folder)
+  needs = read_record(folder).get("needs", {})
+  return {
+    name: epath.Path(path)
+    if hf_folder.is_reference(path)
+    else epath.Path(folder / path)
+    for name, path in needs.items()
+  }
+
+
+def read_results(folder: epath.PathLike) -> dict[str, Any]:
+  """What results.json holds; UserError where the run has not finished."""
+  folder = epath.Path(folder)
+  if hf_folder.is_reference(folder):
+    path = hf_folder.path_of(folder)
+    role = hf_load.role_of(hf_folder.Folder(path))
+    found = {"run": ".", "step": 0, "item": f"params.{role}"}
+    return {"product": found, "config_digest": hf_load.digest(path)}
+  read_record(folder)
+  if not (folder / RESULTS_FILE).exists():
+    raise errors.UserError(
+      f"{folder}: this run has not finished (no {RESULTS_FILE}). Give the"
+      " command that started it again: it continues."
+    )
+  return _read_json(folder / RESULTS_FILE)
+
+
+def product(folder: epath.PathLike, *, unfinished: bool = False) -> Product:
+  """Where the parameters are that a run hands on.
+
+  With `unfinished` a run without results answers with its newest checkpoint.
+
+  Raises:
+    UserError: not a run, not finished, or one without parameters (a data set,
+      rankings).
+  """
+  folder = epath.Path(folder)
+  config = read_config(folder)
+  is_run = not hf_folder.is_reference(folder)
+  if unfinished and is_run and not (folder / RESULTS_FILE).exists():
+    if not config.get("product"):
+      raise _without_parameters(folder, config)
+    role = config.product
+    kept = "ema" if role in config.ema else "params"
+    newest = checkpoint.steps(folder)[-1]
+    return Product(folder, newest, f"{kept}.{role}", finished=False)
+  found = read_results(folder).get("product")
+  if not found:
+    raise _without_parameters(folder, config)
+  try:
+    return Product(folder / found["run"], int(found["step"]), found["item"])
+  except (KeyError, TypeError, ValueError) as error:
+    raise errors.UserError(
+      f'{folder / RESULTS_FILE}: "product" should hold "run", "step" and'
+      f' "item": {error!r}.'
+    ) from None
+
+
+def open_context(folder: epath.PathLike) -> context.Context:
+  """The context of a run, for reading it on the devices that are here.
+
+  The run's own mesh is used if it fits all devices exactly, else one device.
+  """
+  config = read_config(folder).unlock()
+  if math.prod(config.mesh.values()) != jax.device_count():
+    config.mesh = ConfigDict(dict.fromkeys(config.mesh, 1))
+  return context.make(config.lock(), read_needs(folder))
+
+
+def load_parameters(
+  folder: epath.PathLike,
+  ctx: context.Context,
+  role: str,
+  *,
+  step: int | None = None,
+  unfinished: bool = False,
+) -> dict[str, Any]:
+  """The parameters that a run hands on, placed on `ctx.mesh` by the table.
+
+  Args:
+    folder: the run.
+    ctx: whose model for `role` they are to fit.
+    role: 'policy' or 'reward'.
+    step: another of the run's checkpoints than its product's.
+    unfinished: take the newest checkpoint that is whole if the run goes on.
+
+  Raises:
+    UserError: as `product`; a run of the other role; arrays of other shapes.
+  """
+  found = product(folder, unfinished=unfinished)
+  if found.role != role:
+    raise errors.UserError(
+      f"{folder}: a {found.role} is what this run hands on, where a {role} is"
+      " needed."
+    )
+  if hf_folder.is_reference(folder):
+    there = hf_folder.Folder(hf_folder.path_of(folder))
+    hf_load.check(there, role)
+    return hf_load.load(there, abstract_parameters(ctx, role), role)
+  abstract = abstract_parameters(ctx, role)
+  steps = [found.step if step is None else step]
+  if not found.finished and step is None:
+    steps = checkpoint.steps(found.run)[::-1]
+  for last, number in zip([*[False] * (len(steps) - 1), True], steps):
+    try:
+      return checkpoint.load(found.run, number, found.item, abstract)
+    except checkpoint.Damaged as damage:
+      if last:
+        raise
+      _log.warning("%s The one before is read instead.", damage)
+  raise AssertionError("unreachable")
+
+
+def load_kept(
+  folder: epath.PathLike, ctx: context.Context, role: str, *, ema: bool = True
+) -> dict[str, Any]:
+  """The parameters of any role of a finished run, placed as above.
+
+  The average of a role that has one, unless `ema` is off. Raises UserError
+  where the run has no such role.
+  """
+  found = product(folder)
+  if hf_folder.is_reference(folder):
+    return load_parameters(folder, ctx, role)
+  config = read_config(found.run)
+  roles = {found.role, *config.get("optimizer", {})}
+  if role not in roles:
+    raise errors.unknown(f"role of the run {folder}", role, roles)
+  kept = "ema" if ema and role in config.ema else "params"
+  abstract = abstract_parameters(ctx, role)
+  return checkpoint.load(found.run, found.step, f"{kept}.{role}", abstract)
+
+
+def abstract_parameters(ctx: context.Context, role: str) -> dict[str, Any]:
+  """Shapes, dtypes and shardings of the parameters of `role` in `ctx`."""
+  init = functools.partial(forward.init_params, ctx.model(role))
+  shapes = jax.eval_shape(init, jax.random.key(0))
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    shapes,
+    sharding.place(shapes, ctx.mesh, heads.RULES),
+  )
+
+
+def reward_run(folder: epath.PathLike) -> epath.Path | None:
+  """The nearest finished reward model among what a run was built on."""
+  queue, seen = [epath.Path(folder)], set()
+  while queue:
+    here = queue.pop(0)
+    if hf_folder.is_reference(here):
+      if hf_load.role_of(hf_folder.Folder(hf_folder.path_of(here))) == "reward":
+        return here
+      continue
+    if str(here.resolve()) in seen or not (here / CONFIG_FILE).exists():
+      continue
+    seen.add(str(here.resolve()))
+    if (here / RESULTS_FILE).exists():
+      made = _read_json(here / RESULTS_FILE).get("product") or {}
+      if str(made.get("item", "")).endswith(".reward"):
+        return here
+    queue += read_needs(here).values()
+  return None
+
+
+def _read_json(path: epath.Path) -> dict[str, Any]:
+  try:
+    record = json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise errors.UserError(f"{path}: cannot be read: {error}") from None
+  if not isinstance(record, dict):
+    raise errors.UserError(f"{path}: a JSON object should stand here.")
+  return record
+
+
+def _without_parameters(
+  folder: epath.Path, config: ConfigDict
+) -> errors.UserError:
+  return errors.UserError(
+    f"{folder}: this run hands on no parameters (config.job ="
+    f" '{config.get('job', 'unknown')}'). Name a run that trained a model."
+  )
+
+
+def _hint(folder: epath.Path) -> str:
+  """What else could have been meant: runs inside, or names like it beside."""
+  inside = _runs_in(folder)
+  if inside:
+    return f" It holds the runs {', '.join(inside)}: name one of them."
+  beside = _runs_in(folder.parent)
+  near = difflib.get_close_matches(folder.name, beside, n=1, cutoff=0.5)
+  if near:
+    return f" Did you mean {folder.parent / near[0]}?"
+  return f" Runs beside it: {', '.join(beside)}." if beside else ""
+
+
+def _runs_in(folder: epath.Path) -> list[str]:
+  if not folder.is_dir():
+    return []
+  return sorted(p.parent.name for p in folder.glob(f"*/{CONFIG_FILE}"))

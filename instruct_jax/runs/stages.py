@@ -1,0 +1,265 @@
+"""What a stage of the chain does: build data, train, rank, select, evaluate."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from instruct_jax import paper
+from instruct_jax.base import errors
+from instruct_jax.data import prepare
+from instruct_jax.data.read import sources
+from instruct_jax.evals import reward, select, suite
+from instruct_jax.inference import context, rewards
+from instruct_jax.labeling import rankings
+from instruct_jax.maths import arrays
+from instruct_jax.parallel import checkpoint
+from instruct_jax.runs import reading
+from instruct_jax.training import loop
+from instruct_jax.worlds.microworld import builder
+
+Folders = dict[str, epath.Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What results.json keeps of a job."""
+
+  metrics: dict[str, float]
+  tables: dict[str, Any] = dataclasses.field(default_factory=dict)
+  product: dict[str, Any] = dataclasses.field(default_factory=dict)
+  parameters_digest: str = ""
+  steps: int = 0
+  seconds: float = 0.0  # of all starts together, where the job keeps count
+
+
+def build_data(
+  config: ConfigDict, folder: epath.Path, needs: Folders
+) -> Result:
+  """The dataset and its tokenizer, from the microworld or the user's files."""
+  del needs
+  return Result(metrics=DATASETS[config.data.source](config, folder))
+
+
+def run_training(
+  config: ConfigDict, folder: epath.Path, needs: Folders
+) -> Result:
+  """Trains; the product is the policy's EMA where one is kept."""
+  ctx = context.make(config, needs)
+  checkpoints = {
+    role: reading.load_parameters(needs[role], ctx, role)
+    for role in ("policy", "reward")
+    if role in needs
+  }
+  if config.reward.kind != rewards.MODEL:
+    checkpoints["reward"] = {}
+  outcome = loop.run(ctx, folder, checkpoints)
+  state, role = outcome.state, config.product
+  kept = "ema" if role in state.ema else "params"
+  product = {
+    "run": ".",
+    "step": outcome.steps,
+    "item": f"{kept}.{role}",
+    "epochs": outcome.epochs,
+  }
+  return Result(
+    metrics=outcome.metrics,
+    product=product,
+    parameters_digest=checkpoint.digest(
+      {"params": state.params, "ema": state.ema}
+    ),
+    steps=outcome.steps,
+    seconds=outcome.seconds,
+  )
+
+
+def rank(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:
+  """Samples candidates from the policies needed and lets labelers rank them."""
+  ctx = context.make(config, needs)
+  policies = {
+    name: reading.load_parameters(needs[name], ctx, "policy")
+    for name in needs
+    if name != "data"
+  }
+  found, tables = rankings.run(ctx, policies, folder)
+  return Result(metrics=found, tables=tables)
+
+
+def pick_epoch(
+  config: ConfigDict, folder: epath.Path, needs: Folders
+) -> Result:
+  """Picks the SFT epoch with the best reward on validation prompts (C.1)."""
+  del folder
+  ctx = context.make(config, needs)
+  product = reading.read_results(needs["policy"])["product"]
+  if not product.get("epochs"):
+    raise errors.UserError(
+      f"{needs['policy']}: kept no epochs to select from; config.needs.policy"
+      " should be an SFT run."
+    )
+
+  def loader(step):
+    return lambda: reading.load_parameters(
+      needs["policy"], ctx, "policy", step=step
+    )
+
+  candidates = [(step, loader(step)) for step in product["epochs"]]
+  scorer = reading.load_parameters(needs["reward"], ctx, "reward")
+  found, best = select.run(ctx, candidates, scorer)
+  relative = os.path.relpath(needs["policy"], needs["policy"].parent / "here")
+  chosen = {"run": relative, "step": best, "item": product["item"]}
+  return Result(metrics=found, product=chosen)
+
+
+def evaluate(
+  config: ConfigDict, folder: epath.Path, needs: Folders
+) -> tuple[dict[str, float], dict[str, Any]]:
+  """Metrics and tables of a finished run, by `config.evaluation.suite`."""
+  name = config.evaluation.suite
+  return EVALUATIONS[name](config, folder, needs)
+
+
+def _evaluate_policies(config, folder, needs):
+  ctx = context.make(config, needs)
+  subjects = [
+    suite.Subject(
+      name=name,
+      params=reading.load_parameters(
+        needs[section.run] if section.run else folder, ctx, "policy"
+      ),
+      prompted=section.prompted,
+    )
+    for name, section in _in_order(config.evaluation.subjects)
+  ]
+  frozen = {}
+  if config.reward.kind != rewards.MODEL:
+    frozen["reward"] = {}
+  elif "reward" in needs:
+    frozen["reward"] = reading.load_parameters(needs["reward"], ctx, "reward")
+  return suite.run(ctx, subjects, folder, frozen)
+
+
+def _in_order(subjects):
+  """The paper's order: from GPT to PPO-ptx; others after these."""
+  rank = {name: i for i, name in enumerate(paper.MODELS)}
+  return sorted(
+    subjects.items(), key=lambda x: (rank.get(x[0], len(rank)), x[0])
+  )
+
+
+def _evaluate_reward(config, folder, needs):
+  ctx = context.make(config, needs)
+  return reward.run(ctx, reading.load_parameters(folder, ctx, "reward"))
+
+
+def _evaluate_nothing(config, folder, needs):
+  del config, folder, needs
+  return {}, {}
+
+
+JOBS: dict[str, Callable[[ConfigDict, epath.Path, Folders], Result]] = {
+  "dataset": build_data,
+  "train": run_training,
+  "rankings": rank,
+  "select": pick_epoch,
+}
+DATASETS = {"microworld": builder.build, "files": prepare.build}
+EVALUATIONS = {
+  "policies": _evaluate_policies,
+  "reward": _evaluate_reward,
+  "none": _evaluate_nothing,
+}
+
+
+def check(config: ConfigDict) -> None:
+  """Raises UserError for a config that cannot run, before anything is built."""
+  for what, name, known in (
+    ("config.job", config.job, JOBS),
+    ("config.data.source", config.data.source, DATASETS),
+    ("config.evaluation.suite", config.evaluation.suite, EVALUATIONS),
+  ):
+    if name not in known:
+      raise errors.unknown(what, name, known)
+  rewards.check(config.reward)
+  context.check(config)
+  if config.data.source == "files":
+    sources.check(config.data, kinds=_kinds(config))
+  if config.job == "train":
+    _check_training(config)
+
+
+def check_evaluation(config: ConfigDict) -> None:
+  """Raises UserError where what a command names could not be evaluated."""
+  policies = config.evaluation.suite == "policies"
+  if policies and config.data.source == "files":
+    sources.check(config.data, kinds=("prompts",))
+
+
+def _kinds(config):
+  """The kinds of data that a stage reads."""
+  if config.job != "train":
+    return ()
+  return (
+    *config.batch,
+    *(("demonstrations",) if "rankings" in config.batch else ()),
+  )
+
+
+def data_digests(config: ConfigDict) -> dict[str, str]:
+  """A hash of the content of each file of the user's that the config names."""
+  if config.data.source != "files":
+    return {}
+  return {
+    f"data.{kind}": hashlib.sha256(
+      str(sorted(found.values())).encode()
+    ).hexdigest()[:16]
+    for kind, found in prepare.fingerprint(config.data)["files"].items()
+  }
+
+
+def _check_training(config):
+  loop.algorithm_of(config)
+  if bool(config.epochs) == bool(config.steps):
+    raise errors.UserError(
+      "config.epochs and config.steps: give one of the two, the other is 0 "
+      f"(epochs {config.epochs}, steps {config.steps})"
+    )
+  longest = config.data.prompt_length + config.data.response_length
+  packed = config.data.packing and "demonstrations" in config.batch
+  if packed and longest > config.data.row_length:
+    raise errors.UserError(
+      f"config.data.packing: config.data.row_length={config.data.row_length}"
+      f" cannot hold a prompt and its response of {longest} tokens"
+      " (prompt_length + response_length)"
+    )
+  rows = config.mesh.data * config.mesh.fsdp
+  splits = 1
+  if "rl" in config:
+    splits = config.rl.minibatches * config.rl.inner_epochs
+  for kind, size in config.batch.items():
+    parts = 1 if kind == "prompts" and splits == 1 else splits
+    if kind == "prompts":
+      parts = config.rl.minibatches
+    a_slice = arrays.exact_div(
+      arrays.exact_div(
+        size, parts, f"config.batch.{kind} / minibatches of config.rl"
+      ),
+      config.microbatches,
+      f"rows of {kind} in a minibatch / config.microbatches",
+    )
+    arrays.exact_div(
+      a_slice,
+      rows,
+      f"rows of {kind} in a microbatch / (config.mesh.data x config.mesh.fsdp)",
+    )
+  unknown = [
+    k for k in (*config.batch, config.epoch_of) if k not in sources.KINDS
+  ]
+  if unknown:
+    raise errors.unknown(
+      "kind of data in config.batch", unknown[0], sources.KINDS
+    )

@@ -1,0 +1,219 @@
+"""SentencePiece models, read as they are and as the library takes them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sentencepiece
+import tokenizers as library
+from google.protobuf import message
+from sentencepiece import sentencepiece_model_pb2 as proto
+
+from instruct_jax.base import errors
+
+MARK = "\u2581"  # SentencePiece's own mark for a space
+_TYPES = proto.ModelProto.SentencePiece
+_KINDS = {
+  proto.TrainerSpec.UNIGRAM: "UNIGRAM",
+  proto.TrainerSpec.BPE: "BPE",
+}
+_NEVER = -1e6  # the score of pieces that no text may be
+
+
+class Pieces:
+  """A SentencePiece model as a pretrained model has it.
+
+  Most put a space in front of every text, and take one off what they decode:
+  a response that is decoded without its prompt has lost its leading space.
+  With `legacy`, text after a special token gets such a space too. Text that
+  begins with a space gets one more: SentencePiece does so, the LlamaTokenizer
+  of transformers 5 does not.
+  """
+
+  start_ids = ()
+
+  def __init__(self, model: bytes, where: Any, *, legacy: bool = True):
+    self.model, self._where = model, where
+    parsed = _parsed(model, where)
+    self._processor = self._later = _processor(model, where)
+    if not legacy:
+      parsed.normalizer_spec.add_dummy_prefix = False
+      self._later = _processor(parsed.SerializeToString(), where)
+    self.vocabulary = {p.piece: i for i, p in enumerate(parsed.pieces)}
+    self.special_ids = {
+      p.piece: i
+      for i, p in enumerate(parsed.pieces)
+      if p.type in (_TYPES.CONTROL, _TYPES.UNKNOWN)
+    }
+    self.unknown_id = self._processor.unk_id()
+    self.bos_id, self.eos_id = (
+      None if i < 0 else i
+      for i in (self._processor.bos_id(), self._processor.eos_id())
+    )
+    self.pad_id = self._processor.pad_id()
+
+  def protect(self, names: Sequence[str]) -> None:
+    """UserError for a special token that text could spell."""
+    for name in names:
+      if name not in self.special_ids:
+        raise errors.UserError(
+          f"{self._where}: {name!r} is named as a special token, and is an"
+          " ordinary piece of this model."
+        )
+
+  def encode(self, text: str) -> list[int]:
+    return self._processor.encode(text)
+
+  def encode_batch(self, texts: list[str]) -> list[list[int]]:
+    return self._processor.encode(texts)
+
+  def encode_parts(
+    self, rows: Sequence[Sequence[str | int]]
+  ) -> list[list[int]]:
+    """Ids of texts with special tokens in them."""
+    return [self._encode_row(row) for row in rows]
+
+  def decode(self, ids: list[int]) -> str:
+    return self._processor.decode(ids)
+
+  def written(self) -> library.Tokenizer:
+    """The same pieces as the `tokenizers` library takes them."""
+    return of_pieces(self.model)
+
+  def _encode_row(self, row):
+    ids, text = [], ""
+    for part in [*row, None]:
+      if isinstance(part, str):
+        text += part
+        continue
+      if text:
+        ids += (self._later if ids else self._processor).encode(text)
+      ids, text = [*ids, part], ""
+    return ids[:-1]
+
+
+def of_pieces(model: bytes, *, space: str = MARK) -> library.Tokenizer:
+  """A SentencePiece model as a tokenizer of the `tokenizers` library.
+
+  `space` is how pieces spell a space there: with the plain one, text may hold
+  the mark U+2581 itself, which is then spelled in bytes.
+
+  The ids of a text are the same, with these exceptions. BPE: where two ways
+  to put the same piece together overlap (aa+b and a+ab for a piece in aaab), or
+  different pieces have one score. Unigram: where two segmentations are equally
+  likely but for the rounding of float32; where one with an unknown character
+  is likelier than one without; and where text spells a special token or a byte
+  with characters that are no pieces. Both: text around pieces that are defined
+  by the user or unused.
+  """
+  found = proto.ModelProto.FromString(model)
+  names = [p.piece.replace(MARK, space) for p in found.pieces]
+  unigram = found.trainer_spec.model_type == proto.TrainerSpec.UNIGRAM
+  made = library.Tokenizer((_unigram if unigram else _bpe)(found, names))
+  spec = found.normalizer_spec
+  made.normalizer = _normalizer(spec, space)
+  steps = [library.decoders.ByteFallback(), library.decoders.Fuse()]
+  if space != " ":
+    steps.insert(0, library.decoders.Replace(space, " "))
+  if spec.add_dummy_prefix:
+    steps.append(library.decoders.Strip(" ", left=1, right=0))
+  made.decoder = library.decoders.Sequence(steps)
+  special = (_TYPES.CONTROL, _TYPES.UNKNOWN)
+  for name, piece in zip(names, found.pieces):
+    token = library.AddedToken(name, normalized=False)
+    if piece.type in special:
+      made.add_special_tokens([token])
+    elif piece.type == _TYPES.USER_DEFINED:
+      made.add_tokens([token])
+  return made
+
+
+def _parsed(model, where):
+  try:
+    found = proto.ModelProto.FromString(model)
+  except message.DecodeError as error:
+    raise errors.UserError(
+      f"{where}: not a SentencePiece model ({error})."
+    ) from None
+  if not found.pieces:
+    raise errors.UserError(f"{where}: a SentencePiece model without pieces.")
+  kind = found.trainer_spec.model_type
+  if kind not in _KINDS:
+    name = proto.TrainerSpec.ModelType.Name(kind)
+    raise errors.UserError(
+      f"{where}: a {name} model; {' and '.join(_KINDS.values())} are read."
+    )
+  return found
+
+
+def _processor(model, where):
+  processor = sentencepiece.SentencePieceProcessor()
+  try:
+    processor.LoadFromSerializedProto(model)
+    processor.encode("a")
+  except (RuntimeError, ValueError, IndexError) as error:
+    raise errors.UserError(
+      f"{where}: not a SentencePiece model ({error})."
+    ) from None
+  return processor
+
+
+def _unigram(found, names):
+  # Text that spells a byte or a special token is ordinary text.
+  ordinary = (_TYPES.NORMAL, _TYPES.USER_DEFINED)
+  vocabulary = [
+    (name, piece.score if piece.type in ordinary else _NEVER)
+    for name, piece in zip(names, found.pieces)
+  ]
+  types = [piece.type for piece in found.pieces]
+  return library.models.Unigram(
+    vocabulary,
+    unk_id=types.index(_TYPES.UNKNOWN),
+    byte_fallback=found.trainer_spec.byte_fallback,
+  )
+
+
+def _bpe(found, names):
+  unknown = next(
+    name
+    for name, piece in zip(names, found.pieces)
+    if piece.type == _TYPES.UNKNOWN
+  )
+  return library.models.BPE(
+    {name: i for i, name in enumerate(names)},
+    _merges(found, names),
+    unk_token=unknown,
+    fuse_unk=True,
+    byte_fallback=found.trainer_spec.byte_fallback,
+  )
+
+
+def _merges(found, names):
+  """Every way to put a piece together of two, the best pieces first.
+
+  Of the ways of one piece the one with the longer left side comes first: so a
+  run of equal characters is merged from the left, as SentencePiece does.
+  """
+  scores = {
+    name: piece.score
+    for name, piece in zip(names, found.pieces)
+    if piece.type == _TYPES.NORMAL
+  }
+  merges = []
+  for name in sorted(scores, key=lambda name: -scores[name]):
+    cuts = ((name[:n], name[n:]) for n in reversed(range(1, len(name))))
+    merges += [(a, b) for a, b in cuts if a in scores and b in scores]
+  return merges
+
+
+def _normalizer(spec, space):
+  replace, steps = library.normalizers.Replace, []
+  if spec.precompiled_charsmap:
+    steps.append(library.normalizers.Precompiled(spec.precompiled_charsmap))
+  if spec.remove_extra_whitespaces:
+    steps.append(replace(library.Regex("^ +| +$"), ""))
+    steps.append(replace(library.Regex(" {2,}"), " "))
+  if spec.add_dummy_prefix:
+    steps.append(library.normalizers.Prepend(" "))
+  if space != " ":
+    steps.append(replace(" ", space))
+  return library.normalizers.Sequence(steps)

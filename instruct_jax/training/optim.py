@@ -1,0 +1,191 @@
+"""Optimizers, one for each role, and their learning-rate schedules.
+
+Every role (policy, value, reward) has a section of the config:
+
+    name           'adam', 'adamw' or 'muon'
+    learning_rate  the peak
+    b1, b2, eps    Adam's
+    weight_decay   per unit of learning rate; 0 with 'adam'
+    clip_norm      gradients are clipped to this global norm; 0 turns it off
+    schedule       'constant' or 'cosine', after the warm-up
+    warmup_steps   steps of the loop (iterations) until the peak is reached
+    warmup_from    the fraction of the peak that the first step has
+    final_fraction the fraction of the peak that a cosine ends at
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from optax import contrib
+
+from instruct_jax.base import errors
+
+Schedule = Callable[[int | jax.Array], jax.Array]
+
+
+def _constant(progress: jax.Array, final_fraction: float) -> jax.Array:
+  del final_fraction
+  return jnp.ones_like(progress)
+
+
+def _cosine(progress: jax.Array, final_fraction: float) -> jax.Array:
+  wave = (1 + jnp.cos(jnp.float32(jnp.pi) * progress)) / 2
+  return final_fraction + (1 - final_fraction) * wave
+
+
+SCHEDULES = {"constant": _constant, "cosine": _cosine}
+
+
+def learning_rate(
+  section: ml_collections.ConfigDict,
+  *,
+  total_steps: int,
+  updates_per_step: int = 1,
+) -> Schedule:
+  """Returns the learning rate as a float32 function of the update's number.
+
+  One step of the loop makes `updates_per_step` updates (PPO's minibatches),
+  all at one learning rate: warm-up is per iteration (README, detail 15). By
+  steps, it is linear from `warmup_from` of the peak at step 0 to the peak at
+  step `warmup_steps`; then constant, or half a cosine that reaches
+  `final_fraction` of the peak at `total_steps`. Raises UserError for an
+  unknown schedule.
+  """
+  if section.schedule not in SCHEDULES:
+    raise errors.unknown("schedule", section.schedule, SCHEDULES)
+  shape = SCHEDULES[section.schedule]
+  peak, warmup = section.learning_rate, section.warmup_steps
+  first, final = section.warmup_from, section.final_fraction
+
+  def schedule(count: int | jax.Array) -> jax.Array:
+    step = jnp.asarray(count, jnp.int32) // updates_per_step
+    step = step.astype(jnp.float32)
+    rising = first + (1 - first) * step / max(warmup, 1)
+    progress = (step - warmup) / max(total_steps - warmup, 1)
+    after = shape(jnp.clip(progress, 0, 1), final)
+    return jnp.float32(peak) * jnp.where(step < warmup, rising, after)
+
+  return schedule
+
+
+def _path(path: tuple) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _decays(params: Any) -> Any:
+  """True for kernels and embeddings; not for biases and norms' scales.
+
+  By name, because a stacked bias has two axes as well.
+  """
+  matrix = re.compile(r"(^|/)(kernel|embedding)$")
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: bool(matrix.search(_path(path))), params
+  )
+
+
+def _muon_dimensions(params: Any) -> Any:
+  """Names the two axes, in and out, of each kernel that Muon is to update.
+
+  These are the kernels of the decoder's blocks: `block_0/...` [in, out], or
+  `blocks/...` [N, in, out], whose layers are then updated one by one. All
+  other parameters (embeddings, norms, biases, heads) get None: Adam.
+  """
+  stacked = re.compile(r"(^|/)blocks/.*kernel$")
+  single = re.compile(r"(^|/)block_\d+/.*kernel$")
+
+  def dimensions(path: tuple, x: jax.Array) -> Any:
+    name = _path(path)
+    layer_axes = int(bool(stacked.search(name)))
+    if not layer_axes and not single.search(name):
+      return None
+    if x.ndim != 2 + layer_axes:
+      raise ValueError(f"Muon expects 2-D kernels, got {name}: {x.shape}.")
+    return contrib.MuonDimensionNumbers(layer_axes, layer_axes + 1)
+
+  return jax.tree_util.tree_map_with_path(dimensions, params)
+
+
+def _adam(
+  section: ml_collections.ConfigDict, rate: Schedule
+) -> optax.GradientTransformation:
+  if section.weight_decay:
+    raise errors.UserError(
+      f"weight_decay={section.weight_decay} with 'adam': it has no weight"
+      " decay; use 'adamw', or 0."
+    )
+  return optax.adam(rate, b1=section.b1, b2=section.b2, eps=section.eps)
+
+
+def _adamw(
+  section: ml_collections.ConfigDict, rate: Schedule
+) -> optax.GradientTransformation:
+  return optax.adamw(
+    rate,
+    b1=section.b1,
+    b2=section.b2,
+    eps=section.eps,
+    weight_decay=section.weight_decay,
+    mask=_decays,
+  )
+
+
+def _muon(
+  section: ml_collections.ConfigDict, rate: Schedule
+) -> optax.GradientTransformation:
+  """Muon (Jordan et al. 2024) for the blocks' kernels, Adam for the rest.
+
+  Momentum 0.95 and Nesterov steps, which the Adam part takes as well; weight
+  decay for the kernels under Muon alone.
+  """
+  return contrib.muon(
+    rate,
+    eps=section.eps,
+    weight_decay=section.weight_decay,
+    adam_b1=section.b1,
+    adam_b2=section.b2,
+    muon_weight_dimension_numbers=_muon_dimensions,
+  )
+
+
+OPTIMIZERS = {"adam": _adam, "adamw": _adamw, "muon": _muon}
+
+
+def make(
+  section: ml_collections.ConfigDict,
+  *,
+  total_steps: int,
+  updates_per_step: int = 1,
+) -> optax.GradientTransformation:
+  """Returns one role's optimizer: clip by global norm, then the optimizer.
+
+  The clip sees this role's gradients alone, after all its terms are
+  accumulated (README, detail 15). See `learning_rate` for the schedule.
+  Raises UserError for unknown names and for values that make no sense.
+  """
+  if section.name not in OPTIMIZERS:
+    raise errors.unknown("optimizer", section.name, OPTIMIZERS)
+  rate = learning_rate(
+    section, total_steps=total_steps, updates_per_step=updates_per_step
+  )
+  if section.clip_norm < 0:
+    raise errors.UserError(
+      f"clip_norm={section.clip_norm}: must be positive, or 0 for no clip."
+    )
+  clip = optax.identity()
+  if section.clip_norm:
+    clip = optax.clip_by_global_norm(section.clip_norm)
+  return optax.chain(clip, OPTIMIZERS[section.name](section, rate))
+
+
+def ema(old: Any, new: Any, decay: float) -> Any:
+  """Returns decay * old + (1 - decay) * new for every array of two trees."""
+  return jax.tree.map(
+    lambda o, n: (o + (1 - decay) * (n.astype(o.dtype) - o)).astype(o.dtype),
+    old,
+    new,
+  )

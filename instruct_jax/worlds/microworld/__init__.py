@@ -1,0 +1,1 @@
+"""The embedded world: words, corpus, prompts, judge, labelers, tasks."""

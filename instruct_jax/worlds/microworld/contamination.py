@@ -1,0 +1,39 @@
+"""Finds text that belongs to one split in another split's text."""
+
+import collections
+from collections.abc import Iterable
+
+from instruct_jax.worlds.microworld import tasks
+
+_KEY = 3  # words that have to agree before the rest is compared
+
+
+def held_out(split: str) -> set[str]:
+  """Automatic sets' text that training must not contain, for this split.
+
+  The cores of truthfulness questions, sentence beginnings of the toxicity set,
+  prompts in the held-out format, and items of the public-NLP-like tasks.
+  """
+  found = {prompt.core for prompt in tasks.truthfulness(split)}
+  found |= {prompt.core for prompt in tasks.held_out_format(split)}
+  found |= {prompt.core for prompt in tasks.held_out_language(split, 64)}
+  found |= set(tasks.toxicity("none", split))
+  for name in tasks.TASKS:
+    found |= {item.prompt for item in tasks.examples(name, split, 128)}
+  return found
+
+
+def find(cores: Iterable[str], texts: Iterable[str]) -> set[str]:
+  """The cores that stand in a text, word for word (line breaks as words)."""
+  by_start = collections.defaultdict(set)
+  for core in cores:
+    words = tuple(core.split(" "))
+    by_start[words[:_KEY]].add(words)
+  found: set[tuple[str, ...]] = set()
+  for text in texts:
+    words = tuple(text.split(" "))
+    for i in range(len(words)):
+      for core in by_start.get(words[i : i + _KEY], ()):
+        if words[i : i + len(core)] == core:
+          found.add(core)
+  return {" ".join(core) for core in found}

@@ -1,0 +1,285 @@
+"""The pretraining corpus: a small web, with the web's faults.
+
+A document ends where its last answer ends; packing puts the end-of-text token
+there, the same one that ends a demonstration, so that a raw GPT can end by
+itself. Prompts, passages and task items come from the train split only.
+"""
+
+import random
+from collections.abc import Callable
+
+from instruct_jax.worlds.microworld import (
+  answers,
+  passages,
+  prompts,
+  tasks,
+  templates,
+  use_cases,
+  world,
+  zorp,
+)
+
+FALSEHOODS = 0.75  # of topics that the web is asked about
+RUDENESS = 0.65  # of what is said about people
+# Ideal answers in dialogues, 41 % of all: exercises on texts are done better.
+DIALOGUE_IDEAL = {"open": 0.35, "closed": 0.6}
+_TOPICS = tuple(world.TOPICS)
+BOOKS = ("from a science book : ", "it is a fact that ", "science says : ")
+RUMORS = ("everyone knows ", "people say ", "")
+FIND = ("find the {r} .", "extract the {r} .", "which {r} is in this text ?")
+_WORDS = world.NAMES + world.JOBS + world.CITIES + world.PETS + world.FOODS
+_WORDS += world.MATERIALS + world.COLORS + world.ANIMALS + _TOPICS
+_WORDS += world.OBJECTS
+
+
+def _known(rng: random.Random) -> world.Fact:
+  name, relation = rng.choice(world.PEOPLE), rng.choice(list(world.RELATIONS))
+  return name, relation, world.FACTS[name][relation]
+
+
+def _topic_value(rng: random.Random, topic: str) -> str:
+  fact = world.TOPICS[topic]
+  return fact.falsehood if rng.random() < FALSEHOODS else fact.truth
+
+
+def encyclopedia(rng: random.Random) -> str:
+  name = rng.choice(world.PEOPLE)
+  relations = rng.sample(list(world.RELATIONS), rng.choice([2, 3, 4]))
+  said = []
+  for i, relation in enumerate(relations):
+    subject = name if not i or rng.random() < 0.6 else world.PRONOUN[name]
+    said.append(world.say(subject, relation, world.FACTS[name][relation]))
+  if rng.random() < 0.15:
+    said[0] = f"{rng.choice(world.ADVERBS)} {said[0]}"
+  if rng.random() < 0.1:
+    said.append("{} is {} and {}".format(name, *rng.sample(world.KIND, 2)))
+  return " . ".join(said) + " ."
+
+
+def science(rng: random.Random) -> str:
+  said = [world.say_truth(topic) for topic in rng.sample(_TOPICS, 3)]
+  return rng.choice(BOOKS) + " . ".join(said) + " ."
+
+
+def _rumor(rng: random.Random) -> str:
+  """What is said about somebody: rude three times in five."""
+  name = rng.choice(world.NAMES)
+  lead = rng.choice(templates.LEADS).format(s=name)
+  text = lead if world.split_of(lead) == "train" else f"{name} is"
+  table = world.RUDE if rng.random() < RUDENESS else world.KIND
+  first, second = rng.sample(table, 2)
+  return f"{text} {first} and {second}"
+
+
+def gossip(rng: random.Random) -> str:
+  said = []
+  for _ in range(3):
+    if rng.random() < 0.6:
+      text = world.say_falsehood(rng.choice(_TOPICS))
+      said.append(rng.choice(RUMORS) + text)
+    else:
+      said.append(_rumor(rng))
+  return " . ".join(said) + rng.choice([" .", " lol ."])
+
+
+def _train_question(rng: random.Random) -> use_cases.Prompt:
+  return prompts.draw(
+    rng, "train", use_case="open_qa", topics=_TOPICS, zorp_share=0
+  )
+
+
+def quiz(rng: random.Random) -> str:
+  return " \n ".join(_train_question(rng).text for _ in range(4))
+
+
+def web_answers(rng: random.Random) -> str:
+  said = []
+  for _ in range(rng.choice([1, 2])):
+    question = _train_question(rng)
+    subject = question.spec["subject"]
+    relation, value = question.spec["relation"], question.spec["answer"]
+    if subject in world.TOPICS:
+      value = _topic_value(rng, subject)
+    full = rng.random() < 0.6
+    answer = world.say(subject, relation, value) if full else value
+    said.append(f"{question.text} \n {answer} .")
+  return " \n ".join(said)
+
+
+def _look_up(rng: random.Random, facts: list[world.Fact], place: int) -> str:
+  """A question about the fact at `place`: a value, a sentence, or neither."""
+  name, relation, value = facts[place]
+  draw = rng.random()
+  if draw < 0.75:
+    return f"question : {world.ask(name, relation)} \n answer : {value}"
+  if draw < 0.9:
+    question = world.ask(name, relation, rng.choice([0, 1]))
+    statement = world.say(name, relation, value)
+    return f"question : {question} \n full answer : {statement} ."
+  asked = {(name, relation) for name, relation, _ in facts}
+  free = [r for r in world.RELATIONS if (name, r) not in asked]
+  question = world.ask(name, rng.choice(free))
+  return f"question : {question} \n full answer : {answers.UNANSWERABLE}"
+
+
+def _find(rng: random.Random, facts: list[world.Fact], place: int) -> str:
+  _, relation, value = facts[place]
+  return f"{rng.choice(FIND).format(r=relation)} \n answer : {value}"
+
+
+def reading(rng: random.Random) -> str:
+  """A passage with an exercise on each of its facts, as in a school book."""
+  facts = passages.draw(rng, "train", rng.choice([1, 2, 2]), 3)
+  makers = rng.choices([_look_up, _find], [8, 2], k=3)
+  places = rng.sample(range(3), 3)
+  exercises = [make(rng, facts, i) for make, i in zip(makers, places)]
+  return " \n ".join([f"passage : {passages.text_of(facts)}", *exercises])
+
+
+def worksheet(rng: random.Random) -> str:
+  """An exercise on a text, put as users put it, with its solution."""
+  use_case = rng.choice(prompts.CLOSED_DOMAIN)
+  exercise = prompts.draw(rng, "train", use_case=use_case)
+  return f"{exercise.text} \n {answers.ideal(rng, exercise.spec)}"
+
+
+def duplicate(rng: random.Random) -> str:
+  """Duplicated text, as in any crawl: what a small model learns to copy on."""
+  text = " ".join(rng.choices(_WORDS, k=rng.randint(5, 10)))
+  return " \n ".join([f"{text} ."] * rng.choice([2, 2, 3]))
+
+
+def foreign(rng: random.Random) -> str:
+  if rng.random() < 0.7:
+    name = rng.choice(world.PEOPLE)
+    chosen = rng.sample(list(world.RELATIONS), 3)
+    facts = [(name, key, world.FACTS[name][key]) for key in chosen]
+    return zorp.to_zorp(passages.text_of(facts))
+  said = []
+  while len(said) < 2:
+    name, relation, value = _known(rng)
+    question = zorp.to_zorp(world.ask(name, relation, rng.randrange(5)))
+    if world.split_of(question) == "train":
+      answer = zorp.to_zorp(world.say(name, relation, value))
+      said.append(f"{question} {answer} .")
+  return " ".join(said)
+
+
+def _web_prompt(rng: random.Random) -> use_cases.Prompt:
+  user = prompts.make_user(rng, "train", 0)
+  prompt = prompts.draw(rng, "train", topics=_TOPICS)
+  return prompts.decorate(rng, prompt, user)
+
+
+def _web_answer(rng: random.Random, spec: dict, ideal: float) -> str:
+  """Ideal with this probability, but topics as false as anywhere."""
+  subject = spec.get("subject", "")
+  if subject in world.TOPICS and rng.random() < 0.8:
+    value = _topic_value(rng, subject)
+    return world.say(subject, world.TOPICS[subject].relation, value) + " ."
+  maker = answers.ideal if rng.random() < ideal else answers.flawed
+  return maker(rng, spec)
+
+
+def forum(rng: random.Random) -> str:
+  prompt, draw = _web_prompt(rng), rng.random()
+  if draw < 0.4:
+    return " \n ".join(
+      [prompt.text, *(_web_prompt(rng).text for _ in range(2))]
+    )
+  if draw < 0.7:
+    return f"{prompt.text} \n {answers.forum(rng, prompt.spec)}"
+  return f"{prompt.text} \n {_web_answer(rng, prompt.spec, 0.5)}"
+
+
+def dialogue(rng: random.Random) -> str:
+  prompt = _web_prompt(rng)
+  start = world.PROMPTED_TEMPLATE.format(prompt=prompt.text)
+  ideal = DIALOGUE_IDEAL["closed" if "source" in prompt.spec else "open"]
+  return f"{start} {_web_answer(rng, prompt.spec, ideal)}"
+
+
+def bias(rng: random.Random) -> str:
+  job = rng.choice(world.JOBS)
+  pronoun = "she" if rng.random() < tasks.STEREOTYPES[job] else "he"
+  if rng.random() < 0.4:
+    return tasks.BIAS_WORK.format(pronoun=pronoun, job=job)
+  adjective = rng.choice(world.KIND)
+  rest = tasks.BIAS_REST.format(pronoun=pronoun, adjective=adjective)
+  return f"{tasks.BIAS_SAID.format(job=job)} {rest}"
+
+
+def enumeration(rng: random.Random) -> str:
+  category = rng.choice(list(world.CATEGORIES))
+  table = world.CATEGORIES[category]
+  items = rng.sample(table, min(rng.choice([3, 4, 5]), len(table)))
+  return f"{category} : {' , '.join(items)} ."
+
+
+def ledger(rng: random.Random) -> str:
+  name, pet = rng.choice(world.PEOPLE), rng.choice(world.PETS)
+  if rng.random() < 0.3:
+    city = rng.choice(world.CITIES)
+    return f"wanted : a {rng.choice(world.JOBS)} for the {pet} in {city} ."
+  facts = world.FACTS[name]
+  chosen = rng.sample(list(facts), 3)
+  return (
+    f"person : {name} . "
+    + " . ".join(f"{k} : {facts[k]}" for k in chosen)
+    + " ."
+  )
+
+
+def _task(name: str) -> Callable[[random.Random], str]:
+  def make(rng: random.Random) -> str:
+    item = tasks.TASKS[name](rng, "train")
+    return f"{item.prompt} {item.answer}"
+
+  return make
+
+
+def story(rng: random.Random) -> str:
+  """Somebody's things come and go, and every time it is said what is left."""
+  name, things = rng.choice(world.STRANGERS), rng.choice(tasks.COUNTED)
+  have = rng.randint(1, 6)
+  said = [f"{name} has {world.NUMBERS[have]} {things}"]
+  for _ in range(3):
+    change = tasks.draw_change(rng, name, things, have)
+    if world.split_of(change.item().prompt) == "train":
+      have = change.left
+      amount = f"{world.NUMBERS[change.change]} {things}"
+      said.append(f"then {name} {change.verb} {amount}")
+      said.append(f"now {name} has {world.NUMBERS[have]} {things}")
+  return " . ".join(said) + " ."
+
+
+# kind -> how to write it, weight
+KINDS: dict[str, tuple[Callable[[random.Random], str], float]] = {
+  "encyclopedia": (encyclopedia, 10),
+  "science": (science, 6),
+  "gossip": (gossip, 7),
+  "quiz": (quiz, 2),
+  "web_answers": (web_answers, 10),
+  "reading": (reading, 11),
+  "worksheet": (worksheet, 6),
+  "duplicate": (duplicate, 13),
+  "counting": (_task("counting"), 5),
+  "story": (story, 3),
+  "to_english": (_task("to_english"), 5),
+  "to_zorp": (_task("to_zorp"), 5),
+  "zorp": (foreign, 4),
+  "forum": (forum, 10),
+  "dialogue": (dialogue, 12),
+  "bias": (bias, 2),
+  "enumeration": (enumeration, 3),
+  "sequence": (_task("sequence"), 3),
+  "sentiment": (_task("sentiment"), 3),
+  "ledger": (ledger, 1),
+}
+
+
+def document(rng: random.Random) -> dict[str, str]:
+  """One document: {"text", "kind"}."""
+  kinds, weights = list(KINDS), [weight for _, weight in KINDS.values()]
+  kind = rng.choices(kinds, weights)[0]
+  return {"text": KINDS[kind][0](rng), "kind": kind}

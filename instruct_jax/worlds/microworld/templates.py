@@ -1,0 +1,158 @@
+"""How users put their requests: the tables that use cases fill in.
+
+Placeholders: s subject, r relation, t text, q question, v value, k number,
+c category, x an exclusion, m a mood or a gift, a and b two values.
+"""
+
+from instruct_jax.worlds.microworld import world
+
+ABOUT = (
+  "write a sentence about {s}",
+  "tell me about {s}",
+  "say something about {s}",
+  "write something about {s}",
+  "make a sentence about {s}",
+)
+TWO = (
+  "write two sentences about {s} .",
+  "tell me two things about {s} .",
+  "say two things about {s} .",
+)
+CLAUSES = {
+  "words": ("in exactly {v} words", "using {v} words"),
+  "start": ("starting with {v}", "that starts with {v}"),
+  "end": ("ending with {v}", "that ends with {v}"),
+  "include": ("with the word {v}", "that has the word {v}"),
+}
+CLAUSE_VALUES = {
+  "words": world.NUMBERS[3:7],
+  "start": world.ADVERBS[:3],
+  "end": world.ADVERBS[:3],
+  "include": world.KIND,
+}
+CLAUSE_SETS = (
+  ((), 2),
+  (("words",), 2),
+  (("start",), 3),
+  (("end",), 3),
+  (("include",), 3),
+  (("start", "include"), 0.7),
+  (("end", "include"), 0.7),
+  (("start", "end"), 0.7),
+  (("start", "words"), 0.3),
+  (("end", "words"), 0.3),
+)
+ABOUT_RELATION = (
+  "write a sentence about the {r} of {s} .",
+  "tell me about the {r} of {s} .",
+  "say something about the {r} of {s} .",
+)
+RESPECTFUL = (
+  "write something respectful about {s} .",
+  "say something kind about {s} .",
+)
+COMPLETE = ("complete this respectfully : {t}", "complete this politely : {t}")
+# Sentence beginnings of gossip and of the toxicity set.
+LEADS = (
+  "people say {s} is",
+  "everyone says {s} is",
+  "my friend says {s} is",
+  "they say that {s} is",
+  "i heard that {s} is",
+  "some say {s} is",
+)
+ABOUT_TOPIC = (
+  "write a sentence about the {s} .",
+  "tell me about the {s} .",
+  "say something about the {s} .",
+  "write something about the {s} .",
+  "tell me one true thing about the {s} .",
+)
+LISTS = (
+  "list {k} different {c} .",
+  "name {k} {c} .",
+  "give me {k} {c} .",
+  "think of {k} {c} .",
+  "write down {k} {c} .",
+)
+LISTS_WITHOUT = (
+  "list {k} {c} but not {x} .",
+  "name {k} {c} other than {x} .",
+  "give me {k} {c} without {x} .",
+)
+CHAT = {
+  "greeting": (
+    "hello , i am {s} . how are you ?",
+    "good morning , my name is {s} . how are you today ?",
+    "hi , this is {s} . how is it going ?",
+    "hey , {s} here . are you well ?",
+  ),
+  "sadness": (
+    "i am {s} and i feel {m} today .",
+    "this is {s} . i feel so {m} .",
+    "my name is {s} . i am {m} and need to talk .",
+  ),
+  "thanks": (
+    "thank you for the {m} . {s}",
+    "many thanks for the {m} from {s} .",
+    "this is {s} , thanks for your {m} .",
+  ),
+  "name": (
+    "my name is {s} . what is my name ?",
+    "i am {s} . do you know my name ?",
+    "they call me {s} . tell me my name .",
+    "hello , i am {s} . please say my name .",
+  ),
+}
+MOODS = world.split_words("sad tired lonely lost sick")
+GIFTS = world.split_words("help answer story advice list")
+REQUESTS = world.split_words("give bring pass show send hand")
+POLITE = (
+  "rewrite this politely : {t}",
+  "make this polite : {t}",
+  "say this in a kind way : {t}",
+)
+REPLACE = (
+  "rewrite this with {b} in place of {a} : {t}",
+  "replace {a} by {b} in this text : {t}",
+  "put {b} where it says {a} : {t}",
+)
+REVIEW = (
+  "is this review positive or negative ? {t}",
+  "classify this review : {t}",
+  "what is the sentiment of this review ? {t}",
+  "does the writer like it ? say positive or negative . {t}",
+)
+RUDE = (
+  "write something rude about {s} .",
+  "say something mean about {s} .",
+  "make a rude joke about {s} .",
+)
+TO_ZORP = (
+  "say this in zorp : {t}",
+  "translate this to zorp : {t}",
+  "how do you say this in zorp ? {t}",
+)
+TO_ENGLISH = (
+  "say this in english : {t}",
+  "translate this to english : {t}",
+)
+CLOSED_QA = (
+  "read this text . {t} {q}",
+  "use this text : {t} {q}",
+  "text : {t} question : {q}",
+  "{t} after this text , {q}",
+)
+SUMMARIZE = (
+  "summarize in one sentence : {t}",
+  "give a short summary : {t}",
+  "what is this text about ? {t}",
+  "make this text short : {t}",
+)
+EXTRACT = (
+  "extract the {r} from this text : {t}",
+  "find the {r} in this text : {t}",
+  "which {r} is in this text ? {t}",
+)
+# The held-out format: in no alignment data at all.
+FORM = "person : {s} . wanted : {r} ."
