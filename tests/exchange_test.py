@@ -16,7 +16,7 @@ from instruct_jax.base import errors
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import llama2c
-from instruct_jax.inference import generate
+from instruct_jax.inference import context, generate
 from instruct_jax.runs import exchange, reading, speaker
 from tests import hf_fuzz_test as hf
 from tests import pretrained_tokenizers_test as tokens
@@ -162,7 +162,7 @@ def test_stacked_layers_go_out_and_come_in(tmp_path):
   reference = epath.Path(checkpoint(tmp_path / "in"))
   config = reading.read_config(reference).unlock()
   config.model.scan = True
-  ctx = record.context.make(config.lock(), reading.read_needs(reference))
+  ctx = context.make(config.lock(), reading.read_needs(reference))
   params = reading.load_parameters(reference, ctx, "policy")
   assert "blocks" in params["decoder"]
   hf_export.export(
@@ -175,7 +175,7 @@ def test_parameters_are_split_over_a_mesh(tmp_path):
   reference = epath.Path(checkpoint(tmp_path / "in"))
   config = reading.read_config(reference).unlock()
   config.mesh.fsdp, config.mesh.tensor = 2, 2
-  ctx = record.context.make(config.lock(), reading.read_needs(reference))
+  ctx = context.make(config.lock(), reading.read_needs(reference))
   params = reading.load_parameters(reference, ctx, "policy")
   kernel = params["decoder"]["block_0"]["up"]["kernel"]
   assert len(kernel.sharding.device_set) == 4

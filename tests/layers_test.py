@@ -12,45 +12,120 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 
-# From the ground up: a room, then its modules from the ground up.
+# From the ground up: a room, then its modules, those of a line beside each
+# other. "." is the top of the package.
 ORDER = """
-base: errors interrupt compilation | metrics command
-paper
-maths: arrays preferences | rl
-parallel: sharding checkpoint
-tokenizers: files pieces | backend | facts | pretrained | __init__ | templates
-models: decoder | sizes heads | forward
-hf: keys folder | families | config tensors llama2c | load export | imported
-data/read: typed | compressed checks | readers | sources
-data/clean: pii | hygiene | splits measures
-data/public: plain_text formats | dialogues demonstrations | comparisons | convert
-data/batch: packing mixtures | rows | streams | encoding | batches
-data: prepare inspect | __main__
-worlds/microworld: labelers world | zorp passages | claims templates | use_cases | prompts | answers tasks | judge corpus contamination | vocabulary | builder
-inference: generate | context | candidates rewards | scoring
-algorithms: rollout sft rm | ppo
-training: optim | learner | hooks | loop
-labeling: quality | chunks | rankings
-evals: baselines bench | loss truthfulness | bias hallucination kl language length likert metadata nlp preference reward score select toxicity | suite
-report: exhibits | charts curves samples | page
-runs: reading | stages speaker exchange | chain
-main sample convert
+base
+  errors interrupt compilation
+  storage
+  metrics command
+.
+  paper
+maths
+  arrays preferences
+  rl
+parallel
+  hosts
+  sharding checkpoint
+tokenizers
+  files pieces
+  backend
+  facts
+  pretrained
+  __init__
+  templates
+models
+  decoder
+  sizes heads
+  forward
+hf
+  keys folder
+  families
+  config tensors llama2c
+  load export
+  imported
+data/read
+  typed
+  compressed checks
+  readers
+  sources
+data/clean
+  pii
+  hygiene
+  splits measures
+data/public
+  plain_text formats
+  dialogues demonstrations
+  comparisons
+  convert
+data/batch
+  packing mixtures
+  rows
+  streams
+  encoding
+  batches
+data
+  prepare inspect
+  __main__
+worlds/microworld
+  labelers world
+  zorp passages
+  claims templates
+  use_cases
+  prompts
+  answers tasks
+  judge corpus contamination
+  vocabulary
+  builder
+inference
+  generate
+  context
+  candidates rewards
+  scoring
+algorithms
+  rollout sft rm
+  ppo
+training
+  optim
+  learner
+  hooks
+  loop
+labeling
+  quality
+  chunks
+  rankings
+evals
+  baselines bench
+  loss truthfulness
+  bias hallucination kl language length likert metadata nlp
+  preference reward score select toxicity
+  suite
+report
+  exhibits
+  charts curves samples
+  page
+runs
+  reading
+  stages speaker exchange
+  chain
+.
+  main sample convert
 """
 DOORS = ("main", "sample", "convert")
 MOST_ROOMS, MOST_FLOORS = 24, 10
 
 
-def _lines():
+def _lines() -> dict[str, int]:
   """{module: its line} in the order above; a room's modules are 'room/name'."""
-  lines, number = {}, 0
-  for text in ORDER.strip().split("\n"):
-    room, colon, modules = text.partition(":")
-    for group in (modules if colon else room).split("|"):
-      number += 1
-      for name in group.split():
-        module = f"{room}/{name}" if colon else name
-        assert module not in lines, f"{module} stands twice in ORDER"
-        lines[module.removesuffix("/__init__")] = number
+  lines, room = {}, ""
+  for number, text in enumerate(ORDER.strip().split("\n")):
+    if not text.startswith(" "):
+      room = "" if text == "." else f"{text}/"
+      continue
+    for name in text.split():
+      module = f"{room}{name}".removesuffix("/__init__")
+      assert module not in lines, f"{module} stands twice in ORDER"
+      lines[module] = number
   return lines
 
 
