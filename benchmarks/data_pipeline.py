@@ -22,7 +22,7 @@ from etils import epath
 from experiments import common
 from instruct_jax import tokenizers
 from instruct_jax.base import command, errors, metrics
-from instruct_jax.data.batch import batches
+from instruct_jax.data.batch import loader
 
 _DEMONSTRATIONS = flags.DEFINE_string("demonstrations", "", "JSONL files.")
 _PRETRAINING = flags.DEFINE_string("pretraining", "", "Text or JSONL files.")
@@ -57,14 +57,14 @@ def measure(kind: str, path: str) -> dict[str, dict[str, float]]:
   found, opened = {}, {}
   for name, packed in (("unpacked", False), ("packed", True)):
     start = time.perf_counter()
-    rows = batches.make(data, tokenizer, kind, "train", {}, packed=packed)
+    rows = loader.make(data, tokenizer, kind, "train", {}, packed=packed)
     found[name] = {
       "rows": len(rows),
       "padding": rows.counts["padding"],
       "make_s": round(time.perf_counter() - start, 3),
     }
     size = {kind: min(_BATCH.value, len(rows))}
-    opened[name] = batches.Batches({kind: rows}, size, seed=0)
+    opened[name] = loader.Batches({kind: rows}, size, seed=0)
   rates = {name: [] for name in opened}
   for repeat in range(_REPEATS.value):
     order = list(opened) if repeat % 2 == 0 else list(opened)[::-1]
@@ -81,7 +81,7 @@ def measure(kind: str, path: str) -> dict[str, dict[str, float]]:
   return found
 
 
-def _rate(data: batches.Batches, kind: str) -> tuple[float, float]:
+def _rate(data: loader.Batches, kind: str) -> tuple[float, float]:
   """(columns, real tokens) a second, for `--seconds`."""
   columns = real = 0
   start = time.perf_counter()

@@ -20,7 +20,7 @@ from absl import flags
 from etils import epath
 
 from instruct_jax.base import command, compilation, errors
-from instruct_jax.data.read import readers, sources
+from instruct_jax.data.read import files, sources
 from instruct_jax.runs import speaker
 
 _RUN = flags.DEFINE_multi_string(
@@ -103,13 +103,13 @@ def _given_prompts() -> list[tuple[str, str]] | None:
 def _read(name: str) -> Iterator[tuple[str, str]]:
   """(file:line, prompt) of files of text or of objects with a "prompt"."""
   for path in sources.paths(name):
-    if readers.holds_objects(path):
+    if files.holds_objects(path):
       records = sources.read_jsonl(path, required={"prompt": str})
       for number, record in enumerate(records, 1):
         yield f"{path}: prompt {number}", record["prompt"]
       continue
     count = 0
-    for number, line in readers.lines(path):
+    for number, line in files.lines(path):
       if line.strip():
         count += 1
         yield f"{path}:{number}", line

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from instruct_jax.algorithms import ppo, rm, sft
-from instruct_jax.data.batch import batches, packing
+from instruct_jax.data.batch import loader, packing
 from instruct_jax.models import forward
 from instruct_jax.parallel import sharding
 from instruct_jax.training import learner
@@ -199,7 +199,7 @@ def test_after_finish_demonstrations_score_zero(rm_run, monkeypatch, gain):
   config.reward_gain = gain
   ctx = toys.make_context(config.lock())
   rows = toys.batch("sft", 3)["demonstrations"]
-  monkeypatch.setattr(batches, "make", lambda *_: OneBatch(rows))
+  monkeypatch.setattr(loader, "make", lambda *_: OneBatch(rows))
   state = learner.State(
     step=jnp.int32(0),
     params={"reward": reward},

@@ -17,7 +17,7 @@ import pytest
 
 from instruct_jax.base import errors
 from instruct_jax.data.public import convert
-from instruct_jax.data.read import readers, sources
+from instruct_jax.data.read import files, sources
 from tests import data_fuzz_test
 
 ROWS = (
@@ -137,7 +137,7 @@ def test_what_is_read_is_what_strict_json_says(seed, tmp_path):
     path.write_bytes(rng.choice(PACKERS)(content))
     wanted = strict(content)
     try:
-      found = [row for _, row in readers.rows(path)]
+      found = [row for _, row in files.rows(path)]
     except errors.UserError as error:
       place = re.escape(str(path)) + r"(:\d+|, record \d+|): "
       assert re.match(place, str(error)), error  # noqa: PT017

@@ -32,7 +32,7 @@ def section(**changes):
 
 
 def rows_of(kind, records, *, packed=False, weights=(), **changes):
-  """Rows of records, as `batches.make` has them."""
+  """Rows of records, as `loader.make` has them."""
   data = section(**changes)
   return encoding.encode_records(
     records, data, BYTES, kind, kind, packed=packed, weights=weights

@@ -14,7 +14,7 @@ from etils import epath
 
 from experiments import rankings
 from instruct_jax import tokenizers
-from instruct_jax.data.batch import batches
+from instruct_jax.data.batch import loader
 from instruct_jax.evals import bench
 from instruct_jax.inference import candidates, context
 from instruct_jax.models import forward, heads
@@ -97,7 +97,7 @@ def responses(ctx, prompts, texts):
   """Responses with these texts, all ended."""
   data = ctx.config.data
   ended = np.ones(len(texts), bool)
-  prompt, is_prompt, _ = batches.encode_prompts(
+  prompt, is_prompt, _ = loader.encode_prompts(
     [""] * len(prompts), ctx.tokenizer, data.template, data.prompt_length
   )
   return candidates.Responses(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from instruct_jax.base import errors, interrupt
-from instruct_jax.data.batch import batches, encoding
+from instruct_jax.data.batch import encoding, loader
 from instruct_jax.inference import candidates
 from instruct_jax.labeling import quality, rankings
 from instruct_jax.maths import preferences
@@ -56,7 +56,7 @@ def test_sample_aligns_texts_with_tokens():
   found = sample(ctx, prompts)
   assert len(found.texts) == len(found.ended) == 18
   assert found.prompt.shape == (18, ctx.config.data.prompt_length)
-  again = batches.decode_responses(
+  again = loader.decode_responses(
     found.response, found.is_response, ctx.tokenizer
   )
   assert tuple(again) == found.texts
@@ -173,7 +173,7 @@ def test_nothing_held_out_is_in_the_training_rankings(ranked):
   held_out = set()
   for split in ("validation", "test"):
     held_out |= contamination.held_out(split)
-    rows = batches.make(
+    rows = loader.make(
       ctx.config.data, ctx.tokenizer, "prompts", split, ctx.folders
     )
     held_out |= {record["core"] for record in rows.source}
@@ -185,7 +185,7 @@ def test_nothing_held_out_is_in_the_training_rankings(ranked):
 
 def test_the_reward_model_reads_the_file_alone(ranked):
   ctx, folder, *_ = ranked
-  rows = batches.make(
+  rows = loader.make(
     ctx.config.data, ctx.tokenizer, "rankings", "train", {"rankings": folder}
   )
   batch = rows.take(slice(None))
@@ -194,7 +194,7 @@ def test_the_reward_model_reads_the_file_alone(ranked):
     record = rows.source[i]
     k = len(record["responses"])
     assert batch["ranks"][n, :k].tolist() == record["ranks"]
-    texts = batches.decode_responses(
+    texts = loader.decode_responses(
       batch["response"][n, :k], batch["is_response"][n, :k], ctx.tokenizer
     )
     assert texts == record["responses"]

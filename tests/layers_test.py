@@ -46,8 +46,8 @@ hf
   imported
 data/read
   typed
-  compressed checks
-  readers
+  compressed records
+  files
   sources
 data/clean
   pii
@@ -63,7 +63,7 @@ data/batch
   rows
   streams
   encoding
-  batches
+  loader
 data
   prepare inspect
   __main__

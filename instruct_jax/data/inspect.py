@@ -24,7 +24,7 @@ from etils import epath
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.data.clean import hygiene, measures
-from instruct_jax.data.read import readers, sources
+from instruct_jax.data.read import files, sources
 from instruct_jax.tokenizers import templates
 
 Record = sources.Record
@@ -58,11 +58,11 @@ def main(arguments: Sequence[str]) -> None:
 def guess_kind(inputs: Sequence[str]) -> str:
   """The kind of records by the keys of the first; raises UserError."""
   part = sources.parts(inputs[0])[0].pattern
-  if not part.startswith(readers.TFDS):
-    first = readers.paths(part)[0]
-    if not readers.holds_objects(first):
+  if not part.startswith(files.TFDS):
+    first = files.paths(part)[0]
+    if not files.holds_objects(first):
       return "pretraining"
-  row = next(readers.rows(part), None)
+  row = next(files.rows(part), None)
   if row is None:
     raise errors.UserError(f"{part}: empty")
   where, row = row

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from instruct_jax.data.batch import batches
+from instruct_jax.data.batch import loader
 from instruct_jax.inference import candidates, context, scoring
 from instruct_jax.maths import preferences
 from instruct_jax.worlds.microworld import judge
@@ -126,7 +126,7 @@ def make(
 
 def open_prompts(ctx: context.Context, split: str) -> tuple[dict, ...]:
   """The records of a split's prompts that are short enough."""
-  rows = batches.make(
+  rows = loader.make(
     ctx.config.data, ctx.tokenizer, "prompts", split, ctx.folders
   )
   return tuple(dict(rows.source[int(i)]) for i in rows.index)

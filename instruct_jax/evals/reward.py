@@ -10,7 +10,7 @@ import itertools
 
 import numpy as np
 
-from instruct_jax.data.batch import batches
+from instruct_jax.data.batch import loader
 from instruct_jax.data.read import sources
 from instruct_jax.evals import baselines
 from instruct_jax.evals import bench as bench_lib
@@ -27,7 +27,7 @@ def run(ctx: context.Context, reward: dict) -> bench_lib.Findings:
   no group, of all and by source.
   """
   settings = ctx.config.evaluation
-  rankings = batches.make(
+  rankings = loader.make(
     ctx.config.data, ctx.tokenizer, "rankings", settings.split, ctx.folders
   )
   records = [rankings.source[int(i)] for i in rankings.index]
@@ -114,7 +114,7 @@ def _lengths(ctx, records, batch):
 
 
 def scores(
-  ctx: context.Context, reward: dict, batch: batches.Batch, *, rows: int
+  ctx: context.Context, reward: dict, batch: loader.Batch, *, rows: int
 ) -> np.ndarray:
   """The model's scores [N, K] of all completions; 0 where there is none.
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from instruct_jax.base import errors
-from instruct_jax.data.batch import batches
+from instruct_jax.data.batch import loader
 from instruct_jax.inference import context, generate
 from instruct_jax.parallel import sharding
 from instruct_jax.tokenizers import templates
@@ -68,7 +68,7 @@ def encode_prompts(
   Raises UserError where one does not fit into the template's columns.
   """
   width = width_of(ctx, template)
-  prompt, is_prompt, kept = batches.encode_prompts(
+  prompt, is_prompt, kept = loader.encode_prompts(
     prompts, ctx.tokenizer, template, width
   )
   if len(kept) < len(prompts):
@@ -167,7 +167,7 @@ def sample(
   none = np.zeros(shape, np.int32), np.zeros(shape, bool), np.zeros(0, bool)
   parts = [[x[:real] for x in fetch(found)] for found, real in pending]
   tokens, is_response, ended = map(np.concatenate, zip(none, *parts))
-  texts = batches.decode_responses(tokens, is_response, ctx.tokenizer)
+  texts = loader.decode_responses(tokens, is_response, ctx.tokenizer)
   return Responses(
     tuple(texts), ended, **encoded, response=tokens, is_response=is_response
   )

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
-from instruct_jax.data.batch import batches
+from instruct_jax.data.batch import loader
 from instruct_jax.inference import context
 from instruct_jax.models import forward, heads
 
@@ -50,7 +50,7 @@ class Reward:
 
   def _by_rule(self, prompt, is_prompt, response, is_response):
     decode = functools.partial(
-      batches.decode_responses, tokenizer=self.tokenizer
+      loader.decode_responses, tokenizer=self.tokenizer
     )
     found = RULES[self.kind](
       decode(prompt, is_prompt), decode(response, is_response), self.words

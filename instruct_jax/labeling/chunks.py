@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from instruct_jax.base import errors
-from instruct_jax.data.batch import batches
+from instruct_jax.data.batch import loader
 from instruct_jax.inference import candidates, context
 from instruct_jax.labeling import quality
 from instruct_jax.worlds.microworld import labelers
@@ -90,7 +90,7 @@ def _prompts(ctx: context.Context, split: str) -> list[dict]:
   count = ctx.config.rankings[split]
   if not count:
     return []
-  rows = batches.make(
+  rows = loader.make(
     ctx.config.data, ctx.tokenizer, "prompts", split, ctx.folders
   )
   if count > len(rows):

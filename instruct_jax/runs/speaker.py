@@ -15,7 +15,7 @@ import numpy as np
 from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.data.batch import batches
+from instruct_jax.data.batch import loader
 from instruct_jax.inference import context, generate
 from instruct_jax.models import forward
 from instruct_jax.runs import reading
@@ -133,7 +133,7 @@ def respond(
   """
   ctx, data = speaker.ctx, speaker.ctx.config.data
   how = sampling(speaker, settings)
-  prompt, is_prompt, kept = batches.encode_prompts(
+  prompt, is_prompt, kept = loader.encode_prompts(
     prompts, ctx.tokenizer, data.template, data.prompt_length
   )
   if len(kept) != len(prompts):
@@ -172,7 +172,7 @@ def _batch(
     scorer = speaker.scorer
     found = _scores(scorer.ctx.scalar, scorer.params, sequences)
     scores = np.asarray(found).tolist()
-  texts = batches.decode_responses(made.tokens, made.is_response, tokenizer)
+  texts = loader.decode_responses(made.tokens, made.is_response, tokenizer)
   ended = np.asarray(made.ended).tolist()
   return [Response(*row) for row in zip(texts, ended, scores)]
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from instruct_jax.base import errors, interrupt, metrics
-from instruct_jax.data.batch import batches
+from instruct_jax.data.batch import loader
 from instruct_jax.inference import generate, rewards
 from instruct_jax.parallel import sharding
 from instruct_jax.training import learner
@@ -157,7 +157,7 @@ class Validation:
       self._run.root,
       ctx.sampling(),
     )
-    responses = batches.decode_responses(
+    responses = loader.decode_responses(
       found.tokens, found.is_response, ctx.tokenizer
     )
     table = [
@@ -175,7 +175,7 @@ class Validation:
   def _open(self, kind):
     ctx = self._run.ctx
     if kind not in self._rows:
-      self._rows[kind] = batches.make(
+      self._rows[kind] = loader.make(
         ctx.config.data,
         ctx.tokenizer,
         kind,

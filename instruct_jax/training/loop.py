@@ -10,7 +10,7 @@ from etils import epath
 
 from instruct_jax.algorithms import ppo, rm, sft
 from instruct_jax.base import errors, metrics
-from instruct_jax.data.batch import batches
+from instruct_jax.data.batch import loader
 from instruct_jax.inference import context
 from instruct_jax.parallel import checkpoint, sharding
 from instruct_jax.training import hooks, learner
@@ -27,11 +27,11 @@ def algorithm_of(config) -> ModuleType:
   return ALGORITHMS[config.algorithm]
 
 
-def open_batches(ctx: context.Context) -> tuple[batches.Batches, int]:
+def open_batches(ctx: context.Context) -> tuple[loader.Batches, int]:
   """The training batches and the number of steps that the config asks for."""
   config = ctx.config
   rows = {
-    kind: batches.make(
+    kind: loader.make(
       config.data,
       ctx.tokenizer,
       kind,
@@ -42,7 +42,7 @@ def open_batches(ctx: context.Context) -> tuple[batches.Batches, int]:
     for kind in config.batch
   }
   sizes = {config.epoch_of: config.batch[config.epoch_of]} | dict(config.batch)
-  found = batches.Batches(
+  found = loader.Batches(
     rows,
     sizes,
     seed=config.seed,

@@ -10,7 +10,7 @@ from typing import Any
 
 from instruct_jax.base import errors
 from instruct_jax.data.public import dialogues, formats
-from instruct_jax.data.read import readers, typed
+from instruct_jax.data.read import files, typed
 
 Counts, Record = formats.Counts, formats.Record
 
@@ -42,7 +42,7 @@ def ranks_of(labels: Sequence[int]) -> list[int] | None:
   return ranks if again == list(labels) else None
 
 
-def hh(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
+def hh(rows: files.Rows, kind: str, counts: Counts) -> Iterator[Record]:
   """HH-RLHF: the prompt is the dialogue up to the last answer."""
   del kind
   for where, row in rows:
@@ -58,7 +58,7 @@ def hh(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
 
 
 def finegrained(
-  rows: readers.Rows, kind: str, counts: Counts, *, pairs: bool = False
+  rows: files.Rows, kind: str, counts: Counts, *, pairs: bool = False
 ) -> Iterator[Record]:
   """FineGrained-RLHF's QA feedback; questions without their long passages.
 
@@ -90,7 +90,7 @@ def finegrained(
       yield {"prompt": prompt, "responses": responses, "pairs": won}
 
 
-def pandalm(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
+def pandalm(rows: files.Rows, kind: str, counts: Counts) -> Iterator[Record]:
   """PandaLM's test set: a record for each of three annotators."""
   for where, row in rows:
     counts["read"] += 1
@@ -112,7 +112,7 @@ def pandalm(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
       yield from (record | {"labeler": name} for record in found)
 
 
-def llmbar(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
+def llmbar(rows: files.Rows, kind: str, counts: Counts) -> Iterator[Record]:
   """LLMBar: input, two outputs and which follows the instruction."""
   del kind
   for where, row in rows:
@@ -128,7 +128,7 @@ def llmbar(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
 
 
 def ultrafeedback(
-  rows: readers.Rows, kind: str, counts: Counts
+  rows: files.Rows, kind: str, counts: Counts
 ) -> Iterator[Record]:
   """Lists of scored completions; or chosen and rejected conversations."""
   for where, row in rows:
@@ -150,7 +150,7 @@ def ultrafeedback(
     yield from formats.ranking(prompt, responses, ranks, counts)
 
 
-def tldr(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
+def tldr(rows: files.Rows, kind: str, counts: Counts) -> Iterator[Record]:
   """Comparisons of summaries of Reddit posts and of news (CNN/DM)."""
   del kind
   for where, row in rows:

@@ -21,7 +21,7 @@
                  WikiText
   jsonl          records of this project         prompts
 
-INPUT is whatever `readers` can read: JSON, Parquet, compressed, patterns,
+INPUT is whatever `files` can read: JSON, Parquet, compressed, patterns,
 tfds:name:split. The first kind is the default, `--kind` chooses another.
 `--pairs` keeps the label sets of finegrained that are no ranking as pairs;
 `--lang=en` keeps the messages of oasst in one language. What is dropped is
@@ -45,7 +45,7 @@ from instruct_jax.data.public import (
   formats,
   plain_text,
 )
-from instruct_jax.data.read import readers, sources
+from instruct_jax.data.read import files, sources
 
 Counts, Record = formats.Counts, formats.Record
 
@@ -139,12 +139,12 @@ def _records(
     if option not in form.options:
       raise errors.UserError(f"--{option}: not an option of '{name}'")
   parts = [part.pattern for given in inputs for part in sources.parts(given)]
-  for unit in (unit for part in parts for unit in readers.units(part)):
+  for unit in (unit for part in parts for unit in files.units(part)):
     before = counts["read"]
     if form.read is None:
       yield from _text(unit, counts)
     else:
-      rows = readers.unit_rows(unit)
+      rows = files.unit_rows(unit)
       for record in form.read(rows, kind, counts, **options):
         yield {"source": name} | record
     if counts["read"] == before:
@@ -157,7 +157,7 @@ def _text(unit: epath.Path | str, counts: Counts) -> Iterator[Record]:
       f"{unit}: 'text' converts plain text; a TFDS set whose rows have "
       '"text" can be named as data.pretraining as it is'
     )
-  for document in plain_text.documents([x for _, x in readers.lines(unit)]):
+  for document in plain_text.documents([x for _, x in files.lines(unit)]):
     counts["read"] += 1
     yield {"text": document}
 

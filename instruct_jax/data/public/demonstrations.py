@@ -8,16 +8,14 @@ from collections.abc import Iterator, Sequence
 
 from instruct_jax.base import errors
 from instruct_jax.data.public import formats
-from instruct_jax.data.read import checks, readers
+from instruct_jax.data.read import files, records
 
 Counts, Record = formats.Counts, formats.Record
 
 _END = "<|endoftext|>"
 
 
-def instances(
-  rows: readers.Rows, kind: str, counts: Counts
-) -> Iterator[Record]:
+def instances(rows: files.Rows, kind: str, counts: Counts) -> Iterator[Record]:
   """self-instruct: an instruction, below it the input of each instance."""
   for where, row in rows:
     formats.key(row, "instruction", str, where)
@@ -28,17 +26,17 @@ def instances(
       yield from formats.answer(prompt, response, kind, counts)
 
 
-def alpaca(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
+def alpaca(rows: files.Rows, kind: str, counts: Counts) -> Iterator[Record]:
   """Alpaca: instruction, input, output."""
   return _answered(rows, ("instruction", "input"), "output", kind, counts)
 
 
-def dolly(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
+def dolly(rows: files.Rows, kind: str, counts: Counts) -> Iterator[Record]:
   """Dolly: instruction, context, response."""
   return _answered(rows, ("instruction", "context"), "response", kind, counts)
 
 
-def t0(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
+def t0(rows: files.Rows, kind: str, counts: Counts) -> Iterator[Record]:
   """T0 and FLAN: prompt and completion, which may spell its end."""
   for where, row in rows:
     counts["read"] += 1
@@ -48,11 +46,11 @@ def t0(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
     yield from formats.answer(prompt, response, kind, counts)
 
 
-def own(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
+def own(rows: files.Rows, kind: str, counts: Counts) -> Iterator[Record]:
   """Records of this project, of any kind that has prompts."""
   for where, row in rows:
     counts["read"] += 1
-    wrong = checks.wrong_keys(row, {})
+    wrong = records.wrong_keys(row, {})
     if wrong:
       raise errors.UserError(f"{where}: {wrong}")
     prompt = formats.key(row, "prompt", str, where)
@@ -61,7 +59,7 @@ def own(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
 
 
 def _answered(
-  rows: readers.Rows,
+  rows: files.Rows,
   asked: Sequence[str],
   answer: str,
   kind: str,

@@ -13,7 +13,7 @@ from typing import Any
 
 from instruct_jax.base import errors
 from instruct_jax.data.public import formats
-from instruct_jax.data.read import readers, typed
+from instruct_jax.data.read import files, typed
 
 Counts, Record = formats.Counts, formats.Record
 
@@ -68,7 +68,7 @@ def conversation(messages: Sequence[Any], where: str) -> Conversation:
   return Conversation(prompt, turns[-1][1])
 
 
-def chat(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
+def chat(rows: files.Rows, kind: str, counts: Counts) -> Iterator[Record]:
   """{"messages": [{"role", "content"}]}: the last answer is the response."""
   for where, row in rows:
     counts["read"] += 1
@@ -82,7 +82,7 @@ def chat(rows: readers.Rows, kind: str, counts: Counts) -> Iterator[Record]:
 
 
 def oasst(
-  rows: readers.Rows, kind: str, counts: Counts, *, lang: str = ""
+  rows: files.Rows, kind: str, counts: Counts, *, lang: str = ""
 ) -> Iterator[Record]:
   """OpenAssistant's trees: the ranked answers to each message of a person.
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from instruct_jax.base import errors
-from instruct_jax.data.read import readers, typed
+from instruct_jax.data.read import files, typed
 
 Record = dict[str, Any]
 Counts = collections.Counter  # "read", "written", "dropped: why"
-Format = Callable[[readers.Rows, str, Counts], Iterator[Record]]
+Format = Callable[[files.Rows, str, Counts], Iterator[Record]]
 
 NO_PROMPT = "dropped: no prompt"
 NO_RESPONSE = "dropped: an empty response"

@@ -9,7 +9,7 @@
                   "pairs": [[winner, loser], ...], where labelers compared two
                   at a time: then these count, and "ranks" may be left out
 
-Optional everywhere: "split", "user", "labeler", "source". What `readers` can
+Optional everywhere: "split", "user", "labeler", "source". What `files` can
 read may be named, several with commas between, with weights for a mixture.
 Whatever is wrong in a file is a UserError that names file, line and key, and
 says what would be right.
@@ -27,12 +27,12 @@ import ml_collections
 from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.data.read import checks, readers, typed
+from instruct_jax.data.read import files, records, typed
 from instruct_jax.tokenizers import templates
 
-Record = checks.Record
-SPLITS = checks.SPLITS
-KINDS = checks.KINDS
+Record = records.Record
+SPLITS = records.SPLITS
+KINDS = records.KINDS
 
 
 def open_source(
@@ -67,7 +67,7 @@ class Part:
 
 
 def parts(spec: os.PathLike | str) -> list[Part]:
-  """What a spec names: specs of `readers` with commas between.
+  """What a spec names: specs of `files` with commas between.
 
   With weights, `a.jsonl=0.7,b.jsonl=0.3`, every part has one. A path object is
   taken as it is.
@@ -87,7 +87,7 @@ def parts(spec: os.PathLike | str) -> list[Part]:
 
 def paths(spec: os.PathLike | str) -> list[epath.Path]:
   """The files that a spec names."""
-  return [file for part in parts(spec) for file in readers.paths(part.pattern)]
+  return [file for part in parts(spec) for file in files.paths(part.pattern)]
 
 
 def read(spec: os.PathLike | str, kind: str, *, k_max: int = 9) -> list[Record]:
@@ -148,7 +148,7 @@ def _check_of(kind: str, k_max: int) -> Callable[[Record], str] | None:
   """What is checked of a kind beside its keys."""
   if kind != "rankings":
     return None
-  return functools.partial(checks.wrong_ranking, k_max=k_max)
+  return functools.partial(records.wrong_ranking, k_max=k_max)
 
 
 def _objects(
@@ -157,21 +157,21 @@ def _objects(
   check: Callable[[Record], str] | None,
 ) -> Iterator[Record]:
   """The rows of a spec's files, each of which must have one."""
-  for unit in readers.units(pattern):
+  for unit in files.units(pattern):
     record = None
-    for record in _checked(readers.unit_rows(unit), required, check):
+    for record in _checked(files.unit_rows(unit), required, check):
       yield record
     if record is None:
       raise errors.UserError(f"{unit}: empty; at least one JSON line is needed")
 
 
 def _checked(
-  rows: readers.Rows,
+  rows: files.Rows,
   required: dict[str, type],
   check: Callable[[Record], str] | None,
 ) -> Iterator[Record]:
   for where, record in rows:
-    wrong = checks.wrong_keys(record, required)
+    wrong = records.wrong_keys(record, required)
     wrong = wrong or (check(record) if check else "")
     if wrong:
       raise errors.UserError(f"{where}: {wrong}")
@@ -179,12 +179,12 @@ def _checked(
 
 
 def _documents(pattern: os.PathLike | str) -> Iterator[Record]:
-  for unit in readers.units(pattern):
-    if isinstance(unit, str) or readers.holds_objects(unit):
+  for unit in files.units(pattern):
+    if isinstance(unit, str) or files.holds_objects(unit):
       yield from _objects(unit, KINDS["pretraining"], None)
       continue
     block = None
-    for _, block in readers.blocks(unit):
+    for _, block in files.blocks(unit):
       yield {"text": block}
     if block is None:
       raise errors.UserError(f"{unit}: empty; there is no text in it")
@@ -253,7 +253,7 @@ def _open_files(
 ) -> list[Record]:
   written = epath.Path(folders.get("data", "")) / f"{kind}-{split}.jsonl"
   if "data" in folders and written.exists():  # cleaned and split by `files`
-    rows = readers.unit_rows(written)
+    rows = files.unit_rows(written)
     return list(_checked(rows, KINDS[kind], _check_of(kind, data.k_max)))
   if not data[kind]:
     raise errors.UserError(

@@ -8,7 +8,7 @@ import pytest
 from instruct_jax import tokenizers
 from instruct_jax.base import errors, interrupt
 from instruct_jax.data import prepare
-from instruct_jax.data.batch import batches
+from instruct_jax.data.batch import loader
 from instruct_jax.data.read import sources
 
 WORDS = ["the", "fox", "jumps", "over", "a", "lazy", "dog", "and", "sleeps"]
@@ -64,7 +64,7 @@ def test_build(config, tmp_path):
     total = 0
     for split in sources.SPLITS:
       folders = {"data": tmp_path / "out"}
-      rows = batches.make(config.data, tokenizer, kind, split, folders)
+      rows = loader.make(config.data, tokenizer, kind, split, folders)
       for name, count in rows.counts.items():
         assert summary[kind][split][name] == count
       total += summary[kind][split]["records"]
@@ -78,7 +78,7 @@ def test_the_stream_is_what_make_packs_itself(config, tmp_path):
   prepare.build(config, tmp_path / "out")
   tokenizer = tokenizers.load(tmp_path / "out")
   built, packed = (
-    batches.make(config.data, tokenizer, "pretraining", "test", folders)
+    loader.make(config.data, tokenizer, "pretraining", "test", folders)
     for folders in ({"data": tmp_path / "out"}, {})
   )
   assert built.counts == packed.counts
@@ -226,7 +226,7 @@ def test_padding_is_counted_packed_and_not(config, tmp_path):
   for kind in ("pretraining", "demonstrations"):
     found = summary[kind]["train"]
     for packed, counts in ((False, found), (True, found["packed"])):
-      rows = batches.make(
+      rows = loader.make(
         config.data,
         tokenizer,
         kind,
@@ -255,7 +255,7 @@ def test_a_mixture_s_text_has_a_file_for_each_part(config, tmp_path):
   prepare.build(config, tmp_path / "out")
   tokenizer = tokenizers.load(tmp_path / "out")
   built, direct = (
-    batches.make(config.data, tokenizer, "pretraining", "train", folders)
+    loader.make(config.data, tokenizer, "pretraining", "train", folders)
     for folders in ({"data": tmp_path / "out"}, {})
   )
   assert built.weights == (0.75, 0.25)

@@ -19,7 +19,7 @@ from etils.epath import backend
 
 from instruct_jax.base import errors
 from instruct_jax.data.public import convert
-from instruct_jax.data.read import compressed, readers, sources
+from instruct_jax.data.read import compressed, files, sources
 
 ROWS = [{"prompt": f"why {n} é?", "x": n} for n in range(3)]
 
@@ -52,7 +52,7 @@ def test_compressed_files_by_their_first_bytes(ending, tmp_path):
   content = as_lines()
   for name in (f"a.jsonl{ending}", "a.jsonl"):  # the name does not matter
     (tmp_path / name).write_bytes(pack(content) + pack(as_lines([{"y": 1}])))
-    found = list(readers.rows(tmp_path / name))
+    found = list(files.rows(tmp_path / name))
     assert [row for _, row in found] == [*ROWS, {"y": 1}]
     assert found[1][0] == f"{tmp_path / name}:2"
   (tmp_path / f"b.txt{ending}").write_bytes(pack(b"one\n\ntwo"))
@@ -76,13 +76,13 @@ def test_an_array_is_known_by_its_bracket(name, tmp_path):
   if name.endswith(".gz"):
     content = gzip.compress(content)
   (tmp_path / name).write_bytes(content)
-  found = list(readers.rows(tmp_path / name))
+  found = list(files.rows(tmp_path / name))
   assert [row for _, row in found] == ROWS
   assert found[2][0] == f"{tmp_path / name}, record 3"
   (tmp_path / "empty.json").write_text(" [ ] ")
-  assert list(readers.rows(tmp_path / "empty.json")) == []
+  assert list(files.rows(tmp_path / "empty.json")) == []
   (tmp_path / "spaces.json").write_text("\n" * 5000 + "[{}]")
-  assert len(list(readers.rows(tmp_path / "spaces.json"))) == 1
+  assert len(list(files.rows(tmp_path / "spaces.json"))) == 1
 
 
 def test_parquet_gives_what_json_would(arrow, tmp_path):
@@ -100,7 +100,7 @@ def test_parquet_gives_what_json_would(arrow, tmp_path):
 
   path = tmp_path / "a.parquet"
   pyarrow.parquet.write_table(arrow.table(columns), path, row_group_size=1)
-  found = list(readers.rows(path))
+  found = list(files.rows(path))
   assert [where for where, _ in found] == [f"{path}, row {n}" for n in (1, 2)]
   assert [row for _, row in found] == [
     {
@@ -260,7 +260,7 @@ def test_a_tfds_set_is_read_as_files_are(prepared, tmp_path):
   assert found[0]["summaries"] == [{"text": "short"}, {"text": "long"}]
   assert json.loads(json.dumps(found)) == found
   assert found == sources.read(spec, "rankings")
-  where = [where for where, _ in readers.rows(spec)]
+  where = [where for where, _ in files.rows(spec)]
   assert where == [f"{spec}, record {n}" for n in range(1, 6)]
   names = {path.name for path in sources.paths(spec)}
   assert "dataset_info.json" in names

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from instruct_jax.base import errors
-from instruct_jax.data.batch import batches, streams
+from instruct_jax.data.batch import loader, streams
 from tests import data_toys
 
 BYTES, EOT = data_toys.BYTES, data_toys.EOT
@@ -32,23 +32,23 @@ def test_make_reads_files(tmp_path):
   data = data_toys.section(
     prompts=str(tmp_path / "p.jsonl"), pretraining=str(tmp_path / "t.txt")
   )
-  rows = batches.make(data, BYTES, "prompts", "train", {})
+  rows = loader.make(data, BYTES, "prompts", "train", {})
   assert rows.take([3])["index"].tolist() == [3]
-  assert len(batches.make(data, BYTES, "pretraining", "train", {})) == 2
+  assert len(loader.make(data, BYTES, "pretraining", "train", {})) == 2
   with pytest.raises(
     errors.UserError, match=r"the test split of data\.prompts is"
   ):
-    batches.make(data, BYTES, "prompts", "test", {})
+    loader.make(data, BYTES, "prompts", "test", {})
   data.prompt_length = 3
   with pytest.raises(errors.UserError, match=r"data\.prompt_length=3"):
-    batches.make(data, BYTES, "prompts", "train", {})
+    loader.make(data, BYTES, "prompts", "train", {})
 
 
 def test_make_reads_streams(tmp_path):
   folders = {"data": tmp_path}
   (path,) = streams.paths(tmp_path, "train", 0)
   streams.write_stream(path, [np.arange(14, dtype=np.uint16)])
-  rows = batches.make(
+  rows = loader.make(
     data_toys.section(), BYTES, "pretraining", "train", folders
   )
   assert rows.take([0])["tokens"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 7]]
@@ -65,7 +65,7 @@ def test_in_order_counts_every_row_once(prompts, texts):
 
 
 def test_prompts_and_responses_of_evaluations():
-  prompt, is_prompt, kept = batches.encode_prompts(
+  prompt, is_prompt, kept = loader.encode_prompts(
     ["hi", "far too long a prompt", "ho"], BYTES, "{prompt}:", 6
   )
   assert kept.tolist() == [0, 2]
@@ -76,14 +76,14 @@ def test_prompts_and_responses_of_evaluations():
   assert prompt.dtype == np.int32
   tokens = np.array([[*BYTES.encode("ok"), EOT, 77], BYTES.encode("long")])
   is_response = np.array([[True, True, True, False], [True] * 4])
-  found = batches.decode_responses(tokens, is_response, BYTES)
+  found = loader.decode_responses(tokens, is_response, BYTES)
   assert found == ["ok", "long"]
 
 
 def make_batches(prompts, texts, *, seed=0, **process):
   rows = {"prompts": prompts, "pretraining": texts}
   sizes = {"prompts": 8, "pretraining": 4}
-  return batches.Batches(rows, sizes, seed=seed, **process)
+  return loader.Batches(rows, sizes, seed=seed, **process)
 
 
 def test_an_epoch_sees_a_row_at_most_once(prompts, texts):
@@ -103,7 +103,7 @@ def test_an_epoch_sees_a_row_at_most_once(prompts, texts):
 
 def test_batches_of_a_kind_do_not_depend_on_the_others(prompts, texts):
   both = make_batches(prompts, texts)
-  alone = batches.Batches({"pretraining": texts}, {"pretraining": 4}, seed=0)
+  alone = loader.Batches({"pretraining": texts}, {"pretraining": 4}, seed=0)
   for step in (0, 3, 40):
     data_toys.equal(alone[step], {"pretraining": both[step]["pretraining"]})
 
@@ -150,8 +150,8 @@ def test_fewer_rows_than_a_batch(prompts):
   with pytest.raises(
     errors.UserError, match=r"config\.batch\.prompts.* are 50"
   ):
-    batches.Batches({"prompts": prompts}, {"prompts": 51}, seed=0)
-  whole = batches.Batches({"prompts": prompts}, {"prompts": 50}, seed=0)
+    loader.Batches({"prompts": prompts}, {"prompts": 51}, seed=0)
+  whole = loader.Batches({"prompts": prompts}, {"prompts": 50}, seed=0)
   index = whole[1]["prompts"]["index"]
   assert sorted(index.tolist()) == list(range(50))
 
@@ -188,7 +188,7 @@ def mixed(kind, *, packed, seed=0, **process):
     rows = data_toys.rows_of(
       kind, records, packed=packed, weights=WEIGHTS, row_length=24
     )
-  return batches.Batches({kind: rows}, {kind: 10}, seed=seed, **process), rows
+  return loader.Batches({kind: rows}, {kind: 10}, seed=seed, **process), rows
 
 
 CASES = [
@@ -246,7 +246,7 @@ def test_packed_rows_are_shared_by_process(count):
 
   def make(**process):
     rows, sizes = {"demonstrations": packed}, {"demonstrations": 8}
-    return batches.Batches(rows, sizes, seed=3, **process)
+    return loader.Batches(rows, sizes, seed=3, **process)
 
   shared = [make(process_index=i, process_count=count) for i in range(count)]
   for step in (0, 5):
@@ -256,7 +256,7 @@ def test_packed_rows_are_shared_by_process(count):
 
 def test_mixtures_of_other_weights_are_refused():
   ours, rows = mixed("prompts", packed=False)
-  other = batches.Batches(
+  other = loader.Batches(
     {"prompts": dataclasses.replace(rows, weights=(0.5, 0.4, 0.1))},
     {"prompts": 10},
     seed=0,
@@ -269,7 +269,7 @@ def test_a_part_without_rows_is_refused():
   records = [{"prompt": str(n), "part": 0} for n in range(20)]
   rows = data_toys.rows_of("prompts", records, weights=(0.5, 0.5))
   with pytest.raises(errors.UserError, match=r"part 2 of data\.prompts"):
-    batches.Batches({"prompts": rows}, {"prompts": 4}, seed=0)
+    loader.Batches({"prompts": rows}, {"prompts": 4}, seed=0)
 
 
 def test_make_reads_mixtures(tmp_path):
@@ -279,10 +279,10 @@ def test_make_reads_mixtures(tmp_path):
   spec = ",".join(f"{tmp_path}/{n}.jsonl={w}" for n, w in (("a", 3), ("b", 1)))
   data = data_toys.section(pretraining=spec)
   for packed in (False, True):
-    rows = batches.make(data, BYTES, "pretraining", "train", {}, packed=packed)
+    rows = loader.make(data, BYTES, "pretraining", "train", {}, packed=packed)
     assert rows.weights == (3.0, 1.0)
     first = collections.Counter()
-    ours = batches.Batches({"pretraining": rows}, {"pretraining": 4}, seed=0)
+    ours = loader.Batches({"pretraining": rows}, {"pretraining": 4}, seed=0)
     for step in range(5):
       first.update(rows.part[ours._indices("pretraining", 4, step)].tolist())
       assert first == {0: 3 * (step + 1), 1: step + 1}
