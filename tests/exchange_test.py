@@ -282,6 +282,7 @@ def test_stories260k_tells_the_story_that_is_published(tmp_path):
     params,
     start,
     np.ones(start.shape, bool),
+    np.zeros(1, np.int32),
     jax.random.key(0),
     generate.Sampling(
       max_tokens=256,

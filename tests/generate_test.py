@@ -43,12 +43,15 @@ def params(model=MODEL):
   )["params"]
 
 
-def sample(seed=0, prompt=PROMPT, is_prompt=IS_PROMPT, **changes):
+def sample(
+  seed=0, prompt=PROMPT, is_prompt=IS_PROMPT, episodes=None, **changes
+):
   return generate.generate(
     MODEL,
     params(),
     prompt,
     is_prompt,
+    jnp.arange(len(prompt)) if episodes is None else jnp.asarray(episodes),
     jax.random.key(seed),
     dataclasses.replace(SAMPLING, **changes),
   )
@@ -67,7 +70,6 @@ def count_up(last, *, max_tokens=6, stop_ids=(STOP,), temperature=0.0):
     return logits_of(tokens), cache.at[count].set(True)
 
   last = jnp.asarray(last)
-  keys = jax.random.split(jax.random.key(0), len(last))
   sampling = generate.Sampling(
     max_tokens=max_tokens,
     stop_ids=stop_ids,
@@ -81,7 +83,8 @@ def count_up(last, *, max_tokens=6, stop_ids=(STOP,), temperature=0.0):
       step,
       logits_of(last),
       jnp.zeros(max_tokens + 1, bool),
-      keys,
+      jnp.arange(len(last)),
+      jax.random.key(0),
       sampling,
       temperature=jnp.float32(temperature),
     )
@@ -192,7 +195,7 @@ def test_logits_from_the_cache_are_the_full_forwards(scan):
     logits = logits[:, 0]
 
 
-def test_a_sample_depends_on_its_own_prompt_key_and_row_only():
+def test_a_sample_depends_on_its_own_prompt_key_and_episode_only():
   out = sample(seed=3)
   np.testing.assert_array_equal(out.tokens, sample(seed=3).tokens)
   assert (out.tokens != sample(seed=4).tokens).any()
@@ -202,9 +205,48 @@ def test_a_sample_depends_on_its_own_prompt_key_and_row_only():
   )
   alone = sample(seed=3, prompt=PROMPT[:1], is_prompt=IS_PROMPT[:1])
   np.testing.assert_array_equal(out.tokens[0], alone.tokens[0])
-  same = jnp.tile(PROMPT[1:2], (8, 1))  # Equal prompts, a key for each row.
+  same = jnp.tile(PROMPT[1:2], (8, 1))
   rows = sample(seed=3, prompt=same, is_prompt=same > 0).tokens
   assert len(np.unique(rows, axis=0)) > 1
+  one = sample(seed=3, prompt=same, is_prompt=same > 0, episodes=[5] * 8)
+  assert len(np.unique(one.tokens, axis=0)) == 1
+
+
+def test_rows_may_stand_in_any_order_and_in_any_batch():
+  order = np.asarray([2, 0, 1])
+  whole = sample(seed=3)
+  moved = sample(
+    seed=3, prompt=PROMPT[order], is_prompt=IS_PROMPT[order], episodes=order
+  )
+  np.testing.assert_array_equal(moved.tokens, whole.tokens[order])
+  for rows in (slice(0, 1), slice(1, 3)):
+    part = sample(
+      seed=3,
+      prompt=PROMPT[rows],
+      is_prompt=IS_PROMPT[rows],
+      episodes=np.arange(3)[rows],
+    )
+    np.testing.assert_array_equal(part.tokens, whole.tokens[rows])
+
+
+def test_more_tokens_go_on_from_fewer():
+  short, long = sample(seed=3), sample(seed=3, max_tokens=9)
+  np.testing.assert_array_equal(long.tokens[:, :6], short.tokens)
+  assert (long.is_response.sum(axis=1) > 6).any()
+
+
+def test_draws_are_those_of_key_episode_and_position():
+  key, episodes = jax.random.key(7), jnp.asarray([4, 0, 1 << 20])
+  for position in (0, 3):
+    found = generate.draws(key, episodes, position)
+    for draw, episode in zip(found, episodes):
+      own = jax.random.fold_in(jax.random.fold_in(key, episode), position)
+      assert draw == jax.random.uniform(own)
+  table = np.stack(
+    [generate.draws(key, jnp.arange(64), position) for position in range(64)]
+  )
+  assert len(np.unique(table)) > 4090  # of 2^23 numbers, a few meet
+  assert abs(table.mean() - 0.5) < 0.02
 
 
 def test_left_padding_changes_no_sample():

@@ -183,6 +183,7 @@ def test_greedy_generation_with_a_cache_token_for_token(policies, padded):
     params,
     jnp.asarray(tokens, jnp.int32),
     jnp.asarray(is_token),
+    jnp.arange(len(tokens)),
     jax.random.key(0),
     generate.Sampling(
       max_tokens=10, stop_ids=(1,), pad_id=PAD, temperature=0.0

@@ -209,15 +209,18 @@ def test_loss_and_gradients_are_those_of_one_device(shape, in_context):
   )
 
 
-def test_greedy_responses_are_those_of_one_device():
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_responses_are_those_of_one_device(temperature):
   sampling = generate.Sampling(
-    max_tokens=4, stop_ids=(3,), pad_id=0, temperature=0.0, rows=4
+    max_tokens=4, stop_ids=(3,), pad_id=0, temperature=temperature, rows=4
   )
 
   def run(params, prompt):
     is_prompt = jnp.ones(prompt.shape, bool)
-    key = jax.random.key(0)
-    return generate.generate(MODEL, params, prompt, is_prompt, key, sampling)
+    episodes, key = jnp.arange(len(prompt)), jax.random.key(0)
+    return generate.generate(
+      MODEL, params, prompt, is_prompt, episodes, key, sampling
+    )
 
   expected = run(init(), tokens())
   mesh = sharding.make_mesh(2, 2, 2)

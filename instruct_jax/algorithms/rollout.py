@@ -43,12 +43,17 @@ def sample(
   prompts: dict[str, jax.Array],
   key: jax.Array,
 ) -> generate.Generation:
-  """One response a prompt at the rollout temperature (README, detail 3)."""
+  """One response a prompt at the rollout temperature (README, detail 3).
+
+  An episode's id is its row of the iteration's global batch; `key` is the
+  iteration's own.
+  """
   return generate.generate(
     ctx.policy,
     policy,
     prompts["prompt"],
     prompts["is_prompt"],
+    jnp.arange(len(prompts["prompt"]), dtype=jnp.int32),
     key,
     ctx.sampling(temperature=ctx.config.rl.temperature),
   )

@@ -142,8 +142,9 @@ def sample(
 ) -> Responses:
   """One response a prompt; repeat a prompt to have several.
 
-  A response depends on the parameters, the key and its place in `prompts`
-  alone. No top-k, no top-p; temperature 0 takes the likeliest token.
+  A response depends on the parameters, the key, its prompt and its place in
+  `prompts`, which is its episode id. No top-k, no top-p; temperature 0 takes
+  the likeliest token.
 
   Raises UserError where a prompt is too long, or the model's learned positions
   do not reach as far.
@@ -152,14 +153,16 @@ def sample(
   _check_reach(ctx, encoded["prompt"].shape[1])
   sampling = ctx.sampling(temperature=temperature)
   pending = []  # All are dispatched before the first is waited for.
-  for n, (batch, real) in enumerate(in_batches(encoded, rows)):
+  numbered = encoded | {"episode": np.arange(len(prompts), dtype=np.int32)}
+  for batch, real in in_batches(numbered, rows):
     placed = place(ctx, batch)
     found = generate.generate(
       ctx.policy,
       policy,
       placed["prompt"],
       placed["is_prompt"],
-      jax.random.fold_in(key, n),
+      placed["episode"],
+      key,
       sampling,
     )
     pending.append(((found.tokens, found.is_response, found.ended), real))

@@ -1,8 +1,10 @@
 """Sampling: prefill once, then decode in a loop on the device.
 
 Axes: B rows, P prompt (left-padded), R response, S = P + R cache slots, V
-vocabulary. A row's sample depends on its own prompt, the key and the row's
-number alone: not on the rows beside it, nor on how far left it is padded.
+vocabulary. The draw that picks a token depends on the key, the row's episode
+id and the token's place in its response alone: not on the rows beside it, nor
+on their number, their order, the padding, the devices or `max_tokens`. Callers
+choose the ids: two rows with one id make the same draws.
 """
 
 import dataclasses
@@ -86,29 +88,42 @@ def generate(
   params: dict,
   prompt: jax.Array,
   is_prompt: jax.Array,
+  episodes: jax.Array,
   key: jax.Array,
   sampling: Sampling,
 ) -> Generation:
   """One response to each prompt [B, P]; one program, whatever the temperature.
 
-  `params` is the model's tree. The key of row b is fold_in(key, b).
+  `params` is the model's tree; `episodes` [B] int32 are the ids that the rows'
+  draws come from (see `draws`).
   """
   chex.assert_equal_shape([prompt, is_prompt])
+  chex.assert_shape(episodes, prompt.shape[:1])
   temperature = sampling.temperature
   if temperature:
     sampling = dataclasses.replace(sampling, temperature=1.0)
   return _generate(
-    model, sampling, params, prompt, is_prompt, key, jnp.float32(temperature)
+    model,
+    sampling,
+    params,
+    key,
+    jnp.float32(temperature),
+    prompt,
+    is_prompt,
+    episodes,
   )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _generate(model, sampling, params, prompt, is_prompt, key, temperature):
+def _generate(
+  model, sampling, params, key, temperature, prompt, is_prompt, episodes
+):
   B = prompt.shape[0]
-  keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(B))
-  run = functools.partial(_respond, model, sampling, params, temperature)
+  respond = functools.partial(
+    _respond, model, sampling, params, key, temperature
+  )
   if not 0 < sampling.rows < B:
-    return run(prompt, is_prompt, keys)
+    return respond(prompt, is_prompt, episodes)
   count = -(-B // sampling.rows)  # parts; the last rows are repeated to fit
 
   def split(x):  # Every part has rows of every device.
@@ -116,14 +131,17 @@ def _generate(model, sampling, params, prompt, is_prompt, key, temperature):
     return x.reshape(sampling.rows, count, *x.shape[1:]).swapaxes(0, 1)
 
   parts = jax.lax.map(
-    lambda x: run(*x), (split(prompt), split(is_prompt), split(keys))
+    lambda rows: respond(*rows),
+    tuple(map(split, (prompt, is_prompt, episodes))),
   )
   return jax.tree.map(
     lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:B], parts
   )
 
 
-def _respond(model, sampling, params, temperature, prompt, is_prompt, keys):
+def _respond(
+  model, sampling, params, key, temperature, prompt, is_prompt, episodes
+):
   """Prefill and decode of some rows."""
   logits, cache = prefill(
     model, params, prompt, is_prompt, slots=sampling.max_tokens
@@ -148,7 +166,7 @@ def _respond(model, sampling, params, temperature, prompt, is_prompt, keys):
     return logits[:, 0], cache
 
   return decode(
-    step, logits, cache, keys, sampling, temperature=temperature
+    step, logits, cache, episodes, key, sampling, temperature=temperature
   ).generation
 
 
@@ -177,7 +195,8 @@ def decode(
   step: Step,
   logits: jax.Array,
   cache: Any,
-  keys: jax.Array,
+  episodes: jax.Array,
+  key: jax.Array,
   sampling: Sampling,
   *,
   temperature: jax.Array,
@@ -185,14 +204,13 @@ def decode(
   """Chooses tokens until every row has ended or is full: the last state.
 
   `step` reads the newest token of each row; `logits` are those before the
-  first token, `keys` [B] one for each row.
+  first token, `episodes` [B] the ids of the rows.
   """
   shape = (logits.shape[0], sampling.max_tokens)
-  uniforms = jax.vmap(lambda key: jax.random.uniform(key, shape[1:]))(keys)
 
   def extend(generation, count, logits):
-    draws = jax.lax.dynamic_index_in_dim(uniforms, count, 1, keepdims=False)
-    tokens = choose(logits, draws, sampling, temperature=temperature)
+    uniforms = draws(key, episodes, count)
+    tokens = choose(logits, uniforms, sampling, temperature=temperature)
     return _append(generation, count, tokens, sampling)
 
   def body(state):
@@ -210,6 +228,18 @@ def decode(
   )
   first = DecodeState(jnp.int32(1), extend(empty, jnp.int32(0), logits), cache)
   return jax.lax.while_loop(lambda state: state.is_running, body, first)
+
+
+def draws(
+  key: jax.Array, episodes: jax.Array, position: jax.Array | int
+) -> jax.Array:
+  """Draws [B] of [0, 1) for the response tokens at `position` (from 0)."""
+
+  def draw(episode):
+    own = jax.random.fold_in(jax.random.fold_in(key, episode), position)
+    return jax.random.uniform(own)
+
+  return jax.vmap(draw)(episodes)
 
 
 def _append(generation, count, tokens, sampling) -> Generation:

@@ -1,8 +1,9 @@
 """Finished runs as speakers: prompts in, texts out.
 
 Rows are sampled in batches of one shape, so a program is compiled once; the
-last batch is filled up. What a prompt gets depends on the seed, on its place
-among the prompts and on n, not on the other prompts.
+last batch is filled up. Response i to the prompt at place p is episode
+p * n + i: it depends on the seed, the turn and that number, not on the other
+prompts.
 """
 
 import dataclasses
@@ -142,10 +143,10 @@ def respond(
   root = jax.random.fold_in(jax.random.key(settings.seed), turn)
   found = []
   for start in range(0, len(prompts), per_call):
-    rows = np.arange(start, start + per_call) % len(prompts)
-    rows = np.repeat(rows, settings.n)
-    key = jax.random.fold_in(root, start)
-    found += _batch(speaker, prompt[rows], is_prompt[rows], key, how)
+    count = per_call * settings.n
+    episodes = start * settings.n + np.arange(count, dtype=np.int32)
+    rows = episodes // settings.n % len(prompts)
+    found += _batch(speaker, prompt[rows], is_prompt[rows], episodes, root, how)
   found = found[: len(prompts) * settings.n]
   return [found[i : i + settings.n] for i in range(0, len(found), settings.n)]
 
@@ -154,12 +155,13 @@ def _batch(
   speaker: Speaker,
   prompt: np.ndarray,
   is_prompt: np.ndarray,
+  episodes: np.ndarray,
   key: jax.Array,
   how: generate.Sampling,
 ) -> list[Response]:
   tokenizer = speaker.ctx.tokenizer
   made = generate.generate(
-    speaker.ctx.policy, speaker.params, prompt, is_prompt, key, how
+    speaker.ctx.policy, speaker.params, prompt, is_prompt, episodes, key, how
   )
   scores = [None] * len(prompt)
   if speaker.scorer is not None:

@@ -154,6 +154,7 @@ class Validation:
       state.ema.get("policy", state.params["policy"]),
       batch["prompt"],
       batch["is_prompt"],
+      np.arange(len(batch["prompt"]), dtype=np.int32),
       self._run.root,
       ctx.sampling(),
     )
