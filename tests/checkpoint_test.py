@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from instruct_jax.base import errors, metrics
 from instruct_jax.parallel import checkpoint
+from tests import processes
 
 ROOT = pathlib.Path(checkpoint.__file__).parents[2]
 
@@ -206,7 +207,7 @@ def test_orbax_says_nothing(tmp_path):
 from absl import logging
 logging.set_verbosity(logging.INFO)
 import jax.numpy as jnp
-from instruct_jax import checkpoint
+from instruct_jax.parallel import checkpoint
 with checkpoint.Checkpointer({str(tmp_path)!r}) as c:
   for step in range(3):
     c.save(step, {{"a": {{"x": jnp.ones(2)}}}})
@@ -522,7 +523,8 @@ def test_saves_go_on_beside_damaged_metadata(two_steps, tmp_path):
 RUN = """
 import os, random, signal, sys, time
 import jax, jax.numpy as jnp, numpy as np, optax
-from instruct_jax import checkpoint, metrics
+from instruct_jax.base import metrics
+from instruct_jax.parallel import checkpoint
 
 jax.config.update("jax_compilation_cache_dir", sys.argv[1] + "/cache")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -633,14 +635,12 @@ def test_kills_at_any_moment_change_nothing(tmp_path):
 
 
 PROCESS = """
-import json, pathlib, sys
-import jax
-port, rank, folder = sys.argv[1:]
-jax.config.update("jax_num_cpu_devices", 4)
-jax.distributed.initialize(f"localhost:{port}", 2, int(rank))
+import json, pathlib
+folder, = rest
 import jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from instruct_jax import checkpoint, metrics
+from instruct_jax.base import metrics
+from instruct_jax.parallel import checkpoint
 mesh = jax.make_mesh((2, 4), ("data", "fsdp"), (AxisType.Auto,) * 2)
 
 def place(x, *spec):
@@ -666,7 +666,7 @@ with checkpoint.Checkpointer(folder) as saver:
   got = saver.restore(items(0))
   assert (got.step, got.extra) == (3, {"n": 3})
   assert checkpoint.digest(got.items) == checkpoint.digest(items(3))
-  if rank == "0":  # the other process alone meets the damage
+  if rank == 0:  # the other process alone meets the damage
     for file in pathlib.Path(folder, "3", "arrays").glob("**/d/*"):
       data = bytearray(file.read_bytes())
       data[len(data) // 2] ^= 1
@@ -679,36 +679,15 @@ with checkpoint.Checkpointer(folder) as saver:
   saver.save(3, items(3))
 with metrics.Log(folder + "/log", tensorboard=False) as log:
   log.write(1, {"x": 1.0})
-if rank == "0":
+if rank == 0:
   print(json.dumps(names))
 """
 
 
 @pytest.mark.slow
 def test_two_processes_save_and_restore_together(tmp_path):
-  import socket
-
-  with socket.socket() as free:
-    free.bind(("localhost", 0))
-    port = free.getsockname()[1]
-  env = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
   folder = tmp_path / "run"
-  processes = [
-    subprocess.Popen(
-      [sys.executable, "-c", PROCESS, str(port), str(rank), str(folder)],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      env=env,
-    )
-    for rank in (0, 1)
-  ]
-  try:
-    outputs = [process.communicate(timeout=120) for process in processes]
-  finally:
-    for process in processes:
-      process.kill()
-  for process, (_, problems) in zip(processes, outputs):
-    assert process.returncode == 0, problems.decode()
+  outputs = processes.together(PROCESS, folder, devices=4)
   rng = np.random.default_rng(1)
   wide = rng.normal(size=(16, 8)).astype(np.float32)
   alone = {
@@ -717,7 +696,7 @@ def test_two_processes_save_and_restore_together(tmp_path):
     "whole": wide[0],
     "count": np.array(1, np.int32),
   }
-  digests = json.loads(outputs[0][0].splitlines()[-1])  # Gloo prints
+  digests = json.loads(outputs[0].splitlines()[-1])  # Gloo prints
   assert digests["1"] == checkpoint.digest({"a": alone})
   assert checkpoint.steps(folder) == [2, 3]
   assert (folder / "damaged-3").is_dir()

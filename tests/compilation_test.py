@@ -11,7 +11,7 @@ from instruct_jax.base import compilation
 
 PROGRAM = """
 import jax, jax.numpy as jnp
-from instruct_jax import compilation
+from instruct_jax.base import compilation
 print(compilation.enable_cache())
 assert compilation.compile_seconds() == 0
 hits = []

@@ -232,7 +232,7 @@ def test_restart_gives_the_same_bytes(ranked, tmp_path, monkeypatch):
       rankings.run(ctx, policies(), tmp_path)
   assert not (tmp_path / "train.jsonl").exists()
   # What a kill leaves behind: half a file, which is not taken for a chunk.
-  (tmp_path / "chunks" / ".validation-00000.json.part").write_text('{"rec')
+  (tmp_path / "chunks" / ".validation-00000.json.partial").write_text('{"rec')
   done = sorted(p.name for p in (tmp_path / "chunks").glob("*.json"))
   assert done == [f"train-{n:05d}.json" for n in range(3)]
   again = rankings.run(ctx, policies(), tmp_path)

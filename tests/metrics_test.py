@@ -143,7 +143,7 @@ def test_truncate_after_any_kill_continues_as_if_unbroken(
   for name in ("metrics.jsonl", "samples.jsonl"):
     if steps:
       assert (broken / name).read_bytes() == (whole / name).read_bytes()
-  assert not list(broken.glob("*.tmp"))
+  assert not list(broken.glob(".*.partial"))
 
 
 def test_truncate_drops_garbage_and_mends_a_missing_newline(tmp_path):
@@ -208,7 +208,7 @@ def test_progress_ends_with_the_end():
 
 TERMINAL = """
 import sys, time, logging
-from instruct_jax import metrics
+from instruct_jax.base import metrics
 with metrics.Progress("a long name", 30, show=["m"]) as progress:
   for step in range(1, 31):
     time.sleep(0.01)

@@ -22,6 +22,8 @@ import rich.table
 import rich.text
 from etils import epath
 
+from instruct_jax.base import storage
+
 Metrics = Mapping[str, Any]  # name -> (sum, weight), or a plain number
 
 
@@ -228,9 +230,7 @@ def _truncate(path: epath.Path, step: int) -> None:
     if (found := _parse(line)) is not None and found["step"] <= step
   )
   if new != old:
-    beside = path.parent / f"{path.name}.tmp"
-    beside.write_bytes(new)
-    beside.replace(path)
+    storage.write(path, new)
 
 
 # The terminal.

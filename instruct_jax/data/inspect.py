@@ -13,7 +13,7 @@ gone from the training split. Exit codes: 0 done, 2 bad input.
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import rich.console
@@ -22,7 +22,7 @@ import rich.text
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors
+from instruct_jax.base import errors, storage
 from instruct_jax.data.clean import hygiene, measures
 from instruct_jax.data.read import files, sources
 from instruct_jax.tokenizers import templates
@@ -105,8 +105,8 @@ def write(
       lines = (
         json.dumps(r | {"split": split}, ensure_ascii=False) for r in kept
       )
-      _write(folder / f"{kind}-{split}.jsonl", lines)
-    _write(folder / "summary.json", [json.dumps(summary, indent=2)])
+      storage.write_lines(folder / f"{kind}-{split}.jsonl", lines)
+    storage.write_json(folder / "summary.json", summary)
   except OSError as error:
     raise errors.UserError(f"--out={folder}: {error}") from None
   return summary
@@ -129,14 +129,6 @@ def _once(
     by_split["train"], found = hygiene.without_pii(by_split["train"])
     counts |= found
   return by_split, counts
-
-
-def _write(path: epath.Path, lines: Iterable[str]) -> None:
-  """The file appears under its name when it is complete."""
-  part = path.with_name(f".{path.name}.part")
-  with part.open("w", encoding="utf-8") as file:
-    file.writelines(line + "\n" for line in lines)
-  part.replace(path)
 
 
 def _print(found: dict[str, Any], samples: Sequence[Record]) -> None:

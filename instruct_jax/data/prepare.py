@@ -18,7 +18,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
@@ -26,7 +26,7 @@ import numpy as np
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors, interrupt
+from instruct_jax.base import errors, interrupt, storage
 from instruct_jax.data.batch import encoding, mixtures, streams
 from instruct_jax.data.clean import pii, splits
 from instruct_jax.data.read import sources
@@ -84,7 +84,7 @@ def build(
     else:
       found = _write_records(data, tokenizer, kind, by_split, folder)
     summary[kind] = found | {"cleaning": counts[kind]}
-  _write(folder / SUMMARY_FILE, [json.dumps(summary, indent=2)])
+  storage.write_json(folder / SUMMARY_FILE, summary)
   return summary
 
 
@@ -182,7 +182,7 @@ def _write_records(
   counts = {}
   for split, records in by_split.items():
     lines = (json.dumps(record, ensure_ascii=False) for record in records)
-    _write(folder / f"{kind}-{split}.jsonl", lines)
+    storage.write_lines(folder / f"{kind}-{split}.jsonl", lines)
     if not records and not _share(data, split):
       counts[split] = {"records": 0, "rows": 0}
       continue
@@ -207,14 +207,6 @@ def _share(data: ml_collections.ConfigDict, split: str) -> float:
     "test": data.test_fraction,
   }
   return shares[split]
-
-
-def _write(path: epath.Path, lines: Iterable[str]) -> None:
-  """The file appears under its name when it is complete."""
-  part = path.with_name(f".{path.name}.part")
-  with part.open("w", encoding="utf-8") as file:
-    file.writelines(line + "\n" for line in lines)
-  part.replace(path)
 
 
 def lengths(
@@ -244,9 +236,9 @@ def _read_summary(
 ) -> dict[str, Any]:
   """What an earlier build wrote last; {} where anything of it is missing."""
   try:
-    summary = json.loads((folder / SUMMARY_FILE).read_text())
+    summary = storage.read_json(folder / SUMMARY_FILE)
     tokenizers.load(folder)
-  except (OSError, ValueError, errors.UserError):
+  except errors.UserError:
     return {}
   parts = len(mixtures.weights_of(data, "pretraining", {}))
   written = []

@@ -5,10 +5,9 @@ import logging
 import time
 from collections.abc import Sequence
 
-import jax
 from etils import epath
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, storage
 from instruct_jax.evals import (
   bench,
   bias,
@@ -27,6 +26,7 @@ from instruct_jax.evals import (
   truthfulness,
 )
 from instruct_jax.inference import context
+from instruct_jax.parallel import hosts
 
 _log = logging.getLogger(__name__)
 
@@ -118,8 +118,6 @@ def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:
   for line, record in zip(lines, shared.records):
     if "use_case" in record:
       line["use_case"] = record["use_case"]
-  if jax.process_index() == 0:
+  if hosts.is_writer():
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / ".responses.jsonl.part"
-    part.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    part.replace(folder / "responses.jsonl")
+    storage.write_lines(folder / "responses.jsonl", map(json.dumps, lines))

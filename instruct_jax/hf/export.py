@@ -5,7 +5,6 @@ host holds no more than one shard.
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -14,15 +13,15 @@ import jax
 import numpy as np
 import safetensors.numpy
 from etils import epath
-from jax.experimental import multihost_utils
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors
+from instruct_jax.base import errors, storage
 from instruct_jax.hf import config as hf_config
 from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import tensors
 from instruct_jax.models import decoder
+from instruct_jax.parallel import hosts
 
 SHARD_BYTES = 2 * 10**9
 GENERATION = "generation_config.json"
@@ -81,12 +80,12 @@ def export(
   named = _tensors(params, model, family, role, kinds)
   folder.mkdir(parents=True, exist_ok=True)
   _write_shards(named, folder, shard_bytes)
-  if jax.process_index():
+  if not hosts.is_writer():
     return
-  _write_json(folder / hf_folder.CONFIG, config)
+  storage.write_json(folder / hf_folder.CONFIG, config)
   if role == "policy":
     made = generation or _generation(tokenizer)
-    _write_json(folder / GENERATION, made)
+    storage.write_json(folder / GENERATION, made)
   tokenizer.export(folder)
 
 
@@ -208,7 +207,7 @@ def _fetched(flat, ours, leaf):
       raise errors.UserError(f"the parameters lack {ours}.")
     return np.zeros(leaf.shape, np.float32)
   if isinstance(x, jax.Array) and not x.is_fully_addressable:
-    x = multihost_utils.process_allgather(x, tiled=True)
+    x = hosts.fetch(x)
   return np.asarray(x)
 
 
@@ -230,7 +229,7 @@ def _write_shards(named, folder, shard_bytes):
   files += 1
   where |= dict.fromkeys(shard, files)
   _write_shard(shard, folder, files)
-  if jax.process_index():
+  if not hosts.is_writer():
     return
   if files == 1:
     _part(folder, 1).rename(folder / hf_folder.SINGLE)
@@ -241,13 +240,13 @@ def _write_shards(named, folder, shard_bytes):
     "metadata": {"total_size": total},
     "weight_map": {n: _shard_name(i, files) for n, i in sorted(where.items())},
   }
-  _write_json(folder / hf_folder.INDEX, index)
+  storage.write_json(folder / hf_folder.INDEX, index)
 
 
 def _write_shard(shard, folder, number):
-  if not jax.process_index():
+  if hosts.is_writer():
     content = safetensors.numpy.save(shard, metadata={"format": "pt"})
-    _part(folder, number).write_bytes(content)
+    storage.write(_part(folder, number), content)
 
 
 def _part(folder, number):
@@ -256,7 +255,3 @@ def _part(folder, number):
 
 def _shard_name(i, count):
   return f"model-{i:05d}-of-{count:05d}.safetensors"
-
-
-def _write_json(path, value):
-  path.write_text(json.dumps(value, indent=2) + "\n")

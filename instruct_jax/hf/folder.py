@@ -4,7 +4,6 @@ Only safetensors are opened: a pickle can run code. What the files hold is
 checked against the index before anything is read.
 """
 
-import json
 import math
 import os
 import re
@@ -16,8 +15,7 @@ import numpy as np
 import safetensors
 from etils import epath
 
-from instruct_jax.base import errors
-from instruct_jax.tokenizers import files
+from instruct_jax.base import errors, storage
 
 PREFIX = "hf:"
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
@@ -156,19 +154,8 @@ class Folder:
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:
-  """The object that a JSON file holds; keys twice in it are an error."""
-  try:
-    if path.stat().length > _MOST_JSON:
-      raise errors.UserError(f"{path}: too large for a JSON file of its kind.")
-    text = path.read_bytes().decode("utf-8-sig")
-    found = json.loads(text, object_pairs_hook=files.once)
-  except FileNotFoundError:
-    raise errors.UserError(f"{path}: no such file.") from None
-  except (OSError, ValueError, RecursionError) as error:
-    raise errors.UserError(f"{path}: not readable JSON ({error}).") from None
-  if not isinstance(found, dict):
-    raise errors.UserError(f"{path}: should be a JSON object.")
-  return found
+  """The object that a JSON file of a checkpoint holds; UserError as storage."""
+  return storage.read_json(path, most_bytes=_MOST_JSON)
 
 
 def _opened(file: epath.Path):

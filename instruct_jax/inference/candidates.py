@@ -7,16 +7,14 @@ compiled for a width and a temperature, however many prompts there are.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from instruct_jax.base import errors
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import context, generate
-from instruct_jax.parallel import sharding
+from instruct_jax.parallel import hosts, sharding
 from instruct_jax.tokenizers import templates
 from instruct_jax.worlds.microworld import world
 
@@ -123,13 +121,6 @@ def place(
   return sharding.global_batch(own, ctx.mesh)
 
 
-def fetch(tree: Any) -> Any:
-  """The same tree with whole numpy arrays, on every process."""
-  if jax.process_count() > 1:
-    return multihost_utils.process_allgather(tree, tiled=True)
-  return jax.tree.map(np.asarray, tree)
-
-
 def sample(
   ctx: context.Context,
   policy: dict,
@@ -168,7 +159,7 @@ def sample(
     pending.append(((found.tokens, found.is_response, found.ended), real))
   shape = (0, sampling.max_tokens)
   none = np.zeros(shape, np.int32), np.zeros(shape, bool), np.zeros(0, bool)
-  parts = [[x[:real] for x in fetch(found)] for found, real in pending]
+  parts = [[x[:real] for x in hosts.fetch(found)] for found, real in pending]
   tokens, is_response, ended = map(np.concatenate, zip(none, *parts))
   texts = loader.decode_responses(tokens, is_response, ctx.tokenizer)
   return Responses(

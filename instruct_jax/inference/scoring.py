@@ -13,6 +13,7 @@ import numpy as np
 from instruct_jax.inference import candidates, context, generate, rewards
 from instruct_jax.maths import rl
 from instruct_jax.models import forward, heads
+from instruct_jax.parallel import hosts
 
 Sequences = dict[str, np.ndarray]  # prompt, is_prompt, response, is_response
 
@@ -61,7 +62,7 @@ def _all(ctx, function, sequences, rows):
     (function(candidates.place(ctx, batch)), real)
     for batch, real in candidates.in_batches(sequences, rows)
   ]
-  parts = [candidates.fetch(found)[:real] for found, real in pending]
+  parts = [hosts.fetch(found)[:real] for found, real in pending]
   return np.concatenate([np.zeros(0, np.float32), *parts])
 
 

@@ -17,15 +17,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 
-from instruct_jax.base import interrupt, metrics
+from instruct_jax.base import interrupt, metrics, storage
 from instruct_jax.inference import context
 from instruct_jax.labeling import chunks, quality
 from instruct_jax.maths import preferences
+from instruct_jax.parallel import hosts
 from instruct_jax.worlds.microworld import labelers
 
 SPLITS = chunks.SPLITS
@@ -51,29 +50,29 @@ def run(
   todo = [(split, n) for split in SPLITS for n in range(plan.chunks(split))]
   progress = metrics.Progress(ctx.config.experiment, len(todo))
   there = [_chunk_path(folder, *chunk).exists() for chunk in todo]
-  _barrier("chunks_found")  # Before any process writes one.
+  hosts.barrier("chunks_found")  # Before any process writes one.
   for done, (chunk, known) in enumerate(zip(todo, there), start=1):
     if not known:
       text = json.dumps(chunks.make(plan, *chunk), sort_keys=True)
-      _write(_chunk_path(folder, *chunk), text)
+      if hosts.is_writer():
+        storage.write(_chunk_path(folder, *chunk), text)
       interrupt.check()
     progress.update(done)
   progress.close()
-  _barrier("chunks_written")
-  for split in SPLITS:
-    _assemble(plan, folder, split)
-  _barrier("files_written")
+  hosts.barrier("chunks_written")
+  hosts.once("rankings", lambda: _assemble(plan, folder))
   return _summary(plan, folder)
 
 
-def _assemble(plan: chunks.Plan, folder: epath.Path, split: str) -> None:
-  """The split's file, from its chunks in their order."""
-  lines = (
-    json.dumps(record, sort_keys=True) + "\n"
-    for chunk in _read_chunks(plan, folder, split)
-    for record in chunk["records"]
-  )
-  _write(folder / f"{split}.jsonl", "".join(lines))
+def _assemble(plan: chunks.Plan, folder: epath.Path) -> None:
+  """Writes each split's file, from its chunks in their order."""
+  for split in SPLITS:
+    lines = (
+      json.dumps(record, sort_keys=True)
+      for chunk in _read_chunks(plan, folder, split)
+      for record in chunk["records"]
+    )
+    storage.write_lines(folder / f"{split}.jsonl", lines)
 
 
 def _summary(
@@ -134,17 +133,4 @@ def _read_chunks(
   plan: chunks.Plan, folder: epath.Path, split: str
 ) -> Iterator[dict[str, Any]]:
   for number in range(plan.chunks(split)):
-    yield json.loads(_chunk_path(folder, split, number).read_text())
-
-
-def _barrier(name: str) -> None:
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)
-
-
-def _write(path: epath.Path, text: str) -> None:
-  """The file appears under its name when it is complete."""
-  if jax.process_index() == 0:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
+    yield storage.read_json(_chunk_path(folder, split, number))

@@ -29,6 +29,7 @@ from jax import lax
 from jax.experimental import multihost_utils
 
 from instruct_jax.base import errors
+from instruct_jax.parallel import hosts
 
 _log = logging.getLogger(__name__)
 
@@ -183,10 +184,8 @@ class Checkpointer:
     while target.exists():
       number += 1
       target = self._folder / f"damaged-{step}-{number}"
-    _barrier("set_aside_found")
-    if jax.process_index() == 0:
-      source.rename(target)
-    _barrier("set_aside_renamed")
+    hosts.barrier("set_aside_found")
+    hosts.once("set_aside", lambda: str(source.rename(target)))
     _log.warning("%s It is set aside as %s.", why, target.name)
 
 
@@ -495,11 +494,6 @@ def _agree(folder: epath.Path, problem: str) -> None:
       problem = f"process {int(np.argmax(bad))} cannot read it"
   if problem:
     raise Damaged(f"Checkpoint {folder} is damaged: {problem}.")
-
-
-def _barrier(name: str) -> None:
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(f"instruct_jax.checkpoint.{name}")
 
 
 # Folders.

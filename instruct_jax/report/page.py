@@ -5,7 +5,6 @@ no script. A section is there when its data is: what is missing is not shown.
 """
 
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from instruct_jax.base import metrics
+from instruct_jax.base import errors, metrics, storage
 from instruct_jax.report import curves, exhibits, samples
 
 _log = logging.getLogger(__name__)
@@ -67,9 +66,8 @@ def write(
     samples=samples.last(folder),
     metrics=[t for stage in stages if (t := _all_metrics(stage))],
   )
-  path, part = folder / "report.html", folder / ".report.html.part"
-  part.write_text(page)
-  part.replace(path)
+  path = folder / "report.html"
+  storage.write(path, page)
   return path
 
 
@@ -110,11 +108,10 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
   if not path.exists():
     return {}
   try:
-    found = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    _log.warning("%s is left out of the report: %s", path, error)
+    return storage.read_json(path)
+  except errors.UserError as error:
+    _log.warning("It is left out of the report: %s", error)
     return {}
-  return found if isinstance(found, dict) else {}
 
 
 def _are_rows(rows: Any) -> bool:

@@ -17,9 +17,10 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from instruct_jax.base import compilation, errors, metrics
+from instruct_jax.base import compilation, errors, metrics, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
+from instruct_jax.parallel import hosts
 from instruct_jax.report import page
 from instruct_jax.runs import reading, stages
 
@@ -222,7 +223,7 @@ def build(
   for need in stage.needs.values():
     build(need, evaluate=False, done=done)
   done.add(str(stage.folder))
-  results = _finished(stage)
+  results = hosts.once(f"look at {stage.name}", lambda: _finished(stage))
   if results is None:
     results = _run(stage)
   evaluate_now = evaluate or stage.config.evaluation.always
@@ -232,18 +233,15 @@ def build(
     results["metrics"] |= found
     results["tables"] |= tables
     results["evaluation_digest"] = wanted
-    write_json(stage.folder / "results.json", results)
+    _write_once(stage.folder / "results.json", results)
   if evaluate:
     chain = [s.folder for s in _in_order(stage) if s.config is not None]
-    page.write(stage.folder, chain)
+    hosts.once("report", lambda: str(page.write(stage.folder, chain)))
   return results
 
 
-def write_json(path: epath.Path, tree: Any) -> None:
-  """Writes atomically: the file is whole or not there."""
-  partial = path.parent / f".{path.name}.partial"
-  partial.write_text(json.dumps(tree, indent=2, default=str) + "\n")
-  partial.replace(path)
+def _write_once(path: epath.Path, tree: Any) -> None:
+  hosts.once(f"write {path.name}", lambda: storage.write_json(path, tree))
 
 
 def _given(need: str, reference: str) -> Stage:
@@ -303,7 +301,7 @@ def _finished(stage: Stage) -> dict[str, Any] | None:
   written = stage.folder / "config.json"
   if not written.exists():
     return None
-  before = json.loads(written.read_text())
+  before = storage.read_json(written)
   if before["digest"] != stage.digest:
     aside = _free_name(stage.folder)
     _log.warning(
@@ -319,7 +317,7 @@ def _finished(stage: Stage) -> dict[str, Any] | None:
     _log.info("%s: continues where it stopped", stage.name)
     return None
   _log.info("%s: is there, and fits", stage.name)
-  return json.loads(done.read_text())
+  return storage.read_json(done)
 
 
 def _free_name(folder: epath.Path) -> epath.Path:
@@ -361,8 +359,8 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
 def _run(stage: Stage) -> dict[str, Any]:
   config, folder = stage.config, stage.folder
   _log.info("%s: starts", stage.name)
-  folder.mkdir(parents=True, exist_ok=True)
-  write_json(folder / "config.json", _record(stage))
+  hosts.once("folder", lambda: folder.mkdir(parents=True, exist_ok=True))
+  _write_once(folder / "config.json", _record(stage))
   start, compiled = time.monotonic(), compilation.compile_seconds()
   result = stages.JOBS[config.job](config, folder, _folders(stage))
   wall = time.monotonic() - start
@@ -383,6 +381,6 @@ def _run(stage: Stage) -> dict[str, Any]:
     "metrics": result.metrics,
     "tables": result.tables,
   }
-  write_json(folder / "results.json", results)
+  _write_once(folder / "results.json", results)
   _log.info("%s: done in %.0f s", stage.name, wall)
   return results

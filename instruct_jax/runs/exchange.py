@@ -5,20 +5,17 @@ config.json, generation_config.json and the dtype of every tensor, so that
 sending it out again gives the tensors back bit for bit.
 """
 
-import json
 import os
 from typing import Any
 
-import jax
 from etils import epath
-from ml_collections import ConfigDict
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, storage
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.hf import load as hf_load
-from instruct_jax.parallel import checkpoint
+from instruct_jax.parallel import checkpoint, hosts
 from instruct_jax.runs import reading
 
 ROLES = ("policy", "reward", "value")
@@ -49,7 +46,7 @@ def bring_in(
   item = f"params.{role}"
   with checkpoint.Checkpointer(folder / "checkpoints") as saver:
     saver.save(0, {item: params})
-  if jax.process_index():
+  if not hosts.is_writer():
     return
   ctx.tokenizer.save(folder / "tokenizer")
   kept = {hf_folder.CONFIG: there.config, _TENSORS: _kinds(there)}
@@ -59,20 +56,20 @@ def bring_in(
     )
   (folder / _KEPT).mkdir()
   for name, value in kept.items():
-    _write(folder / _KEPT / name, value)
+    storage.write_json(folder / _KEPT / name, value)
   record = {
     "config": ctx.config.to_dict(),
     "needs": {"data": "."},
     "digest": hf_load.digest(there.path),
   }
-  _write(folder / reading.CONFIG_FILE, record)
+  storage.write_json(folder / reading.CONFIG_FILE, record)
   results = {
     "experiment": "import",
     "config_digest": record["digest"],
     "parameters_digest": checkpoint.digest({item: params}),
     "product": {"run": ".", "step": 0, "item": item},
   }
-  _write(folder / reading.RESULTS_FILE, results)
+  storage.write_json(folder / reading.RESULTS_FILE, results)
 
 
 def send_out(
@@ -164,9 +161,3 @@ def _origin(run: epath.Path, model: Any) -> epath.Path | None:
 
 def _read(path: epath.Path) -> dict[str, Any] | None:
   return hf_folder.read_json(path) if path.exists() else None
-
-
-def _write(path: epath.Path, value: dict[str, Any] | ConfigDict) -> None:
-  part = path.with_name(f".{path.name}.part")
-  part.write_text(json.dumps(value, indent=2, default=str) + "\n")
-  part.replace(path)

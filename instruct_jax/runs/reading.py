@@ -13,7 +13,6 @@ checkpoint in Hugging Face format, which is read as a finished run.
 import dataclasses
 import difflib
 import functools
-import json
 import logging
 import math
 from typing import Any
@@ -22,7 +21,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.hf import load as hf_load
@@ -64,7 +63,7 @@ def read_record(folder: epath.PathLike) -> dict[str, Any]:
     raise errors.UserError(
       f"{folder}: not a run, there is no {CONFIG_FILE} in it.{_hint(folder)}"
     )
-  record = _read_json(folder / CONFIG_FILE)
+  record = storage.read_json(folder / CONFIG_FILE)
   if "model_type" in record:
     raise errors.UserError(
       f"{folder}: not a run but a checkpoint in Hugging Face format; name it"
@@ -106,7 +105,7 @@ def read_results(folder: epath.PathLike) -> dict[str, Any]:
       f"{folder}: this run has not finished (no {RESULTS_FILE}). Give the"
       " command that started it again: it continues."
     )
-  return _read_json(folder / RESULTS_FILE)
+  return storage.read_json(folder / RESULTS_FILE)
 
 
 def product(folder: epath.PathLike, *, unfinished: bool = False) -> Product:
@@ -239,21 +238,11 @@ def reward_run(folder: epath.PathLike) -> epath.Path | None:
       continue
     seen.add(str(here.resolve()))
     if (here / RESULTS_FILE).exists():
-      made = _read_json(here / RESULTS_FILE).get("product") or {}
+      made = storage.read_json(here / RESULTS_FILE).get("product") or {}
       if str(made.get("item", "")).endswith(".reward"):
         return here
     queue += read_needs(here).values()
   return None
-
-
-def _read_json(path: epath.Path) -> dict[str, Any]:
-  try:
-    record = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise errors.UserError(f"{path}: cannot be read: {error}") from None
-  if not isinstance(record, dict):
-    raise errors.UserError(f"{path}: a JSON object should stand here.")
-  return record
 
 
 def _without_parameters(

@@ -17,7 +17,7 @@ from instruct_jax.evals import reward, select, suite
 from instruct_jax.inference import context, rewards
 from instruct_jax.labeling import rankings
 from instruct_jax.maths import arrays
-from instruct_jax.parallel import checkpoint
+from instruct_jax.parallel import checkpoint, hosts
 from instruct_jax.runs import reading
 from instruct_jax.training import loop
 from instruct_jax.worlds.microworld import builder
@@ -42,7 +42,8 @@ def build_data(
 ) -> Result:
   """The dataset and its tokenizer, from the microworld or the user's files."""
   del needs
-  return Result(metrics=DATASETS[config.data.source](config, folder))
+  build = DATASETS[config.data.source]
+  return Result(metrics=hosts.once("data", lambda: build(config, folder)))
 
 
 def run_training(

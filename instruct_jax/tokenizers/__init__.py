@@ -30,7 +30,7 @@ import sentencepiece
 import tokenizers as library
 from etils import epath
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, storage
 from instruct_jax.tokenizers import files, pieces, pretrained
 
 PAD_ID, UNKNOWN_ID, EOT_ID = 0, 1, 2  # of every tokenizer that is trained
@@ -464,12 +464,5 @@ def _write(folder: os.PathLike | str, info: dict, model: bytes | None) -> None:
   folder.mkdir(parents=True, exist_ok=True)
   digest = None if model is None else hashlib.sha256(model).hexdigest()
   if model is not None:
-    _replace(folder / MODEL_FILE, model)
-  text = json.dumps({**info, "model": digest}, indent=2) + "\n"
-  _replace(folder / INFO_FILE, text.encode("utf-8"))
-
-
-def _replace(path: epath.Path, content: bytes) -> None:
-  part = path.with_name(f".{path.name}.part")
-  part.write_bytes(content)
-  part.replace(path)
+    storage.write(folder / MODEL_FILE, model)
+  storage.write_json(folder / INFO_FILE, {**info, "model": digest})

@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, storage
 
 JSON, MODEL = "tokenizer.json", "tokenizer.model"
 PAIRS = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
@@ -54,7 +54,7 @@ def json_object(files: Files, name: str, folder: epath.Path) -> dict[str, Any]:
   """The JSON object that a file holds; no key is in it twice."""
   content = text(files, name, folder)
   try:
-    found = json.loads(content, object_pairs_hook=once)
+    found = json.loads(content, object_pairs_hook=storage.keys_once)
     if re.search(r"\\u[dD][89a-fA-F]", content):
       json.dumps(found, ensure_ascii=False).encode("utf-8")
   except (ValueError, RecursionError) as error:
@@ -88,16 +88,3 @@ def check_ids(vocabulary: Mapping[str, Any], where: Any) -> None:
   if len(ids) <= ids[-1]:
     lacking = next(n for n, i in enumerate(ids) if i != n)
     raise errors.UserError(f"{where}: no token has the id {lacking}.")
-
-
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """A JSON object of its pairs, for `json.loads`; ValueError for a key that is
-  there twice."""
-  found = dict(pairs)
-  if len(found) < len(pairs):
-    seen = set()
-    for name, _ in pairs:
-      if name in seen:
-        raise ValueError(f"the key {name[:80]!r} is there twice")
-      seen.add(name)
-  return found

@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors
+from instruct_jax.base import errors, storage
 from instruct_jax.data.batch import packing, rows
 from instruct_jax.data.read import sources
 
@@ -80,11 +80,8 @@ def write_stream(path: os.PathLike | str, pieces: Iterable[np.ndarray]) -> int:
   The file appears under its name when it is complete.
   """
   tokens = joined(pieces)
-  path = epath.Path(path)
-  part = path.with_name(f".{path.name}.part")
-  with part.open("wb") as file:
+  with storage.writing(path, "wb") as file:
     np.save(file, tokens)
-  part.replace(path)
   return len(tokens)
 
 

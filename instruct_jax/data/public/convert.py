@@ -37,7 +37,7 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, storage
 from instruct_jax.data.public import (
   comparisons,
   demonstrations,
@@ -175,11 +175,9 @@ def _prompts_of(records: Iterator[Record], counts: Counts) -> Iterator[Record]:
 
 def _write(path: epath.Path, content: bytes) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f".{path.name}.part")
   if path.name.endswith(".gz"):
     content = gzip.compress(content, mtime=0)
-  part.write_bytes(content)
-  part.replace(path)
+  storage.write(path, content)
 
 
 _RANKINGS = ("rankings", "prompts")

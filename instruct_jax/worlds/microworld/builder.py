@@ -7,7 +7,6 @@ was finished, and ends with the same bytes.
 
 import contextlib
 import io
-import json
 import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from tensorflow_datasets.core import writer as writer_lib
 from tensorflow_datasets.proto import tf_example_pb2
 
 from instruct_jax import tokenizers
-from instruct_jax.base import interrupt
+from instruct_jax.base import interrupt, storage
 from instruct_jax.worlds.microworld import (
   answers,
   corpus,
@@ -180,22 +179,16 @@ def _settings(data: ml_collections.ConfigDict) -> dict:
   }
 
 
-def _write_json(path: epath.Path, value: dict) -> None:
-  part = path.with_name(f".{path.name}.part")
-  part.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-  part.replace(path)
-
-
 def _clear(folder: epath.Path, settings: dict) -> None:
   """Removes half-written parts, and everything of other settings."""
   begun = folder / "settings.json"
-  if not begun.exists() or json.loads(begun.read_text()) != settings:
+  if not begun.exists() or storage.read_json(begun) != settings:
     for name in ("microworld", "tokenizer"):
       if (folder / name).exists():
         (folder / name).rmtree()
     for name in ("summary.json", "settings.json"):
       (folder / name).unlink(missing_ok=True)
-    _write_json(begun, settings)
+    storage.write_json(begun, settings)
   for half in folder.glob("microworld/*/*incomplete*"):
     half.rmtree()
 
@@ -267,7 +260,7 @@ def build(
   _clear(folder, settings)
   done = folder / "summary.json"
   if done.exists():
-    return json.loads(done.read_text())
+    return storage.read_json(done)
   summary: dict[str, float] = {}
   for kind, fields in FIELDS.items():
     interrupt.check()
@@ -277,5 +270,5 @@ def build(
         found = _measure(list(source(folder, kind, split)), fields[0])
         summary |= {f"{kind}/{split}_{k}": v for k, v in found.items()}
   summary |= _train_tokenizer(folder, settings["vocab_size"])
-  _write_json(done, summary)
+  storage.write_json(done, summary)
   return summary
