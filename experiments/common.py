@@ -1,10 +1,14 @@
-"""Sections that the experiments share. Every config is complete and locked.
+"""What the experiments share: every key, its default, and what it means.
 
-Variants: 'tiny' (the laptop default, on the microworld), 'test' (the same in
-seconds, learns nothing), 'files' (your own data), and the paper's '1.3b',
-'6b', '175b', whose numbers all come from `instruct_jax.paper`.
+An experiment is `DEFAULTS`, which are the paper's wherever it speaks, and a
+table `VARIANTS` of what each variant changes, by dotted key. The variants:
+'tiny' (the laptop default, on the microworld), 'test' (the same in seconds,
+learns nothing), 'files' (your own data), and the paper's '1.3b', '6b', '175b',
+whose numbers all come from `instruct_jax.paper`. Every config is complete and
+locked. What a key means stands in `experiments.keys`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -15,126 +19,146 @@ from instruct_jax.models import sizes
 
 PAPER = paper.SIZES
 SMALL = ("tiny", "test", "files")
+Changes = Mapping[str, Any]  # {dotted key: value}
 
-
-def known(variant: str, variants: tuple[str, ...], experiment: str) -> str:
-  """`variant`, if the experiment has it; UserError with a suggestion if not."""
-  if variant not in variants:
-    raise errors.unknown(f"variant of {experiment}.py", variant, variants)
-  return variant
-
-
-def model(variant: str, *, dropout: float = 0.0) -> ConfigDict:
-  """The decoder: every field of `models.decoder.DecoderConfig` but the
-  vocabulary's size, which is the tokenizer's."""
-  section = sizes.section(variant)
-  section.dropout = dropout
-  return section
-
-
-def data(variant: str) -> ConfigDict:
-  """Where text, demonstrations, prompts and rankings come from."""
-  if variant == "files" or variant in PAPER:
-    return _files(variant)
-  section = {
-    "source": "microworld",
-    "world_seed": 7,
-    "template": "{prompt} \n",
-    "prompt_length": 32,
-    "response_length": 16,
-    "row_length": 64,
-    "k_max": paper.K_MAX,
-    "vocab_size": 1000,
-    "tokenizer": "word",
-    "pretraining": "",
-    "demonstrations": "",
-    "rankings": "",
-    "prompts": "",
-    "validation_fraction": 0.05,
-    "test_fraction": 0.1,
-    "packing": False,
-    "prefix": 128,
-    "per_user": 200,
-    "remove_pii": True,
-    "quality": 0.75,  # share of demonstrations that are ideal
-    "sizes": {  # rows of the training, validation and test splits
-      "pretraining": (64_000, 500, 500),
-      "demonstrations": (256, 256, 256),
-      "prompts": (12_000, 1024, 1024),
-    },
-  }
-  if variant == "test":
-    section["sizes"] = {
+DATA = {  # the microworld's
+  "source": "microworld",
+  "world_seed": 7,
+  "template": "{prompt} \n",
+  "prompt_length": 32,
+  "response_length": 16,
+  "row_length": 64,
+  "k_max": paper.K_MAX,
+  "vocab_size": 1000,
+  "tokenizer": "word",
+  "pretraining": "",
+  "demonstrations": "",
+  "rankings": "",
+  "prompts": "",
+  "validation_fraction": 0.05,
+  "test_fraction": 0.1,
+  "packing": False,
+  "prefix": paper.LONG_PREFIX,
+  "per_user": paper.MAX_PROMPTS_PER_USER,
+  "remove_pii": True,
+  "quality": 0.75,
+  "sizes": {  # rows of the training, validation and test splits
+    "pretraining": (64_000, 500, 500),
+    "demonstrations": (256, 256, 256),
+    "prompts": (12_000, 1024, 1024),
+  },
+}
+_FILES = {
+  "source": "files",
+  "world_seed": 0,
+  "template": "Human: {prompt}\n\nAssistant:",
+  "prompt_length": 128,
+  "response_length": 128,
+  "row_length": 256,
+  "k_max": 4,
+  "vocab_size": 2048,
+  "tokenizer": "unigram",
+  "validation_fraction": 0.1,
+  "test_fraction": 0.05,
+  "quality": 1.0,
+  "sizes": {  # files are taken whole
+    "pretraining": (0, 0, 0),
+    "demonstrations": (0, 0, 0),
+    "prompts": (0, 0, 0),
+  },
+}
+_LONG_FILES = _FILES | {
+  "prompt_length": paper.PROMPT_LENGTH,
+  "response_length": paper.RESPONSE_LENGTH,
+  "row_length": paper.CONTEXT_LENGTH,
+  "k_max": paper.K_MAX,
+  "vocab_size": paper.VOCAB_SIZE,
+  "tokenizer": "bpe",
+}
+DATA_CHANGES = {
+  "tiny": {},
+  "test": {
+    "sizes": {
       "pretraining": (600, 60, 60),
       "demonstrations": (64, 32, 32),
       "prompts": (200, 48, 48),
-    }
-  return ConfigDict(section)
-
-
-def _files(variant: str) -> ConfigDict:
-  section = {
-    "source": "files",
-    "world_seed": 0,
-    "template": "Human: {prompt}\n\nAssistant:",
-    "prompt_length": 128,
-    "response_length": 128,
-    "row_length": 256,
-    "k_max": 4,  # rankings padded to this many
-    "vocab_size": 2048,
-    "tokenizer": "unigram",
-    "pretraining": "",
-    "demonstrations": "",
-    "rankings": "",
-    "prompts": "",
-    "validation_fraction": 0.1,
-    "test_fraction": 0.05,
-    "packing": False,  # several texts or demonstrations a row, kept apart
-    "prefix": 128,  # prompts that share this many characters are duplicates
-    "per_user": 200,  # prompts kept of one user
-    "remove_pii": True,  # from training prompts
-    "quality": 1.0,
-    "sizes": {  # of the microworld; files are taken whole
-      "pretraining": (0, 0, 0),
-      "demonstrations": (0, 0, 0),
-      "prompts": (0, 0, 0),
     },
-  }
-  if variant in PAPER:
-    section |= {
-      "prompt_length": paper.PROMPT_LENGTH,
-      "response_length": paper.RESPONSE_LENGTH,
-      "row_length": paper.CONTEXT_LENGTH,
-      "k_max": paper.K_MAX,
-      "vocab_size": paper.VOCAB_SIZE,
-      "tokenizer": "bpe",
-    }
-  return ConfigDict(section)
+  },
+  "files": _FILES,
+} | dict.fromkeys(PAPER, _LONG_FILES)
+
+# Deltas that several experiments' variants share.
+POLICIES = {
+  "evaluation.suite": "policies",
+  "evaluation.prompts": 1024,
+}
+TEST_EVALUATION = {
+  "evaluation.prompts": 16,
+  "evaluation.batch": 16,
+  "evaluation.task_prompts": 16,
+}
+FILES_EVALUATION = {"evaluation.prompts": 64, "evaluation.batch": 32}
 
 
-def optimizer(name: str, learning_rate: float, **changes: Any) -> ConfigDict:
-  """One role's optimizer: the paper's Adam where `changes` say nothing."""
-  section = ConfigDict(
+def base(
+  experiment: str,
+  variant: str,
+  job: str,
+  defaults: Changes,
+  variants: Mapping[str, Changes],
+) -> ConfigDict:
+  """The locked config of a job that does not train, as `training` makes it."""
+  return _resolved(
+    _base(experiment, variant, job, variants), defaults, variants
+  )
+
+
+def training(
+  experiment: str,
+  variant: str,
+  algorithm: str,
+  defaults: Changes,
+  variants: Mapping[str, Changes],
+) -> ConfigDict:
+  """The locked config of a training job: what is here, then what changes.
+
+  `defaults` and, after them, the variant's own changes are set over what every
+  experiment has. A need without a variant ('sft.py') is this variant's.
+  Raises UserError for a variant that `variants` does not have.
+  """
+  config = _base(experiment, variant, "train", variants)
+  config.update(
     {
-      "name": name,
-      "learning_rate": learning_rate,
-      "b1": paper.ADAM_B1,
-      "b2": paper.ADAM_B2,
-      "eps": paper.ADAM_EPS,
-      "weight_decay": paper.WEIGHT_DECAY,
-      "clip_norm": paper.CLIP_NORM,
-      "schedule": "cosine",
-      "warmup_steps": 0,
-      "warmup_from": 0.1,
-      "final_fraction": 0.1,
+      "algorithm": algorithm,
+      "product": "policy",
+      "batch": {},
+      "epoch_of": "",
+      "epochs": 0,
+      "steps": 0,
+      "microbatches": 1,
+      "loss": {},
+      "optimizer": {},
+      "ema": {},
+      "max_skipped": 5,
+      "keep_epochs": False,
+      "save_every": 100,
+      "log_every": 10,
+      "show": (),
+      "time_phases": False,
+      "validation": {},
+      "validate_every": 0,
+      "validate_batches": 8,
+      "samples": 8,
+      "samples_every": 0,
     }
   )
-  section.update(changes)
-  return section
+  return _resolved(config, defaults, variants)
 
 
-def base(experiment: str, variant: str, job: str) -> ConfigDict:
+def _base(experiment, variant, job, variants):
   """What every experiment has."""
+  if variant not in variants:
+    raise errors.unknown(f"variant of {experiment}.py", variant, variants)
   return ConfigDict(
     {
       "experiment": experiment,
@@ -142,13 +166,11 @@ def base(experiment: str, variant: str, job: str) -> ConfigDict:
       "job": job,
       "seed": 0,
       "needs": {},
-      "pretrained": "",  # hf:/path or a run, in the place of pretrain.py
+      "pretrained": "",
       "data": data(variant),
-      "model": model(variant),
-      "reward_model": model(
-        paper.RM_SIZES[variant] if variant in PAPER else variant
-      ),
-      "reward": {"kind": "model", "words": ()},  # or a rule: see rewards.py
+      "model": sizes.section(variant),
+      "reward_model": sizes.section(paper.RM_SIZES.get(variant, variant)),
+      "reward": {"kind": "model", "words": ()},
       "mesh": {"data": 1, "fsdp": 1, "tensor": 1},
       "evaluation": {
         "suite": "none",
@@ -156,7 +178,7 @@ def base(experiment: str, variant: str, job: str) -> ConfigDict:
         "split": "test",
         "seed": 0,
         "prompts": 0,
-        "task_prompts": 128,  # of each public-NLP-like task and probe
+        "task_prompts": 128,
         "batch": 128,
         "temperature": 1.0,
         "baseline": "",
@@ -166,37 +188,66 @@ def base(experiment: str, variant: str, job: str) -> ConfigDict:
   )
 
 
-def training(experiment: str, variant: str, algorithm: str) -> ConfigDict:
-  """`base` with what the train loop reads; experiments fill in the rest."""
-  config = base(experiment, variant, "train")
-  config.update(
-    {
-      "algorithm": algorithm,
-      "product": "policy",  # the role that the next stages load
-      "batch": {},  # rows a step, by kind of data
-      "epoch_of": "",  # the kind whose rows, seen once, make an epoch
-      "epochs": 0,
-      "steps": 0,
-      "microbatches": 1,
-      "loss": {},  # coefficients of sft's parts
-      "optimizer": {},  # by role
-      "ema": {},  # decay an update, by role
-      "max_skipped": 5,
-      "keep_epochs": False,
-      "save_every": 100,
-      "log_every": 10,
-      "show": (),  # metrics on the progress line
-      "time_phases": False,
-      "validation": {},  # rows a batch, by kind
-      "validate_every": 0,
-      "validate_batches": 8,
-      "samples": 8,
-      "samples_every": 0,
-    }
-  )
-  return config
+def _resolved(config, defaults, variants):
+  for changes in (defaults, variants[config.variant]):
+    for key, value in changes.items():
+      *path, name = key.split(".")
+      section = config
+      for part in path:
+        section = section[part]
+      section[name] = value
+  for need, reference in config.needs.items():
+    if reference.endswith(".py"):
+      config.needs[need] = f"{reference}:{config.variant}"
+  return config.lock()
+
+
+def data(variant: str) -> ConfigDict:
+  """Where text, demonstrations, prompts and rankings come from."""
+  return ConfigDict(DATA | DATA_CHANGES[variant])
+
+
+def optimizer(
+  name: str, learning_rate: float, **changes: Any
+) -> dict[str, Any]:
+  """One role's optimizer: the paper's Adam where `changes` say nothing."""
+  section = {
+    "name": name,
+    "learning_rate": learning_rate,
+    "b1": paper.ADAM_B1,
+    "b2": paper.ADAM_B2,
+    "eps": paper.ADAM_EPS,
+    "weight_decay": paper.WEIGHT_DECAY,
+    "clip_norm": paper.CLIP_NORM,
+    "schedule": "cosine",
+    "warmup_steps": 0,
+    "warmup_from": 0.1,
+    "final_fraction": 0.1,
+  }
+  return section | changes
+
+
+def fine_tuning(
+  numbers: paper.FineTuning, role: str, kind: str
+) -> dict[str, Any]:
+  """The changes that make a stage one of the paper's (C.1 to C.3)."""
+  return {
+    f"batch.{kind}": numbers.batch,
+    f"validation.{kind}": numbers.batch,
+    "epochs": numbers.epochs,
+    f"optimizer.{role}": optimizer(
+      "adam",
+      numbers.learning_rate,
+      schedule=numbers.schedule,
+      warmup_steps=numbers.warmup_steps,
+      final_fraction=numbers.final_fraction,
+    ),
+  }
 
 
 def subject(run: str = "", *, prompted: bool = False) -> dict[str, Any]:
   """A policy to evaluate: a need by name ('': this run), plain or prompted."""
   return {"run": run, "prompted": prompted}
+
+
+GPT = {"gpt": subject("gpt"), "prompted_gpt": subject("gpt", prompted=True)}

@@ -9,7 +9,7 @@ README, and a test holds the two together.
 
 import importlib
 
-from instruct_jax.runs import chain
+from instruct_jax.base import keys
 
 STAGES = ("sft", "rm", "ppo_init", "ppo", "ppo_ptx")
 PAPER = "6b"
@@ -29,15 +29,15 @@ SECTIONS = (
 
 def rows() -> list[tuple[str, ...]]:
   """(experiment, key, the paper's 6B, tiny, test, files), where they differ."""
-  found = []
+  differing = []
   for stage in STAGES:
     module = importlib.import_module(f"experiments.{stage}")
-    flat = [chain.flatten(module.get_config(v)) for v in (PAPER, *SMALL)]
+    flat = [keys.flatten(module.get_config(v)) for v in (PAPER, *SMALL)]
     for key in sorted(set().union(*flat)):
       values = tuple(str(config.get(key, "-")) for config in flat)
       if key.startswith(SECTIONS) and len(set(values)) > 1:
-        found.append((stage, key, *values))
-  return found
+        differing.append((stage, key, *values))
+  return differing
 
 
 def table() -> str:

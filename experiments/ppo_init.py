@@ -10,52 +10,52 @@ SFT, with a validation loss of text that stays nearer to GPT's.
   python -m instruct_jax.main --config=experiments/ppo_init.py
 """
 
+from typing import Any
+
 from experiments import common
 from instruct_jax import paper
-from instruct_jax.maths import arrays
+
+
+def rows(demonstrations: int) -> dict[str, Any]:
+  """A tenth of what is learned from is text: of the rows, and of the loss."""
+  return {
+    "batch.demonstrations": demonstrations,
+    "batch.pretraining": demonstrations // 8,
+    "validation.demonstrations": demonstrations,
+  }
+
+
+FRACTION = paper.RL_INIT["6b"].pretraining_fraction
+DEFAULTS = common.POLICIES | {
+  "needs.data": "dataset.py",
+  "needs.policy": "",
+  "epoch_of": "demonstrations",
+  "loss.demonstrations": 1 - FRACTION,
+  "loss.pretraining": FRACTION,
+  "show": ("demonstrations/loss",),
+  "evaluation.baseline": "ppo_init",
+  "evaluation.subjects": {"ppo_init": common.subject()},
+}
+SMALL = {
+  "needs.policy": "pretrain.py",
+  "epochs": paper.RL_INIT["6b"].epochs,
+  "save_every": 40,
+  "log_every": 4,
+  "optimizer.policy": common.optimizer(
+    "adamw", 1e-3, weight_decay=0.01, warmup_steps=10
+  ),
+}
+VARIANTS = {
+  "tiny": SMALL | rows(32),
+  "test": SMALL | common.TEST_EVALUATION | rows(16) | {"save_every": 2},
+  "files": SMALL | rows(16),
+} | {
+  size: common.fine_tuning(numbers, "policy", "demonstrations")
+  | rows(numbers.batch)
+  for size, numbers in paper.RL_INIT.items()
+}
 
 
 def get_config(variant="tiny"):
   """Variants: tiny, test, files, 1.3b, 6b, 175b."""
-  common.known(variant, common.SMALL + common.PAPER, "ppo_init")
-  config = common.training("ppo_init", variant, "sft")
-  config.epoch_of = "demonstrations"
-  config.show = ("demonstrations/loss",)
-  config.needs.data = f"dataset.py:{variant}"
-  config.needs.policy = (
-    "" if variant in common.PAPER else (f"pretrain.py:{variant}")
-  )
-  fraction = 0.1
-  if variant in common.PAPER:
-    numbers = paper.RL_INIT[variant]
-    fraction = numbers.pretraining_fraction
-    config.batch.demonstrations = numbers.batch
-    config.epochs = numbers.epochs
-    config.optimizer.policy = common.optimizer(
-      "adam",
-      numbers.learning_rate,
-      schedule=numbers.schedule,
-      warmup_steps=numbers.warmup_steps,
-      final_fraction=numbers.final_fraction,
-    )
-  else:
-    config.batch.demonstrations = 32 if variant == "tiny" else 16
-    config.epochs = 2
-    config.save_every = 2 if variant == "test" else 40
-    config.log_every = 4
-    config.optimizer.policy = common.optimizer(
-      "adamw", 1e-3, weight_decay=0.01, warmup_steps=10
-    )
-  config.validation.demonstrations = config.batch.demonstrations
-  # A tenth of what is learned from: of the loss, and of a batch's rows.
-  config.loss = {"demonstrations": 1 - fraction, "pretraining": fraction}
-  config.batch.pretraining = arrays.exact_div(
-    config.batch.demonstrations, 8, "ppo_init's batch of demonstrations / 8"
-  )
-  config.evaluation.suite = "policies"
-  config.evaluation.prompts = 16 if variant == "test" else 1024
-  if variant == "test":
-    config.evaluation.batch = config.evaluation.task_prompts = 16
-  config.evaluation.baseline = "ppo_init"
-  config.evaluation.subjects = {"ppo_init": common.subject()}
-  return config.lock()
+  return common.training("ppo_init", variant, "sft", DEFAULTS, VARIANTS)

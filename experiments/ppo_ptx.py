@@ -10,10 +10,25 @@ SFT over prompted GPT over GPT; the README's results say by how much.
   python -m instruct_jax.main --config=experiments/ppo_ptx.py
 """
 
-from experiments import ppo
+from experiments import common, ppo
 from instruct_jax import paper
+
+DEFAULTS = ppo.DEFAULTS | {
+  "rl.ptx_coef": paper.PPO_PTX.ptx_coef,
+  "batch.pretraining": paper.PPO_PTX.batch_pretraining,
+  "evaluation.subjects": {
+    "sft": common.subject("sft"),
+    "ppo_ptx": common.subject(),
+  },
+}
+SMALL = {"rl.ptx_coef": 0.3}
+VARIANTS = ppo.VARIANTS | {
+  "tiny": ppo.VARIANTS["tiny"] | SMALL | {"batch.pretraining": 192},
+  "test": ppo.VARIANTS["test"] | SMALL | {"batch.pretraining": 16},
+  "files": ppo.VARIANTS["files"] | SMALL | {"batch.pretraining": 16},
+}
 
 
 def get_config(variant="tiny"):
   """Variants: tiny, test, files, 1.3b, 6b, 175b."""
-  return ppo.make("ppo_ptx", variant, paper.PPO_PTX, ptx_coef=0.3)
+  return common.training("ppo_ptx", variant, "ppo", DEFAULTS, VARIANTS)

@@ -14,34 +14,38 @@ settles at its target; the README's results say by how much.
 """
 
 from experiments import common, ppo
-from instruct_jax import paper
+
+DEFAULTS = ppo.DEFAULTS | {
+  "needs": {
+    "data": "dataset.py",
+    "policy": "pretrain.py",
+    "sft": "pretrain.py",
+  },
+  "evaluation.subjects": {
+    "sft": common.subject("sft"),
+    "ppo_words": common.subject(),
+  },
+}
+VARIANTS = {
+  "files": ppo.FILES
+  | {
+    "reward.kind": "words",
+    "reward.words": ("happy", "friend", "smiled", "thank", "love", "hug"),
+    "data.template": "plain",
+    "data.prompt_length": 32,
+    "data.response_length": 64,
+    "data.row_length": 128,
+    "rl.kl_target": 6.0,
+    "rl.kl_horizon": 200.0,
+    "rl.missing_end": "none",  # stories are longer than a response
+    "batch.prompts": 128,
+    "steps": 80,
+    "optimizer.policy.learning_rate": 2e-4,
+    "evaluation.batch": 64,
+  }
+}
 
 
 def get_config(variant="files"):
   """Variants: files."""
-  common.known(variant, ("files",), "ppo_words")
-  config = ppo.make("ppo_words", variant, paper.PPO, ptx_coef=0.0).unlock()
-  config.reward.kind = "words"
-  config.reward.words = ("happy", "friend", "smiled", "thank", "love", "hug")
-  del config.needs.reward, config.needs.gpt
-  config.needs.policy = config.needs.sft = "pretrain.py:files"
-  config.data.template = "plain"
-  config.data.prompt_length = 32
-  config.data.response_length = 64
-  config.data.row_length = 128
-  config.rl.kl_coef = 0.1
-  config.rl.kl_target = 6.0
-  config.rl.kl_horizon = 200.0
-  config.rl.missing_end = "none"  # stories are longer than a response
-  config.batch.prompts = 128
-  config.rl.minibatches = 4
-  config.steps = 80
-  config.optimizer.policy.learning_rate = 2e-4
-  config.optimizer.value.learning_rate = 1e-3
-  config.evaluation.prompts = 64
-  config.evaluation.batch = 64
-  config.evaluation.subjects = {
-    "sft": common.subject("sft"),
-    "ppo_words": common.subject(),
-  }
-  return config.lock()
+  return common.training("ppo_words", variant, "ppo", DEFAULTS, VARIANTS)

@@ -10,22 +10,18 @@ Hardware: 2 CPU cores. Expected for `:tiny`: see the README's results.
 
 from experiments import common
 
-
-def get_config(variant="tiny"):
-  """Variants: tiny, test, files."""
-  common.known(variant, common.SMALL, "pretrain")
-  config = common.training("pretrain", variant, "sft")
-  config.epoch_of = "pretraining"
-  config.show = ("pretraining/loss",)
-  config.needs.data = f"dataset.py:{variant}"
-  config.loss.pretraining = 1.0
-  config.batch.pretraining = 32
-  config.validation.pretraining = 32
-  config.epochs = 1
-  config.save_every = 200
-  config.validate_every = 200
-  config.samples_every = 200
-  config.optimizer.policy = common.optimizer(
+DEFAULTS = common.POLICIES | {
+  "needs.data": "dataset.py",
+  "epoch_of": "pretraining",
+  "loss.pretraining": 1.0,
+  "batch.pretraining": 32,
+  "validation.pretraining": 32,
+  "epochs": 1,
+  "save_every": 200,
+  "validate_every": 200,
+  "samples_every": 200,
+  "show": ("pretraining/loss",),
+  "optimizer.policy": common.optimizer(
     "muon",
     1.5e-2,
     b2=0.98,
@@ -33,26 +29,36 @@ def get_config(variant="tiny"):
     warmup_steps=100,
     warmup_from=0.01,
     final_fraction=0.05,
-  )
-  config.evaluation.suite = "policies"
-  config.evaluation.prompts = 1024
-  config.evaluation.baseline = "gpt"
-  config.evaluation.subjects = {
+  ),
+  "evaluation.baseline": "gpt",
+  "evaluation.subjects": {
     "gpt": common.subject(),
     "prompted_gpt": common.subject(prompted=True),
-  }
-  if variant == "files":
-    config.batch.pretraining = config.validation.pretraining = 16
-    config.optimizer.policy.learning_rate = 1e-2
-    config.evaluation.prompts = 64
-    config.evaluation.batch = 32
-  if variant == "test":
-    config.batch.pretraining = 16
-    config.validation.pretraining = 16
-    config.epochs, config.steps = 0, 12
-    config.save_every = config.validate_every = config.samples_every = 5
-    config.log_every = 2
-    config.optimizer.policy.warmup_steps = 2
-    config.evaluation.prompts = config.evaluation.batch = 16
-    config.evaluation.task_prompts = 16
-  return config.lock()
+  },
+}
+VARIANTS = {
+  "tiny": {},
+  "test": common.TEST_EVALUATION
+  | {
+    "batch.pretraining": 16,
+    "validation.pretraining": 16,
+    "epochs": 0,
+    "steps": 12,
+    "save_every": 5,
+    "validate_every": 5,
+    "samples_every": 5,
+    "log_every": 2,
+    "optimizer.policy.warmup_steps": 2,
+  },
+  "files": common.FILES_EVALUATION
+  | {
+    "batch.pretraining": 16,
+    "validation.pretraining": 16,
+    "optimizer.policy.learning_rate": 1e-2,
+  },
+}
+
+
+def get_config(variant="tiny"):
+  """Variants: tiny, test, files."""
+  return common.training("pretrain", variant, "sft", DEFAULTS, VARIANTS)

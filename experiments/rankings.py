@@ -13,22 +13,18 @@ Hardware: 2 CPU cores. With your own files the rankings are yours: no such step.
 from experiments import common
 from instruct_jax import paper
 
-
-def get_config(variant="tiny"):
-  """Variants: tiny, test."""
-  common.known(variant, ("tiny", "test"), "rankings")
-  config = common.base("rankings", variant, "rankings")
-  config.needs.data = f"dataset.py:{variant}"
-  config.needs.sft = f"sft.py:{variant}"
-  config.needs.gpt = f"pretrain.py:{variant}"
-  config.rankings = {
+DEFAULTS = {
+  "needs.data": "dataset.py",
+  "needs.sft": "sft.py",
+  "needs.gpt": "pretrain.py",
+  "rankings": {
     "k_min": paper.K_MIN,
     "k_max": paper.K_MAX,
     "train": 3000,
     "validation": 200,
     "test": 300,
-    "chunk": 250,  # prompts that are saved together
-    "batch": 128,  # responses sampled at once
+    "chunk": 250,
+    "batch": 128,
     "sources": {
       "sft": {
         "policy": "sft",
@@ -49,10 +45,20 @@ def get_config(variant="tiny"):
         "share": 0.25,
       },
     },
-  }
-  if variant == "test":
-    config.rankings.train = 48
-    config.rankings.validation = config.rankings.test = 16
-    config.rankings.chunk = 16
-    config.rankings.batch = 64
-  return config.lock()
+  },
+}
+VARIANTS = {
+  "tiny": {},
+  "test": {
+    "rankings.train": 48,
+    "rankings.validation": 16,
+    "rankings.test": 16,
+    "rankings.chunk": 16,
+    "rankings.batch": 64,
+  },
+}
+
+
+def get_config(variant="tiny"):
+  """Variants: tiny, test."""
+  return common.base("rankings", variant, "rankings", DEFAULTS, VARIANTS)

@@ -14,61 +14,55 @@ Hardware: `:tiny` 2 CPU cores. Expected for `:tiny`: see the README's results
 from experiments import common
 from instruct_jax import paper
 
-
-def get_config(variant="tiny"):
-  """Variants: tiny, test, files, and 6b, also called 1.3b and 175b."""
-  common.known(variant, common.SMALL + common.PAPER, "rm")
-  variant = paper.RM_SIZES.get(variant, variant)
-  config = common.training("rm", variant, "rm")
-  config.product = "reward"
-  config.epoch_of = "rankings"
-  config.show = ("rankings/loss", "rankings/accuracy")
-  config.needs.data = f"dataset.py:{variant}"
-  config.needs.policy = "" if variant in common.PAPER else f"sft.py:{variant}"
-  config.reward_gain = False
-  config.epochs = 1
-  config.samples = 0
-  config.evaluation.suite = "reward"
-  config.evaluation.always = True
-  config.evaluation.prompts = 300
-  if variant in common.PAPER:
-    return _paper(config, variant).lock()
-  if variant != "files":
-    config.needs.rankings = f"rankings.py:{variant}"
-  config.batch.rankings = 16
-  config.validation.rankings = 16
-  config.validate_every = 40
-  config.save_every = 60
-  config.log_every = 5
-  config.optimizer.reward = common.optimizer(
+DEFAULTS = {
+  "product": "reward",
+  "needs.data": "dataset.py",
+  "needs.policy": "",
+  "epoch_of": "rankings",
+  "reward_gain": False,
+  "samples": 0,
+  "show": ("rankings/loss", "rankings/accuracy"),
+  "evaluation.suite": "reward",
+  "evaluation.always": True,
+  "evaluation.prompts": 300,
+}
+SMALL = {
+  "needs.policy": "sft.py",
+  "needs.rankings": "rankings.py",
+  "batch.rankings": 16,
+  "validation.rankings": 16,
+  "epochs": paper.RM["6b"].epochs,
+  "validate_every": 40,
+  "save_every": 60,
+  "log_every": 5,
+  "optimizer.reward": common.optimizer(
     "muon",
     5e-3,
     weight_decay=0.01,
     warmup_steps=10,
     warmup_from=0.01,
-  )
-  if variant == "files":
-    config.batch.rankings = config.validation.rankings = 8
-    config.evaluation.batch = 16
-  if variant == "test":
-    config.batch.rankings = config.validation.rankings = 8
-    config.save_every = config.validate_every = 2
-    config.log_every = 1
-    config.evaluation.prompts = config.evaluation.batch = 16
-    config.evaluation.task_prompts = 16
-  return config.lock()
+  ),
+}
+VARIANTS = {
+  "tiny": SMALL,
+  "test": SMALL
+  | common.TEST_EVALUATION
+  | {
+    "batch.rankings": 8,
+    "validation.rankings": 8,
+    "save_every": 2,
+    "validate_every": 2,
+    "log_every": 1,
+  },
+  "files": {k: v for k, v in SMALL.items() if k != "needs.rankings"}
+  | {"batch.rankings": 8, "validation.rankings": 8, "evaluation.batch": 16},
+} | {
+  name: common.fine_tuning(paper.RM[size], "reward", "rankings")
+  for name, size in paper.RM_SIZES.items()
+}
 
 
-def _paper(config, variant):
-  numbers = paper.RM[variant]
-  config.batch.rankings = numbers.batch
-  config.validation.rankings = numbers.batch
-  config.epochs = numbers.epochs
-  config.optimizer.reward = common.optimizer(
-    "adam",
-    numbers.learning_rate,
-    schedule=numbers.schedule,
-    warmup_steps=numbers.warmup_steps,
-    final_fraction=numbers.final_fraction,
-  )
-  return config
+def get_config(variant="tiny"):
+  """Variants: tiny, test, files, and 6b, also called 1.3b and 175b."""
+  variant = paper.RM_SIZES.get(variant, variant)
+  return common.training("rm", variant, "rm", DEFAULTS, VARIANTS)

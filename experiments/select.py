@@ -9,17 +9,19 @@ baseline of every evaluation and PPO's start; nothing upstream is rebuilt.
 
 from experiments import common
 
+DEFAULTS = {
+  "needs.data": "dataset.py",
+  "needs.policy": "sft.py",
+  "needs.reward": "rm.py",
+  "selection": {"prompts": 256, "temperature": 1.0, "batch": 128},
+}
+VARIANTS = {
+  "tiny": {},
+  "test": {"selection.prompts": 16, "selection.batch": 16},
+  "files": {"selection.prompts": 64, "selection.batch": 32},
+} | {size: {} for size in common.PAPER}
+
 
 def get_config(variant="tiny"):
   """Variants: tiny, test, files, 1.3b, 6b, 175b."""
-  common.known(variant, common.SMALL + common.PAPER, "select")
-  config = common.base("select", variant, "select")
-  config.needs.data = f"dataset.py:{variant}"
-  config.needs.policy = f"sft.py:{variant}"
-  config.needs.reward = f"rm.py:{variant}"
-  config.selection = {"prompts": 256, "temperature": 1.0, "batch": 128}
-  if variant == "files":
-    config.selection.prompts, config.selection.batch = 64, 32
-  if variant == "test":
-    config.selection.prompts = config.selection.batch = 16
-  return config.lock()
+  return common.base("select", variant, "select", DEFAULTS, VARIANTS)

@@ -13,68 +13,53 @@ loss is best after an early epoch while the reward goes on rising.
 from experiments import common
 from instruct_jax import paper
 
+DEFAULTS = common.POLICIES | {
+  "needs.data": "dataset.py",
+  "needs.policy": "",
+  "epoch_of": "demonstrations",
+  "loss.demonstrations": 1.0,
+  "keep_epochs": True,
+  "show": ("demonstrations/loss",),
+  "evaluation.baseline": "sft",
+  "evaluation.subjects": {"sft": common.subject()},
+}
+SMALL = {
+  "needs.policy": "pretrain.py",
+  "needs.gpt": "pretrain.py",
+  "batch.demonstrations": 32,
+  "validation.demonstrations": 32,
+  "epochs": 5,
+  "validate_every": 8,
+  "samples_every": 8,
+  "save_every": 40,
+  "log_every": 4,
+  "optimizer.policy": common.optimizer(
+    "adamw", 1e-3, weight_decay=0.01, warmup_steps=10
+  ),
+  "evaluation.subjects": common.GPT | {"sft": common.subject()},
+}
+VARIANTS = {
+  "tiny": SMALL,
+  "test": SMALL
+  | common.TEST_EVALUATION
+  | {
+    "model.dropout": 0.1,
+    "batch.demonstrations": 16,
+    "validation.demonstrations": 16,
+    "epochs": 2,
+    "save_every": 2,
+    "log_every": 2,
+  },
+  "files": SMALL
+  | common.FILES_EVALUATION
+  | {"batch.demonstrations": 16, "validation.demonstrations": 16},
+} | {
+  size: common.fine_tuning(numbers, "policy", "demonstrations")
+  | {"model.dropout": numbers.dropout}
+  for size, numbers in paper.SFT.items()
+}
+
 
 def get_config(variant="tiny"):
   """Variants: tiny, test, files, 1.3b, 6b, 175b."""
-  common.known(variant, common.SMALL + common.PAPER, "sft")
-  config = common.training("sft", variant, "sft")
-  config.epoch_of = "demonstrations"
-  config.show = ("demonstrations/loss",)
-  config.needs.data = f"dataset.py:{variant}"
-  config.needs.policy = (
-    "" if variant in common.PAPER else (f"pretrain.py:{variant}")
-  )
-  config.loss.demonstrations = 1.0
-  config.keep_epochs = True
-  config.evaluation.suite = "policies"
-  config.evaluation.prompts = 1024
-  config.evaluation.baseline = "sft"
-  if variant in common.PAPER:
-    return _paper(config, variant).lock()
-  config.needs.gpt = f"pretrain.py:{variant}"
-  config.evaluation.subjects = {
-    "gpt": common.subject("gpt"),
-    "prompted_gpt": common.subject("gpt", prompted=True),
-    "sft": common.subject(),
-  }
-  config.model.dropout = 0.0
-  config.batch.demonstrations = 32
-  config.validation.demonstrations = 32
-  config.epochs = 5
-  config.validate_every = config.samples_every = 8
-  config.save_every = 40
-  config.log_every = 4
-  config.optimizer.policy = common.optimizer(
-    "adamw", 1e-3, weight_decay=0.01, warmup_steps=10
-  )
-  if variant == "files":
-    config.batch.demonstrations = config.validation.demonstrations = 16
-    config.evaluation.prompts = 64
-    config.evaluation.batch = 32
-  if variant == "test":
-    config.batch.demonstrations = 16
-    config.validation.demonstrations = 16
-    config.epochs = 2
-    config.save_every = 2
-    config.log_every = 2
-    config.model.dropout = 0.1
-    config.evaluation.prompts = config.evaluation.batch = 16
-    config.evaluation.task_prompts = 16
-  return config.lock()
-
-
-def _paper(config, variant):
-  numbers = paper.SFT[variant]
-  config.model.dropout = numbers.dropout
-  config.batch.demonstrations = numbers.batch
-  config.validation.demonstrations = numbers.batch
-  config.epochs = numbers.epochs
-  config.optimizer.policy = common.optimizer(
-    "adam",
-    numbers.learning_rate,
-    schedule=numbers.schedule,
-    warmup_steps=numbers.warmup_steps,
-    final_fraction=numbers.final_fraction,
-  )
-  config.evaluation.subjects = {"sft": common.subject()}
-  return config
+  return common.training("sft", variant, "sft", DEFAULTS, VARIANTS)

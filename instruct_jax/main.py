@@ -10,7 +10,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from instruct_jax.base import command, compilation, errors, interrupt
+from instruct_jax.base import command, compilation, errors, interrupt, keys
 from instruct_jax.report import page
 from instruct_jax.runs import chain
 
@@ -56,7 +56,7 @@ def check_overrides(arguments: list[str]) -> None:
   name, _, variant = configs[-1].partition(":")
   path = epath.Path(name)
   default, _ = chain.load_config(f"{path.name}:{variant}", path.parent)
-  known = chain.flatten(default)
+  known = keys.flatten(default)
   sections = {key.rpartition(".")[0] for key in known}
   for name, _, _ in given:
     key = name.removeprefix("config.")

@@ -219,6 +219,9 @@ DATA = {
   "ppo": Split(0, 31_144, 0, 16_185),
 }
 MAX_PROMPTS_PER_USER = 200  # 3.2
+# Prompts that share a "long common prefix" are duplicates (3.2); how long, the
+# paper does not say: characters, our choice.
+LONG_PREFIX = 128
 LABELERS = 40  # about (3.4)
 
 USE_CASES = {  # per cent of API prompts (table 1)

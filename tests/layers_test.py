@@ -16,7 +16,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 # other. "." is the top of the package.
 ORDER = """
 base
-  errors interrupt compilation
+  errors interrupt compilation keys
   storage
   metrics command
 .

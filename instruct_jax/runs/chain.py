@@ -17,7 +17,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from instruct_jax.base import compilation, errors, metrics, storage
+from instruct_jax.base import compilation, errors, keys, metrics, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.parallel import hosts
@@ -86,23 +86,10 @@ def _near(folder: epath.Path, name: str) -> str:
 
 def overrides_of(config: ConfigDict, default: ConfigDict) -> dict[str, Any]:
   """The keys of `config` that differ from `default` and pass down to needs."""
-  before, found = flatten(default), {}
-  for key, value in flatten(config).items():
+  before, found = keys.flatten(default), {}
+  for key, value in keys.flatten(config).items():
     if key.split(".")[0] in INHERITED and before.get(key) != value:
       found[key] = value
-  return found
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-  """{'a.b': value} of nested config sections."""
-  if isinstance(tree, ConfigDict):
-    tree = tree.to_dict()
-  found = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      found |= flatten(value, f"{prefix}{key}.")
-    else:
-      found[f"{prefix}{key}"] = value
   return found
 
 
@@ -156,8 +143,8 @@ def _references(config: ConfigDict) -> dict[str, str]:
 
 def _fitting(overrides: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
   """Those of the overrides that the config has a key for."""
-  keys = flatten(config)
-  return {key: value for key, value in overrides.items() if key in keys}
+  known = keys.flatten(config)
+  return {key: value for key, value in overrides.items() if key in known}
 
 
 def _adopted(
@@ -227,7 +214,7 @@ def build(
   if results is None:
     results = _run(stage)
   evaluate_now = evaluate or stage.config.evaluation.always
-  wanted = _hash(flatten(stage.config.evaluation)) if evaluate_now else ""
+  wanted = _hash(keys.flatten(stage.config.evaluation)) if evaluate_now else ""
   if evaluate_now and results["evaluation_digest"] != wanted:
     found, tables = stages.evaluate(stage.config, stage.folder, _folders(stage))
     results["metrics"] |= found
@@ -268,7 +255,7 @@ def _digest(config: ConfigDict, needs: dict[str, Stage]) -> str:
   """A hash of all that determines what a stage computes."""
   flat = {
     key: value
-    for key, value in flatten(config).items()
+    for key, value in keys.flatten(config).items()
     if key.split(".")[0] not in (*UNDIGESTED, "needs")
   }
   flat |= {f"needs.{name}": stage.digest for name, stage in needs.items()}
@@ -346,8 +333,8 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> str:
     ("needs_digests", "what it needs as "),
     ("data_digests", "the content of "),
   ):
-    old = flatten(json.loads(json.dumps(before[section], default=str)))
-    new = flatten(json.loads(json.dumps(after[section], default=str)))
+    old = keys.flatten(json.loads(json.dumps(before[section], default=str)))
+    new = keys.flatten(json.loads(json.dumps(after[section], default=str)))
     for key in sorted(old | new):
       top = key.split(".")[0]
       if old.get(key) != new.get(key) and top not in (*UNDIGESTED, "needs"):
