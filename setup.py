@@ -26,6 +26,7 @@ setuptools.setup(
     "optax>=0.2.6",
     "orbax-checkpoint>=0.12",
     "protobuf>=4",
+    "python-stdnum>=1.20",
     "rich>=13",
     "safetensors>=0.5",
     "scipy>=1.13",
