@@ -1,4 +1,7 @@
-"""Installs instruct_jax. Extras: parquet, test, parity, gpu, tpu, notebooks."""
+"""Installs instruct_jax.
+
+Extras: baselines, parquet, test, parity, gpu, tpu, notebooks.
+"""
 
 import setuptools
 
@@ -36,6 +39,7 @@ setuptools.setup(
     "tokenizers>=0.21",
   ],
   extras_require={
+    "baselines": ["scikit-learn>=1.5"],
     "parquet": ["pyarrow>=17"],
     "test": [
       "hypothesis>=6.100",
@@ -43,6 +47,7 @@ setuptools.setup(
       "pytest>=8",
       "pytest-timeout>=2.3",
       "ruff>=0.12",
+      "scikit-learn>=1.5",
     ],
     "parity": ["torch>=2.6", "transformers>=4.51"],
     "gpu": ["jax[cuda13]>=0.10"],

@@ -1,9 +1,14 @@
 """The bag of words: a planted preference, a dense twin, symmetries."""
 
+import sys
+
 import numpy as np
+import pytest
 from scipy import optimize
 
 from instruct_jax.evals import baselines
+
+pytest.importorskip("sklearn")
 
 FILLER = ("the", "cat", "sat", "on", "a", "mat", "and", "then", "slept")
 
@@ -35,9 +40,9 @@ def accuracy(model, records):
 
 def test_it_finds_the_words_that_people_like():
   model = baselines.fit(rankings(0, 300), rankings(1, 50))
-  found = {word: model.weights[i] for word, i in model.words.items()}
-  assert max(found, key=found.get) == "nice"
-  assert min(found, key=found.get) == "rude"
+  weights = {word: model.weights[i] for word, i in model.words.items()}
+  assert max(weights, key=weights.get) == "nice"
+  assert min(weights, key=weights.get) == "rude"
   assert accuracy(model, rankings(2, 100)) > 0.9
 
 
@@ -69,16 +74,18 @@ def test_a_dense_twin_gives_the_same_weights():
 
 
 def test_the_penalty_is_chosen_on_validation_alone():
-  train = rankings(5, 60)
+  train, validation = rankings(5, 60), rankings(6, 30)
   losses = {}
   for penalty in baselines.PENALTIES:
-    words = baselines._vocabulary(train)
-    fitted = baselines._fitted(
-      *baselines._pairs(train, words), penalty, np.zeros(len(words))
+    model = baselines.fit(train, [], penalties=[penalty])
+    scores = model.scores(validation, 3)
+    losses[penalty] = sum(
+      np.logaddexp(0, mine[j] - mine[i]) / 3
+      for record, mine in zip(validation, scores)
+      for i, j in baselines.preferred(record)
     )
-    x, weights = baselines._pairs(rankings(6, 30), words)
-    losses[penalty] = (weights * np.logaddexp(0, -(x @ fitted))).sum()
-  model = baselines.fit(train, rankings(6, 30))
+  assert len(set(losses.values())) == len(baselines.PENALTIES)
+  model = baselines.fit(train, validation)
   assert model.penalty == min(losses, key=losses.get)
 
 
@@ -110,3 +117,9 @@ def test_rare_and_unknown_words_count_nothing():
   empty = baselines.fit([{"responses": ["one", "two"], "ranks": [1, 2]}], [])
   assert empty.words == {}
   np.testing.assert_array_equal(empty.scores(records, 3), np.zeros((20, 3)))
+
+
+def test_what_is_missing_is_said(monkeypatch):
+  assert baselines.what_is_missing() == ""
+  monkeypatch.setitem(sys.modules, "sklearn", None)
+  assert "pip install 'instruct_jax[baselines]'" in baselines.what_is_missing()

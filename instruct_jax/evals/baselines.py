@@ -3,23 +3,36 @@
 A logistic regression on pairs (Bradley and Terry 1952 with word counts for
 strengths): response i beats j with probability sigma(w . (x_i - x_j)), where
 x holds log(1 + count) of every word. A reward model that is no better has
-learned which words people like, and nothing about the answer.
+learned which words people like, and nothing about the answer. scikit-learn
+counts and fits; it is an extra.
 """
 
-import collections
 import dataclasses
+import itertools
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import optimize, sparse, special
+from scipy import sparse
 
 Record = dict[str, Any]
 
 MIN_COUNT, MOST_WORDS = 3, 20_000
 PENALTIES = (0.03, 0.3, 3.0, 30.0)  # tried, of w^2 / 2 beside the summed loss
+_WORD = r"\w+"
+
+
+def what_is_missing() -> str:
+  """How to get what `fit` needs, in one line; '' where it is installed."""
+  try:
+    import sklearn  # noqa: F401
+  except ImportError:
+    return (
+      "the bag of words is left out, as scikit-learn is not installed: "
+      "pip install 'instruct_jax[baselines]'"
+    )
+  return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,32 +45,48 @@ class BagOfWords:
 
   def scores(self, records: Sequence[Record], k_max: int) -> np.ndarray:
     """w . x [N, k_max] of all responses; 0 where there is none."""
-    found = np.zeros((len(records), k_max))
-    for n, record in enumerate(records):
-      count = len(record["responses"])
-      found[n, :count] = _features(record, self.words) @ self.weights
-    return found
+    counts = [len(record["responses"]) for record in records]
+    is_there = np.arange(k_max) < np.reshape(counts, (-1, 1))
+    scores = np.zeros((len(records), k_max))
+    if self.words:
+      scores[is_there] = _features(records, self.words) @ self.weights
+    return scores
 
 
-def fit(train: Sequence[Record], validation: Sequence[Record]) -> BagOfWords:
+def fit(
+  train: Sequence[Record],
+  validation: Sequence[Record],
+  *,
+  penalties: Sequence[float] = PENALTIES,
+) -> BagOfWords:
   """The regression on the pairs of `train`; a pair weighs 1 / C(K, 2).
 
-  The penalty is the one of PENALTIES with the least loss on `validation`'s
-  pairs (the largest where there are none). Words that fewer than MIN_COUNT
-  training responses use are left out, and all but the MOST_WORDS commonest.
+  The penalty is the one with the least loss on `validation`'s pairs (the
+  largest where there are none). Words that fewer than MIN_COUNT training
+  responses use are left out, and all but the MOST_WORDS commonest.
   """
+  from sklearn import linear_model  # an extra
+
   words = _vocabulary(train)
   differences, weights = _pairs(train, words)
   held_out, held_out_weights = _pairs(validation, words)
   if not words or not len(weights):
-    return BagOfWords(words, np.zeros(len(words)), PENALTIES[-1])
-  best, start = None, np.zeros(len(words))
-  for penalty in reversed(PENALTIES):
-    start = _fitted(differences, weights, penalty, start)
-    margins = held_out @ start
-    loss = float((held_out_weights * np.logaddexp(0, -margins)).sum())
+    return BagOfWords(words, np.zeros(len(words)), max(penalties))
+  # It wants two classes: every pair stands there in both orders.
+  both = sparse.vstack([differences, -differences])
+  wins = np.repeat([1, 0], len(weights))
+  regression = linear_model.LogisticRegression(
+    fit_intercept=False, warm_start=True, tol=1e-6, max_iter=10_000
+  )
+  best = None
+  for penalty in sorted(penalties, reverse=True):
+    regression.set_params(C=1 / penalty)
+    regression.fit(both, wins, sample_weight=np.tile(weights / 2, 2))
+    fitted = regression.coef_[0].copy()
+    losses = np.logaddexp(0, -(held_out @ fitted))
+    loss = float(held_out_weights @ losses)
     if best is None or loss < best[0]:
-      best = loss, BagOfWords(words, start, penalty)
+      best = loss, BagOfWords(words, fitted, penalty)
   return best[1]
 
 
@@ -70,51 +99,48 @@ def preferred(record: Record) -> list[tuple[int, int]]:
   return [(i, j) for i in n for j in n if ranks[i] < ranks[j]]
 
 
-def _vocabulary(records):
-  counts = collections.Counter()
-  for record in records:
-    for response in record["responses"]:
-      counts.update(set(_words(response)))
-  common = [word for word, n in counts.items() if n >= MIN_COUNT]
-  common.sort(key=lambda word: (-counts[word], word))
-  return {word: i for i, word in enumerate(common[:MOST_WORDS])}
+def _responses(records: Iterable[Record]) -> list[str]:
+  every = (record["responses"] for record in records)
+  return list(itertools.chain.from_iterable(every))
 
 
-def _words(text):
-  return re.findall(r"\w+", text.lower())
+def _vocabulary(records: Sequence[Record]) -> dict[str, int]:
+  from sklearn.feature_extraction import text
+
+  counter = text.CountVectorizer(
+    token_pattern=_WORD, min_df=MIN_COUNT, max_features=MOST_WORDS
+  )
+  try:
+    columns = counter.fit(_responses(records)).vocabulary_
+  except ValueError:  # it says so where no word is left
+    return {}
+  return {word: int(columns[word]) for word in sorted(columns, key=columns.get)}
 
 
-def _features(record, words):
-  """log(1 + count) [K, words], sparse."""
-  rows, columns, values = [], [], []
-  for k, response in enumerate(record["responses"]):
-    counts = collections.Counter(w for w in _words(response) if w in words)
-    rows += [k] * len(counts)
-    columns += [words[word] for word in counts]
-    values += [math.log1p(n) for n in counts.values()]
-  shape = (len(record["responses"]), len(words))
-  return sparse.csr_matrix((values, (rows, columns)), shape)
+def _features(
+  records: Sequence[Record], words: dict[str, int]
+) -> sparse.csr_matrix:
+  """log(1 + count) of each word, a row for each response of all records."""
+  from sklearn.feature_extraction import text
+
+  counter = text.CountVectorizer(
+    token_pattern=_WORD, vocabulary=words, dtype=np.float64
+  )
+  return counter.transform(_responses(records)).log1p()
 
 
-def _pairs(records, words):
+def _pairs(
+  records: Sequence[Record], words: dict[str, int]
+) -> tuple[sparse.csr_matrix, np.ndarray]:
   """(x_winner - x_loser [P, words], weight [P]) of all pairs."""
-  blocks, weights = [sparse.csr_matrix((0, len(words)))], []
+  winners, losers, weights, first = [], [], [], 0
   for record in records:
-    pairs = preferred(record)
-    if pairs:
-      x = _features(record, words)
-      winner, loser = map(list, zip(*pairs))
-      blocks.append(x[winner] - x[loser])
-      weights += [1 / math.comb(len(record["responses"]), 2)] * len(pairs)
-  return sparse.vstack(blocks, format="csr"), np.asarray(weights)
-
-
-def _fitted(differences, weights, penalty, start):
-  def loss(w):
-    margins = differences @ w
-    value = (weights * np.logaddexp(0, -margins)).sum()
-    pull = differences.T @ (weights * special.expit(-margins))
-    return value + penalty / 2 * w @ w, penalty * w - pull
-
-  found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B")
-  return found.x
+    pairs, k = preferred(record), len(record["responses"])
+    winners += [first + winner for winner, _ in pairs]
+    losers += [first + loser for _, loser in pairs]
+    weights += [1 / math.comb(k, 2)] * len(pairs)
+    first += k
+  if not words or not weights:
+    return sparse.csr_matrix((0, len(words))), np.zeros(0)
+  x = _features(records, words)
+  return x[winners] - x[losers], np.asarray(weights)

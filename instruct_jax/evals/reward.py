@@ -7,6 +7,7 @@ bag of words where they are people's.
 """
 
 import itertools
+import logging
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from instruct_jax.evals import baselines
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.inference import context, scoring
 
+_log = logging.getLogger(__name__)
 ALL = "all"  # rankings whose records name no group of labelers
 
 
@@ -41,6 +43,8 @@ def run(ctx: context.Context, reward: dict) -> bench_lib.Findings:
   }
   if all("spec" in record for record in records):
     predictors["_judge"] = _judge(records, batch["ranks"].shape[1])
+  elif missing := baselines.what_is_missing():
+    _log.info(missing)
   elif train := _comparisons(ctx, "train"):
     model = baselines.fit(train, _comparisons(ctx, "validation"))
     k_max = batch["ranks"].shape[1]
