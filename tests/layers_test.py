@@ -40,9 +40,12 @@ models
   forward
 hf
   keys folder
+  family rotary
+  rms
+  gpt2 neox llama mistral qwen
   families
-  config tensors llama2c
-  load export
+  config tensors
+  load export llama2c
   imported
 data/read
   typed

@@ -140,7 +140,7 @@ def _folded(params, family, drop_bias):
   if not bias:
     return rest, 0.0
   w = np.asarray(head["kernel"], np.float64)[:, 0]
-  has_place = family in ("gpt2", "gpt_neox")
+  has_place = hf_families.FAMILIES[family].norm_bias
   if not has_place or not np.square(w).sum():
     if drop_bias:
       return rest, bias
@@ -193,7 +193,7 @@ def _tensors(
     whole = tensors.joined(parts[0][1], found, model.heads)
     if parts[0][0] == "decoder/token_embedding/embedding":
       if untied:
-        head = tensors.UNEMBEDDING[family]
+        head = hf_families.FAMILIES[family].unembedding
         yield head, kinds.cast(whole, head)
       whole = whole * np.float32(scale) if scale != 1 else whole
     yield name, kinds.cast(whole, name)

@@ -6,7 +6,6 @@ checked against the index before anything is read.
 
 import math
 import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,11 +25,6 @@ DTYPES = {
   "F16": np.dtype(np.float16),
   "BF16": np.dtype(ml_dtypes.bfloat16),
 }
-# Buffers that older checkpoints hold beside the parameters.
-BUFFERS = re.compile(
-  r"(^|\.)(attn\.(bias|masked_bias)|attention\.(bias|masked_bias)"
-  r"|rotary_emb\.inv_freq)$"
-)
 _AT_ONCE = 256 << 20  # bytes that are read before a file's pages are let go
 _MOST_JSON = 256 << 20  # bytes
 
@@ -75,10 +69,6 @@ class Folder:
   def names(self) -> list[str]:
     """The names of all tensors."""
     return list(self._files)
-
-  def weights(self) -> list[str]:
-    """The names of the tensors that are no buffers of older checkpoints."""
-    return [name for name in self._files if not BUFFERS.search(name)]
 
   def file_of(self, name: str) -> epath.Path:
     """The file that holds a tensor."""

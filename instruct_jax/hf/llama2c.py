@@ -6,15 +6,19 @@ are neighbours (2i, 2i + 1); ours and Hugging Face's are (i, i + half), so the
 rows of query and key are put in that order, which changes no score.
 """
 
-import json
 import os
 
 import numpy as np
 import safetensors.numpy
 from etils import epath
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, storage
+from instruct_jax.hf import config as hf_config
+from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import folder as hf_folder
+from instruct_jax.hf import tensors
+from instruct_jax.models import decoder
+from instruct_jax.tokenizers import files
 
 PREFIX = "llama2c:"
 _HEADER = (
@@ -44,49 +48,58 @@ def to_hf(
   checkpoint, folder = epath.Path(checkpoint), epath.Path(folder)
   if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
     raise errors.UserError(f"{folder}: is there and not empty; name another.")
-  sizes, named = _read_checkpoint(checkpoint)
+  sizes, parameters = _read_checkpoint(checkpoint)
   pieces = _read_pieces(epath.Path(tokenizer), sizes["vocab_size"])
-  folder.mkdir(parents=True, exist_ok=True)
-  content = safetensors.numpy.save(named, metadata={"format": "pt"})
-  (folder / hf_folder.SINGLE).write_bytes(content)
-  (folder / "tokenizer.model").write_bytes(_sentencepiece(pieces))
+  model = _decoder(sizes)
+  family, config = hf_config.to_json(model)
+  named = _by_their_names(parameters, tensors.table(family, model, "policy"))
   ends = {"bos_token_id": _BOS, "eos_token_id": _BOS}
-  config = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "torch_dtype": "float32",
-    "hidden_size": sizes["width"],
-    "intermediate_size": sizes["mlp_width"],
-    "num_hidden_layers": sizes["layers"],
-    "num_attention_heads": sizes["heads"],
-    "num_key_value_heads": sizes["kv_heads"],
-    "vocab_size": sizes["vocab_size"],
-    "max_position_embeddings": sizes["context_length"],
-    "hidden_act": "silu",
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 10_000.0,
-    "tie_word_embeddings": True,
-    **ends,
-  }
   about_tokens = {
-    "tokenizer_class": "LlamaTokenizer",
+    "tokenizer_class": files.SENTENCEPIECE_CLASS,
     "add_bos_token": True,
     "add_eos_token": False,
     "bos_token": "<s>",
     "eos_token": "<s>",
     "unk_token": "<unk>",
-    "model_max_length": sizes["context_length"],
+    "model_max_length": model.context_length,
   }
-  for name, value in (
-    (hf_folder.CONFIG, config),
-    ("generation_config.json", ends),
-    ("tokenizer_config.json", about_tokens),
-  ):
-    (folder / name).write_text(json.dumps(value, indent=2) + "\n")
+  folder.mkdir(parents=True, exist_ok=True)
+  content = safetensors.numpy.save(named, metadata={"format": "pt"})
+  storage.write(folder / hf_folder.SINGLE, content)
+  storage.write(folder / files.MODEL, _sentencepiece(pieces))
+  about = {
+    "architectures": [hf_families.FAMILIES[family].causal],
+    "torch_dtype": "float32",
+  }
+  storage.write_json(folder / hf_folder.CONFIG, config | about | ends)
+  storage.write_json(folder / files.GENERATION, ends)
+  storage.write_json(folder / files.CONFIG, about_tokens)
+
+
+def _decoder(sizes):
+  """The decoder that a header describes."""
+  return decoder.DecoderConfig(
+    **sizes,
+    head_size=sizes["width"] // sizes["heads"],
+    tied=True,
+    positions="rotary",
+    norm="rmsnorm",
+    norm_bias=False,
+    norm_eps=1e-5,
+    mlp="swiglu",
+    attention_bias=False,
+    output_bias=False,
+    mlp_bias=False,
+  )
+
+
+def _by_their_names(parameters, table):
+  """Name in a checkpoint -> tensor, [outputs, inputs] here and there."""
+  return {leaf.tensor: parameters[ours] for ours, leaf in table.items()}
 
 
 def _read_checkpoint(path):
-  """(the header by name, tensors by Hugging Face's names)."""
+  """(the header by name, tensors [outputs, inputs] by our paths)."""
   content = _bytes(path)
   if len(content) < 28:
     raise errors.UserError(f"{path}: too short for a llama2.c header.")
@@ -100,18 +113,18 @@ def _read_checkpoint(path):
   layers, width, hidden = (sizes[n] for n in ("layers", "width", "mlp_width"))
   head_size = width // sizes["heads"]
   kv = head_size * sizes["kv_heads"]
-  shapes = {
-    "embed": (sizes["vocab_size"], width),
-    "input_layernorm": (layers, width),
-    "self_attn.q_proj": (layers, width, width),
-    "self_attn.k_proj": (layers, kv, width),
-    "self_attn.v_proj": (layers, kv, width),
-    "self_attn.o_proj": (layers, width, width),
-    "post_attention_layernorm": (layers, width),
-    "mlp.gate_proj": (layers, hidden, width),
-    "mlp.down_proj": (layers, width, hidden),
-    "mlp.up_proj": (layers, hidden, width),
-    "norm": (width,),
+  shapes = {  # in the order of the file
+    "token_embedding/embedding": (sizes["vocab_size"], width),
+    "attention_norm/scale": (layers, width),
+    "query/kernel": (layers, width, width),
+    "key/kernel": (layers, kv, width),
+    "value/kernel": (layers, kv, width),
+    "output/kernel": (layers, width, width),
+    "mlp_norm/scale": (layers, width),
+    "gate/kernel": (layers, hidden, width),
+    "down/kernel": (layers, width, hidden),
+    "up/kernel": (layers, hidden, width),
+    "final_norm/scale": (width,),
     "rotary": (2, sizes["context_length"], head_size // 2),  # not needed
   }
   wanted = 28 + 4 * sum(int(np.prod(shape)) for shape in shapes.values())
@@ -119,26 +132,26 @@ def _read_checkpoint(path):
     raise errors.UserError(
       f"{path}: has {len(content)} bytes where its header asks for {wanted}."
     )
-  found, place = {}, 28
+  matrices, place = {}, 28
   for name, shape in shapes.items():
     count = int(np.prod(shape))
-    found[name] = np.frombuffer(content, "<f4", count, place).reshape(shape)
+    matrix = np.frombuffer(content, "<f4", count, place).reshape(shape)
+    matrices[name] = matrix
     place += 4 * count
-  return sizes, dict(_named(found, sizes, head_size))
+  return sizes, dict(_by_path(matrices, sizes, head_size))
 
 
-def _named(found, sizes, head_size):
-  yield "model.embed_tokens.weight", found["embed"]
-  yield "model.norm.weight", found["norm"]
+def _by_path(matrices, sizes, head_size):
+  for name in ("token_embedding/embedding", "final_norm/scale"):
+    yield f"decoder/{name}", matrices.pop(name)
+  del matrices["rotary"]
   for i in range(sizes["layers"]):
-    for name, x in found.items():
-      if name in ("embed", "norm", "rotary"):
-        continue
-      x = x[i]
-      if name in ("self_attn.q_proj", "self_attn.k_proj"):
+    for name, stacked in matrices.items():
+      x = stacked[i]
+      if name in ("query/kernel", "key/kernel"):
         pairs = x.reshape(-1, head_size // 2, 2, sizes["width"])
         x = pairs.swapaxes(1, 2).reshape(x.shape)
-      yield f"model.layers.{i}.{name}.weight", np.ascontiguousarray(x)
+      yield f"decoder/block_{i}/{name}", np.ascontiguousarray(x)
 
 
 def _read_pieces(path, count):

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from typing import Any
 
 import jax
@@ -39,6 +40,13 @@ def role_of(folder: hf_folder.Folder) -> str:
 def decoder_config(folder: hf_folder.Folder) -> decoder.DecoderConfig:
   """The decoder that a folder holds the tensors of; raises UserError."""
   return hf_config.decoder_config(folder.config, folder.where)
+
+
+def weights(folder: hf_folder.Folder) -> list[str]:
+  """The names of the tensors that are no buffers of older checkpoints."""
+  family = hf_config.family_of(folder.config, folder.where)
+  buffers = re.compile(hf_families.FAMILIES[family].buffers)
+  return [name for name in folder.names if not buffers.search(name)]
 
 
 def check(folder: hf_folder.Folder, role: str) -> None:
@@ -230,7 +238,7 @@ class _Reader:
         )
 
   def _check_left_over(self, wanted):
-    for name in self._folder.weights():
+    for name in weights(self._folder):
       if name in wanted:
         continue
       if self._is_tied_copy(name):
@@ -242,7 +250,7 @@ class _Reader:
 
   def _is_tied_copy(self, name):
     """Whether a tensor is the token embedding once more."""
-    if name not in ("lm_head.weight", "embed_out.weight"):
+    if name != hf_families.FAMILIES[self._family].unembedding:
       return False
     if not self._model.tied or self._role != "policy":
       return False

@@ -1,35 +1,21 @@
 """Which tensors of a checkpoint each of our parameters is made of.
 
-Both ways read the same table: a `Leaf` for every parameter path. Torch keeps a
-linear layer as [outputs, inputs] and ours is [inputs, outputs]; GPT-2's own
-layers are [inputs, outputs] already, with query, key and value side by side;
-GPT-NeoX has query, key and value in turn within each head.
+Both ways read the same table: a `family.Leaf` for every parameter path.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
-from instruct_jax.hf import families as hf_families
+from instruct_jax.hf import families
+from instruct_jax.hf import family as hf_family
 from instruct_jax.models import decoder
-
-PARTS = ("query", "key", "value")
-
-
-@dataclasses.dataclass(frozen=True)
-class Leaf:
-  """Where one parameter lies in a checkpoint."""
-
-  tensor: str  # the name there
-  transposed: bool = False
-  part: int = 0  # of query, key, value that share the tensor
-  shared: str = ""  # how they do: 'columns' (GPT-2), 'heads' (GPT-NeoX)
-  shape: tuple[int, ...] = ()  # of the parameter
 
 
 def table(
   family: str, model: decoder.DecoderConfig, role: str
-) -> dict[str, Leaf]:
+) -> dict[str, hf_family.Leaf]:
   """path of our parameter -> its Leaf, for every parameter of the model.
 
   Stacked layers are named as if they were not: 'decoder/block_3/key/kernel'.
@@ -37,19 +23,19 @@ def table(
   """
   return {
     ours: dataclasses.replace(leaf, shape=_shape(ours, model))
-    for ours, leaf in _leaves(family, model, role)
+    for ours, leaf in _leaves(families.FAMILIES[family], model, role)
   }
 
 
-def shape(leaf: Leaf) -> tuple[int, ...]:
+def shape(leaf: hf_family.Leaf) -> tuple[int, ...]:
   """The shape of a leaf's tensor."""
-  found = leaf.shape[::-1] if leaf.transposed else leaf.shape
+  stored = leaf.shape[::-1] if leaf.transposed else leaf.shape
   if leaf.shared == "columns":
-    return (*found[:-1], 3 * found[-1])
-  return (3 * found[0], *found[1:]) if leaf.shared else found
+    return (*stored[:-1], 3 * stored[-1])
+  return (3 * stored[0], *stored[1:]) if leaf.shared else stored
 
 
-def cut(leaf: Leaf, tensor: np.ndarray, heads: int) -> np.ndarray:
+def cut(leaf: hf_family.Leaf, tensor: np.ndarray, heads: int) -> np.ndarray:
   """The leaf's part of its tensor, not transposed yet."""
   if leaf.shared == "columns":
     size = tensor.shape[-1] // 3
@@ -61,7 +47,9 @@ def cut(leaf: Leaf, tensor: np.ndarray, heads: int) -> np.ndarray:
   return tensor
 
 
-def joined(leaf: Leaf, parts: list[np.ndarray], heads: int) -> np.ndarray:
+def joined(
+  leaf: hf_family.Leaf, parts: list[np.ndarray], heads: int
+) -> np.ndarray:
   """The inverse of `cut`: the tensor of all its parts."""
   if leaf.shared == "columns":
     return np.concatenate(parts, axis=-1)
@@ -72,17 +60,20 @@ def joined(leaf: Leaf, parts: list[np.ndarray], heads: int) -> np.ndarray:
   return parts[0]
 
 
-def _leaves(family, model, role):
-  trunk = hf_families.FAMILIES[family].trunk
-  for ours, leaf in _TRUNKS[family](trunk, model):
+def _leaves(
+  family: hf_family.Family, model: decoder.DecoderConfig, role: str
+) -> Iterator[tuple[str, hf_family.Leaf]]:
+  for ours, leaf in family.trunk_leaves(family.trunk, model):
     yield f"decoder/{ours}", leaf
   for i in range(model.layers):
-    for ours, leaf in _BLOCKS[family](f"{trunk}.{_LAYERS[family]}.{i}", model):
+    layer = f"{family.trunk}.{family.layers}.{i}"
+    for ours, leaf in family.layer_leaves(layer, model):
       yield f"decoder/block_{i}/{ours}", leaf
   if role != "policy":
-    yield "head/kernel", Leaf("score.weight", transposed=True)
+    yield "head/kernel", hf_family.Leaf("score.weight", transposed=True)
   elif not model.tied:
-    yield "unembedding/kernel", Leaf(UNEMBEDDING[family], transposed=True)
+    own = hf_family.Leaf(family.unembedding, transposed=True)
+    yield "unembedding/kernel", own
 
 
 def _shape(ours, model):
@@ -107,100 +98,3 @@ def _shape(ours, model):
     "head": (width, 1),
   }[part]
   return both[1:] if kind == "bias" else both
-
-
-def _dense(ours, theirs, bias, **where):
-  yield f"{ours}/kernel", Leaf(f"{theirs}.weight", **where)
-  if bias:
-    where["transposed"] = False
-    yield f"{ours}/bias", Leaf(f"{theirs}.bias", **where)
-
-
-def _norm(ours, theirs, bias):
-  yield f"{ours}/scale", Leaf(f"{theirs}.weight")
-  if bias:
-    yield f"{ours}/bias", Leaf(f"{theirs}.bias")
-
-
-def _gpt2_trunk(trunk, model):
-  del model
-  yield "token_embedding/embedding", Leaf(f"{trunk}.wte.weight")
-  yield "position_embedding/embedding", Leaf(f"{trunk}.wpe.weight")
-  yield from _norm("final_norm", f"{trunk}.ln_f", True)
-
-
-def _gpt2_block(layer, model):
-  del model
-  yield from _norm("attention_norm", f"{layer}.ln_1", True)
-  for i, part in enumerate(PARTS):
-    attention = f"{layer}.attn.c_attn"
-    yield from _dense(part, attention, True, part=i, shared="columns")
-  yield from _dense("output", f"{layer}.attn.c_proj", True)
-  yield from _norm("mlp_norm", f"{layer}.ln_2", True)
-  yield from _dense("up", f"{layer}.mlp.c_fc", True)
-  yield from _dense("down", f"{layer}.mlp.c_proj", True)
-
-
-def _neox_trunk(trunk, model):
-  del model
-  yield "token_embedding/embedding", Leaf(f"{trunk}.embed_in.weight")
-  yield from _norm("final_norm", f"{trunk}.final_layer_norm", True)
-
-
-def _neox_block(layer, model):
-  bias = model.attention_bias or model.output_bias
-  yield from _norm("attention_norm", f"{layer}.input_layernorm", True)
-  for i, part in enumerate(PARTS):
-    yield from _dense(
-      part,
-      f"{layer}.attention.query_key_value",
-      bias,
-      part=i,
-      shared="heads",
-      transposed=True,
-    )
-  turned = {"transposed": True}
-  yield from _dense("output", f"{layer}.attention.dense", bias, **turned)
-  yield from _norm("mlp_norm", f"{layer}.post_attention_layernorm", True)
-  yield from _dense("up", f"{layer}.mlp.dense_h_to_4h", True, **turned)
-  yield from _dense("down", f"{layer}.mlp.dense_4h_to_h", True, **turned)
-
-
-def _llama_trunk(trunk, model):
-  del model
-  yield "token_embedding/embedding", Leaf(f"{trunk}.embed_tokens.weight")
-  yield from _norm("final_norm", f"{trunk}.norm", False)
-
-
-def _llama_block(layer, model):
-  turned = {"transposed": True}
-  attention, mlp = f"{layer}.self_attn", f"{layer}.mlp"
-  yield from _norm("attention_norm", f"{layer}.input_layernorm", False)
-  for part in PARTS:
-    theirs = f"{attention}.{part[0]}_proj"
-    yield from _dense(part, theirs, model.attention_bias, **turned)
-  if model.qk_norm:
-    yield from _norm("query_norm", f"{attention}.q_norm", False)
-    yield from _norm("key_norm", f"{attention}.k_norm", False)
-  yield from _dense(
-    "output", f"{attention}.o_proj", model.output_bias, **turned
-  )
-  yield from _norm("mlp_norm", f"{layer}.post_attention_layernorm", False)
-  # Ours squashes 'gate', as theirs does.
-  yield from _dense("gate", f"{mlp}.gate_proj", model.mlp_bias, **turned)
-  yield from _dense("up", f"{mlp}.up_proj", model.mlp_bias, **turned)
-  yield from _dense("down", f"{mlp}.down_proj", model.mlp_bias, **turned)
-
-
-_LAYERS = dict.fromkeys(hf_families.FAMILIES, "layers") | {"gpt2": "h"}
-_TRUNKS = dict.fromkeys(hf_families.FAMILIES, _llama_trunk) | {
-  "gpt2": _gpt2_trunk,
-  "gpt_neox": _neox_trunk,
-}
-_BLOCKS = dict.fromkeys(hf_families.FAMILIES, _llama_block) | {
-  "gpt2": _gpt2_block,
-  "gpt_neox": _neox_block,
-}
-UNEMBEDDING = dict.fromkeys(hf_families.FAMILIES, "lm_head.weight") | {
-  "gpt_neox": "embed_out.weight"
-}

@@ -126,7 +126,7 @@ def _role(name: str) -> str:
 
 def _kinds(there: hf_folder.Folder) -> dict[str, str]:
   names = {dtype: name for name, dtype in hf_folder.DTYPES.items()}
-  return {name: names[there.dtype(name)] for name in there.weights()}
+  return {name: names[there.dtype(name)] for name in hf_load.weights(there)}
 
 
 def _usual_dtype(kept: epath.Path) -> str:

@@ -16,6 +16,7 @@ CONFIG, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 TEMPLATE, ADDED = "chat_template.jinja", "added_tokens.json"
 # The model's own, which also say what ends a text.
 GENERATION, MODEL_CONFIG = "generation_config.json", "config.json"
+SENTENCEPIECE_CLASS = "LlamaTokenizer"  # reads a MODEL in transformers
 BESIDE = (CONFIG, SPECIAL, TEMPLATE, ADDED, GENERATION, MODEL_CONFIG)
 
 Files = Mapping[str, bytes]

@@ -1,0 +1,24 @@
+"""Mistral: no biases; attention may reach back over a window alone."""
+
+from instruct_jax.hf import family, keys, rms
+from instruct_jax.models import decoder
+
+
+def _read(reader: keys.Reader) -> keys.Json:
+  window = reader.get("sliding_window", int, 0)
+  values = rms.read(reader, kv_heads=8) | rms.biases(inputs=False)
+  return values | {"window": window}
+
+
+def _write(model: decoder.DecoderConfig) -> keys.Json:
+  return rms.write(model) | {"sliding_window": model.window or None}
+
+
+def _misfit(model: decoder.DecoderConfig) -> str:
+  has_bias = model.attention_bias or model.output_bias or model.mlp_bias
+  return rms.misfit(model) or family.first(
+    ("has no query/key norm", model.qk_norm), ("has no biases", has_bias)
+  )
+
+
+MISTRAL = rms.make("Mistral", _read, _write, _misfit)

@@ -1,0 +1,124 @@
+"""What the families with RMS norms, a SwiGLU and rotary positions share."""
+
+import functools
+from collections.abc import Callable
+
+from instruct_jax.hf import family, keys, rotary
+from instruct_jax.models import decoder
+
+
+def read(
+  reader: keys.Reader, *, eps: float = 1e-6, kv_heads: int = 0, head: int = 0
+) -> keys.Json:
+  """The fields that all have but biases and windows.
+
+  `eps`, `kv_heads` (0: as many as heads) and `head`, its size (0: the width's
+  share), hold where config.json says nothing.
+  """
+  width = reader.get("hidden_size", int, 4096)
+  heads = reader.get("num_attention_heads", int, 32)
+  if not reader.has("head_dim") and not head:
+    head = family.head_size(reader, width, heads)
+  reader.chosen("hidden_act", {"silu": "swiglu", "swish": "swiglu"}, "silu")
+  base = reader.get("rope_theta", float, 10_000.0)
+  return {
+    "vocab_size": reader.get("vocab_size", int),
+    "context_length": reader.get("max_position_embeddings", int, 2048),
+    "layers": reader.get("num_hidden_layers", int, 32),
+    "width": width,
+    "heads": heads,
+    "kv_heads": reader.get("num_key_value_heads", int, kv_heads or heads),
+    "head_size": reader.get("head_dim", int, head),
+    "mlp_width": reader.get("intermediate_size", int),
+    "norm": "rmsnorm",
+    "norm_bias": False,
+    "norm_eps": reader.get("rms_norm_eps", float, eps),
+    "mlp": "swiglu",
+    **rotary.read(reader, base, 1.0),
+  }
+
+
+def biases(
+  *, inputs: bool, output: bool = False, mlp: bool = False
+) -> keys.Json:
+  """Which linear layers have one: query, key and value; output; the MLP's."""
+  return {"attention_bias": inputs, "output_bias": output, "mlp_bias": mlp}
+
+
+def write(model: decoder.DecoderConfig) -> keys.Json:
+  """The inverse of `read`."""
+  return {
+    "vocab_size": model.vocab_size,
+    "max_position_embeddings": model.context_length,
+    "hidden_size": model.width,
+    "num_hidden_layers": model.layers,
+    "num_attention_heads": model.heads,
+    "num_key_value_heads": model.kv_heads,
+    "head_dim": model.head_size,
+    "intermediate_size": model.mlp_width,
+    "hidden_act": "silu",
+    "rms_norm_eps": model.norm_eps,
+    "rope_theta": model.rotary_base,
+    **rotary.write(model),
+  }
+
+
+def misfit(model: decoder.DecoderConfig) -> str:
+  """What none of them has, or ''."""
+  return family.first(
+    ("has rotary positions", model.positions != "rotary"),
+    ("turns whole heads", model.rotary_fraction != 1.0),
+    ("has RMS norms", model.norm != "rmsnorm"),
+    ("has a SwiGLU", model.mlp != "swiglu"),
+    ("has no parallel residual", model.parallel_residual),
+  )
+
+
+def _trunk(trunk: str, model: decoder.DecoderConfig) -> family.Leaves:
+  del model
+  embedding = family.Leaf(f"{trunk}.embed_tokens.weight")
+  yield "token_embedding/embedding", embedding
+  yield from family.norm("final_norm", f"{trunk}.norm", False)
+
+
+def _layer(layer: str, model: decoder.DecoderConfig) -> family.Leaves:
+  attention, mlp = f"{layer}.self_attn", f"{layer}.mlp"
+  dense = functools.partial(family.dense, transposed=True)
+  yield from family.norm("attention_norm", f"{layer}.input_layernorm", False)
+  for part in family.PARTS:
+    theirs = f"{attention}.{part[0]}_proj"
+    yield from dense(part, theirs, model.attention_bias)
+  if model.qk_norm:
+    yield from family.norm("query_norm", f"{attention}.q_norm", False)
+    yield from family.norm("key_norm", f"{attention}.k_norm", False)
+  yield from dense("output", f"{attention}.o_proj", model.output_bias)
+  norm = f"{layer}.post_attention_layernorm"
+  yield from family.norm("mlp_norm", norm, False)
+  # Ours squashes 'gate', as theirs does.
+  yield from dense("gate", f"{mlp}.gate_proj", model.mlp_bias)
+  yield from dense("up", f"{mlp}.up_proj", model.mlp_bias)
+  yield from dense("down", f"{mlp}.down_proj", model.mlp_bias)
+
+
+def make(
+  name: str,
+  read_: Callable[[keys.Reader], keys.Json],
+  write_: Callable[[decoder.DecoderConfig], keys.Json],
+  misfit_: Callable[[decoder.DecoderConfig], str],
+) -> family.Family:
+  """A family whose tensors are named as Llama's are; `name` of its classes."""
+  return family.Family(
+    causal=f"{name}ForCausalLM",
+    classifier=f"{name}ForSequenceClassification",
+    read=read_,
+    write=write_,
+    misfit=misfit_,
+    tied=False,
+    trunk="model",
+    layers="layers",
+    unembedding="lm_head.weight",
+    trunk_leaves=_trunk,
+    layer_leaves=_layer,
+    buffers=r"(^|\.)rotary_emb\.inv_freq$",
+    norm_bias=False,
+  )
