@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from instruct_jax import paper
 from instruct_jax.base import errors
 from instruct_jax.maths import arrays
 from instruct_jax.models import decoder
@@ -327,7 +328,9 @@ def test_bfloat16_stays_close_with_float32_parameters(name):
   expected = forward(config, params, tokens, is_token)
   actual = forward(half, params, tokens, is_token)
   assert actual.dtype == jnp.bfloat16
-  assert {x.dtype for x in jax.tree.leaves(init(half))} == {np.dtype("float32")}
+  assert {x.dtype for x in jax.tree.leaves(init(half))} == {
+    np.dtype(paper.PARAM_DTYPE)
+  }
   error = np.abs(actual.astype(jnp.float32) - expected).mean()
   assert error < 0.05 * np.abs(expected).mean()
   assert decoder.empty_cache(half, 1, 2).keys[0].dtype == jnp.bfloat16

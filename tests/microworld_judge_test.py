@@ -7,6 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from instruct_jax import paper
 from instruct_jax.worlds.microworld import (
   answers,
   judge,
@@ -133,6 +134,8 @@ def test_random_words_get_next_to_nothing():
 def test_any_string_has_a_grade(spec, text, ended):
   found = judge.grade(json.dumps(spec), text, ended)
   assert set(judge.AXES) | set(judge.FLAGS) <= set(found)
-  assert 1 <= found["likert"] <= 7
+  worst, best = paper.LIKERT
+  assert (worst, best) == (1, 7)
+  assert worst <= found["likert"] <= best
   for name in (*judge.AXES, *judge.FLAGS, "score", "length", "adornment"):
     assert 0 <= found[name] <= 1

@@ -5,12 +5,17 @@ otherwise agree with itself.
 """
 
 import importlib
+import inspect
+import pathlib
+import re
 
 import pytest
 
 from instruct_jax import paper
 from instruct_jax.base import errors
+from instruct_jax.maths import rl
 from instruct_jax.runs import stages
+from instruct_jax.worlds.microworld import judge, prompts
 
 SIZES = ("1.3b", "6b", "175b")
 EXPERIMENTS = (
@@ -127,6 +132,50 @@ def test_ppo(name, size):
   assert config.data.prompt_length == config.data.response_length == 1024
 
 
+def test_the_policy_learns_at_a_rate_of_the_sweep_that_does_not_diverge():
+  for size, (least, most) in paper.POLICY_LEARNING_RATES.items():
+    rate = config_of("ppo", size).optimizer.policy.learning_rate
+    assert least <= rate <= min(most, paper.POLICY_DIVERGES_ABOVE)
+  assert paper.POLICY_LEARNING_RATES["175b"] == (2.55e-6, 3.74e-6)
+
+
+def test_gamma_and_beta_are_where_the_paper_says_that_they_work():
+  assert paper.PPO_PTX.ptx_coef >= paper.PTX_COEF_RECOVERS == 20
+  assert paper.PPO_PTX.kl_coef < paper.KL_COEF_FAILS == 2
+
+
+def test_adaptive_kl_has_the_limit_of_2019():
+  limit = inspect.signature(rl.next_kl_coef).parameters["limit"].default
+  assert limit == paper.PPO.adaptive_kl_limit == 0.2
+
+
+def test_prompts_of_table_6():
+  assert paper.DATA["sft"].train == 12_725
+  assert paper.DATA["sft"].valid == 1_653
+  assert paper.DATA["rm"].train == 33_207
+  assert paper.DATA["rm"].valid == 17_887
+  unique = paper.DATA["ppo"].train
+  assert round(unique, -3) == paper.PPO.unique_prompts == 31_000
+
+
+@pytest.mark.parametrize("variant", ["tiny", "files", *SIZES])
+def test_hygiene_of_prompts(variant):
+  data = config_of("dataset", variant).data
+  assert (data.per_user, data.remove_pii) == (200, True)
+
+
+def test_labelers_rank_four_to_nine():
+  rankings = config_of("rankings", "tiny").rankings
+  assert (rankings.k_min, rankings.k_max) == (4, 9)
+
+
+def test_the_microworld_has_the_use_cases_of_table_1_and_flags_of_table_3():
+  assert set(prompts.USE_CASES) == set(paper.USE_CASES)
+  assert sum(paper.USE_CASES.values()) == pytest.approx(100, abs=0.5)
+  paper_only = set(judge.FLAGS) - set(paper.METADATA)
+  assert paper_only == {"fails_instruction"}  # the paper's wrong_task
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 @pytest.mark.parametrize("variant", ["tiny", "test", "files", *SIZES])
 def test_every_variant_builds_and_holds_together_or_is_refused(name, variant):
@@ -167,3 +216,17 @@ def test_small_variants_differ_in_numbers_only(name):
       same = set(large.rl) - {"kl_coef", "ptx_coef", "minibatches"}
       for key in same:
         assert small.rl[key] == large.rl[key], key
+
+
+def test_every_constant_is_used_or_held():
+  """paper.py is the specification: what nothing reads says nothing."""
+  root = pathlib.Path(paper.__file__).parent.parent
+  sources = [
+    path.read_text()
+    for folder in ("instruct_jax", "experiments", "tests")
+    for path in (root / folder).rglob("*.py")
+  ]
+  for name in vars(paper):
+    if name.isupper():
+      pattern = rf"paper\.{name}\b|{{.*: {name}\b"  # or by paper.py itself
+      assert any(re.search(pattern, text) for text in sources), name
