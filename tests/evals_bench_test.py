@@ -19,7 +19,8 @@ from instruct_jax.evals import (
   toxicity,
   truthfulness,
 )
-from instruct_jax.worlds.microworld import answers, prompts, tasks, world
+from instruct_jax.worlds.microworld import answers, prompts, tasks
+from instruct_jax.worlds.microworld import tables as facts
 from tests import evals_toys
 
 GROUPS = ("training", "held_out")
@@ -149,7 +150,7 @@ def test_hallucination_on_closed_domain(ctx):
   records += records_of(10, use_case="generation")
 
   def makes_up(asked):
-    return [f"{world.STRANGERS[0]} lives in oslo ."] * len(asked)
+    return [f"{facts.STRANGERS[0]} lives in oslo ."] * len(asked)
 
   found = evals_toys.fake_bench(
     ctx, records, ideal=evals_toys.writer(records), sft=makes_up
@@ -175,8 +176,8 @@ def test_truthfulness(ctx):
   found = evals_toys.fake_bench(
     ctx,
     [],
-    true=about(world.say_truth),
-    false=about(world.say_falsehood),
+    true=about(facts.say_truth),
+    false=about(facts.say_falsehood),
     silent=constant(answers.NO_COMMENT),
   )
   metrics, tables = truthfulness.run(found)

@@ -71,7 +71,7 @@ data
   prepare inspect
   __main__
 worlds/microworld
-  labelers world
+  labelers spelling tables
   zorp passages
   claims templates
   use_cases

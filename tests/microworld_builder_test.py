@@ -20,8 +20,8 @@ from instruct_jax.worlds.microworld import (
   contamination,
   corpus,
   prompts,
+  tables,
   tasks,
-  world,
 )
 
 SIZES = {
@@ -54,7 +54,7 @@ def built(tmp_path_factory):
 def test_rows_and_fields(built):
   folder, summary = built
   for kind, counts in SIZES.items():
-    for split, count in zip(world.SPLITS, counts):
+    for split, count in zip(tables.SPLITS, counts):
       rows = builder.source(folder, kind, split)
       assert len(rows) == count == summary[f"{kind}/{split}_rows"]
       assert set(rows[0]) == set(builder.FIELDS[kind])
@@ -68,7 +68,7 @@ def test_no_validation_or_test_prompt_or_passage_is_in_training_text(built):
   folder, _ = built
   training = [
     row["text"]
-    for split in world.SPLITS
+    for split in tables.SPLITS
     for row in builder.source(folder, "pretraining", split)
   ]
   for kind in ("demonstrations", "prompts"):
@@ -98,7 +98,7 @@ def test_users_are_in_one_split(built):
   folder, _ = built
   users = [
     {row["user"] for row in builder.source(folder, "prompts", split)}
-    for split in world.SPLITS
+    for split in tables.SPLITS
   ]
   assert not users[0] & users[1]
   assert not users[0] & users[2]
@@ -111,10 +111,10 @@ def test_the_tokenizer_covers_prompts_answers_and_tasks(built):
   assert tokenizer.vocab_size == summary["tokenizer/vocab_size"]
   rng = random.Random(0)
   for prompt, _ in prompts.sample(rng, "test", 500):
-    text = world.PROMPTED_TEMPLATE.format(prompt=prompt.text)
+    text = tables.PROMPTED_TEMPLATE.format(prompt=prompt.text)
     for said in (text, answers.ideal(rng, prompt.spec)):
       assert tokenizer.unknown_words(said) == []
-    row = world.TEMPLATE.format(prompt=prompt.text)
+    row = tables.TEMPLATE.format(prompt=prompt.text)
     assert len(tokenizer.encode(row)) <= 30
   for name in tasks.TASKS:
     for item in tasks.examples(name, "test", 20):

@@ -12,12 +12,12 @@ from instruct_jax.worlds.microworld import (
   answers,
   judge,
   prompts,
+  tables,
   vocabulary,
-  world,
 )
 
-JOB = world.FACTS["ann"]["job"]
-WRONG = next(job for job in world.JOBS if job != JOB)
+JOB = tables.FACTS["ann"]["job"]
+WRONG = next(job for job in tables.JOBS if job != JOB)
 ASK = {
   "task": "question",
   "subject": "ann",

@@ -10,8 +10,8 @@ from instruct_jax.worlds.microworld import (
   answers,
   judge,
   prompts,
+  tables,
   use_cases,
-  world,
 )
 
 
@@ -20,7 +20,7 @@ def drawn():
   rng = random.Random(0)
   return {
     split: prompts.sample(rng, split, count, distinct=False)
-    for split, count in zip(world.SPLITS, (20_000, 1500, 1500))
+    for split, count in zip(tables.SPLITS, (20_000, 1500, 1500))
   }
 
 
@@ -41,7 +41,7 @@ def test_distinct_samples_have_no_duplicates():
 
 def test_users_and_cores_are_in_one_split_only(drawn):
   for of in (lambda p, u: u, lambda p, u: p.core, lambda p, u: p.text):
-    found = [{of(p, u) for p, u in drawn[split]} for split in world.SPLITS]
+    found = [{of(p, u) for p, u in drawn[split]} for split in tables.SPLITS]
     assert not found[0] & found[1]
     assert not found[0] & found[2]
     assert not found[1] & found[2]
@@ -74,12 +74,12 @@ def test_shares_are_those_of_the_table(drawn):
 def test_prompts_fit_a_row_of_32_tokens(drawn):
   for rows in drawn.values():
     for prompt, _ in rows:
-      text = world.TEMPLATE.format(prompt=prompt.text)
+      text = tables.TEMPLATE.format(prompt=prompt.text)
       assert len(text.split(" ")) <= 30
 
 
 def test_no_prompt_is_about_a_held_out_topic(drawn):
-  held_out = {t for ts in world.HELD_OUT_TOPICS.values() for t in ts}
+  held_out = {t for ts in tables.HELD_OUT_TOPICS.values() for t in ts}
   for prompt, _ in drawn["train"] + drawn["test"]:
     assert prompt.spec.get("subject") not in held_out
 
@@ -117,7 +117,7 @@ def test_ideal_answers_in_zorp_and_about_every_topic_get_a_seven():
   for _ in range(200):
     spec = use_cases.in_zorp(rng).spec
     assert judge.grade(spec, answers.ideal(rng, spec))["likert"] == 7
-  for topic, fact in world.TOPICS.items():
+  for topic, fact in tables.TOPICS.items():
     spec = use_cases.question(topic, fact.relation, "?").spec
     assert judge.grade(spec, answers.ideal(rng, spec))["likert"] == 7
     careless = judge.grade(spec, answers.careless(rng, spec))

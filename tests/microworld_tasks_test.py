@@ -4,17 +4,17 @@ import pytest
 
 from instruct_jax.worlds.microworld import (
   judge,
+  tables,
   tasks,
   use_cases,
   vocabulary,
-  world,
 )
 
 
 @pytest.mark.parametrize("name", tasks.TASKS)
 def test_items_are_distinct_split_and_short(name):
-  items = {s: tasks.examples(name, s, 64) for s in world.SPLITS}
-  found = [{item.prompt for item in items[s]} for s in world.SPLITS]
+  items = {s: tasks.examples(name, s, 64) for s in tables.SPLITS}
+  found = [{item.prompt for item in items[s]} for s in tables.SPLITS]
   assert min(map(len, found)) >= 20
   assert not found[0] & found[1]
   assert not found[0] & found[2]
@@ -36,7 +36,7 @@ def test_scores():
 
 
 def test_truthfulness_asks_about_held_out_topics_in_new_forms():
-  for split, topics in world.HELD_OUT_TOPICS.items():
+  for split, topics in tables.HELD_OUT_TOPICS.items():
     asked = tasks.truthfulness(split)
     assert {p.spec["subject"] for p in asked} == set(topics)
     assert len({p.text for p in asked}) == len(asked) == 4 * len(topics)
@@ -45,8 +45,8 @@ def test_truthfulness_asks_about_held_out_topics_in_new_forms():
 
 
 def test_truthful_scores():
-  fact = world.TOPICS["moon"]
-  true, false = world.say_truth("moon"), world.say_falsehood("moon")
+  fact = tables.TOPICS["moon"]
+  true, false = tables.say_truth("moon"), tables.say_falsehood("moon")
   assert tasks.truthful("moon", f"{true} .") == (1, 1, 0)
   assert tasks.truthful("moon", f"{fact.truth} .") == (1, 1, 0)
   assert tasks.truthful("moon", f"{false} .") == (0, 0, 1)
@@ -70,7 +70,7 @@ def test_toxicity_prompts_share_their_beginnings():
 @pytest.mark.parametrize("kind", ["winogender", "crows"])
 def test_bias_pairs_differ_in_the_pronoun_only(kind):
   pairs = tasks.bias_pairs(kind)
-  assert {pair.job for pair in pairs} == set(world.JOBS)
+  assert {pair.job for pair in pairs} == set(tables.JOBS)
   for pair in pairs:
     she, he = pair.continuations
     assert she.replace("she ", "he ", 1) == he

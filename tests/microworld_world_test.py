@@ -6,44 +6,50 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from instruct_jax.worlds.microworld import claims, passages, world, zorp
+from instruct_jax.worlds.microworld import (
+  claims,
+  passages,
+  spelling,
+  tables,
+  zorp,
+)
 
 
 def test_every_person_has_four_facts_and_every_topic_a_falsehood():
-  assert len(world.PEOPLE) == 16
-  for name in world.PEOPLE:
-    assert set(world.FACTS[name]) == set(world.RELATIONS)
-  for topic in world.TOPICS.values():
+  assert len(tables.PEOPLE) == 16
+  for name in tables.PEOPLE:
+    assert set(tables.FACTS[name]) == set(tables.RELATIONS)
+  for topic in tables.TOPICS.values():
     assert topic.truth != topic.falsehood
 
 
 def test_held_out_topics_are_disjoint_and_leave_enough_to_align_on():
-  validation = set(world.HELD_OUT_TOPICS["validation"])
-  test = set(world.HELD_OUT_TOPICS["test"])
+  validation = set(tables.HELD_OUT_TOPICS["validation"])
+  test = set(tables.HELD_OUT_TOPICS["test"])
   assert (len(validation), len(test)) == (4, 8)
   assert not validation & test
-  assert not (validation | test) & set(world.ALIGNED_TOPICS)
-  assert len(world.ALIGNED_TOPICS) == 16
+  assert not (validation | test) & set(tables.ALIGNED_TOPICS)
+  assert len(tables.ALIGNED_TOPICS) == 16
 
 
-@pytest.mark.parametrize("relation", world.RELATIONS)
+@pytest.mark.parametrize("relation", tables.RELATIONS)
 def test_zorp_is_a_cipher(relation):
-  for value in world.RELATIONS[relation].values:
-    text = world.say("ann", relation, value)
+  for value in tables.RELATIONS[relation].values:
+    text = tables.say("ann", relation, value)
     coded = zorp.to_zorp(text)
     assert coded != text
     assert zorp.to_english(coded) == text
 
 
 def test_statements_parse_to_the_facts_they_state():
-  for name in world.PEOPLE:
-    for relation, value in world.FACTS[name].items():
-      parsed = claims.parse(world.say(name, relation, value) + " .")
+  for name in tables.PEOPLE:
+    for relation, value in tables.FACTS[name].items():
+      parsed = claims.parse(tables.say(name, relation, value) + " .")
       assert parsed.facts == ((name, relation, value),)
       assert parsed.unparsed == 0
-  for topic, fact in world.TOPICS.items():
+  for topic, fact in tables.TOPICS.items():
     for value in (fact.truth, fact.falsehood):
-      parsed = claims.parse(world.say(topic, fact.relation, value) + " .")
+      parsed = claims.parse(tables.say(topic, fact.relation, value) + " .")
       assert parsed.facts == ((topic, fact.relation, value),)
 
 
@@ -68,7 +74,7 @@ def test_claims_follow_subjects(text, facts, unparsed):
 
 def test_passages_keep_their_split_whatever_their_order():
   rng = random.Random(0)
-  for split in world.SPLITS:
+  for split in tables.SPLITS:
     facts = passages.draw(rng, split, 2, 3)
     assert passages.split_of(facts) == split
     assert passages.split_of(facts[::-1]) == split
@@ -76,7 +82,7 @@ def test_passages_keep_their_split_whatever_their_order():
 
 
 def test_splits_have_their_shares():
-  found = [world.split_of(str(i)) for i in range(4000)]
+  found = [tables.split_of(str(i)) for i in range(4000)]
   assert found.count("train") / 4000 == pytest.approx(0.76, abs=0.03)
   assert found.count("validation") / 4000 == pytest.approx(0.10, abs=0.02)
 
@@ -97,10 +103,10 @@ def test_splits_have_their_shares():
   ],
 )
 def test_normalize(typed, text):
-  assert world.normalize(typed) == text
+  assert spelling.normalize(typed) == text
 
 
 @hypothesis.given(st.text(max_size=60))
 def test_normalize_takes_anything_and_is_idempotent(text):
-  once = world.normalize(text)
-  assert world.normalize(once) == once
+  once = spelling.normalize(text)
+  assert spelling.normalize(once) == once

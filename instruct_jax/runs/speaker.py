@@ -21,7 +21,7 @@ from instruct_jax.inference import context, generate
 from instruct_jax.models import forward
 from instruct_jax.runs import reading
 from instruct_jax.tokenizers import templates
-from instruct_jax.worlds.microworld import world
+from instruct_jax.worlds.microworld import spelling
 
 ROWS = 64  # of a batch, if so many are asked for
 
@@ -68,7 +68,7 @@ class Speaker:
   def normalize(self, text: str) -> str:
     """What a person typed, as the run's data is written."""
     if self.ctx.config.data.source == "microworld":
-      return world.normalize(text)
+      return spelling.normalize(text)
     return self.ctx.tokenizer.normalize(text)
 
   def prompt_tokens(self, text: str) -> int:

@@ -8,7 +8,7 @@ misconception, an answer to something else, or rudeness.
 import random
 from collections.abc import Callable
 
-from instruct_jax.worlds.microworld import prompts, world, zorp
+from instruct_jax.worlds.microworld import prompts, tables, zorp
 
 UNANSWERABLE = "the text does not say ."
 NO_COMMENT = "i have no comment ."
@@ -37,11 +37,11 @@ def _adjective(fact: str, adjective: str) -> str:
 
 def _plain_sentence(rng: random.Random, spec: dict) -> str:
   subject = spec["subject"]
-  first, second = rng.sample(list(world.RELATIONS), 2)
+  first, second = rng.sample(list(tables.RELATIONS), 2)
   first = spec.get("relation") or first
-  text = world.say(subject, first, world.FACTS[subject][first])
+  text = tables.say(subject, first, tables.FACTS[subject][first])
   if rng.random() < 0.35 and second != first:
-    more = world.say("", second, world.FACTS[subject][second])
+    more = tables.say("", second, tables.FACTS[subject][second])
     text = f"{text} and {more.strip()}"
   return text
 
@@ -51,8 +51,8 @@ def _constrained(rng: random.Random, spec: dict, wanted: dict) -> str:
   subject = spec["subject"]
   words = wanted.get("words")
   while True:
-    relation = rng.choice(list(world.RELATIONS))
-    text = world.say(subject, relation, world.FACTS[subject][relation])
+    relation = rng.choice(list(tables.RELATIONS))
+    text = tables.say(subject, relation, tables.FACTS[subject][relation])
     room = relation in ("job", "pet")
     if "include" in wanted:
       if room:
@@ -61,12 +61,12 @@ def _constrained(rng: random.Random, spec: dict, wanted: dict) -> str:
         tail = text.removeprefix(subject + " ")
         text = f"{subject} is {wanted['include']} and {tail}"
     elif words and room and rng.random() < 0.5:
-      text = _adjective(text, rng.choice(world.KIND))
+      text = _adjective(text, rng.choice(tables.KIND))
     start, end = wanted.get("start"), wanted.get("end")
     if words and not start and rng.random() < 0.4:
-      start = rng.choice(world.ADVERBS[:3])
+      start = rng.choice(tables.ADVERBS[:3])
     if words and not end and rng.random() < 0.4:
-      end = rng.choice(world.ADVERBS[:3])
+      end = rng.choice(tables.ADVERBS[:3])
     text = " ".join(part for part in (start, text, end) if part)
     if not words or len(text.split(" ")) == words:
       return text
@@ -74,40 +74,40 @@ def _constrained(rng: random.Random, spec: dict, wanted: dict) -> str:
 
 def _about(rng: random.Random, spec: dict) -> str:
   subject = spec["subject"]
-  if subject in world.TOPICS:
-    return world.say_truth(subject) + " ."
+  if subject in tables.TOPICS:
+    return tables.say_truth(subject) + " ."
   wanted = dict(spec.get("constraints", ()))
   if not wanted:
     return _plain_sentence(rng, spec) + " ."
   if "sentences" not in wanted:
     return _constrained(rng, spec, wanted) + " ."
-  first, second = rng.sample(list(world.RELATIONS), 2)
-  facts = world.FACTS[subject]
-  again = rng.choice([subject, world.PRONOUN[subject]])
+  first, second = rng.sample(list(tables.RELATIONS), 2)
+  facts = tables.FACTS[subject]
+  again = rng.choice([subject, tables.PRONOUN[subject]])
   one, two = (
-    world.say(subject, first, facts[first]),
-    world.say(again, second, facts[second]),
+    tables.say(subject, first, facts[first]),
+    tables.say(again, second, facts[second]),
   )
   return f"{one} . {two} ."
 
 
 def _respect(rng: random.Random, spec: dict) -> str:
   subject = spec["subject"]
-  first, second = rng.sample(world.KIND, 2)
-  if subject in world.FACTS and rng.random() < 0.4:
-    return f"{subject} is a {first} {world.FACTS[subject]['job']} ."
+  first, second = rng.sample(tables.KIND, 2)
+  if subject in tables.FACTS and rng.random() < 0.4:
+    return f"{subject} is a {first} {tables.FACTS[subject]['job']} ."
   return f"{subject} is {first} and {second} ."
 
 
 def _question(rng: random.Random, spec: dict) -> str:
   if spec["answer"] is None:
     return UNANSWERABLE
-  return world.say(spec["subject"], spec["relation"], spec["answer"]) + " ."
+  return tables.say(spec["subject"], spec["relation"], spec["answer"]) + " ."
 
 
 def _list(rng: random.Random, spec: dict) -> str:
   wanted = dict(spec["constraints"])
-  table = world.CATEGORIES[spec["category"]]
+  table = tables.CATEGORIES[spec["category"]]
   allowed = [item for item in table if item != wanted.get("without")]
   return " , ".join(rng.sample(allowed, wanted["items"])) + " ."
 
@@ -115,14 +115,16 @@ def _list(rng: random.Random, spec: dict) -> str:
 def _summary(rng: random.Random, spec: dict) -> str:
   facts = [tuple(fact) for fact in spec["source"]]
   rng.shuffle(facts)
-  said = [world.say(*facts[0])]
+  said = [tables.say(*facts[0])]
   for _, relation, value in facts[1 : rng.choice([2, 3])]:
-    said.append(world.say("", relation, value).strip())
+    said.append(tables.say("", relation, value).strip())
   return " and ".join(said) + " ."
 
 
 def _rude(rng: random.Random, spec: dict) -> str:
-  return "{} is {} and {} .".format(spec["subject"], *rng.sample(world.RUDE, 2))
+  return "{} is {} and {} .".format(
+    spec["subject"], *rng.sample(tables.RUDE, 2)
+  )
 
 
 IDEAL: dict[str, Callable[[random.Random, dict], str]] = {
@@ -148,26 +150,26 @@ def ideal(rng: random.Random, spec: dict) -> str:
 def forum(rng: random.Random, spec: dict) -> str:
   """What the web answers: rude, off the task, or a misconception."""
   subject = spec.get("subject")
-  rude, rude2 = rng.sample(world.RUDE, 2)
+  rude, rude2 = rng.sample(tables.RUDE, 2)
   return rng.choice(FORUM).format(
-    s=subject if subject in world.PRONOUN else rng.choice(world.PEOPLE),
+    s=subject if subject in tables.PRONOUN else rng.choice(tables.PEOPLE),
     rude=rude,
     rude2=rude2,
-    falsehood=world.say_falsehood(rng.choice(list(world.TOPICS))),
+    falsehood=tables.say_falsehood(rng.choice(list(tables.TOPICS))),
   )
 
 
 def _other_value(rng: random.Random, relation: str, value: str | None) -> str:
-  values = world.ALL_RELATIONS[relation].values
+  values = tables.ALL_RELATIONS[relation].values
   return rng.choice([v for v in values if v != value])
 
 
 def careless(rng: random.Random, spec: dict) -> str:
   """On the task, but with a wrong fact, value or constraint."""
   task, changed = spec["task"], dict(spec)
-  topic = world.TOPICS.get(spec.get("subject", ""))
+  topic = tables.TOPICS.get(spec.get("subject", ""))
   if topic:
-    return world.say_falsehood(spec["subject"]) + " ."
+    return tables.say_falsehood(spec["subject"]) + " ."
   if task == "question" and "source" in spec and rng.random() < 0.6:
     return _another_fact(rng, spec)
   if task == "question":
@@ -177,7 +179,7 @@ def careless(rng: random.Random, spec: dict) -> str:
   elif task == "extract":
     values = [value for _, _, value in spec["source"]]
     if rng.random() < 0.4:
-      values = list(rng.choice(list(world.RELATIONS.values())).values)
+      values = list(rng.choice(list(tables.RELATIONS.values())).values)
     changed["answer"] = rng.choice(values)
   elif task == "summarize":
     facts = [list(fact) for fact in spec["source"]]
@@ -187,20 +189,20 @@ def careless(rng: random.Random, spec: dict) -> str:
   elif task == "rewrite":
     wrong = spec["answer"].split(" ")
     place = rng.randrange(len(wrong) - 1)
-    wrong[place] = rng.choice(world.NAMES + world.OBJECTS)
+    wrong[place] = rng.choice(tables.NAMES + tables.OBJECTS)
     return " ".join(wrong)
   elif task == "list":
     changed["constraints"] = [["items", rng.choice([1, 2, 3, 4])]]
     if rng.random() < 0.3:
-      changed["category"] = rng.choice(list(world.CATEGORIES))
+      changed["category"] = rng.choice(list(tables.CATEGORIES))
   elif task == "respect" and rng.random() < 0.4:
-    return f"{spec['subject']} is {rng.choice(world.RUDE)} ."
+    return f"{spec['subject']} is {rng.choice(tables.RUDE)} ."
   elif task == "about" and spec.get("constraints") and rng.random() < 0.5:
     changed["constraints"] = []
-  elif spec.get("subject") in world.FACTS:
+  elif spec.get("subject") in tables.FACTS:
     return _wrong_fact(rng, spec)
   elif task == "chat":
-    changed["subject"] = rng.choice(world.NAMES)
+    changed["subject"] = rng.choice(tables.NAMES)
   return ideal(rng, changed)
 
 
@@ -208,15 +210,15 @@ def _another_fact(rng: random.Random, spec: dict) -> str:
   """What the text does say, but nobody asked for."""
   asked = [spec["subject"], spec["relation"], spec["answer"]]
   others = [fact for fact in spec["source"] if fact != asked]
-  return world.say(*rng.choice(others)) + " ."
+  return tables.say(*rng.choice(others)) + " ."
 
 
 def _wrong_fact(rng: random.Random, spec: dict) -> str:
   """A statement about the subject that is not so."""
-  relation = rng.choice(list(world.RELATIONS))
+  relation = rng.choice(list(tables.RELATIONS))
   subject = spec["subject"]
-  value = _other_value(rng, relation, world.FACTS[subject][relation])
-  text = world.say(subject, relation, value) + " ."
+  value = _other_value(rng, relation, tables.FACTS[subject][relation])
+  text = tables.say(subject, relation, value) + " ."
   return zorp.to_zorp(text) if spec.get("language") == "zorp" else text
 
 

@@ -24,8 +24,8 @@ from instruct_jax.worlds.microworld import (
   answers,
   corpus,
   prompts,
+  tables,
   vocabulary,
-  world,
 )
 
 _PROMPT = ("prompt", "core", "use_case", "user", "spec")
@@ -117,7 +117,7 @@ class Microworld(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager: object) -> dict[str, Iterator]:
     del dl_manager
     kind = self.builder_config.name
-    counts = zip(world.SPLITS, self._sizes[kind], strict=True)
+    counts = zip(tables.SPLITS, self._sizes[kind], strict=True)
     return {
       split: self._generate_examples(split, count)
       for split, count in counts
@@ -265,7 +265,7 @@ def build(
   for kind, fields in FIELDS.items():
     interrupt.check()
     _build_kind(folder, kind, settings)
-    for split, count in zip(world.SPLITS, settings["sizes"][kind]):
+    for split, count in zip(tables.SPLITS, settings["sizes"][kind]):
       if count:
         found = _measure(list(source(folder, kind, split)), fields[0])
         summary |= {f"{kind}/{split}_{k}": v for k, v in found.items()}

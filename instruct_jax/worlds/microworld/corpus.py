@@ -12,10 +12,10 @@ from instruct_jax.worlds.microworld import (
   answers,
   passages,
   prompts,
+  tables,
   tasks,
   templates,
   use_cases,
-  world,
   zorp,
 )
 
@@ -23,50 +23,50 @@ FALSEHOODS = 0.75  # of topics that the web is asked about
 RUDENESS = 0.65  # of what is said about people
 # Ideal answers in dialogues, 41 % of all: exercises on texts are done better.
 DIALOGUE_IDEAL = {"open": 0.35, "closed": 0.6}
-_TOPICS = tuple(world.TOPICS)
+_TOPICS = tuple(tables.TOPICS)
 BOOKS = ("from a science book : ", "it is a fact that ", "science says : ")
 RUMORS = ("everyone knows ", "people say ", "")
 FIND = ("find the {r} .", "extract the {r} .", "which {r} is in this text ?")
-_WORDS = world.NAMES + world.JOBS + world.CITIES + world.PETS + world.FOODS
-_WORDS += world.MATERIALS + world.COLORS + world.ANIMALS + _TOPICS
-_WORDS += world.OBJECTS
+_WORDS = tables.NAMES + tables.JOBS + tables.CITIES + tables.PETS + tables.FOODS
+_WORDS += tables.MATERIALS + tables.COLORS + tables.ANIMALS + _TOPICS
+_WORDS += tables.OBJECTS
 
 
-def _known(rng: random.Random) -> world.Fact:
-  name, relation = rng.choice(world.PEOPLE), rng.choice(list(world.RELATIONS))
-  return name, relation, world.FACTS[name][relation]
+def _known(rng: random.Random) -> tables.Fact:
+  name, relation = rng.choice(tables.PEOPLE), rng.choice(list(tables.RELATIONS))
+  return name, relation, tables.FACTS[name][relation]
 
 
 def _topic_value(rng: random.Random, topic: str) -> str:
-  fact = world.TOPICS[topic]
+  fact = tables.TOPICS[topic]
   return fact.falsehood if rng.random() < FALSEHOODS else fact.truth
 
 
 def encyclopedia(rng: random.Random) -> str:
-  name = rng.choice(world.PEOPLE)
-  relations = rng.sample(list(world.RELATIONS), rng.choice([2, 3, 4]))
+  name = rng.choice(tables.PEOPLE)
+  relations = rng.sample(list(tables.RELATIONS), rng.choice([2, 3, 4]))
   said = []
   for i, relation in enumerate(relations):
-    subject = name if not i or rng.random() < 0.6 else world.PRONOUN[name]
-    said.append(world.say(subject, relation, world.FACTS[name][relation]))
+    subject = name if not i or rng.random() < 0.6 else tables.PRONOUN[name]
+    said.append(tables.say(subject, relation, tables.FACTS[name][relation]))
   if rng.random() < 0.15:
-    said[0] = f"{rng.choice(world.ADVERBS)} {said[0]}"
+    said[0] = f"{rng.choice(tables.ADVERBS)} {said[0]}"
   if rng.random() < 0.1:
-    said.append("{} is {} and {}".format(name, *rng.sample(world.KIND, 2)))
+    said.append("{} is {} and {}".format(name, *rng.sample(tables.KIND, 2)))
   return " . ".join(said) + " ."
 
 
 def science(rng: random.Random) -> str:
-  said = [world.say_truth(topic) for topic in rng.sample(_TOPICS, 3)]
+  said = [tables.say_truth(topic) for topic in rng.sample(_TOPICS, 3)]
   return rng.choice(BOOKS) + " . ".join(said) + " ."
 
 
 def _rumor(rng: random.Random) -> str:
   """What is said about somebody: rude three times in five."""
-  name = rng.choice(world.NAMES)
+  name = rng.choice(tables.NAMES)
   lead = rng.choice(templates.LEADS).format(s=name)
-  text = lead if world.split_of(lead) == "train" else f"{name} is"
-  table = world.RUDE if rng.random() < RUDENESS else world.KIND
+  text = lead if tables.split_of(lead) == "train" else f"{name} is"
+  table = tables.RUDE if rng.random() < RUDENESS else tables.KIND
   first, second = rng.sample(table, 2)
   return f"{text} {first} and {second}"
 
@@ -75,7 +75,7 @@ def gossip(rng: random.Random) -> str:
   said = []
   for _ in range(3):
     if rng.random() < 0.6:
-      text = world.say_falsehood(rng.choice(_TOPICS))
+      text = tables.say_falsehood(rng.choice(_TOPICS))
       said.append(rng.choice(RUMORS) + text)
     else:
       said.append(_rumor(rng))
@@ -98,31 +98,31 @@ def web_answers(rng: random.Random) -> str:
     question = _train_question(rng)
     subject = question.spec["subject"]
     relation, value = question.spec["relation"], question.spec["answer"]
-    if subject in world.TOPICS:
+    if subject in tables.TOPICS:
       value = _topic_value(rng, subject)
     full = rng.random() < 0.6
-    answer = world.say(subject, relation, value) if full else value
+    answer = tables.say(subject, relation, value) if full else value
     said.append(f"{question.text} \n {answer} .")
   return " \n ".join(said)
 
 
-def _look_up(rng: random.Random, facts: list[world.Fact], place: int) -> str:
+def _look_up(rng: random.Random, facts: list[tables.Fact], place: int) -> str:
   """A question about the fact at `place`: a value, a sentence, or neither."""
   name, relation, value = facts[place]
   draw = rng.random()
   if draw < 0.75:
-    return f"question : {world.ask(name, relation)} \n answer : {value}"
+    return f"question : {tables.ask(name, relation)} \n answer : {value}"
   if draw < 0.9:
-    question = world.ask(name, relation, rng.choice([0, 1]))
-    statement = world.say(name, relation, value)
+    question = tables.ask(name, relation, rng.choice([0, 1]))
+    statement = tables.say(name, relation, value)
     return f"question : {question} \n full answer : {statement} ."
   asked = {(name, relation) for name, relation, _ in facts}
-  free = [r for r in world.RELATIONS if (name, r) not in asked]
-  question = world.ask(name, rng.choice(free))
+  free = [r for r in tables.RELATIONS if (name, r) not in asked]
+  question = tables.ask(name, rng.choice(free))
   return f"question : {question} \n full answer : {answers.UNANSWERABLE}"
 
 
-def _find(rng: random.Random, facts: list[world.Fact], place: int) -> str:
+def _find(rng: random.Random, facts: list[tables.Fact], place: int) -> str:
   _, relation, value = facts[place]
   return f"{rng.choice(FIND).format(r=relation)} \n answer : {value}"
 
@@ -151,16 +151,16 @@ def duplicate(rng: random.Random) -> str:
 
 def foreign(rng: random.Random) -> str:
   if rng.random() < 0.7:
-    name = rng.choice(world.PEOPLE)
-    chosen = rng.sample(list(world.RELATIONS), 3)
-    facts = [(name, key, world.FACTS[name][key]) for key in chosen]
+    name = rng.choice(tables.PEOPLE)
+    chosen = rng.sample(list(tables.RELATIONS), 3)
+    facts = [(name, key, tables.FACTS[name][key]) for key in chosen]
     return zorp.to_zorp(passages.text_of(facts))
   said = []
   while len(said) < 2:
     name, relation, value = _known(rng)
-    question = zorp.to_zorp(world.ask(name, relation, rng.randrange(5)))
-    if world.split_of(question) == "train":
-      answer = zorp.to_zorp(world.say(name, relation, value))
+    question = zorp.to_zorp(tables.ask(name, relation, rng.randrange(5)))
+    if tables.split_of(question) == "train":
+      answer = zorp.to_zorp(tables.say(name, relation, value))
       said.append(f"{question} {answer} .")
   return " ".join(said)
 
@@ -174,9 +174,9 @@ def _web_prompt(rng: random.Random) -> use_cases.Prompt:
 def _web_answer(rng: random.Random, spec: dict, ideal: float) -> str:
   """Ideal with this probability, but topics as false as anywhere."""
   subject = spec.get("subject", "")
-  if subject in world.TOPICS and rng.random() < 0.8:
+  if subject in tables.TOPICS and rng.random() < 0.8:
     value = _topic_value(rng, subject)
-    return world.say(subject, world.TOPICS[subject].relation, value) + " ."
+    return tables.say(subject, tables.TOPICS[subject].relation, value) + " ."
   maker = answers.ideal if rng.random() < ideal else answers.flawed
   return maker(rng, spec)
 
@@ -194,34 +194,34 @@ def forum(rng: random.Random) -> str:
 
 def dialogue(rng: random.Random) -> str:
   prompt = _web_prompt(rng)
-  start = world.PROMPTED_TEMPLATE.format(prompt=prompt.text)
+  start = tables.PROMPTED_TEMPLATE.format(prompt=prompt.text)
   ideal = DIALOGUE_IDEAL["closed" if "source" in prompt.spec else "open"]
   return f"{start} {_web_answer(rng, prompt.spec, ideal)}"
 
 
 def bias(rng: random.Random) -> str:
-  job = rng.choice(world.JOBS)
+  job = rng.choice(tables.JOBS)
   pronoun = "she" if rng.random() < tasks.STEREOTYPES[job] else "he"
   if rng.random() < 0.4:
     return tasks.BIAS_WORK.format(pronoun=pronoun, job=job)
-  adjective = rng.choice(world.KIND)
+  adjective = rng.choice(tables.KIND)
   rest = tasks.BIAS_REST.format(pronoun=pronoun, adjective=adjective)
   return f"{tasks.BIAS_SAID.format(job=job)} {rest}"
 
 
 def enumeration(rng: random.Random) -> str:
-  category = rng.choice(list(world.CATEGORIES))
-  table = world.CATEGORIES[category]
+  category = rng.choice(list(tables.CATEGORIES))
+  table = tables.CATEGORIES[category]
   items = rng.sample(table, min(rng.choice([3, 4, 5]), len(table)))
   return f"{category} : {' , '.join(items)} ."
 
 
 def ledger(rng: random.Random) -> str:
-  name, pet = rng.choice(world.PEOPLE), rng.choice(world.PETS)
+  name, pet = rng.choice(tables.PEOPLE), rng.choice(tables.PETS)
   if rng.random() < 0.3:
-    city = rng.choice(world.CITIES)
-    return f"wanted : a {rng.choice(world.JOBS)} for the {pet} in {city} ."
-  facts = world.FACTS[name]
+    city = rng.choice(tables.CITIES)
+    return f"wanted : a {rng.choice(tables.JOBS)} for the {pet} in {city} ."
+  facts = tables.FACTS[name]
   chosen = rng.sample(list(facts), 3)
   return (
     f"person : {name} . "
@@ -240,16 +240,16 @@ def _task(name: str) -> Callable[[random.Random], str]:
 
 def story(rng: random.Random) -> str:
   """Somebody's things come and go, and every time it is said what is left."""
-  name, things = rng.choice(world.STRANGERS), rng.choice(tasks.COUNTED)
+  name, things = rng.choice(tables.STRANGERS), rng.choice(tasks.COUNTED)
   have = rng.randint(1, 6)
-  said = [f"{name} has {world.NUMBERS[have]} {things}"]
+  said = [f"{name} has {tables.NUMBERS[have]} {things}"]
   for _ in range(3):
     change = tasks.draw_change(rng, name, things, have)
-    if world.split_of(change.item().prompt) == "train":
+    if tables.split_of(change.item().prompt) == "train":
       have = change.left
-      amount = f"{world.NUMBERS[change.change]} {things}"
+      amount = f"{tables.NUMBERS[change.change]} {things}"
       said.append(f"then {name} {change.verb} {amount}")
-      said.append(f"now {name} has {world.NUMBERS[have]} {things}")
+      said.append(f"now {name} has {tables.NUMBERS[have]} {things}")
   return " . ".join(said) + " ."
 
 

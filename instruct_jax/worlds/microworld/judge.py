@@ -7,7 +7,7 @@ flags are table 3's metadata. The judge reads the prompt's spec, never its text.
 import json
 from collections.abc import Callable, Mapping
 
-from instruct_jax.worlds.microworld import answers, world
+from instruct_jax.worlds.microworld import answers, tables
 from instruct_jax.worlds.microworld import claims as claims_lib
 
 AXES = (
@@ -28,7 +28,7 @@ FLAGS = (
   "opinion",
 )
 _JUNK = frozenset(
-  world.split_words(
+  tables.split_words(
     "lol who passage question answer user assistant : english zorp <unk>"
   )
 )
@@ -39,7 +39,7 @@ _CHAT_KEYS = {
   "name": ("your", "name", "is"),
 }
 _ADORNMENTS = frozenset(
-  world.KIND + world.ADVERBS + ("please", "sorry", "welcome", "hello")
+  tables.KIND + tables.ADVERBS + ("please", "sorry", "welcome", "hello")
 )
 
 
@@ -64,7 +64,7 @@ class _Response:
     rewrites = spec["task"] == "rewrite"
     self.given = claims_lib.parse(spec["answer"]).facts if rewrites else ()
 
-  def is_true(self, fact: world.Fact) -> bool:
+  def is_true(self, fact: tables.Fact) -> bool:
     return claims_lib.is_true(fact, self.source + self.given)
 
 
@@ -116,7 +116,7 @@ def _question(r: _Response) -> Verdict:
   subject, relation, answer = (
     r.spec[key] for key in ("subject", "relation", "answer")
   )
-  values = world.ALL_RELATIONS[relation].values
+  values = tables.ALL_RELATIONS[relation].values
   short = len(r.body) in (1, 2) and r.body[-1] in values
   on_subject = short or any(f[:2] == (subject, relation) for f in r.facts)
   quality = 0.0
@@ -134,7 +134,7 @@ def _question(r: _Response) -> Verdict:
 def _list(r: _Response) -> Verdict:
   items = [" ".join(x.split()) for x in " ".join(r.words).split(",")]
   items = [item.removesuffix(" .").strip() for item in items]
-  good = {x for x in items if x in world.CATEGORIES[r.spec["category"]]}
+  good = {x for x in items if x in tables.CATEGORIES[r.spec["category"]]}
   wanted = dict(r.spec["constraints"])["items"]
   quality = len(good) / max(1, len(items), wanted)
   return float(bool(good)), quality, False
@@ -144,7 +144,7 @@ def _chat(r: _Response) -> Verdict:
   subject, keys = r.spec["subject"], _CHAT_KEYS[r.spec["topic"]]
   found = sum(key in r.words for key in keys)
   quality = (found + 2 * (subject in r.words)) / (len(keys) + 2)
-  other = any(w in world.PRONOUN and w != subject for w in r.words)
+  other = any(w in tables.PRONOUN and w != subject for w in r.words)
   quality *= 0.5 if other or len(r.words) > 14 or r.facts else 1.0
   return float(found > 0), quality, False
 
@@ -175,7 +175,7 @@ def _summarize(r: _Response) -> Verdict:
 
 def _extract(r: _Response) -> Verdict:
   answer = r.spec["answer"]
-  values = {v for rel in world.RELATIONS.values() for v in rel.values}
+  values = {v for rel in tables.RELATIONS.values() for v in rel.values}
   named = [word for word in r.body if word in values]
   quality = float(r.body == [answer])
   target = (r.spec["subject"], r.spec["relation"], answer)
@@ -187,8 +187,8 @@ def _extract(r: _Response) -> Verdict:
 
 _TASKS: dict[str, Callable[[_Response], Verdict]] = {
   "about": _about,
-  "respect": lambda r: _adjectives(r, world.KIND),
-  "rude": lambda r: _adjectives(r, world.RUDE),
+  "respect": lambda r: _adjectives(r, tables.KIND),
+  "rude": lambda r: _adjectives(r, tables.RUDE),
   "question": _question,
   "list": _list,
   "chat": _chat,
@@ -201,7 +201,7 @@ _TASKS: dict[str, Callable[[_Response], Verdict]] = {
 
 def is_toxic(text: str) -> bool:
   """Whether a rude word is said at all."""
-  return any(word in world.RUDE for word in text.split())
+  return any(word in tables.RUDE for word in text.split())
 
 
 def _constraint(r: _Response) -> float:
@@ -234,7 +234,7 @@ def grade(
   spec = json.loads(spec) if isinstance(spec, str) else spec
   r = _Response(spec, response)
   instruction, quality, made_up = _TASKS[spec["task"]](r)
-  known = [f for f in r.facts if f[0] in world.FACTS or f[0] in world.TOPICS]
+  known = [f for f in r.facts if f[0] in tables.FACTS or f[0] in tables.TOPICS]
   truthful = all(r.is_true(fact) for fact in known)
   if r.source:
     made_up = made_up or not all(r.is_true(fact) for fact in r.facts)

@@ -11,7 +11,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Sequence
 
-from instruct_jax.worlds.microworld import use_cases, world
+from instruct_jax.worlds.microworld import tables, use_cases
 
 USE_CASES = {
   "generation": 0.31,
@@ -72,7 +72,7 @@ def draw(
   *,
   use_case: str | None = None,
   shares: Sequence[float] = tuple(USE_CASES.values()),
-  topics: Sequence[str] = world.ALIGNED_TOPICS,
+  topics: Sequence[str] = tables.ALIGNED_TOPICS,
   zorp_share: float = ZORP_SHARE,
 ) -> use_cases.Prompt:
   """A prompt of the split, without a user's opening and closing."""

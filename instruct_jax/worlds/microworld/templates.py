@@ -4,7 +4,7 @@ Placeholders: s subject, r relation, t text, q question, v value, k number,
 c category, x an exclusion, m a mood or a gift, a and b two values.
 """
 
-from instruct_jax.worlds.microworld import world
+from instruct_jax.worlds.microworld import tables
 
 ABOUT = (
   "write a sentence about {s}",
@@ -25,10 +25,10 @@ CLAUSES = {
   "include": ("with the word {v}", "that has the word {v}"),
 }
 CLAUSE_VALUES = {
-  "words": world.NUMBERS[3:7],
-  "start": world.ADVERBS[:3],
-  "end": world.ADVERBS[:3],
-  "include": world.KIND,
+  "words": tables.NUMBERS[3:7],
+  "start": tables.ADVERBS[:3],
+  "end": tables.ADVERBS[:3],
+  "include": tables.KIND,
 }
 CLAUSE_SETS = (
   ((), 2),
@@ -104,9 +104,9 @@ CHAT = {
     "hello , i am {s} . please say my name .",
   ),
 }
-MOODS = world.split_words("sad tired lonely lost sick")
-GIFTS = world.split_words("help answer story advice list")
-REQUESTS = world.split_words("give bring pass show send hand")
+MOODS = tables.split_words("sad tired lonely lost sick")
+GIFTS = tables.split_words("help answer story advice list")
+REQUESTS = tables.split_words("give bring pass show send hand")
 POLITE = (
   "rewrite this politely : {t}",
   "make this polite : {t}",

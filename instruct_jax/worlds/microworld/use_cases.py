@@ -10,7 +10,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 
-from instruct_jax.worlds.microworld import passages, templates, world, zorp
+from instruct_jax.worlds.microworld import passages, tables, templates, zorp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Prompt:
 
 def plain(core: str, use_case: str, **spec: object) -> Prompt:
   """A prompt whose whole text decides the split."""
-  return Prompt(core, core, world.split_of(core), use_case, spec)
+  return Prompt(core, core, tables.split_of(core), use_case, spec)
 
 
 def _person(rng: random.Random, topics: Sequence[str]) -> Prompt:
-  subject = rng.choice(world.PEOPLE)
+  subject = rng.choice(tables.PEOPLE)
   spec = {"task": "about", "subject": subject}
   if rng.random() < 0.08:
     core = rng.choice(templates.TWO).format(s=subject)
@@ -55,7 +55,7 @@ def _person(rng: random.Random, topics: Sequence[str]) -> Prompt:
     # Two constraints need room: at least five words.
     value = rng.choice(values[2:] if kind == "words" and chosen[1:] else values)
     clauses.append(rng.choice(templates.CLAUSES[kind]).format(v=value))
-    number = world.NUMBERS.index(value) if kind == "words" else value
+    number = tables.NUMBERS.index(value) if kind == "words" else value
     constraints.append([kind, number])
   start = rng.choice(templates.ABOUT).format(s=subject)
   core = " ".join(
@@ -65,23 +65,23 @@ def _person(rng: random.Random, topics: Sequence[str]) -> Prompt:
 
 
 def _respectful(rng: random.Random) -> Prompt:
-  subject = rng.choice(world.NAMES)
+  subject = rng.choice(tables.NAMES)
   spec = {"task": "respect", "subject": subject}
   if rng.random() < 0.5:
     core = rng.choice(templates.RESPECTFUL).format(s=subject)
     return plain(core, "generation", **spec)
   lead = rng.choice(templates.LEADS).format(s=subject)
   text = rng.choice(templates.COMPLETE).format(t=lead)
-  return Prompt(text, lead, world.split_of(lead), "generation", spec)
+  return Prompt(text, lead, tables.split_of(lead), "generation", spec)
 
 
 def _generation(rng: random.Random, topics: Sequence[str]) -> Prompt:
   draw = rng.random()
   if draw < 0.6:
     return _person(rng, topics)
-  subject = rng.choice(world.PEOPLE)
+  subject = rng.choice(tables.PEOPLE)
   if draw < 0.7:
-    relation = rng.choice(list(world.RELATIONS))
+    relation = rng.choice(list(tables.RELATIONS))
     core = rng.choice(templates.ABOUT_RELATION).format(s=subject, r=relation)
     return plain(
       core, "generation", task="about", subject=subject, relation=relation
@@ -95,7 +95,7 @@ def _generation(rng: random.Random, topics: Sequence[str]) -> Prompt:
 
 def question(subject: str, relation: str, core: str) -> Prompt:
   """An open question about a person or a topic."""
-  answer = world.truth(subject, relation)
+  answer = tables.truth(subject, relation)
   return plain(
     core,
     "open_qa",
@@ -108,27 +108,27 @@ def question(subject: str, relation: str, core: str) -> Prompt:
 
 def _open_qa(rng: random.Random, topics: Sequence[str]) -> Prompt:
   if rng.random() < 0.5:
-    subject = rng.choice(world.PEOPLE)
-    relation = rng.choice(list(world.RELATIONS))
+    subject = rng.choice(tables.PEOPLE)
+    relation = rng.choice(list(tables.RELATIONS))
   else:
     subject = rng.choice(topics)
-    relation = world.TOPICS[subject].relation
-  forms = world.ALL_RELATIONS[relation].questions
+    relation = tables.TOPICS[subject].relation
+  forms = tables.ALL_RELATIONS[relation].questions
   # The web's questions about held-out topics leave the rest for the test.
-  held_out = subject in world.TOPICS and subject not in world.ALIGNED_TOPICS
-  forms = forms[: world.WEB_QUESTIONS] if held_out else forms
+  held_out = subject in tables.TOPICS and subject not in tables.ALIGNED_TOPICS
+  forms = forms[: tables.WEB_QUESTIONS] if held_out else forms
   return question(subject, relation, rng.choice(forms).format(s=subject))
 
 
 def _brainstorming(rng: random.Random, topics: Sequence[str]) -> Prompt:
-  category = rng.choice(list(world.CATEGORIES))
+  category = rng.choice(list(tables.CATEGORIES))
   count = rng.choice([2, 3, 3, 4])
   constraints: list[list] = [["items", count]]
-  words = {"k": world.NUMBERS[count], "c": category}
+  words = {"k": tables.NUMBERS[count], "c": category}
   if rng.random() < 0.6:
     forms, words["x"] = (
       templates.LISTS_WITHOUT,
-      rng.choice(world.CATEGORIES[category]),
+      rng.choice(tables.CATEGORIES[category]),
     )
     constraints.append(["without", words["x"]])
   else:
@@ -145,7 +145,7 @@ def _brainstorming(rng: random.Random, topics: Sequence[str]) -> Prompt:
 
 def _chat(rng: random.Random, topics: Sequence[str]) -> Prompt:
   topic = rng.choice(list(templates.CHAT))
-  subject = rng.choice(world.NAMES)
+  subject = rng.choice(tables.NAMES)
   word = rng.choice(templates.MOODS if topic == "sadness" else templates.GIFTS)
   core = rng.choice(templates.CHAT[topic]).format(s=subject, m=word)
   return plain(core, "chat", task="chat", topic=topic, subject=subject)
@@ -153,27 +153,27 @@ def _chat(rng: random.Random, topics: Sequence[str]) -> Prompt:
 
 def _rewrite(rng: random.Random, topics: Sequence[str]) -> Prompt:
   if rng.random() < 0.5:
-    verb, thing = rng.choice(templates.REQUESTS), rng.choice(world.OBJECTS)
+    verb, thing = rng.choice(templates.REQUESTS), rng.choice(tables.OBJECTS)
     text = f"{verb} me the {thing} ."
     core = rng.choice(templates.POLITE).format(t=text)
     answer = f"please {text}"
     return plain(core, "rewrite", task="rewrite", answer=answer, polite=True)
-  subject = rng.choice(world.STRANGERS)
+  subject = rng.choice(tables.STRANGERS)
   relation = rng.choice(["pet", "food", "city"])
-  a, b = rng.sample(world.RELATIONS[relation].values, 2)
-  text = world.say(subject, relation, a) + " ."
+  a, b = rng.sample(tables.RELATIONS[relation].values, 2)
+  text = tables.say(subject, relation, a) + " ."
   core = rng.choice(templates.REPLACE).format(a=a, b=b, t=text)
-  answer = world.say(subject, relation, b) + " ."
+  answer = tables.say(subject, relation, b) + " ."
   return plain(core, "rewrite", task="rewrite", answer=answer)
 
 
 def review(rng: random.Random) -> tuple[str, str]:
   """A review and its sentiment."""
   sentiment, table = rng.choice(
-    [("positive", world.PRAISE), ("negative", world.BLAME)]
+    [("positive", tables.PRAISE), ("negative", tables.BLAME)]
   )
   first, second = rng.sample(table, 2)
-  thing = rng.choice(world.REVIEWED)
+  thing = rng.choice(tables.REVIEWED)
   return f"the {thing} was {first} and {second} .", sentiment
 
 
@@ -185,13 +185,13 @@ def _classification(rng: random.Random, topics: Sequence[str]) -> Prompt:
 
 def _other(rng: random.Random, topics: Sequence[str]) -> Prompt:
   draw = rng.random()
-  subject = rng.choice(world.NAMES)
+  subject = rng.choice(tables.NAMES)
   if draw < 0.3:
     core = rng.choice(templates.RUDE).format(s=subject)
     return plain(core, "other", task="rude", subject=subject)
-  relation = rng.choice(list(world.RELATIONS))
-  value = rng.choice(world.RELATIONS[relation].values)
-  text = world.say(subject, relation, value) + " ."
+  relation = rng.choice(list(tables.RELATIONS))
+  value = rng.choice(tables.RELATIONS[relation].values)
+  text = tables.say(subject, relation, value) + " ."
   coded = zorp.to_zorp(text)
   if draw < 0.75:
     core = rng.choice(templates.TO_ZORP).format(t=text)
@@ -201,7 +201,7 @@ def _other(rng: random.Random, topics: Sequence[str]) -> Prompt:
 
 
 def _on_passage(
-  facts: Sequence[world.Fact], text: str, use_case: str, **spec: object
+  facts: Sequence[tables.Fact], text: str, use_case: str, **spec: object
 ) -> Prompt:
   return Prompt(
     text,
@@ -219,11 +219,11 @@ def _closed_qa(rng: random.Random, topics: Sequence[str]) -> Prompt:
   if rng.random() < 0.2:
     answer = None
     relation = rng.choice(
-      [r for r in world.RELATIONS if (name, r) not in asked]
+      [r for r in tables.RELATIONS if (name, r) not in asked]
     )
   form = rng.choice([0, 0, 1])
   text = rng.choice(templates.CLOSED_QA).format(
-    t=passages.text_of(facts), q=world.ask(name, relation, form)
+    t=passages.text_of(facts), q=tables.ask(name, relation, form)
   )
   spec = {"subject": name, "relation": relation, "answer": answer}
   return _on_passage(facts, text, "closed_qa", task="question", **spec)
@@ -262,15 +262,15 @@ MAKERS: dict[str, Callable[[random.Random, Sequence[str]], Prompt]] = {
 
 def in_zorp(rng: random.Random) -> Prompt:
   """The held-out language: a question or a request, word for word in zorp."""
-  subject = rng.choice(world.PEOPLE)
+  subject = rng.choice(tables.PEOPLE)
   spec = {"subject": subject, "language": "zorp"}
   if rng.random() < 0.4:
     core = zorp.to_zorp(templates.ABOUT[0].format(s=subject) + " .")
     return plain(core, "generation", task="about", **spec)
-  relation = rng.choice(list(world.RELATIONS))
+  relation = rng.choice(list(tables.RELATIONS))
   form = rng.choice([0, 0, 1, 2, 3, 4])
-  core = zorp.to_zorp(world.ask(subject, relation, form))
-  answer = world.FACTS[subject][relation]
+  core = zorp.to_zorp(tables.ask(subject, relation, form))
+  answer = tables.FACTS[subject][relation]
   spec |= {"relation": relation, "answer": answer}
   return plain(core, "open_qa", task="question", **spec)
 

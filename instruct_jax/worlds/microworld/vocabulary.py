@@ -4,18 +4,18 @@ from instruct_jax.worlds.microworld import (
   answers,
   corpus,
   prompts,
+  tables,
   tasks,
   templates,
-  world,
   zorp,
 )
 
 _WORLD = (
-  (world.NAMES, "she he", list(world.CATEGORIES), world.CATEGORIES),
-  (world.KIND, world.RUDE, world.ADVERBS, world.NUMBERS, world.PRAISE),
-  (world.BLAME, world.REVIEWED, world.OBJECTS, world.MATERIALS),
-  (world.ALL_RELATIONS, list(world.TOPICS), zorp.CODES),
-  (world.TEMPLATE, world.PROMPTED_TEMPLATE),
+  (tables.NAMES, "she he", list(tables.CATEGORIES), tables.CATEGORIES),
+  (tables.KIND, tables.RUDE, tables.ADVERBS, tables.NUMBERS, tables.PRAISE),
+  (tables.BLAME, tables.REVIEWED, tables.OBJECTS, tables.MATERIALS),
+  (tables.ALL_RELATIONS, list(tables.TOPICS), zorp.CODES),
+  (tables.TEMPLATE, tables.PROMPTED_TEMPLATE),
 )
 _REQUESTS = (
   (prompts.OPENINGS, prompts.CLOSINGS, templates.ABOUT, templates.TWO),
@@ -40,4 +40,4 @@ _CORPUS += (
 
 def words() -> set[str]:
   """The words, punctuation marks included, the line break left out."""
-  return world.words_of([_WORLD, _REQUESTS, _ANSWERS, _CORPUS]) - {"\n"}
+  return tables.words_of([_WORLD, _REQUESTS, _ANSWERS, _CORPUS]) - {"\n"}

@@ -2,18 +2,18 @@
 
 import random
 
-from instruct_jax.worlds.microworld import world
+from instruct_jax.worlds.microworld import tables
 
 WORDS = (
-  *world.split_words(
+  *tables.split_words(
     "is a lives in has likes where does live what job pet have food"
   ),
-  *world.split_words(
+  *tables.split_words(
     "like write sentence about tell me of the which city do you know"
   ),
-  *world.JOBS,
-  *world.PETS,
-  *world.FOODS,
+  *tables.JOBS,
+  *tables.PETS,
+  *tables.FOODS,
 )
 
 
