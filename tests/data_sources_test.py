@@ -5,7 +5,6 @@ import json
 
 import ml_collections
 import pytest
-import tensorflow_datasets as tfds
 
 from instruct_jax.base import errors
 from instruct_jax.data.read import sources
@@ -163,8 +162,6 @@ def test_open_source_of_files(tmp_path):
   )
   with pytest.raises(errors.UserError, match=r"data\.rankings is empty"):
     sources.open_source(data, "rankings", "train", {})
-  with pytest.raises(errors.UserError, match="Did you mean 'files'"):
-    sources.open_source(section(source="file"), "prompts", "train", {})
   with pytest.raises(errors.UserError, match="unknown split 'dev'"):
     sources.open_source(data, "prompts", "dev", {})
 
@@ -176,39 +173,9 @@ def test_rankings_of_a_stage_go_before_the_file(tmp_path):
   assert sources.open_source(data, "rankings", "train", folders) == [RANKING]
 
 
-def test_open_source_of_the_microworld(tmp_path):
-  class Toy(tfds.core.GeneratorBasedBuilder):
-    VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = (tfds.core.BuilderConfig(name="prompts"),)
-
-    def _info(self):
-      features = {"prompt": tfds.features.Text(), "spec": tfds.features.Text()}
-      features = tfds.features.FeaturesDict(features)
-      return tfds.core.DatasetInfo(builder=self, features=features)
-
-    def _split_generators(self, manager):
-      return {"train": self._generate_examples(3)}
-
-    def _generate_examples(self, count):
-      for n in range(count):
-        yield n, {"prompt": f"prompt {n} é", "spec": "{}"}
-
-  builder = Toy(data_dir=tmp_path, config="prompts", file_format="array_record")
-  builder.download_and_prepare()
-  data = section(source="microworld")
-  found = sources.open_source(data, "prompts", "train", {"data": tmp_path})
-  assert sorted(r["prompt"] for r in found) == [
-    f"prompt {n} é" for n in range(3)
-  ]
-  assert found[0].keys() == {"prompt", "spec"}
-  with pytest.raises(errors.UserError, match="no 'pretraining' data set"):
-    sources.open_source(data, "pretraining", "train", {"data": tmp_path})
-
-
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"source": "micro"}, "Did you mean 'microworld'"),
     ({"template": "no place"}, "data.template"),
     ({"validation_fraction": 0.9}, "data.validation_fraction"),
     ({"pretraining": ""}, "data.pretraining is empty"),

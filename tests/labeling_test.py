@@ -11,7 +11,7 @@ from instruct_jax.data.batch import encoding, loader
 from instruct_jax.inference import candidates
 from instruct_jax.labeling import quality, rankings
 from instruct_jax.maths import preferences
-from instruct_jax.worlds.microworld import contamination, labelers
+from instruct_jax.worlds.microworld import contamination, judge, labelers
 from tests import evals_toys
 
 
@@ -103,7 +103,7 @@ def test_the_prompted_template_widens_prompts():
   width = ctx.config.data.prompt_length
   assert candidates.width_of(ctx, ctx.config.data.template) == width
   assert candidates.width_of(ctx, candidates.RAW_TEMPLATE) == width
-  assert candidates.width_of(ctx, candidates.PROMPTED_TEMPLATE) > width
+  assert candidates.width_of(ctx, ctx.world.prompted_template) > width
 
 
 def test_encoded_responses_are_those_of_the_data_pipeline():
@@ -141,11 +141,13 @@ def _check_ranks(record):
   for text, rank in zip(record["responses"], record["ranks"]):
     assert by_text[text] == rank  # Identical texts tie.
   assert min(record["ranks"]) == 1
-  grades = quality.grade(record["spec"], record["responses"], record["ended"])
+  grades = quality.grade(
+    judge, record["spec"], record["responses"], record["ended"]
+  )
   everyone = labelers.training() + labelers.held_out()
   who = {labeler.name: labeler for labeler in everyone}[record["labeler"]]
-  assert record["ranks"] == labelers.rank(
-    who, record["prompt"], record["responses"], grades
+  assert record["ranks"] == who.rank(
+    record["prompt"], record["responses"], grades
   )
 
 
@@ -173,9 +175,7 @@ def test_nothing_held_out_is_in_the_training_rankings(ranked):
   held_out = set()
   for split in ("validation", "test"):
     held_out |= contamination.held_out(split)
-    rows = loader.make(
-      ctx.config.data, ctx.tokenizer, "prompts", split, ctx.folders
-    )
+    rows = ctx.rows("prompts", split)
     held_out |= {record["core"] for record in rows.source}
   texts = []
   for record in records(folder, "train"):

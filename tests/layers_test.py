@@ -17,6 +17,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 ORDER = """
 base
   errors interrupt compilation keys
+  outside
   storage
   metrics command
 .
@@ -70,6 +71,9 @@ data/batch
 data
   prepare inspect
   __main__
+worlds
+  interface
+  __init__
 worlds/microworld
   labelers spelling tables
   zorp passages
@@ -80,6 +84,9 @@ worlds/microworld
   judge corpus contamination
   vocabulary
   builder
+  world
+worlds
+  files
 inference
   generate
   context

@@ -68,7 +68,7 @@ def test_noise_is_standard_normal_times_the_labelers_noise(pool):
 def test_ranks_order_utilities_and_identical_texts_tie(pool):
   labeler = labelers.training()[0]
   for text, responses, grades in pool:
-    ranks = labelers.rank(labeler, text, responses, grades)
+    ranks = labeler.rank(text, responses, grades)
     worth = [labeler.utility(text, r, g) for r, g in zip(responses, grades)]
     assert min(ranks) == 1
     for i, j in itertools.combinations(range(len(ranks)), 2):
@@ -80,7 +80,7 @@ def test_ranks_order_utilities_and_identical_texts_tie(pool):
 def test_a_wide_margin_ties_everything(pool):
   text, responses, grades = pool[0]
   labeler = labelers.training()[0]
-  ranks = labelers.rank(labeler, text, responses, grades, margin=100.0)
+  ranks = labeler.rank(text, responses, grades, margin=100.0)
   assert set(ranks) == {1}
 
 

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from instruct_jax.data.batch import loader
 from instruct_jax.inference import context
 from instruct_jax.maths import preferences
 from instruct_jax.models import forward
@@ -57,9 +56,7 @@ def finish(ctx: context.Context, state):
   With `config.reward_gain` the head is also scaled so that their scores have
   standard deviation 1, as the 2019 code did (README, detail 11).
   """
-  rows = loader.make(
-    ctx.config.data, ctx.tokenizer, "demonstrations", "train", ctx.folders
-  )
+  rows = ctx.rows("demonstrations", "train")
   score = jax.jit(lambda p, x: forward.scores(ctx.scalar, p, x))
   reward = state.params["reward"]
   size = ctx.config.batch.rankings

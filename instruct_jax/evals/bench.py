@@ -16,10 +16,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from instruct_jax.data.batch import loader
 from instruct_jax.inference import candidates, context, scoring
 from instruct_jax.maths import preferences
-from instruct_jax.worlds.microworld import judge
+from instruct_jax.worlds import interface
 
 Rows = list[dict[str, Any]]
 Findings = tuple[dict[str, float], dict[str, Rows]]
@@ -52,6 +51,16 @@ class Bench:
     return self.ctx.config.evaluation
 
   @property
+  def judge(self) -> interface.Judge | None:
+    """Who grades responses, where the world has somebody."""
+    return self.ctx.world.judge
+
+  @property
+  def tasks(self) -> interface.Tasks | None:
+    """The world's automatic sets, where it has them."""
+    return self.ctx.world.tasks
+
+  @property
   def prompts(self) -> tuple[str, ...]:
     """The texts of the test prompts."""
     return tuple(record["prompt"] for record in self.records)
@@ -81,14 +90,14 @@ class Bench:
     if raw:
       return candidates.RAW_TEMPLATE
     if subject.prompted:
-      return candidates.PROMPTED_TEMPLATE
+      return self.ctx.world.prompted_template
     return self.ctx.config.data.template
 
   def graded(self, subject: Subject) -> list[Mapping[str, float]]:
     """The judge's grades of a subject's responses to the test prompts."""
     found = self.ask(subject, self.prompts)
     return [
-      grade(record["spec"], text, bool(ended))
+      grade(self.judge, record["spec"], text, bool(ended))
       for record, text, ended in zip(self.records, found.texts, found.ended)
     ]
 
@@ -126,9 +135,7 @@ def make(
 
 def open_prompts(ctx: context.Context, split: str) -> tuple[dict, ...]:
   """The records of a split's prompts that are short enough."""
-  rows = loader.make(
-    ctx.config.data, ctx.tokenizer, "prompts", split, ctx.folders
-  )
+  rows = ctx.rows("prompts", split)
   return tuple(dict(rows.source[int(i)]) for i in rows.index)
 
 
@@ -171,7 +178,9 @@ def asker(ctx: context.Context) -> Callable[..., candidates.Responses]:
 
 
 @functools.cache
-def grade(spec: str, text: str, ended: bool) -> Mapping[str, float]:
+def grade(
+  judge: interface.Judge, spec: str, text: str, ended: bool
+) -> Mapping[str, float]:
   """The judge's grades of one response; do not change what it returns."""
   return judge.grade(spec, text, ended)
 

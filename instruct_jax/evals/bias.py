@@ -9,14 +9,15 @@ import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.inference import candidates, scoring
-from instruct_jax.worlds.microworld import tasks
+from instruct_jax.worlds import interface
 
 KINDS = ("winogender", "crows")
 
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   """bias/KIND/SUBJECT (entropy), bias/KIND_stereotyped/SUBJECT (share)."""
-  pairs = [(kind, pair) for kind in KINDS for pair in tasks.bias_pairs(kind)]
+  pairs_of = bench.tasks.bias_pairs
+  pairs = [(kind, pair) for kind in KINDS for pair in pairs_of(kind)]
   kinds = np.asarray([kind for kind, _ in pairs])
   jobs = np.asarray([pair.job for _, pair in pairs])
   stereotype = np.asarray([pair.stereotype for _, pair in pairs])
@@ -46,7 +47,7 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
 def probabilities(
   bench: bench_lib.Bench,
   subject: bench_lib.Subject,
-  pairs: list[tasks.BiasPair],
+  pairs: list[interface.BiasPair],
 ) -> np.ndarray:
   """The probability [N] of each pair's first member, given one of the two."""
   prompts = [pair.prompt for pair in pairs for _ in pair.continuations]

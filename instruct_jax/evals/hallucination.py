@@ -4,17 +4,14 @@ On `evaluation.task_prompts` closed-domain prompts, more than there are
 among the test prompts of all use cases.
 """
 
-import json
-
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.worlds.microworld import prompts as prompts_lib
 
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   """hallucination/all/SUBJECT, also by use case and where no answer is."""
-  closed = prompts_lib.CLOSED_DOMAIN
+  closed = bench.tasks.closed_domain
   records = [r for r in bench.pool if r["use_case"] in closed]
   records = records[: bench.settings.task_prompts]
   if not records:
@@ -24,12 +21,14 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   kinds = {"all": np.ones(len(records), bool)}
   for case in closed:
     kinds[case] = np.asarray([r["use_case"] == case for r in records])
-  kinds["unanswerable"] = np.asarray([_unanswerable(r) for r in records])
+  kinds["unanswerable"] = np.asarray(
+    [bench.tasks.is_unanswerable(r["spec"]) for r in records]
+  )
   rows = []
   for subject in bench.subjects:
     said = bench.ask(subject, texts)
     grades = [
-      bench_lib.grade(r["spec"], text, bool(ended))
+      bench_lib.grade(bench.judge, r["spec"], text, bool(ended))
       for r, text, ended in zip(records, said.texts, said.ended)
     ]
     made_up = np.asarray([g["hallucination"] for g in grades])
@@ -46,8 +45,3 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
       if mask.any()
     ]
   return bench_lib.findings("hallucination", rows)
-
-
-def _unanswerable(record: dict) -> bool:
-  spec = json.loads(record["spec"])
-  return "answer" in spec and spec["answer"] is None

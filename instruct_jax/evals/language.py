@@ -1,36 +1,27 @@
 """Generalisation: another language, and a form never seen (section 4.3)."""
 
-import json
-
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.worlds.microworld import claims, tasks
-
-CODED_SHARE = 0.3  # of the words, for an answer to count as zorp
 
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:
-  """language/zorp, language/form (Likert) and language/zorp_share."""
-  split, items = bench.settings.split, bench.settings.task_prompts
-  sets = {
-    "zorp": tasks.held_out_language(split, items),
-    "form": tasks.held_out_format(split)[:items],
-  }
-  rows = []
-  for kind, prompts in sets.items():
-    texts = [prompt.text for prompt in prompts]
+  """language/KIND/SUBJECT (Likert), and language/KIND_share of a language."""
+  settings, rows = bench.settings, []
+  for kind, questions_of in bench.tasks.unseen.items():
+    questions = questions_of(settings.split, settings.task_prompts)
+    texts = [question.prompt for question in questions]
+    is_in_language = bench.tasks.speaks.get(kind)
     for subject in bench.subjects:
       said = bench.ask(subject, texts)
       grades = [
-        bench_lib.grade(json.dumps(p.spec), text, bool(ended))["likert"]
-        for p, text, ended in zip(prompts, said.texts, said.ended)
+        bench_lib.grade(bench.judge, q.spec, text, bool(ended))["likert"]
+        for q, text, ended in zip(questions, said.texts, said.ended)
       ]
       rows.append(_row(subject, kind, grades, texts, (1.0, 7.0)))
-      if kind == "zorp":
-        coded = np.asarray([claims.parse(t).zorp for t in said.texts])
-        share = coded > CODED_SHARE
-        rows.append(_row(subject, "zorp_share", share, texts, (0.0, 1.0)))
+      if is_in_language is not None:
+        share = np.asarray([is_in_language(text) for text in said.texts])
+        rows.append(_row(subject, f"{kind}_share", share, texts, (0.0, 1.0)))
   return bench_lib.findings("language", rows)
 
 

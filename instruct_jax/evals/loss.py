@@ -5,7 +5,6 @@ import logging
 import numpy as np
 
 from instruct_jax.base import errors
-from instruct_jax.data.batch import loader
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.inference import candidates, context, scoring
 
@@ -42,9 +41,7 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
 
 def demonstrations(ctx: context.Context, split: str) -> list[dict]:
   """The records of a split whose prompts fit; UserError for none."""
-  rows = loader.make(
-    ctx.config.data, ctx.tokenizer, "demonstrations", split, ctx.folders
-  )
+  rows = ctx.rows("demonstrations", split)
   return [rows.source[int(i)] for i in rows.index]
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.worlds.microworld import tasks
 
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:
@@ -12,11 +11,11 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   All tasks are asked in one go; their prompts are complete, so *prompted GPT*
   does as GPT does.
   """
-  settings = bench.settings
+  settings, tasks = bench.settings, bench.tasks
   items = [
     (name, item)
-    for name in tasks.TASKS
-    for item in tasks.examples(name, settings.split, settings.task_prompts)
+    for name, examples in tasks.answered.items()
+    for item in examples(settings.split, settings.task_prompts)
   ]
   names = np.asarray([name for name, _ in items])
   prompts = [item.prompt for _, item in items]
@@ -28,13 +27,13 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
       np.asarray([score(*pair) for pair in zip(said, answers)])
       for score in (tasks.exact_match, tasks.f1)
     )
-    for task in tasks.TASKS:
+    for task in tasks.answered:
       mine = names == task
       for label, values in (("", exact[mine]), ("_f1", f1[mine])):
         rows.append(_row(subject, task + label, values))
     # Tasks weigh the same, however many items each has.
     weights = {
-      task: (names == task).mean() * len(tasks.TASKS) for task in names
+      task: (names == task).mean() * len(tasks.answered) for task in names
     }
     weighted = exact / np.asarray([weights[task] for task in names])
     rows.append(_row(subject, "mean", weighted, bounds=None))

@@ -11,14 +11,13 @@ import itertools
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.worlds.microworld import labelers
 
 
 def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   """preference/A_over_B/GROUP for all pairs; by use case over the baseline."""
   texts = {s.name: bench.ask(s, bench.prompts).texts for s in bench.subjects}
   rows, cases = [], []
-  for group in labelers.GROUPS:
+  for group in bench.ctx.world.labelers:
     worth = {s.name: utilities(bench, s, group) for s in bench.subjects}
     for a, b in itertools.permutations(worth, 2):
       won = wins(texts[a], texts[b], worth[a], worth[b]).mean(axis=1)
@@ -36,7 +35,7 @@ def utilities(
 ) -> np.ndarray:
   """What each labeler of a group thinks of each response [N, L]."""
   said = bench.ask(subject, bench.prompts).texts
-  panel = labelers.GROUPS[group]()
+  panel = bench.ctx.world.labelers[group]
   return np.asarray(
     [
       [labeler.utility(prompt, text, grades) for labeler in panel]

@@ -12,7 +12,6 @@ import logging
 import numpy as np
 
 from instruct_jax.data.batch import loader
-from instruct_jax.data.read import sources
 from instruct_jax.evals import baselines
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.inference import context, scoring
@@ -29,9 +28,7 @@ def run(ctx: context.Context, reward: dict) -> bench_lib.Findings:
   no group, of all and by source.
   """
   settings = ctx.config.evaluation
-  rankings = loader.make(
-    ctx.config.data, ctx.tokenizer, "rankings", settings.split, ctx.folders
-  )
+  rankings = ctx.rows("rankings", settings.split)
   records = [rankings.source[int(i)] for i in rankings.index]
   first = dict.fromkeys(record["prompt"] for record in records)
   first = set(itertools.islice(first, settings.prompts))
@@ -41,8 +38,9 @@ def run(ctx: context.Context, reward: dict) -> bench_lib.Findings:
     "": scores(ctx, reward, batch, rows=settings.batch),
     "_longer": _lengths(ctx, records, batch),
   }
-  if all("spec" in record for record in records):
-    predictors["_judge"] = _judge(records, batch["ranks"].shape[1])
+  judge = ctx.world.judge
+  if judge is not None and all("spec" in record for record in records):
+    predictors["_judge"] = _judge(judge, records, batch["ranks"].shape[1])
   elif missing := baselines.what_is_missing():
     _log.info(missing)
   elif train := _comparisons(ctx, "train"):
@@ -104,7 +102,7 @@ def _groups(records):
 
 def _comparisons(ctx, split):
   """The rankings of a split as they were written; () for none."""
-  return sources.open_source(ctx.config.data, "rankings", split, ctx.folders)
+  return ctx.world.records(ctx.config.data, "rankings", split, ctx.folders)
 
 
 def _lengths(ctx, records, batch):
@@ -154,11 +152,11 @@ def pair_margins(
   return np.asarray(margins, np.float64), index
 
 
-def _judge(records, k_max):
+def _judge(judge, records, k_max):
   """The judge's scores [N, K]; 0 where there is no completion."""
   found = np.zeros((len(records), k_max))
   for n, record in enumerate(records):
     pairs = zip(record["responses"], record["ended"])
-    grades = [bench_lib.grade(record["spec"], *pair) for pair in pairs]
+    grades = [bench_lib.grade(judge, record["spec"], *pair) for pair in pairs]
     found[n, : len(grades)] = [g["score"] for g in grades]
   return found

@@ -45,7 +45,6 @@ JUDGED = {
   "bias": bias,
   "language": language,
 }
-EVALUATIONS = {"microworld": JUDGED | COMMON, "files": COMMON}
 
 
 def run(
@@ -66,11 +65,10 @@ def run(
   names = [subject.name for subject in subjects]
   if not names or len(set(names)) < len(names):
     raise errors.UserError(f"each subject needs a name of its own: {names}.")
-  if ctx.config.data.source not in EVALUATIONS:
-    raise errors.unknown("data.source", ctx.config.data.source, EVALUATIONS)
   shared = bench.make(ctx, subjects, frozen)
   metrics, tables = {}, {}
-  for name, module in EVALUATIONS[ctx.config.data.source].items():
+  judged = ctx.world.judge is not None
+  for name, module in (JUDGED | COMMON if judged else COMMON).items():
     start = time.monotonic()
     found, rows = module.run(shared)
     metrics |= found
@@ -86,9 +84,9 @@ def run(
 
 
 def _has_rankings(ctx: context.Context) -> bool:
-  """Whether the run can read rankings; the microworld itself has none."""
-  files = ctx.config.data.source == "files" and ctx.config.data.rankings
-  return bool(files) or "rankings" in ctx.folders
+  """Whether the run can read rankings: its world's, or a stage's."""
+  there = ctx.world.holds(ctx.config.data, "rankings")
+  return there or "rankings" in ctx.folders
 
 
 def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:
@@ -98,7 +96,7 @@ def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:
   there is a judge, and the reward model's score as 'reward'.
   """
   lines = [{"prompt": r["prompt"], "responses": {}} for r in shared.records]
-  judged = shared.ctx.config.data.source == "microworld"
+  judged = shared.judge is not None
   for subject in shared.subjects:
     said = shared.ask(subject, shared.prompts)
     columns = {

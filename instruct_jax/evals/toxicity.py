@@ -5,7 +5,6 @@ Beginnings of sentences: bare, asked for respect, and asked for bias.
 
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.evals import truthfulness
-from instruct_jax.worlds.microworld import judge, tasks
 
 KINDS = ("none", "respectful", "biased")
 
@@ -14,13 +13,13 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   """toxicity/KIND/SUBJECT: the share of toxic continuations."""
   settings, rows = bench.settings, []
   for kind in KINDS:
-    prompts = tasks.toxicity(kind, settings.split)
+    prompts = bench.tasks.beginnings(kind, settings.split)
     prompts = truthfulness.repeated(prompts, settings.task_prompts)
     for subject in bench.subjects:
       said = bench.ask(subject, prompts, raw=kind == "none")
       rows.append(
         bench_lib.row(
-          [judge.is_toxic(text) for text in said.texts],
+          [bench.judge.is_toxic(text) for text in said.texts],
           prompts,
           bounds=(0.0, 1.0),
           subject=subject.name,

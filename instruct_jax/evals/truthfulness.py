@@ -4,7 +4,6 @@ With the plain question ("QA prompt") and with an instruction before it.
 """
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.worlds.microworld import tasks
 
 KINDS = {"qa": False, "instruction_qa": True}
 MEASURES = ("truthful", "truthful_informative", "popular_falsehood")
@@ -14,12 +13,12 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   """truthfulness/KIND_MEASURE/SUBJECT, clustered by topic."""
   settings, rows = bench.settings, []
   for kind, instruction in KINDS.items():
-    questions = tasks.truthfulness(settings.split, instruction=instruction)
+    questions = bench.tasks.questions(settings.split, instruction)
     questions = repeated(questions, settings.task_prompts)
-    topics = [question.spec["subject"] for question in questions]
+    topics = [question.topic for question in questions]
     for subject in bench.subjects:
-      said = bench.ask(subject, [question.text for question in questions])
-      found = [tasks.truthful(*pair) for pair in zip(topics, said.texts)]
+      said = bench.ask(subject, [question.prompt for question in questions])
+      found = [bench.tasks.truthful(*pair) for pair in zip(topics, said.texts)]
       rows += [
         bench_lib.row(
           values,

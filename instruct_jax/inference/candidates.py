@@ -16,9 +16,7 @@ from instruct_jax.data.batch import loader
 from instruct_jax.inference import context, generate
 from instruct_jax.parallel import hosts, sharding
 from instruct_jax.tokenizers import templates
-from instruct_jax.worlds.microworld import tables
 
-PROMPTED_TEMPLATE = tables.PROMPTED_TEMPLATE
 RAW_TEMPLATE = "{prompt}"
 
 

@@ -1,4 +1,4 @@
-"""What every function of a run may know: config, models, token ids, mesh."""
+"""What every function of a run may know: config, world, models, token ids."""
 
 import dataclasses
 
@@ -6,11 +6,13 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from instruct_jax import tokenizers
+from instruct_jax import tokenizers, worlds
+from instruct_jax.data.batch import loader
 from instruct_jax.inference import generate
 from instruct_jax.models import decoder, heads, sizes
 from instruct_jax.parallel import sharding
 from instruct_jax.tokenizers import templates
+from instruct_jax.worlds import interface
 
 SCALAR_ROLES = ("reward", "value")
 
@@ -29,6 +31,24 @@ class Context:
   def model(self, role: str) -> heads.LanguageModel | heads.ScalarModel:
     """The module that plays `role`."""
     return self.scalar if role in SCALAR_ROLES else self.policy
+
+  @property
+  def world(self) -> interface.World:
+    """Where the run's records come from, and who can judge responses."""
+    return worlds.of(self.config.data)
+
+  def rows(self, kind: str, split: str, *, packed: bool = False) -> loader.Rows:
+    """The token rows of a kind and split; raises as `World.records`."""
+    return loader.make(
+      self.config.data,
+      self.tokenizer,
+      kind,
+      split,
+      self.folders,
+      packed=packed,
+      open_records=self.world.records,
+      weights_of=self.world.weights,
+    )
 
   @property
   def stop_ids(self) -> tuple[int, ...]:

@@ -13,10 +13,9 @@ import jax
 import numpy as np
 
 from instruct_jax.base import errors
-from instruct_jax.data.batch import loader
 from instruct_jax.inference import candidates, context
 from instruct_jax.labeling import quality
-from instruct_jax.worlds.microworld import labelers
+from instruct_jax.worlds import interface
 
 SPLITS = ("train", "validation", "test")
 TRAINING, HELD_OUT = "training", "held_out"
@@ -54,6 +53,11 @@ def plan(ctx: context.Context, policies: dict[str, dict]) -> Plan:
   Raises UserError for an impossible config, a source without its policy, too
   few prompts, or prompts without a judge's spec.
   """
+  if ctx.world.judge is None or not ctx.world.labelers:
+    raise errors.UserError(
+      f"data.source={ctx.world.name}: there is nobody who can rank; give"
+      " rankings (data.rankings)."
+    )
   sources = _sources(ctx, policies)
   prompts = {split: _prompts(ctx, split) for split in SPLITS}
   return Plan(ctx, policies, sources, prompts)
@@ -90,21 +94,19 @@ def _prompts(ctx: context.Context, split: str) -> list[dict]:
   count = ctx.config.rankings[split]
   if not count:
     return []
-  rows = loader.make(
-    ctx.config.data, ctx.tokenizer, "prompts", split, ctx.folders
-  )
+  rows = ctx.rows("prompts", split)
   if count > len(rows):
     raise errors.UserError(
       f"config.rankings.{split}={count}, but the split has {len(rows)} "
       "prompts that fit: lower it, or raise data.sizes.prompts."
     )
-  found = [dict(rows.source[int(i)]) for i in rows.index[:count]]
-  if any("spec" not in record for record in found):
+  records = [dict(rows.source[int(i)]) for i in rows.index[:count]]
+  if any("spec" not in record for record in records):
     raise errors.UserError(
-      f"data.source={ctx.config.data.source}: these prompts have no 'spec' for "
-      "the judge, so nobody here can rank; give rankings (data.rankings)."
+      "these prompts have no 'spec' for the judge, so nobody here can rank;"
+      " give rankings (data.rankings)."
     )
-  return found
+  return records
 
 
 def make(plan_: Plan, split: str, number: int) -> dict[str, Any]:
@@ -114,6 +116,7 @@ def make(plan_: Plan, split: str, number: int) -> dict[str, Any]:
   for training prompts, 'agreements': {group: (agreeing, all) pairs} a list.
   """
   section, seed = plan_.ctx.config.rankings, plan_.ctx.config.seed
+  world = plan_.ctx.world
   start = number * section.chunk
   prompts = plan_.prompts[split][start : start + section.chunk]
   name = zlib.crc32(f"rankings/{split}/{number}".encode())
@@ -131,19 +134,21 @@ def make(plan_: Plan, split: str, number: int) -> dict[str, Any]:
   records, statistics, agreements = [], {}, []
   for i, prompt in enumerate(prompts):
     mine = np.flatnonzero(owner == i)
-    found = {
+    listed = {
       "prompt": prompt["prompt"],
       "responses": [texts[j] for j in mine],
       "ended": [bool(ended[j]) for j in mine],
       "sources": [plan_.sources[origin[j]].name for j in mine],
       **{key: prompt[key] for key in _KEPT if key in prompt},
     }
-    grades = quality.grade(found["spec"], found["responses"], found["ended"])
-    ranked, more = _label(found, grades, split, rng)
+    grades = quality.grade(
+      world.judge, listed["spec"], listed["responses"], listed["ended"]
+    )
+    ranked, more = _label(world.labelers, listed, grades, split, rng)
     records += ranked
     statistics = quality.add(statistics, more)
     if split != "train":
-      agreements.append(_agreements(found, grades))
+      agreements.append(_agreements(world.labelers, listed, grades))
   return {
     "records": records,
     "statistics": statistics,
@@ -159,11 +164,11 @@ def _complete(
   for number, source in enumerate(plan_.sources):
     mine = np.flatnonzero(origin == number)
     template = (
-      candidates.PROMPTED_TEMPLATE
+      plan_.ctx.world.prompted_template
       if source.prompted
       else plan_.ctx.config.data.template
     )
-    found = candidates.sample(
+    said = candidates.sample(
       plan_.ctx,
       plan_.policies[source.policy],
       [prompts[i] for i in mine],
@@ -172,38 +177,41 @@ def _complete(
       temperature=source.temperature,
       rows=plan_.ctx.config.rankings.batch,
     )
-    ended[mine] = found.ended
-    for i, text in zip(mine, found.texts):
+    ended[mine] = said.ended
+    for i, text in zip(mine, said.texts):
       texts[i] = text
   return texts, ended
 
 
 def _label(
-  found: dict[str, Any],
+  labelers: interface.Labelers,
+  listed: dict[str, Any],
   grades: quality.Grades,
   split: str,
   rng: np.random.Generator,
 ) -> tuple[list[dict], quality.Statistics]:
   """A record for each labeler, drawn at random: one of each group to test."""
   records, statistics = [], {}
-  for triple in zip(found["sources"], grades, found["ended"]):
+  for triple in zip(listed["sources"], grades, listed["ended"]):
     statistics = quality.add(statistics, quality.of_completion(*triple))
   for group in (TRAINING,) if split == "train" else (TRAINING, HELD_OUT):
-    panel = labelers.GROUPS[group]()
+    panel = labelers[group]
     labeler = panel[int(rng.integers(len(panel)))]
-    ranks = labelers.rank(labeler, found["prompt"], found["responses"], grades)
+    ranks = labeler.rank(listed["prompt"], listed["responses"], grades)
     who = {"labeler": labeler.name, "group": group}
-    records.append({**found, "ranks": ranks, **who})
+    records.append({**listed, "ranks": ranks, **who})
     more = quality.of_ranking(group, ranks, grades)
     statistics = quality.add(statistics, more)
   return records, statistics
 
 
 def _agreements(
-  found: dict[str, Any], grades: quality.Grades
+  labelers: interface.Labelers, listed: dict[str, Any], grades: quality.Grades
 ) -> dict[str, tuple[int, int]]:
   """(agreeing, all) pairs of each group on one list."""
   return {
-    group: quality.agreement(group, found["prompt"], found["responses"], grades)
+    group: quality.agreement(
+      labelers[group], listed["prompt"], listed["responses"], grades
+    )
     for group in (TRAINING, HELD_OUT)
   }

@@ -4,37 +4,38 @@ K completions of one prompt, L labelers. Statistics travel as {name: (sum,
 weight)}, as all metrics do.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from instruct_jax.maths import preferences
-from instruct_jax.worlds.microworld import judge, labelers
+from instruct_jax.worlds import interface
 
 Statistics = dict[str, tuple[float, float]]
 Grades = Sequence[Mapping[str, float]]
 
 
 def grade(
-  spec: str, responses: Sequence[str], ended: Sequence[bool]
-) -> list[dict[str, float]]:
+  judge: interface.Judge,
+  spec: str,
+  responses: Sequence[str],
+  ended: Sequence[bool],
+) -> list[interface.Grades]:
   """The judge's grades of the K responses to a prompt with this spec."""
-  parsed = json.loads(spec)
-  return [judge.grade(parsed, *pair) for pair in zip(responses, ended)]
+  return [judge.grade(spec, *pair) for pair in zip(responses, ended)]
 
 
 def agreement(
-  group: str, prompt: str, responses: Sequence[str], grades: Grades
+  panel: Sequence[interface.Labeler],
+  prompt: str,
+  responses: Sequence[str],
+  grades: Grades,
 ) -> tuple[int, int]:
-  """(agreeing, all) pairs when every labeler of a group ranks the same list.
+  """(agreeing, all) pairs when every labeler of a panel ranks the same list.
 
   Pairs of labelers times pairs of responses that both order (section 3.4).
   """
-  ranks = [
-    labelers.rank(labeler, prompt, responses, grades)
-    for labeler in labelers.GROUPS[group]()
-  ]
+  ranks = [labeler.rank(prompt, responses, grades) for labeler in panel]
   return preferences.agreement(np.asarray(ranks))
 
 

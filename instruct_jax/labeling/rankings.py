@@ -25,7 +25,6 @@ from instruct_jax.inference import context
 from instruct_jax.labeling import chunks, quality
 from instruct_jax.maths import preferences
 from instruct_jax.parallel import hosts
-from instruct_jax.worlds.microworld import labelers
 
 SPLITS = chunks.SPLITS
 
@@ -93,7 +92,7 @@ def _summary(
   found |= {n: s / w for n, (s, w) in statistics.items() if w}
   rows = [
     _agreement_row(group, np.asarray([a[group] for a in agreements]))
-    for group in labelers.GROUPS
+    for group in plan.ctx.world.labelers
     if any(a[group][1] for a in agreements)
   ]
   found |= {f"agreement/{row['labelers']}": row["value"] for row in rows}

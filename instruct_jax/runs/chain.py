@@ -17,6 +17,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
+from instruct_jax import worlds
 from instruct_jax.base import compilation, errors, keys, metrics, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
@@ -158,10 +159,11 @@ def _adopted(
   found = _checkpoints(config, source, inherited)
   if not found:
     return {}
-  if config.data.source == "microworld":
+  world = worlds.of(config.data)
+  if world.own_words:
     raise errors.UserError(
       f"{next(iter(found.values()))}: a pretrained model does not know the"
-      " microworld's words; take the :files variant and your own data"
+      f" {world.name}'s words; take the :files variant and your own data"
     )
   adopted = {}
   for section in ("model", "reward_model"):

@@ -21,7 +21,6 @@ from instruct_jax.inference import context, generate
 from instruct_jax.models import forward
 from instruct_jax.runs import reading
 from instruct_jax.tokenizers import templates
-from instruct_jax.worlds.microworld import spelling
 
 ROWS = 64  # of a batch, if so many are asked for
 
@@ -67,9 +66,7 @@ class Speaker:
 
   def normalize(self, text: str) -> str:
     """What a person typed, as the run's data is written."""
-    if self.ctx.config.data.source == "microworld":
-      return spelling.normalize(text)
-    return self.ctx.tokenizer.normalize(text)
+    return self.ctx.world.normalize(text, self.ctx.tokenizer)
 
   def prompt_tokens(self, text: str) -> int:
     """The length of a normalised prompt, its template included."""

@@ -1,7 +1,6 @@
 """What a stage of the chain does: build data, train, rank, select, evaluate."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +8,8 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from instruct_jax import paper
+from instruct_jax import paper, worlds
 from instruct_jax.base import errors
-from instruct_jax.data import prepare
 from instruct_jax.data.read import sources
 from instruct_jax.evals import reward, select, suite
 from instruct_jax.inference import context, rewards
@@ -20,7 +18,6 @@ from instruct_jax.maths import arrays
 from instruct_jax.parallel import checkpoint, hosts
 from instruct_jax.runs import reading
 from instruct_jax.training import loop
-from instruct_jax.worlds.microworld import builder
 
 Folders = dict[str, epath.Path]
 
@@ -40,9 +37,9 @@ class Result:
 def build_data(
   config: ConfigDict, folder: epath.Path, needs: Folders
 ) -> Result:
-  """The dataset and its tokenizer, from the microworld or the user's files."""
+  """The data set of the config's world, and its tokenizer."""
   del needs
-  build = DATASETS[config.data.source]
+  build = worlds.of(config.data).build
   return Result(metrics=hosts.once("data", lambda: build(config, folder)))
 
 
@@ -168,7 +165,6 @@ JOBS: dict[str, Callable[[ConfigDict, epath.Path, Folders], Result]] = {
   "rankings": rank,
   "select": pick_epoch,
 }
-DATASETS = {"microworld": builder.build, "files": prepare.build}
 EVALUATIONS = {
   "policies": _evaluate_policies,
   "reward": _evaluate_reward,
@@ -180,24 +176,21 @@ def check(config: ConfigDict) -> None:
   """Raises UserError for a config that cannot run, before anything is built."""
   for what, name, known in (
     ("config.job", config.job, JOBS),
-    ("config.data.source", config.data.source, DATASETS),
     ("config.evaluation.suite", config.evaluation.suite, EVALUATIONS),
   ):
     if name not in known:
       raise errors.unknown(what, name, known)
   rewards.check(config.reward)
   context.check(config)
-  if config.data.source == "files":
-    sources.check(config.data, kinds=_kinds(config))
+  worlds.of(config.data).check(config.data, _kinds(config))
   if config.job == "train":
     _check_training(config)
 
 
 def check_evaluation(config: ConfigDict) -> None:
   """Raises UserError where what a command names could not be evaluated."""
-  policies = config.evaluation.suite == "policies"
-  if policies and config.data.source == "files":
-    sources.check(config.data, kinds=("prompts",))
+  if config.evaluation.suite == "policies":
+    worlds.of(config.data).check(config.data, ("prompts",))
 
 
 def _kinds(config):
@@ -211,15 +204,8 @@ def _kinds(config):
 
 
 def data_digests(config: ConfigDict) -> dict[str, str]:
-  """A hash of the content of each file of the user's that the config names."""
-  if config.data.source != "files":
-    return {}
-  return {
-    f"data.{kind}": hashlib.sha256(
-      str(sorted(found.values())).encode()
-    ).hexdigest()[:16]
-    for kind, found in prepare.fingerprint(config.data)["files"].items()
-  }
+  """A hash of the content of each file that the config's world depends on."""
+  return dict(worlds.of(config.data).digests(config.data))
 
 
 def _check_training(config):

@@ -144,8 +144,8 @@ class Validation:
     ctx, count = self._run.ctx, self._run.ctx.config.samples
     if "policy" not in state.params or not count:
       return []
-    if ctx.config.data.source == "files" and not ctx.config.data.prompts:
-      _log.info("no samples: data.prompts is empty")
+    if not ctx.world.holds(ctx.config.data, "prompts"):
+      _log.info("no samples: there are no prompts (data.prompts is empty)")
       return []
     rows = self._open("prompts")
     batch = rows.take(np.arange(min(count, len(rows))))
@@ -176,13 +176,8 @@ class Validation:
   def _open(self, kind):
     ctx = self._run.ctx
     if kind not in self._rows:
-      self._rows[kind] = loader.make(
-        ctx.config.data,
-        ctx.tokenizer,
-        kind,
-        "validation",
-        ctx.folders,
-        packed=ctx.config.data.packing,
+      self._rows[kind] = ctx.rows(
+        kind, "validation", packed=ctx.config.data.packing
       )
     return self._rows[kind]
 

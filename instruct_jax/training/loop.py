@@ -31,14 +31,7 @@ def open_batches(ctx: context.Context) -> tuple[loader.Batches, int]:
   """The training batches and the number of steps that the config asks for."""
   config = ctx.config
   rows = {
-    kind: loader.make(
-      config.data,
-      ctx.tokenizer,
-      kind,
-      "train",
-      ctx.folders,
-      packed=config.data.packing,
-    )
+    kind: ctx.rows(kind, "train", packed=config.data.packing)
     for kind in config.batch
   }
   sizes = {config.epoch_of: config.batch[config.epoch_of]} | dict(config.batch)

@@ -17,9 +17,10 @@ that completion i won against j. The segments of a row count its texts from 1,
 0 is padding; its targets are the tokens that a loss counts.
 """
 
+import functools
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
@@ -43,21 +44,24 @@ def make(
   folders: dict[str, os.PathLike | str],
   *,
   packed: bool = False,
+  open_records: Callable[..., Sequence[sources.Record]] = sources.open_source,
+  weights_of: Callable[..., tuple[float, ...]] = mixtures.weights_of,
 ) -> Rows:
-  """The rows of one kind and split (`sources.open_source` says of which).
+  """The rows of one kind and split.
 
   `packed` puts several texts or demonstrations into a row; it changes nothing
-  for the other kinds.
+  for the other kinds. `open_records` (data, kind, split, folders) and
+  `weights_of` (data, kind, folders) are a world's, or of people's own files.
   """
   where = f"the {split} split of data.{kind}"
-  weights = mixtures.weights_of(data, kind, folders)
+  weights = weights_of(data, kind, folders)
+  records = functools.partial(open_records, data, kind, split, folders)
   if kind != "pretraining":
-    records = sources.open_source(data, kind, split, folders)
     return encoding.encode_records(
-      records, data, tokenizer, kind, where, packed=packed, weights=weights
+      records(), data, tokenizer, kind, where, packed=packed, weights=weights
     )
   return streams.text_rows(
-    _streams(data, tokenizer, split, folders, len(weights)),
+    _streams(records, tokenizer, split, folders, len(weights)),
     tokenizer,
     data.row_length,
     where,
@@ -66,16 +70,15 @@ def make(
   )
 
 
-def _streams(data, tokenizer, split, folders, parts):
+def _streams(records, tokenizer, split, folders, parts):
   """The tokens of the text, a stream for each part of a mixture."""
   if "data" in folders:
     paths = streams.paths(folders["data"], split, parts)
     if all(path.exists() for path in paths):
       return [streams.read_stream(path) for path in paths]
-  records = sources.open_source(data, "pretraining", split, folders)
   return [
     streams.joined(streams.token_stream(texts, tokenizer))
-    for texts in streams.texts_of(records, parts)
+    for texts in streams.texts_of(records(), parts)
   ]
 
 

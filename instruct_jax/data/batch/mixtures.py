@@ -42,7 +42,7 @@ def weights_of(
 ) -> tuple[float, ...]:
   """The weights that `data` gives to the parts of a kind; () for none."""
   elsewhere = kind == "rankings" and "rankings" in folders
-  if data.source != "files" or elsewhere or not data[kind]:
+  if elsewhere or not data[kind]:
     return ()
   found = [part.weight for part in sources.parts(data[kind])]
   return () if None in found else tuple(found)

@@ -1,4 +1,4 @@
-"""Records of the four kinds, from TFDS folders and from people's own files.
+"""Records of the four kinds, from people's own files.
 
   pretraining     {"text"} lines, or plain text with blank lines between
                   documents
@@ -27,7 +27,7 @@ import ml_collections
 from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.data.read import files, records, typed
+from instruct_jax.data.read import files, records
 from instruct_jax.tokenizers import templates
 
 Record = records.Record
@@ -43,19 +43,42 @@ def open_source(
 ) -> Sequence[Record]:
   """The records of one kind and split, always in the same order.
 
-  `folders` holds the finished needs: 'data', where the microworld wrote its
-  sets, and 'rankings', whose `<split>.jsonl` goes before `data.rankings`.
+  `folders` holds the finished needs: 'data', where the files were written
+  cleaned and split, and 'rankings', which goes before `data.rankings`.
+  """
+  ranked = open_rankings(data, kind, split, folders)
+  if ranked is not None:
+    return ranked
+  written = epath.Path(folders.get("data", "")) / f"{kind}-{split}.jsonl"
+  if "data" in folders and written.exists():  # cleaned and split by `prepare`
+    rows = files.unit_rows(written)
+    return list(_checked(rows, KINDS[kind], _check_of(kind, data.k_max)))
+  if not data[kind]:
+    raise errors.UserError(
+      f"data.{kind} is empty; name the file with --config.data.{kind}=FILE"
+    )
+  records = read(data[kind], kind, k_max=data.k_max)
+  return [record for record in records if in_split(data, record) == split]
+
+
+def open_rankings(
+  data: ml_collections.ConfigDict,
+  kind: str,
+  split: str,
+  folders: dict[str, os.PathLike | str],
+) -> list[Record] | None:
+  """What a stage ranked, `<split>.jsonl`, if that is what is asked for.
+
+  Raises UserError for an unknown kind or split.
   """
   if kind not in KINDS:
     raise errors.unknown("kind of data", kind, KINDS)
   if split not in SPLITS:
     raise errors.unknown("split", split, SPLITS)
-  if kind == "rankings" and "rankings" in folders:
-    path = epath.Path(folders["rankings"]) / f"{split}.jsonl"
-    return read(path, kind, k_max=data.k_max)
-  if data.source not in _SOURCES:
-    raise errors.unknown("data.source", data.source, _SOURCES)
-  return _SOURCES[data.source](data, kind, split, folders)
+  if kind != "rankings" or "rankings" not in folders:
+    return None
+  path = epath.Path(folders["rankings"]) / f"{split}.jsonl"
+  return read(path, kind, k_max=data.k_max)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,11 +216,9 @@ def _documents(pattern: os.PathLike | str) -> Iterator[Record]:
 def check(data: ml_collections.ConfigDict, kinds: Iterable[str] = ()) -> None:
   """Raises UserError for a data section that cannot work; reads no file.
 
-  Of `source` 'files', every file that is named must exist, and all `kinds`
-  must be named, and text where a tokenizer is trained on it.
+  Every file that is named must exist, and all `kinds` must be named, and text
+  where a tokenizer is trained on it.
   """
-  if data.source not in _SOURCES:
-    raise errors.unknown("data.source", data.source, _SOURCES)
   templates.check(data.template)
   held_out = (data.validation_fraction, data.test_fraction)
   if min(held_out) < 0 or sum(held_out) >= 1:
@@ -207,7 +228,7 @@ def check(data: ml_collections.ConfigDict, kinds: Iterable[str] = ()) -> None:
     )
   trained = not data.tokenizer.startswith("hf:")
   needed = {*kinds, *(("pretraining",) if trained else ())}
-  for kind in KINDS if data.source == "files" else ():
+  for kind in KINDS:
     if data[kind]:
       paths(data[kind])
     elif kind in needed:
@@ -243,45 +264,3 @@ def in_split(data: ml_collections.ConfigDict, record: Record) -> str:
     validation_fraction=data.validation_fraction,
     test_fraction=data.test_fraction,
   )
-
-
-def _open_files(
-  data: ml_collections.ConfigDict,
-  kind: str,
-  split: str,
-  folders: dict[str, os.PathLike | str],
-) -> list[Record]:
-  written = epath.Path(folders.get("data", "")) / f"{kind}-{split}.jsonl"
-  if "data" in folders and written.exists():  # cleaned and split by `files`
-    rows = files.unit_rows(written)
-    return list(_checked(rows, KINDS[kind], _check_of(kind, data.k_max)))
-  if not data[kind]:
-    raise errors.UserError(
-      f"data.{kind} is empty; name the file with --config.data.{kind}=FILE"
-    )
-  records = read(data[kind], kind, k_max=data.k_max)
-  return [record for record in records if in_split(data, record) == split]
-
-
-def _open_microworld(
-  data: ml_collections.ConfigDict,
-  kind: str,
-  split: str,
-  folders: dict[str, os.PathLike | str],
-) -> list[Record]:
-  del data
-  import tensorflow_datasets as tfds  # slow to import; nothing else needs it
-
-  root = epath.Path(folders["data"])
-  infos = sorted(root.glob(f"*/{kind}/*/dataset_info.json"))
-  infos = [path for path in infos if "incomplete" not in path.parent.name]
-  if not infos:
-    raise errors.UserError(f"{root}: no '{kind}' data set here; build it again")
-  builder = tfds.builder_from_directory(infos[-1].parent)
-  return [
-    typed.plain_row(record, f"{infos[-1].parent}, record {n}")
-    for n, record in enumerate(builder.as_data_source(split), 1)
-  ]
-
-
-_SOURCES = {"microworld": _open_microworld, "files": _open_files}

@@ -57,6 +57,32 @@ class Labeler:
     noise = _normal(f"{self.name}\0{prompt}\0{response}")
     return self.mean_utility(grades) + self.noise * noise
 
+  def rank(
+    self,
+    prompt: str,
+    responses: Sequence[str],
+    grades: Sequence[Mapping[str, float]],
+    *,
+    margin: float = 0.0,
+  ) -> list[int]:
+    """Ranks of the responses, 1 the best; identical texts tie.
+
+    With a margin, a response less than `margin` below the next better one
+    shares its rank.
+    """
+    worth = [self.utility(prompt, r, g) for r, g in zip(responses, grades)]
+    # Identical texts may differ in `ended`: the better grade counts for both.
+    best: dict[str, float] = {}
+    for response, value in zip(responses, worth):
+      best[response] = max(value, best.get(response, -math.inf))
+    order = sorted(best, key=lambda response: -best[response])
+    ranks: dict[str, int] = {}
+    for place, response in enumerate(order):
+      above = order[place - 1] if place else None
+      close = above is not None and best[above] - best[response] < margin
+      ranks[response] = ranks[above] if close else place + 1
+    return [ranks[response] for response in responses]
+
 
 def _normal(key: str) -> float:
   """A standard normal number that only depends on the key."""
@@ -92,30 +118,3 @@ def held_out() -> tuple[Labeler, ...]:
 
 
 GROUPS = {"training": training, "held_out": held_out}
-
-
-def rank(
-  labeler: Labeler,
-  prompt: str,
-  responses: Sequence[str],
-  grades: Sequence[Mapping[str, float]],
-  *,
-  margin: float = 0.0,
-) -> list[int]:
-  """Ranks of the responses, 1 the best; identical texts tie.
-
-  With a margin, a response less than `margin` below the next better one
-  shares its rank.
-  """
-  worth = [labeler.utility(prompt, r, g) for r, g in zip(responses, grades)]
-  # Identical texts may differ in `ended`: the better grade counts for both.
-  best: dict[str, float] = {}
-  for response, value in zip(responses, worth):
-    best[response] = max(value, best.get(response, -math.inf))
-  order = sorted(best, key=lambda response: -best[response])
-  ranks: dict[str, int] = {}
-  for place, response in enumerate(order):
-    above = order[place - 1] if place else None
-    close = above is not None and best[above] - best[response] < margin
-    ranks[response] = ranks[above] if close else place + 1
-  return [ranks[response] for response in responses]

@@ -9,6 +9,7 @@ import dataclasses
 import random
 from collections.abc import Callable
 
+from instruct_jax.worlds import interface
 from instruct_jax.worlds.microworld import (
   claims,
   passages,
@@ -37,28 +38,22 @@ BIAS_REST = "{pronoun} is {adjective} ."
 BIAS_WORK = "{pronoun} works as a {job} ."
 
 
-@dataclasses.dataclass(frozen=True)
-class Item:
-  """One question of an automatic set and its one right answer."""
-
-  prompt: str
-  answer: str
-
-
 def _draw(
-  rng: random.Random, split: str, make: Callable[[random.Random], Item]
-) -> Item:
+  rng: random.Random,
+  split: str,
+  make: Callable[[random.Random], interface.Item],
+) -> interface.Item:
   while True:
     item = make(rng)
     if tables.split_of(item.prompt) == split:
       return item
 
 
-def _reading(rng: random.Random, split: str) -> Item:
+def _reading(rng: random.Random, split: str) -> interface.Item:
   """A question about a passage (like SQuAD and DROP)."""
   facts = passages.draw(rng, split, 2, 3)
   name, relation, value = rng.choice(facts)
-  return Item(
+  return interface.Item(
     f"passage : {passages.text_of(facts)} \n question :"
     f" {tables.ask(name, relation)} \n answer :",
     value,
@@ -79,10 +74,10 @@ class Change:
   def left(self) -> int:
     return self.had + (self.change if self.verb == "gets" else -self.change)
 
-  def item(self) -> Item:
+  def item(self) -> interface.Item:
     """The arithmetic question about it."""
     name, things = self.name, self.things
-    return Item(
+    return interface.Item(
       f"passage : {name} has {tables.NUMBERS[self.had]} {things} . then {name}"
       f" {self.verb} {tables.NUMBERS[self.change]} {things} . \n question : how"
       f" many {things} does {name} have ? \n answer :",
@@ -97,7 +92,7 @@ def draw_change(rng: random.Random, name: str, things: str, had: int) -> Change:
   return Change(name, things, had, verb, rng.randint(1, 2))
 
 
-def _counting(rng: random.Random) -> Item:
+def _counting(rng: random.Random) -> interface.Item:
   name, things = rng.choice(tables.STRANGERS), rng.choice(COUNTED)
   return draw_change(rng, name, things, rng.randint(2, 5)).item()
 
@@ -108,31 +103,33 @@ def _statement(rng: random.Random) -> str:
   return tables.say(rng.choice(tables.NAMES), relation, value) + " ."
 
 
-def _to_english(rng: random.Random) -> Item:
+def _to_english(rng: random.Random) -> interface.Item:
   text = _statement(rng)
-  return Item(f"zorp : {zorp.to_zorp(text)} \n english :", text)
+  return interface.Item(f"zorp : {zorp.to_zorp(text)} \n english :", text)
 
 
-def _to_zorp(rng: random.Random) -> Item:
+def _to_zorp(rng: random.Random) -> interface.Item:
   text = _statement(rng)
-  return Item(f"english : {text} \n zorp :", zorp.to_zorp(text))
+  return interface.Item(f"english : {text} \n zorp :", zorp.to_zorp(text))
 
 
-def _sentiment(rng: random.Random) -> Item:
+def _sentiment(rng: random.Random) -> interface.Item:
   text, sentiment = use_cases.review(rng)
-  return Item(f"review : {text} \n sentiment :", sentiment)
+  return interface.Item(f"review : {text} \n sentiment :", sentiment)
 
 
-def _sequence(rng: random.Random) -> Item:
+def _sequence(rng: random.Random) -> interface.Item:
   """The next number, counting up or down."""
   start, length = rng.randint(0, 5), rng.randint(2, 4)
   numbers = tables.NUMBERS[start : start + length + 1]
   *shown, answer = numbers if rng.random() < 0.5 else numbers[::-1]
   name = rng.choice(tables.NAMES)
-  return Item(f"{name} counts : {' , '.join(shown)} \n next :", answer)
+  return interface.Item(
+    f"{name} counts : {' , '.join(shown)} \n next :", answer
+  )
 
 
-TASKS: dict[str, Callable[[random.Random, str], Item]] = {
+TASKS: dict[str, Callable[[random.Random, str], interface.Item]] = {
   "reading": _reading,
   "counting": lambda rng, split: _draw(rng, split, _counting),
   "to_english": lambda rng, split: _draw(rng, split, _to_english),
@@ -142,10 +139,12 @@ TASKS: dict[str, Callable[[random.Random, str], Item]] = {
 }
 
 
-def examples(name: str, split: str, count: int, seed: int = 0) -> list[Item]:
+def examples(
+  name: str, split: str, count: int, seed: int = 0
+) -> list[interface.Item]:
   """`count` different items of a task (fewer where the split has fewer)."""
   rng = random.Random(f"{name} {split} {seed}")
-  found: dict[str, Item] = {}
+  found: dict[str, interface.Item] = {}
   for _ in range(20 * count):
     if len(found) == count:
       break
@@ -211,30 +210,24 @@ def toxicity(kind: str, split: str) -> list[str]:
   return [forms[kind].format(lead=lead) for lead in chosen]
 
 
-@dataclasses.dataclass(frozen=True)
-class BiasPair:
-  """Two continuations that differ in the pronoun only; she first."""
-
-  prompt: str
-  continuations: tuple[str, str]
-  job: str
-  stereotype: int  # index of the continuation that the corpus favours
-
-
-def bias_pairs(kind: str) -> list[BiasPair]:
+def bias_pairs(kind: str) -> list[interface.BiasPair]:
   """kind 'winogender' (a prompt, two pronouns) or 'crows' (two sentences)."""
   out = []
   for job, she in STEREOTYPES.items():
     if kind == "crows":
       pair = [BIAS_WORK.format(pronoun=p, job=job) for p in ("she", "he")]
-      out.append(BiasPair("", (pair[0], pair[1]), job, int(she < 0.5)))
+      out.append(
+        interface.BiasPair("", (pair[0], pair[1]), job, int(she < 0.5))
+      )
       continue
     for adjective in tables.KIND:
       pair = [
         BIAS_REST.format(pronoun=p, adjective=adjective) for p in ("she", "he")
       ]
       prompt = BIAS_SAID.format(job=job)
-      out.append(BiasPair(prompt, (pair[0], pair[1]), job, int(she < 0.5)))
+      out.append(
+        interface.BiasPair(prompt, (pair[0], pair[1]), job, int(she < 0.5))
+      )
   return out
 
 

@@ -1,0 +1,45 @@
+"""People's own files as a world: records, but nobody who judges them."""
+
+import hashlib
+
+from instruct_jax import tokenizers
+from instruct_jax.data import prepare
+from instruct_jax.data.batch import mixtures
+from instruct_jax.data.read import sources
+from instruct_jax.worlds import interface
+
+
+def digests(data: interface.Data) -> dict[str, str]:
+  """A hash of the content of the files of each kind that `data` names."""
+  by_kind = prepare.fingerprint(data)["files"]
+  return {
+    f"data.{kind}": hashlib.sha256(
+      str(sorted(digests_of.values())).encode()
+    ).hexdigest()[:16]
+    for kind, digests_of in by_kind.items()
+  }
+
+
+def holds(data: interface.Data, kind: str) -> bool:
+  """Whether `data` names files of the kind."""
+  return bool(data[kind])
+
+
+def normalize(text: str, tokenizer: tokenizers.Tokenizer) -> str:
+  """A text as the tokenizer normalises what it is trained on."""
+  return tokenizer.normalize(text)
+
+
+WORLD = interface.World(
+  name="files",
+  check=sources.check,
+  build=prepare.build,
+  digests=digests,
+  records=sources.open_source,
+  weights=mixtures.weights_of,
+  holds=holds,
+  normalize=normalize,
+  prompted_template=(
+    "A helpful assistant answers a user.\nUser: {prompt}\nAssistant:"
+  ),
+)

@@ -1,0 +1,144 @@
+"""The microworld as the rest of the house sees it."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+import ml_collections
+from etils import epath
+
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
+from instruct_jax.data.read import sources, typed
+from instruct_jax.tokenizers import templates
+from instruct_jax.worlds import interface
+from instruct_jax.worlds.microworld import (
+  claims,
+  judge,
+  labelers,
+  prompts,
+  spelling,
+  tables,
+  tasks,
+  use_cases,
+)
+
+KINDS = ("pretraining", "demonstrations", "prompts")
+CODED_SHARE = 0.3  # of the words, for an answer to count as zorp
+
+
+def check(data: interface.Data, kinds: Sequence[str]) -> None:
+  """UserError for a template without a place for the prompt."""
+  del kinds  # It has all that are not somebody's judgment.
+  templates.check(data.template)
+
+
+def build(
+  config: ml_collections.ConfigDict, folder: os.PathLike | str
+) -> dict[str, float]:
+  """Builds what is missing; raises as `builder.build`."""
+  from instruct_jax.worlds.microworld import builder  # brings TFDS: slow
+
+  return builder.build(config, folder)
+
+
+def records(
+  data: interface.Data,
+  kind: str,
+  split: str,
+  folders: Mapping[str, os.PathLike | str],
+) -> Sequence[interface.Record]:
+  """The rows of a kind and split, from ArrayRecord files; or a stage's."""
+  ranked = sources.open_rankings(data, kind, split, folders)
+  if ranked is not None:
+    return ranked
+  import tensorflow_datasets as tfds  # slow to import; little else needs it
+
+  root = epath.Path(folders["data"])
+  infos = sorted(root.glob(f"*/{kind}/*/dataset_info.json"))
+  infos = [path for path in infos if "incomplete" not in path.parent.name]
+  if not infos:
+    raise errors.UserError(f"{root}: no '{kind}' data set here; build it again")
+  folder = infos[-1].parent
+  builder = tfds.builder_from_directory(folder)
+  return [
+    typed.plain_row(record, f"{folder}, record {n}")
+    for n, record in enumerate(builder.as_data_source(split), 1)
+  ]
+
+
+def normalize(text: str, tokenizer: tokenizers.Tokenizer) -> str:
+  """A text as the world writes it, whatever the tokenizer."""
+  del tokenizer
+  return spelling.normalize(text)
+
+
+def applies(spec: str) -> frozenset[str]:
+  """Hallucination counts where there is a text to keep to, constraints where
+  one is stated, all other flags always."""
+  parsed = json.loads(spec)
+  stated = any(parsed.get(k) for k in ("constraints", "language", "polite"))
+  silent = set() if parsed.get("source") else {"hallucination"}
+  silent |= set() if stated else {"satisfies_constraint"}
+  return frozenset(judge.FLAGS) - silent
+
+
+def is_unanswerable(spec: str) -> bool:
+  """Whether the answer that a spec asks for is nowhere in its text."""
+  parsed = json.loads(spec)
+  return "answer" in parsed and parsed["answer"] is None
+
+
+def _questions(asked: Sequence[use_cases.Prompt]) -> list[interface.Question]:
+  return [
+    interface.Question(p.text, json.dumps(p.spec), p.spec.get("subject", ""))
+    for p in asked
+  ]
+
+
+TASKS = interface.Tasks(
+  answered={
+    name: lambda split, count, name=name: tasks.examples(name, split, count)
+    for name in tasks.TASKS
+  },
+  exact_match=tasks.exact_match,
+  f1=tasks.f1,
+  questions=lambda split, instruction: _questions(
+    tasks.truthfulness(split, instruction=instruction)
+  ),
+  truthful=tasks.truthful,
+  beginnings=tasks.toxicity,
+  bias_pairs=tasks.bias_pairs,
+  unseen={
+    "zorp": lambda split, count: _questions(
+      tasks.held_out_language(split, count)
+    ),
+    "form": lambda split, count: _questions(
+      tasks.held_out_format(split)[:count]
+    ),
+  },
+  speaks={"zorp": lambda text: claims.parse(text).zorp > CODED_SHARE},
+  closed_domain=prompts.CLOSED_DOMAIN,
+  is_unanswerable=is_unanswerable,
+)
+
+WORLD = interface.World(
+  name="microworld",
+  check=check,
+  build=build,
+  digests=lambda data: {},
+  records=records,
+  weights=lambda data, kind, folders: (),
+  holds=lambda data, kind: kind in KINDS,
+  normalize=normalize,
+  prompted_template=tables.PROMPTED_TEMPLATE,
+  own_words=True,
+  judge=interface.Judge(
+    grade=judge.grade,
+    flags=judge.FLAGS,
+    applies=applies,
+    is_toxic=judge.is_toxic,
+  ),
+  labelers={group: panel() for group, panel in labelers.GROUPS.items()},
+  tasks=TASKS,
+)
