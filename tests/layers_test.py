@@ -29,10 +29,10 @@ parallel
   hosts
   sharding checkpoint
 tokenizers
-  files pieces
-  backend
-  facts
-  pretrained
+  files sentencepiece_codec
+  json_codec trained_files
+  special_tokens words
+  pretrained trained
   __init__
   templates
 models

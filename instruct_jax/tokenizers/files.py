@@ -3,14 +3,16 @@
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import tokenizers as library
 from etils import epath
 
 from instruct_jax.base import errors, storage
 
 JSON, MODEL = "tokenizer.json", "tokenizer.model"
+INFO = "info.json"  # ours, beside the files that it vouches for
 PAIRS = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 CONFIG, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 TEMPLATE, ADDED = "chat_template.jinja", "added_tokens.json"
@@ -89,3 +91,12 @@ def check_ids(vocabulary: Mapping[str, Any], where: Any) -> None:
   if len(ids) <= ids[-1]:
     lacking = next(n for n, i in enumerate(ids) if i != n)
     raise errors.UserError(f"{where}: no token has the id {lacking}.")
+
+
+def start(made: library.Tokenizer, ids: Sequence[int]) -> None:
+  """Has a tokenizer of the library start its texts with these tokens."""
+  names = [made.id_to_token(i) for i in ids]
+  made.post_processor = library.processors.TemplateProcessing(
+    single=[*names, "$A"],
+    special_tokens=list(dict.fromkeys(zip(names, ids))),
+  )

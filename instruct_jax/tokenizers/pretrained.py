@@ -10,17 +10,19 @@ for.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from etils import epath
 
-from instruct_jax.base import errors
-from instruct_jax.tokenizers import backend, facts, files, pieces
-
-INFO_FILE = "info.json"
+from instruct_jax.base import errors, storage
+from instruct_jax.tokenizers import (
+  files,
+  json_codec,
+  sentencepiece_codec,
+  special_tokens,
+)
 
 
 class PretrainedTokenizer:
@@ -31,7 +33,7 @@ class PretrainedTokenizer:
   """
 
   def __init__(
-    self, kind: str, codec: Any, known: facts.Facts, found: files.Files
+    self, kind: str, codec: Any, known: special_tokens.Facts, found: files.Files
   ):
     codec.protect(known.named)
     self.kind, self._codec, self.files = kind, codec, dict(found)
@@ -74,7 +76,7 @@ class PretrainedTokenizer:
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in self.files.items():
-      (folder / name).write_bytes(content)
+      storage.write(folder / name, content)
     digests = {
       name: hashlib.sha256(content).hexdigest()
       for name, content in self.files.items()
@@ -84,7 +86,7 @@ class PretrainedTokenizer:
       "vocab_size": self.vocab_size,
       "files": digests,
     }
-    (folder / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n")
+    storage.write_json(folder / files.INFO, info)
 
   def export(self, folder: os.PathLike | str) -> None:
     """The files as they were read, and what transformers needs beside them.
@@ -98,7 +100,7 @@ class PretrainedTokenizer:
     others = (files.GENERATION, files.MODEL_CONFIG)
     for name, content in self.files.items():
       if name not in others:
-        (folder / name).write_bytes(content)
+        storage.write(folder / name, content)
     self._write_config(folder)
     if files.JSON not in self.files:
       self._write_json(folder)
@@ -121,8 +123,7 @@ class PretrainedTokenizer:
       if missing and i in names:
         made[key] = names[i]
     if made:
-      text = json.dumps(config | made, indent=2, ensure_ascii=False) + "\n"
-      (folder / files.CONFIG).write_text(text, encoding="utf-8")
+      storage.write_json(folder / files.CONFIG, config | made)
 
   def _in_map(self, key):
     if files.SPECIAL not in self.files:
@@ -133,14 +134,13 @@ class PretrainedTokenizer:
   def _write_json(self, folder):
     made = self._codec.written()
     if self.start_ids != (self.eot_id,) or self.kind == "sentencepiece":
-      start(made, self.start_ids)
-    text = made.to_str(pretty=True)
-    (folder / files.JSON).write_text(text, encoding="utf-8")
+      files.start(made, self.start_ids)
+    storage.write(folder / files.JSON, made.to_str(pretty=True))
 
 
 CODECS = {
-  "hf": lambda folder, found: backend.open_json(folder, found),
-  "gpt2": lambda folder, found: backend.open_gpt2(folder, found),
+  "hf": lambda folder, found: json_codec.open_json(folder, found),
+  "gpt2": lambda folder, found: json_codec.open_gpt2(folder, found),
   "sentencepiece": lambda folder, found: _open_pieces(folder, found),
 }
 _NEEDED = {
@@ -168,33 +168,26 @@ def read(folder: epath.Path, kind: str) -> PretrainedTokenizer:
   found = {name: files.read(folder / name) for name in (*names, *there)}
   codec = CODECS[kind](folder, found)
   return PretrainedTokenizer(
-    kind, codec, facts.read(folder, found, codec), found
+    kind, codec, special_tokens.read(folder, found, codec), found
   )
 
 
-def restore(
-  folder: epath.Path, kind: str, digests: dict[str, str]
-) -> PretrainedTokenizer:
+def restore(folder: epath.Path, kind: str, digests: Any) -> PretrainedTokenizer:
   """What `save` wrote; UserError where a file is not that one."""
+  if not isinstance(digests, dict):
+    raise errors.UserError(
+      f'{folder / files.INFO}: a damaged tokenizer: no "files" in it'
+    )
   made = read(folder, kind)
   for name, content in made.files.items():
     if digests.get(name) != hashlib.sha256(content).hexdigest():
       raise errors.UserError(
-        f"{folder / name}: its digest differs from {INFO_FILE}'s; the file is"
+        f"{folder / name}: its digest differs from {files.INFO}'s; the file is"
         " damaged or of another tokenizer. Build the data set again."
       )
   for name in digests.keys() - made.files.keys():
     raise errors.UserError(f"{folder / name}: no such file.")
   return made
-
-
-def start(made: Any, ids: Sequence[int]) -> None:
-  """Has a tokenizer of the library start its texts with these tokens."""
-  names = [made.id_to_token(i) for i in ids]
-  made.post_processor = backend.library.processors.TemplateProcessing(
-    single=[*names, "$A"],
-    special_tokens=list(dict.fromkeys(zip(names, ids))),
-  )
 
 
 def _needed(folder, kind):
@@ -209,4 +202,6 @@ def _open_pieces(folder, found):
   if files.CONFIG in found:
     config = files.json_object(found, files.CONFIG, folder)
   legacy = config.get("legacy") is not False
-  return pieces.Pieces(found[files.MODEL], folder / files.MODEL, legacy=legacy)
+  return sentencepiece_codec.Pieces(
+    found[files.MODEL], folder / files.MODEL, legacy=legacy
+  )

@@ -10,7 +10,7 @@ from typing import Any
 from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.tokenizers import backend, files
+from instruct_jax.tokenizers import files, json_codec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ def read(folder: epath.Path, found: files.Files, codec: Any) -> Facts:
   """What is known of a tokenizer; UserError naming the file that is wrong."""
   sources = _Sources(folder, found, codec)
   stops = sources.ends(files.GENERATION)
-  usual = codec.vocabulary.get(backend.END_OF_TEXT)
+  usual = codec.vocabulary.get(json_codec.END_OF_TEXT)
   ends = [sources.token("eos_token"), *stops]
   ends += sources.ends(files.MODEL_CONFIG)
   ends = [i for i in (*ends, codec.eos_id, usual) if i is not None]

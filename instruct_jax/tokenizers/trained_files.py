@@ -1,0 +1,45 @@
+"""The files of the tokenizers that are trained here, ours and for others."""
+
+import hashlib
+import os
+
+import tokenizers as library
+from etils import epath
+
+from instruct_jax.base import storage
+from instruct_jax.tokenizers import files
+
+PAD_ID, UNKNOWN_ID, EOT_ID = 0, 1, 2  # of all but the byte tokenizer
+PAD, EOT = "<pad>", "<eot>"
+
+
+def write(folder: os.PathLike | str, info: dict, model: bytes | None) -> None:
+  """The model first, then the description that vouches for it by digest."""
+  folder = epath.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  digest = None if model is None else hashlib.sha256(model).hexdigest()
+  if model is not None:
+    storage.write(folder / files.MODEL, model)
+  storage.write_json(folder / files.INFO, {**info, "model": digest})
+
+
+def export(
+  made: library.Tokenizer, folder: os.PathLike | str, **names: str
+) -> None:
+  """Writes a tokenizer for transformers, as ours start and end texts."""
+  folder = epath.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  names = {"bos_token": EOT, "eos_token": EOT, "pad_token": PAD} | names
+  special = dict.fromkeys(names.values())
+  made.add_special_tokens(
+    [library.AddedToken(x, special=True, normalized=False) for x in special]
+  )
+  files.start(made, (made.token_to_id(EOT),))
+  storage.write(folder / files.JSON, made.to_str(pretty=True))
+  about = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "clean_up_tokenization_spaces": False,
+    **names,
+  }
+  for name, value in ((files.CONFIG, about), (files.SPECIAL, names)):
+    storage.write_json(folder / name, value)

@@ -1,0 +1,132 @@
+"""The word tokenizer: a token per word of spaced text."""
+
+import collections
+import itertools
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+import sentencepiece
+import tokenizers as library
+
+from instruct_jax.base import errors
+from instruct_jax.tokenizers import trained_files
+
+_SPACE = "\u2581"  # SentencePiece's own mark for a space
+_NEWLINE = "\u23ce"  # the word that stands for a newline
+_UNKNOWN = "\ufffd"
+# Where str.split() splits.
+_BLANKS = "".join(c for c in map(chr, range(1 << 16)) if c.isspace())
+
+
+class WordTokenizer:
+  """A token per white-space separated word; a newline is a word too."""
+
+  kind = "word"
+  pad_id = trained_files.PAD_ID
+  eot_id = trained_files.EOT_ID
+  start_ids = stop_ids = (trained_files.EOT_ID,)
+  special_ids: ClassVar[dict[str, int]] = {}
+  special_names: ClassVar[dict[str, str]] = {}
+  chat_template = ""
+
+  def __init__(self, model: bytes):
+    self._model = model
+    self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    self.vocab_size = self._processor.get_piece_size()
+    pieces = map(self._processor.id_to_piece, range(self.vocab_size))
+    self.words = tuple(piece.removeprefix(_SPACE) for piece in pieces)
+    self._known = frozenset(self.words[trained_files.EOT_ID + 1 :])
+
+  def encode(self, text: str) -> list[int]:
+    return self._processor.encode(_spaced(text))
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    return self._processor.encode([_spaced(text) for text in texts])
+
+  def encode_parts(
+    self, rows: Sequence[Sequence[str | int]]
+  ) -> list[list[int]]:
+    return self.encode_batch(["".join(row) for row in rows])
+
+  def decode(self, ids: Iterable[int]) -> str:
+    hidden = (trained_files.PAD_ID, trained_files.EOT_ID)
+    words = (self.words[i] for i in map(int, ids) if i not in hidden)
+    return re.sub(f" ?{_NEWLINE} ?", "\n", " ".join(words))
+
+  def normalize(self, text: str) -> str:
+    """Lower case and spaced punctuation; known words stay whole."""
+    lines = text.lower().split("\n")
+    return "\n".join(" ".join(self._split(line)) for line in lines)
+
+  def unknown_words(self, text: str) -> list[str]:
+    words = self.normalize(text).split()
+    return list(dict.fromkeys(w for w in words if w not in self._known))
+
+  def save(self, folder: os.PathLike | str) -> None:
+    info = {"kind": self.kind, "vocab_size": self.vocab_size}
+    trained_files.write(folder, info, self._model)
+
+  def export(self, folder: os.PathLike | str) -> None:
+    """The ids are the same, but for two unknown words in a row.
+
+    They are one unknown token in ours and two there.
+    """
+    vocabulary = {word: i for i, word in enumerate(self.words)}
+    unknown = self.words[trained_files.UNKNOWN_ID]
+    made = library.Tokenizer(
+      library.models.WordLevel(vocabulary, unk_token=unknown)
+    )
+    replace = library.normalizers.Replace
+    names = f"{trained_files.PAD}|{trained_files.EOT}"
+    special = f"(?<![^{_BLANKS}])(?:{names})(?![^{_BLANKS}])"
+    made.normalizer = library.normalizers.Sequence(
+      [
+        replace(_NEWLINE, _UNKNOWN),
+        replace(_SPACE, _UNKNOWN),
+        replace(library.Regex(special), _SPACE),  # which is no word
+        replace("\n", f" {_NEWLINE} "),
+      ]
+    )
+    made.pre_tokenizer = library.pre_tokenizers.Split(
+      library.Regex(f"[{_BLANKS}]+"), "removed"
+    )
+    made.decoder = library.decoders.Sequence(
+      [
+        library.decoders.WordPiece(prefix=_SPACE * 2, cleanup=False),
+        library.decoders.Fuse(),
+        library.decoders.Replace(library.Regex(f" ?{_NEWLINE} ?"), "\n"),
+      ]
+    )
+    trained_files.export(
+      made, folder, unk_token=self.words[trained_files.UNKNOWN_ID]
+    )
+
+  def _split(self, line: str) -> list[str]:
+    """`have?` -> have ?, unless the vocabulary holds the word as it stands."""
+    parts = (
+      [word] if word in self._known else re.findall(r"[^\W_]+|\S", word)
+      for word in line.split()
+    )
+    return list(itertools.chain.from_iterable(parts))
+
+
+def sentences_of(texts: Iterable[str], vocab_size: int) -> list[str]:
+  sentences = [_spaced(text) for text in texts]
+  words = collections.Counter(w for text in sentences for w in text.split())
+  needed = len(words.keys() | {_NEWLINE}) + trained_files.EOT_ID + 1
+  if words and needed > vocab_size:
+    raise errors.UserError(
+      f"vocab_size={vocab_size} is too small for a 'word' tokenizer: the text "
+      f"has {len(words)} different words and needs {needed}. Raise it, or use "
+      "'unigram'."
+    )
+  return [*sentences, _NEWLINE] if words else []
+
+
+def _spaced(text: str) -> str:
+  """The text as a word model reads it: single spaces, newlines as words."""
+  if _NEWLINE in text or _SPACE in text:  # SentencePiece's and ours: not words
+    text = text.replace(_NEWLINE, _UNKNOWN).replace(_SPACE, _UNKNOWN)
+  return " ".join(text.replace("\n", f" {_NEWLINE} ").split())
