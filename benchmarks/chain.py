@@ -20,11 +20,12 @@ import jax
 from absl import flags
 from etils import epath
 
-from instruct_jax.algorithms import ppo, rollout
+from instruct_jax.algorithms import episodes, ppo
 from instruct_jax.base import command, compilation, errors, metrics
 from instruct_jax.parallel import sharding
 from instruct_jax.runs import reading
-from instruct_jax.training import learner, loop
+from instruct_jax.training import loop
+from instruct_jax.training import step as step_lib
 
 _RUN = flags.DEFINE_string("run", "runs/ppo_ptx-tiny", "A finished PPO run.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of a phase.", 1)
@@ -57,29 +58,29 @@ def iteration(folder: epath.Path, repeats: int) -> dict[str, dict[str, float]]:
     role: reading.load_parameters(ctx.folders[role], ctx, role)
     for role in ("policy", "reward")
   }
-  run, state = learner.setup(ctx, ppo, total_steps, checkpoints)
+  run, state = step_lib.setup(ctx, ppo.ALGORITHM, total_steps, checkpoints)
   batch = sharding.global_batch(next(data), ctx.mesh)
   key = jax.random.key(0)
-  sample = jax.jit(lambda p, b, k: rollout.sample(ctx, p, b, k))
-  score = jax.jit(lambda p, f, b, g: rollout.score(ctx, p, f, b, g))
-  split = jax.jit(lambda e, c, t, k: ppo.minibatches(ctx, e, c, t, k))
-  update = jax.jit(functools.partial(learner.update, run))
-  prompts, text = batch["prompts"], batch.get("pretraining")
+  sample = functools.partial(episodes.sample, ctx)
+  score = functools.partial(episodes.score, ctx)
+  split = functools.partial(ppo.minibatches, ctx)
+  update = jax.jit(functools.partial(step_lib.update, run))
+  prompts = batch["prompts"]
+  text = {"ptx": batch["pretraining"]} if ctx.config.rl.ptx_coef else {}
   timed = {}
   with jax.set_mesh(ctx.mesh):
     generation = _time(
       timed, "generate", repeats, sample, state.params["policy"], prompts, key
     )
-    episodes = _time(
+    scored = _time(
       *(timed, "score", repeats, score),
       *(state.params, state.frozen, prompts, generation),
     )
-    minibatches = _time(
+    collected = _time(
       *(timed, "advantages", repeats, split),
-      *(episodes, state.extra["kl_coef"], text, key),
+      *(scored, state.extra["kl_coef"], text, key),
     )
-    trainable = state.replace(frozen={})
-    _time(timed, "update", repeats, update, trainable, minibatches, key)
+    _time(timed, "update", repeats, update, state, *collected, key)
   tokens = int(generation.is_response.sum())
   timed["generate"]["tokens_per_s"] = round(
     tokens / timed["generate"]["median_s"]

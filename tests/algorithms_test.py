@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from instruct_jax import algorithms
 from instruct_jax.algorithms import ppo, rm, sft
 from instruct_jax.data.batch import loader, packing
 from instruct_jax.models import forward
 from instruct_jax.parallel import sharding
-from instruct_jax.training import learner
+from instruct_jax.training import step as step_lib
 from tests import toys
 
 
@@ -35,7 +36,9 @@ def ppo_run():
 def test_sft_counts_the_response_s_tokens_and_nothing_else(sft_run):
   ctx, policy = sft_run
   rows = toys.batch("sft", 0)["demonstrations"]
-  terms, _ = sft.loss(ctx, {"policy": policy}, {"demonstrations": rows}, None)
+  terms, _ = sft.loss(
+    ctx, {"policy": policy}, {}, {"demonstrations": rows}, None
+  )
   total, weight, coefficient = terms["demonstrations"]
   assert coefficient == ctx.config.loss.demonstrations
   assert weight == rows["is_response"].sum()
@@ -59,7 +62,7 @@ def test_what_stands_in_the_padding_changes_nothing(sft_run):
   }
   losses = [
     float(
-      sft.loss(ctx, {"policy": policy}, {"demonstrations": x}, None)[0][
+      sft.loss(ctx, {"policy": policy}, {}, {"demonstrations": x}, None)[0][
         "demonstrations"
       ][0]
     )
@@ -71,7 +74,7 @@ def test_what_stands_in_the_padding_changes_nothing(sft_run):
 def test_pretraining_counts_every_token_but_the_first(sft_run):
   ctx, policy = sft_run
   rows = toys.text(0)
-  terms, _ = sft.loss(ctx, {"policy": policy}, {"pretraining": rows}, None)
+  terms, _ = sft.loss(ctx, {"policy": policy}, {}, {"pretraining": rows}, None)
   assert terms["pretraining"][1] == toys.B * (toys.T - 1)
 
 
@@ -150,7 +153,7 @@ def test_a_packed_document_changes_nothing_in_another(packed_run):
 def test_rm_is_equation_1_with_each_prompt_computed_once(rm_run):
   ctx, reward = rm_run
   rows = toys.batch("rm", 0)["rankings"]
-  terms, found = rm.loss(ctx, {"reward": reward}, {"rankings": rows}, None)
+  terms, found = rm.loss(ctx, {"reward": reward}, {}, {"rankings": rows}, None)
   total, weight, _ = terms["rankings"]
   score = jax.jit(lambda rows: forward.scores(ctx.scalar, reward, rows))
   plain, right, pairs = 0.0, 0.0, 0
@@ -200,13 +203,14 @@ def test_after_finish_demonstrations_score_zero(rm_run, monkeypatch, gain):
   ctx = toys.make_context(config.lock())
   rows = toys.batch("sft", 3)["demonstrations"]
   monkeypatch.setattr(loader, "make", lambda *_: OneBatch(rows))
-  state = learner.State(
+  state = algorithms.State(
     step=jnp.int32(0),
     params={"reward": reward},
     optimizer={},
     ema={},
     frozen={},
     extra={},
+    counters={},
   )
   before = forward.scores(ctx.scalar, reward, rows)
   after = forward.scores(
@@ -224,8 +228,8 @@ def test_ppo_rewards_and_advantages_by_a_loop(ppo_run):
   ctx = ppo_run
   episodes = toys.recorded(0)
   beta, rl = 0.3, ctx.config.rl
-  parts = ppo.minibatches(
-    ctx, episodes, jnp.float32(beta), None, jax.random.key(0)
+  parts, _ = ppo.minibatches(
+    ctx, episodes, jnp.float32(beta), {}, jax.random.key(0)
   )
   assert set(parts) == {"policy", "value"}
   # Undo the permutation by the responses, which are all different.
@@ -284,10 +288,10 @@ def test_every_iteration_and_inner_epoch_has_an_order_of_its_own():
   ctx = toys.make_context(toys.config_of("ppo", rl={"inner_epochs": 2}))
   orders = []
   for seed in (0, 1):
-    parts = ppo.minibatches(
-      ctx, toys.recorded(0), jnp.float32(0), None, jax.random.key(seed)
+    parts, _ = ppo.minibatches(
+      ctx, toys.recorded(0), jnp.float32(0), {}, jax.random.key(seed)
     )
-    scores = np.asarray(parts["policy"]["score"])
+    scores = np.asarray(parts["policy"]["old_logprobs"]).sum(axis=-1)
     assert scores.shape == (4, toys.B // 2)
     first, second = scores[:2].ravel(), scores[2:].ravel()
     assert sorted(first) == sorted(second)
@@ -322,20 +326,20 @@ def test_golden_step(algorithm):
   """The numbers of one update, as they were when this was written."""
   module = {"sft": sft, "rm": rm, "ppo": ppo}[algorithm]
   ctx = toys.make_context(toys.config_of(algorithm))
-  run, state = learner.setup(ctx, module, 3, toys.checkpoints(ctx))
+  run, state = step_lib.setup(ctx, module.ALGORITHM, 3, toys.checkpoints(ctx))
   batch = sharding.global_batch(toys.batch(algorithm, 0), ctx.mesh)
   if algorithm == "ppo":
-    minibatches = ppo.minibatches(
+    collected = ppo.minibatches(
       ctx,
       toys.recorded(0),
       state.extra["kl_coef"],
-      batch["pretraining"],
+      {"ptx": batch["pretraining"]},
       jax.random.key(0),
     )
   else:
-    minibatches = module.collect(ctx, state, batch, None)
-  step = jax.jit(lambda s, m, k: learner.update(run, s, m, k))
-  state, found = step(state, minibatches, jax.random.key(0))
+    collected = module.ALGORITHM.collect(ctx, state, batch, None)
+  step = jax.jit(lambda s, m, c, k: step_lib.update(run, s, m, c, k))
+  state, found = step(state, *collected, jax.random.key(0))
   values = [float(found[n][0] / found[n][1]) for n in GOLDEN[algorithm]]
   moved = sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(state.params))
   np.testing.assert_allclose([*values, moved], EXPECTED[algorithm], rtol=1e-3)

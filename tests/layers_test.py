@@ -93,11 +93,13 @@ inference
   candidates rewards
   scoring
 algorithms
-  rollout sft rm
+  __init__
+  episodes sft rm
   ppo
 training
   optim
-  learner
+  step
+  validate
   hooks
   loop
 labeling

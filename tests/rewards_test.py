@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instruct_jax.algorithms import ppo, rollout
+from instruct_jax.algorithms import episodes, ppo
 from instruct_jax.base import errors
 from instruct_jax.inference import rewards
 from instruct_jax.models import forward
@@ -99,11 +99,11 @@ def test_ppo_starts_its_values_from_the_policy_and_scores_by_the_rule():
   assert params["value"]["head"]["kernel"].shape == (16, 1)
   assert frozen["reward"] == {}
   prompts = toys.batch("ppo", 0)["prompts"]
-  generation = rollout.sample(ctx, policy, prompts, jax.random.key(2))
+  generation = episodes.sample(ctx, policy, prompts, jax.random.key(2))
   word = jnp.asarray(ctx.tokenizer.encode("happy"), jnp.int32)[: toys.R]
   tokens = jnp.broadcast_to(word, generation.tokens.shape)
   spoken = dataclasses.replace(
     generation, tokens=tokens, is_response=jnp.ones(tokens.shape, bool)
   )
-  episodes = rollout.score(ctx, params, frozen, prompts, spoken)
-  np.testing.assert_array_equal(episodes.scores, np.ones(toys.B))
+  scored = episodes.score(ctx, params, frozen, prompts, spoken)
+  np.testing.assert_array_equal(scored.scores, np.ones(toys.B))

@@ -5,7 +5,7 @@ import numpy as np
 
 from experiments import ppo_ptx, rm, sft
 from instruct_jax import tokenizers
-from instruct_jax.algorithms import rollout
+from instruct_jax.algorithms import episodes
 from instruct_jax.inference import context
 from instruct_jax.maths import preferences
 from instruct_jax.models import decoder, forward, heads
@@ -130,7 +130,7 @@ def recorded(seed, rows=B):
     values = rng.normal(size=shape) * scale
     return np.where(response["is_response"], values, 0).astype(np.float32)
 
-  return rollout.Episodes(
+  return episodes.Episodes(
     prompt=prompt["prompt"],
     is_prompt=prompt["is_prompt"],
     response=response["response"],

@@ -1,0 +1,178 @@
+"""What an algorithm is, and which there are.
+
+An algorithm is a module that ends in
+
+  ALGORITHM = algorithms.Algorithm(init=init, loss=loss, ...)
+
+and that `config.algorithm` names, by its name in MODULES or, in a file of
+one's own, by its import path. Two functions must be there, the others have
+defaults that do nothing. Their arguments:
+
+  ctx          the constants of the run: config, models, token ids, mesh
+  state        all that changes in training: see `State`
+  batch        {kind of data: its rows, [rows a step, ...]}, on the mesh
+  minibatches  {part: its rows, [updates a step, rows a minibatch, ...]}; the
+               parts are differentiated one after the other, into one gradient
+  terms        {part: (sum, weight, coefficient)} of a loss; its value is
+               coefficient * sum / weight. The weight must come from masks
+               alone: it is totalled over the microbatches before any gradient
+               is taken, so neither their number nor the mesh changes the value
+  metrics      {"group/name": (sum, weight)}, means over all that is added up;
+               of "count/..." the sum is logged. Of a loss's metric that ends
+               in "_first_minibatch", the first update of a step alone counts
+  key          a jax.random key; a loss gets None where nothing may be random:
+               in validation and where it only counts weights
+
+Validation is the same `collect` and `loss`, on validation rows and without a
+key for the loss; its metrics are logged as "validation/...".
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+from ml_collections import ConfigDict
+
+from instruct_jax.base import errors
+from instruct_jax.inference import context
+
+Roles = dict[str, Any]  # {"policy", "value", "reward", ...: parameters}
+Rows = dict[str, Any]  # {kind of data or part: {name: array}}
+Metrics = dict[str, tuple[jax.Array | float, jax.Array | float]]
+Terms = dict[str, tuple[jax.Array, jax.Array, float]]
+
+
+@flax.struct.dataclass
+class State:
+  """All that changes in training, and the frozen networks beside it."""
+
+  step: jax.Array  # [] int32, steps of the loop done
+  params: Roles
+  optimizer: dict[str, Any]  # by role
+  ema: Roles  # averages of the parameters, of the roles that keep one
+  frozen: Roles  # reloaded, never checkpointed
+  extra: dict[str, jax.Array]  # the algorithm's own, as an adaptive KL's
+  counters: dict[str, jax.Array]  # of updates that were skipped
+
+
+@jax.jit
+def _as_one_minibatch(batch: Rows) -> Rows:
+  return jax.tree.map(lambda x: x[None], batch)
+
+
+def one_minibatch(
+  ctx: context.Context, state: State, batch: Rows, key: jax.Array
+) -> tuple[Rows, Metrics]:
+  """The batch as its own, single minibatch: supervised learning."""
+  del ctx, state, key
+  return _as_one_minibatch(batch), {}
+
+
+def same_state(ctx: context.Context, state: State) -> State:
+  """The state as it is."""
+  del ctx
+  return state
+
+
+def same_extra(
+  ctx: context.Context, extra: dict[str, jax.Array], metrics: Metrics
+) -> dict[str, jax.Array]:
+  """The extra values as they are."""
+  del ctx, metrics
+  return extra
+
+
+def any_config(config: ConfigDict) -> None:
+  """Refuses nothing."""
+  del config
+
+
+def one_update(config: ConfigDict) -> int:
+  """One."""
+  del config
+  return 1
+
+
+def whole_batch(config: ConfigDict, rows: dict[str, int]) -> dict[str, int]:
+  """A minibatch has the rows of the batch."""
+  del config
+  return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm:
+  """The functions of an algorithm, and what it declares of itself."""
+
+  # (ctx, key, checkpoints) -> (params, frozen, extra). `checkpoints` holds the
+  # parameters of `config.needs`, by role. Compiled.
+  init: Callable[
+    [context.Context, jax.Array, Roles],
+    tuple[Roles, Roles, dict[str, jax.Array]],
+  ]
+  # (ctx, params, frozen, minibatch, key) -> (terms, metrics), of one or more
+  # parts. Compiled together with the update.
+  loss: Callable[
+    [context.Context, Roles, Roles, Rows, jax.Array | None],
+    tuple[Terms, Metrics],
+  ]
+  # (ctx, state, batch, key) -> (minibatches, metrics). Ordinary Python that
+  # calls compiled functions, as jax.jit(f, static_argnums=0) of f(ctx, ...).
+  collect: Callable[
+    [context.Context, State, Rows, jax.Array], tuple[Rows, Metrics]
+  ] = one_minibatch
+  # (ctx, state) -> state, after the last step. Ordinary Python.
+  finish: Callable[[context.Context, State], State] = same_state
+  # (ctx, extra, metrics of the step) -> extra, after each step. Compiled; what
+  # it returns is dropped where it, or a metric, is not finite.
+  adapt: Callable[
+    [context.Context, dict[str, jax.Array], Metrics], dict[str, jax.Array]
+  ] = same_extra
+  # UserError where a config is impossible; reads no file.
+  check: Callable[[ConfigDict], None] = any_config
+  # The updates of a step: the first axis of `minibatches`.
+  updates: Callable[[ConfigDict], int] = one_update
+  # (config, {kind of data: its rows in a batch}) -> {kind: its rows in one
+  # minibatch}; UserError where they don't divide.
+  minibatch_rows: Callable[[ConfigDict, dict[str, int]], dict[str, int]] = (
+    whole_batch
+  )
+  speaker: str = ""  # the role whose responses are shown on the way; '': none
+  is_rewarded: bool = False  # whether `config.reward` scores what it samples
+
+
+MODULES = {
+  "sft": "instruct_jax.algorithms.sft",
+  "rm": "instruct_jax.algorithms.rm",
+  "ppo": "instruct_jax.algorithms.ppo",
+}
+
+
+def named(name: str) -> Algorithm:
+  """The algorithm of `config.algorithm`: a name, or a module's import path.
+
+  Raises UserError for an unknown name, a module that cannot be imported and
+  one without an ALGORITHM.
+  """
+  path = MODULES.get(name, name)
+  try:
+    if name not in MODULES and importlib.util.find_spec(name) is None:
+      raise errors.unknown("algorithm", name, MODULES)
+    module = importlib.import_module(path)
+  except errors.UserError:
+    raise
+  except Exception as error:  # A file of somebody's own may raise anything.
+    raise errors.UserError(
+      f"config.algorithm={name}: the module {path} cannot be imported:"
+      f" {type(error).__name__}: {error}"
+    ) from error
+  algorithm = getattr(module, "ALGORITHM", None)
+  if not isinstance(algorithm, Algorithm):
+    raise errors.UserError(
+      f"config.algorithm={name}: {path} has no ALGORITHM ="
+      " algorithms.Algorithm(init=..., loss=..., ...) at its end"
+    )
+  return algorithm

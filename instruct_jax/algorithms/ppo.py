@@ -1,14 +1,19 @@
 """PPO and PPO-ptx (section 3.5, equation 2; appendices C.3 and C.4).
 
 The minibatch has a part for each network's objective: 'policy' and 'value'
-read the episodes, 'ptx' reads pretraining text and is there when the batch
-holds any. B episodes, R response; M minibatches.
+read the episodes, 'ptx', which is there where `config.rl.ptx_coef` is not 0,
+reads pretraining text. B episodes, R response; M minibatches.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from instruct_jax.algorithms import rollout, sft
+from instruct_jax import algorithms
+from instruct_jax.algorithms import episodes, sft
+from instruct_jax.base import errors
 from instruct_jax.inference import context
 from instruct_jax.maths import arrays, rl
 from instruct_jax.models import forward
@@ -32,45 +37,46 @@ def init(
 
 
 def collect(
-  ctx: context.Context, state, batch: dict, key: jax.Array
-) -> dict[str, dict]:
+  ctx: context.Context, state: algorithms.State, batch: dict, key: jax.Array
+) -> tuple[dict, dict]:
   """Samples, scores and splits an iteration's episodes into minibatches."""
   k_sample, k_permute = jax.random.split(key)
-  generation = rollout.sample(
+  generation = episodes.sample(
     ctx, state.params["policy"], batch["prompts"], k_sample
   )
-  episodes = rollout.score(
+  scored = episodes.score(
     ctx, state.params, state.frozen, batch["prompts"], generation
   )
-  return minibatches(
-    ctx, episodes, state.extra["kl_coef"], batch.get("pretraining"), k_permute
-  )
+  text = {"ptx": batch["pretraining"]} if ctx.config.rl.ptx_coef else {}
+  return minibatches(ctx, scored, state.extra["kl_coef"], text, k_permute)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def minibatches(
   ctx: context.Context,
-  episodes: rollout.Episodes,
+  scored: episodes.Episodes,
   kl_coef: jax.Array,
-  pretraining: dict | None,
+  text: dict,
   key: jax.Array,
-) -> dict[str, dict]:
-  """Rewards, advantages, and M x inner_epochs random minibatches.
+) -> tuple[dict, dict]:
+  """M x inner_epochs random minibatches with advantages, and the metrics.
 
+  `text` may hold the rows of the part 'ptx', which are split as they come.
   Advantages are whitened over the iteration's whole batch.
   DEPARTS: the 2019 code whitens inside the loss, a minibatch and rank at a
   time, which makes the update depend on how the batch was split.
   """
-  config, is_response = ctx.config.rl, episodes.is_response
+  config, is_response = ctx.config.rl, scored.is_response
   shaped = rl.shape_scores(
-    episodes.scores,
-    episodes.ended,
+    scored.scores,
+    scored.ended,
     mode=config.missing_end,
     value=config.missing_end_value,
   )
   rewards = rl.rewards(
     shaped,
-    episodes.logprobs,
-    episodes.ref_logprobs,
+    scored.logprobs,
+    scored.ref_logprobs,
     is_response,
     kl_coef=kl_coef,
   )
@@ -78,55 +84,67 @@ def minibatches(
     rewards = arrays.whiten(rewards, is_response, shift_mean=False)
   advantages = rl.gae(
     rewards,
-    episodes.values,
+    scored.values,
     is_response,
     discount=config.discount,
     gae_lambda=config.gae_lambda,
   )
-  returns = advantages + episodes.values
-  kl = jnp.where(is_response, episodes.logprobs - episodes.ref_logprobs, 0.0)
-  sequences = episodes.sequences
+  returns = advantages + scored.values
   parts = {
-    "policy": sequences
+    "policy": scored.sequences
     | {
-      "old_logprobs": episodes.logprobs,
+      "old_logprobs": scored.logprobs,
       "advantages": arrays.whiten(advantages, is_response),
-      "kl": kl.sum(axis=1),
-      "score": episodes.scores,
-      "reward": rewards.sum(axis=1),
-      "ended": episodes.ended,
-      "kl_coef": jnp.broadcast_to(kl_coef, kl.shape[:1]),
     },
-    "value": sequences
-    | {
-      "old_values": episodes.values,
-      "returns": returns,
-      "explained": jnp.broadcast_to(
-        rl.explained_variance(episodes.values, returns, is_response),
-        kl.shape[:1],
-      ),
-    },
+    "value": scored.sequences
+    | {"old_values": scored.values, "returns": returns},
   }
-  parts = _permuted(parts, key, config)
-  M = config.minibatches * config.inner_epochs
-  count = parts["policy"]["kl"].shape[1]
-  parts["policy"]["is_first"] = jnp.broadcast_to(
-    (jnp.arange(M) == 0)[:, None], (M, count)
-  )
-  if pretraining is not None:
-    parts["ptx"] = _split(pretraining, M)
-  return parts
+  explained = rl.explained_variance(scored.values, returns, is_response)
+  metrics = _metrics(scored, rewards) | {
+    "objective/kl_coef": (kl_coef, 1.0),
+    "value/explained_variance": (explained, 1.0),
+  }
+  return _permuted(parts, key, config) | _split(
+    text, updates(ctx.config)
+  ), metrics
+
+
+def _metrics(scored, rewards):
+  """What the episodes are like: a mean over them, or over their tokens."""
+  is_response = scored.is_response
+  is_episode = is_response.any(axis=1)  # Not what fills a batch up.
+  kl = jnp.where(is_response, scored.logprobs - scored.ref_logprobs, 0.0)
+  tokens = is_response.sum(axis=1)
+  of_episodes = {
+    "objective/kl": kl.sum(axis=1),
+    "objective/score": scored.scores,
+    "objective/return": rewards.sum(axis=1),
+    "response/length": tokens,
+    "response/end_rate": scored.ended,
+  }
+  metrics = {
+    name: arrays.sum_and_weight(x, is_episode)
+    for name, x in of_episodes.items()
+  }
+  return metrics | {
+    "objective/kl_per_token": arrays.sum_and_weight(kl, is_response),
+    "count/tokens": (tokens.sum(dtype=jnp.float32), 1.0),
+  }
 
 
 def loss(
-  ctx: context.Context, params: dict, minibatch: dict, key: jax.Array | None
+  ctx: context.Context,
+  params: dict,
+  frozen: dict,
+  minibatch: dict,
+  key: jax.Array | None,
 ) -> tuple[dict, dict]:
   """One term a part: clipped policy loss, clipped value loss, γ x ptx."""
-  del key  # No dropout in RL (README, detail 1).
+  del frozen, key  # No dropout in RL (README, detail 1).
   terms, metrics = {}, {}
   for part, rows in minibatch.items():
-    terms[part], found = PARTS[part](ctx, params, rows)
-    metrics |= found
+    terms[part], of_part = PARTS[part](ctx, params, rows)
+    metrics |= of_part
   return terms, metrics
 
 
@@ -146,6 +164,36 @@ def adapt(ctx: context.Context, extra: dict, metrics: dict) -> dict:
   return extra | {"kl_coef": kl_coef}
 
 
+def check(config: ConfigDict) -> None:
+  """UserError where the data of a batch are not those that PPO learns from."""
+  kinds = {"prompts"} | ({"pretraining"} if config.rl.ptx_coef else set())
+  for section in ("batch", "validation"):
+    missing = sorted(kinds - set(config[section]))
+    if missing and (config[section] or section == "batch"):
+      raise errors.UserError(
+        f"config.{section}.{missing[0]} is missing: PPO learns from"
+        f" {' and '.join(sorted(kinds))} with"
+        f" config.rl.ptx_coef={config.rl.ptx_coef}"
+      )
+
+
+def updates(config: ConfigDict) -> int:
+  """An update a minibatch, of every inner epoch."""
+  return config.rl.minibatches * config.rl.inner_epochs
+
+
+def minibatch_rows(config: ConfigDict, rows: dict[str, int]) -> dict[str, int]:
+  """Every inner epoch sees all episodes; of the text it sees its share."""
+  return {
+    kind: arrays.exact_div(
+      size,
+      config.rl.minibatches if kind == "prompts" else updates(config),
+      f"rows of {kind} in a batch / minibatches of config.rl",
+    )
+    for kind, size in rows.items()
+  }
+
+
 def _policy(ctx, params, rows):
   config, is_response = ctx.config.rl, rows["is_response"]
   logits = forward.response_logits(ctx.policy, params["policy"], rows)
@@ -157,21 +205,10 @@ def _policy(ctx, params, rows):
     clip=config.clip,
   )
   entropy = rl.entropy(logits, temperature=config.temperature)
-  count = jnp.float32(len(rows["kl"]))
-  tokens = is_response.sum(dtype=jnp.float32)
-  first = rows["is_first"].astype(jnp.float32).max()
-  ratio, ratio_weight = metrics.pop("policy/ratio")
+  ratio = metrics.pop("policy/ratio")
   metrics |= {
-    "policy/ratio_first_minibatch": (ratio * first, ratio_weight * first),
+    "policy/ratio_first_minibatch": ratio,
     "policy/entropy": arrays.sum_and_weight(entropy, is_response),
-    "objective/kl": (rows["kl"].sum(), count),
-    "objective/kl_per_token": (rows["kl"].sum(), tokens),
-    "objective/kl_coef": (rows["kl_coef"].sum(), count),
-    "objective/score": (rows["score"].sum(), count),
-    "objective/return": (rows["reward"].sum(), count),
-    "response/length": (tokens, count),
-    "response/end_rate": (rows["ended"].sum(dtype=jnp.float32), count),
-    "count/tokens": (tokens, 1.0),
   }
   return (total, weight, 1.0), metrics
 
@@ -185,11 +222,6 @@ def _value(ctx, params, rows):
     rows["returns"],
     rows["is_response"],
     clip=config.value_clip,
-  )
-  explained = rows["explained"]
-  metrics["value/explained_variance"] = (
-    explained.sum(),
-    jnp.float32(len(explained)),
   )
   return (total, weight, config.value_coef), metrics
 
@@ -205,7 +237,7 @@ PARTS = {"policy": _policy, "value": _value, "ptx": _ptx}
 
 def _permuted(parts, key, config):
   """A new random order for every inner epoch, split into minibatches."""
-  count = len(parts["policy"]["kl"])
+  count = len(parts["policy"]["is_response"])
   orders = [
     jax.random.permutation(k, count)
     for k in jax.random.split(key, config.inner_epochs)
@@ -223,3 +255,16 @@ def _split(tree, minibatches):
     return x.reshape(minibatches, size, *x.shape[1:])
 
   return jax.tree.map(split, tree)
+
+
+ALGORITHM = algorithms.Algorithm(
+  init=init,
+  collect=collect,
+  loss=loss,
+  adapt=adapt,
+  check=check,
+  updates=updates,
+  minibatch_rows=minibatch_rows,
+  speaker="policy",
+  is_rewarded=True,
+)

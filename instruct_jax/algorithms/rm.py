@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from instruct_jax import algorithms
 from instruct_jax.inference import context
 from instruct_jax.maths import preferences
 from instruct_jax.models import forward
@@ -18,21 +19,18 @@ def init(
   return {"reward": fresh | {"decoder": decoder}}, {}, {}
 
 
-def collect(
-  ctx: context.Context, state, batch: dict, key: jax.Array
-) -> dict[str, dict]:
-  """The batch is its own, single minibatch."""
-  del ctx, state, key
-  return jax.tree.map(lambda x: x[None], batch)
-
-
 def loss(
-  ctx: context.Context, params: dict, minibatch: dict, key: jax.Array | None
+  ctx: context.Context,
+  params: dict,
+  frozen: dict,
+  minibatch: dict,
+  key: jax.Array | None,
 ) -> tuple[dict, dict]:
   """Equation 1: all C(K, 2) pairs of a prompt are one element of the batch.
 
   Where labelers gave single pairs and no ranking, those pairs.
   """
+  del frozen
   rows = minibatch["rankings"]
   scores = forward.completion_scores(
     ctx.scalar, params["reward"], rows, key=key
@@ -50,7 +48,7 @@ def loss(
   return {"rankings": (total, weight, 1.0)}, metrics
 
 
-def finish(ctx: context.Context, state):
+def finish(ctx: context.Context, state: algorithms.State) -> algorithms.State:
   """Shifts the bias so that demonstrations score 0 on average (section 3.5).
 
   With `config.reward_gain` the head is also scaled so that their scores have
@@ -74,3 +72,6 @@ def finish(ctx: context.Context, state):
   else:
     head["bias"] = head["bias"] - mean
   return state.replace(params={"reward": reward | {"head": head}})
+
+
+ALGORITHM = algorithms.Algorithm(init=init, loss=loss, finish=finish)

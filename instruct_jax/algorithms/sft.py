@@ -10,6 +10,7 @@ Either may be packed: several texts a row, told apart by `segments`, with
 
 import jax
 
+from instruct_jax import algorithms
 from instruct_jax.inference import context
 from instruct_jax.maths import rl
 from instruct_jax.models import forward
@@ -25,18 +26,15 @@ def init(
   return {"policy": policy}, {}, {}
 
 
-def collect(
-  ctx: context.Context, state, batch: dict, key: jax.Array
-) -> dict[str, dict]:
-  """The batch is its own, single minibatch."""
-  del ctx, state, key
-  return jax.tree.map(lambda x: x[None], batch)
-
-
 def loss(
-  ctx: context.Context, params: dict, minibatch: dict, key: jax.Array | None
+  ctx: context.Context,
+  params: dict,
+  frozen: dict,
+  minibatch: dict,
+  key: jax.Array | None,
 ) -> tuple[dict, dict]:
   """Cross-entropy a token; each part weighs what `config.loss` says."""
+  del frozen
   terms, metrics = {}, {}
   for part, rows in minibatch.items():
     total, weight = PARTS[part](ctx, params["policy"], rows, key)
@@ -69,3 +67,5 @@ def _packed(ctx, policy, rows, key):
 
 
 PARTS = {"demonstrations": _demonstrations, "pretraining": _pretraining}
+
+ALGORITHM = algorithms.Algorithm(init=init, loss=loss, speaker="policy")

@@ -17,9 +17,13 @@ from instruct_jax.worlds import interface
 SCALAR_ROLES = ("reward", "value")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Context:
-  """The constants of a run. Roles: policy, reference, reward, value."""
+  """The constants of a run. Roles: policy, reference, reward, value.
+
+  Each is equal to itself alone, so that functions can be compiled with it as a
+  static argument.
+  """
 
   config: ConfigDict
   policy: heads.LanguageModel

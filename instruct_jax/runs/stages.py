@@ -10,11 +10,9 @@ from ml_collections import ConfigDict
 
 from instruct_jax import paper, worlds
 from instruct_jax.base import errors
-from instruct_jax.data.read import sources
 from instruct_jax.evals import reward, select, suite
 from instruct_jax.inference import context, rewards
 from instruct_jax.labeling import rankings
-from instruct_jax.maths import arrays
 from instruct_jax.parallel import checkpoint, hosts
 from instruct_jax.runs import reading
 from instruct_jax.training import loop
@@ -184,7 +182,7 @@ def check(config: ConfigDict) -> None:
   context.check(config)
   worlds.of(config.data).check(config.data, _kinds(config))
   if config.job == "train":
-    _check_training(config)
+    loop.check(config)
 
 
 def check_evaluation(config: ConfigDict) -> None:
@@ -206,47 +204,3 @@ def _kinds(config):
 def data_digests(config: ConfigDict) -> dict[str, str]:
   """A hash of the content of each file that the config's world depends on."""
   return dict(worlds.of(config.data).digests(config.data))
-
-
-def _check_training(config):
-  loop.algorithm_of(config)
-  if bool(config.epochs) == bool(config.steps):
-    raise errors.UserError(
-      "config.epochs and config.steps: give one of the two, the other is 0 "
-      f"(epochs {config.epochs}, steps {config.steps})"
-    )
-  longest = config.data.prompt_length + config.data.response_length
-  packed = config.data.packing and "demonstrations" in config.batch
-  if packed and longest > config.data.row_length:
-    raise errors.UserError(
-      f"config.data.packing: config.data.row_length={config.data.row_length}"
-      f" cannot hold a prompt and its response of {longest} tokens"
-      " (prompt_length + response_length)"
-    )
-  rows = config.mesh.data * config.mesh.fsdp
-  splits = 1
-  if "rl" in config:
-    splits = config.rl.minibatches * config.rl.inner_epochs
-  for kind, size in config.batch.items():
-    parts = 1 if kind == "prompts" and splits == 1 else splits
-    if kind == "prompts":
-      parts = config.rl.minibatches
-    a_slice = arrays.exact_div(
-      arrays.exact_div(
-        size, parts, f"config.batch.{kind} / minibatches of config.rl"
-      ),
-      config.microbatches,
-      f"rows of {kind} in a minibatch / config.microbatches",
-    )
-    arrays.exact_div(
-      a_slice,
-      rows,
-      f"rows of {kind} in a microbatch / (config.mesh.data x config.mesh.fsdp)",
-    )
-  unknown = [
-    k for k in (*config.batch, config.epoch_of) if k not in sources.KINDS
-  ]
-  if unknown:
-    raise errors.unknown(
-      "kind of data in config.batch", unknown[0], sources.KINDS
-    )

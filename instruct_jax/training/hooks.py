@@ -1,19 +1,10 @@
 """What happens after a training step: log, validate, sample, save, stop."""
 
-import itertools
-import logging
 import time
 
-import jax
-import numpy as np
-
 from instruct_jax.base import errors, interrupt, metrics
-from instruct_jax.data.batch import loader
-from instruct_jax.inference import generate, rewards
-from instruct_jax.parallel import sharding
-from instruct_jax.training import learner
-
-_log = logging.getLogger(__name__)
+from instruct_jax.training import step as step_lib
+from instruct_jax.training import validate
 
 
 class Clock:
@@ -47,7 +38,7 @@ class Hooks:
       show=self._config.show,
     )
     self.last: dict[str, float] = {}  # of the last step logged
-    self._validate = Validation(run_)
+    self._validate = validate.Validation(run_)
 
   def seconds(self) -> float:
     """Seconds in the loop, those of earlier starts included."""
@@ -57,7 +48,7 @@ class Hooks:
     """Everything that is due after `step` steps."""
     config, last = self._config, step == self._run.total_steps
     if _due(step, config.validate_every) or last:
-      found = found | self._validate(state)
+      found = found | self._validate.metrics(state)
     if _due(step, config.samples_every) or last:
       self._log.samples(step, self._validate.samples(state))
     self._pending = (step, found, clock, _due(step, config.log_every) or last)
@@ -93,7 +84,7 @@ class Hooks:
 
   def _save(self, step, state):
     extra = {"batches": self._data.get_state(), "seconds": self.seconds()}
-    self._saver.save(step, learner.items_of(state), extra)
+    self._saver.save(step, step_lib.items_of(state), extra)
     self._saved = step
 
   def _diverged(self, step, values):
@@ -118,74 +109,6 @@ class Hooks:
       self._progress.close()
       self._saver.close()
       self._log.close()
-
-
-class Validation:
-  """Losses and samples on validation rows that never change."""
-
-  def __init__(self, run_: learner.Run):
-    self._run = run_
-    self._rows = {}
-    self._loss = jax.jit(self._loss_of)
-
-  def __call__(self, state: learner.State) -> dict:
-    """`validation/...` metrics (sum, weight), without dropout."""
-    found = {}
-    config = self._run.ctx.config
-    for kind, size in config.validation.items():
-      rows = self._open(kind).in_order(size)
-      for rows_of in itertools.islice(rows, config.validate_batches):
-        batch = sharding.global_batch({kind: rows_of}, self._run.ctx.mesh)
-        found = metrics.add(found, self._loss(state.params, batch))
-    return {f"validation/{name}": value for name, value in found.items()}
-
-  def samples(self, state: learner.State) -> list[dict]:
-    """A few validation prompts with the policy's responses to them."""
-    ctx, count = self._run.ctx, self._run.ctx.config.samples
-    if "policy" not in state.params or not count:
-      return []
-    if not ctx.world.holds(ctx.config.data, "prompts"):
-      _log.info("no samples: there are no prompts (data.prompts is empty)")
-      return []
-    rows = self._open("prompts")
-    batch = rows.take(np.arange(min(count, len(rows))))
-    found = generate.generate(
-      ctx.policy,
-      state.ema.get("policy", state.params["policy"]),
-      batch["prompt"],
-      batch["is_prompt"],
-      np.arange(len(batch["prompt"]), dtype=np.int32),
-      self._run.root,
-      ctx.sampling(),
-    )
-    responses = loader.decode_responses(
-      found.tokens, found.is_response, ctx.tokenizer
-    )
-    table = [
-      {"prompt": rows.source[i]["prompt"], "response": response}
-      for i, response in zip(batch["index"], responses)
-    ]
-    if "reward" in state.frozen:
-      sequences = {k: batch[k] for k in ("prompt", "is_prompt")}
-      sequences |= {"response": found.tokens, "is_response": found.is_response}
-      scores = rewards.of(ctx)(state.frozen["reward"], sequences)
-      for row, score in zip(table, np.asarray(scores)):
-        row["score"] = float(score)
-    return table
-
-  def _open(self, kind):
-    ctx = self._run.ctx
-    if kind not in self._rows:
-      self._rows[kind] = ctx.rows(
-        kind, "validation", packed=ctx.config.data.packing
-      )
-    return self._rows[kind]
-
-  def _loss_of(self, params, batch):
-    run_ = self._run
-    terms, found = run_.algorithm.loss(run_.ctx, params, batch, None)
-    losses = {f"{n}/loss": (s, w) for n, (s, w, _) in terms.items()}
-    return {**found, **losses}
 
 
 def _due(step: int, every: int) -> bool:

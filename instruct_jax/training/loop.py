@@ -2,29 +2,64 @@
 
 import dataclasses
 import logging
-from types import ModuleType
 from typing import Any
 
 import jax
 from etils import epath
+from ml_collections import ConfigDict
 
-from instruct_jax.algorithms import ppo, rm, sft
+from instruct_jax import algorithms
 from instruct_jax.base import errors, metrics
 from instruct_jax.data.batch import loader
+from instruct_jax.data.read import sources
 from instruct_jax.inference import context
+from instruct_jax.maths import arrays
 from instruct_jax.parallel import checkpoint, sharding
-from instruct_jax.training import hooks, learner
+from instruct_jax.training import hooks
+from instruct_jax.training import step as step_lib
 
 _log = logging.getLogger(__name__)
 
-ALGORITHMS: dict[str, ModuleType] = {"sft": sft, "rm": rm, "ppo": ppo}
+
+def check(config: ConfigDict) -> None:
+  """UserError for a config that cannot be trained; reads no file."""
+  algorithm = algorithms.named(config.algorithm)
+  if bool(config.epochs) == bool(config.steps):
+    raise errors.UserError(
+      "config.epochs and config.steps: give one of the two, the other is 0 "
+      f"(epochs {config.epochs}, steps {config.steps})"
+    )
+  for kind in (*config.batch, *config.validation, config.epoch_of):
+    if kind not in sources.KINDS:
+      raise errors.unknown("kind of data in config.batch", kind, sources.KINDS)
+  longest = config.data.prompt_length + config.data.response_length
+  packed = config.data.packing and "demonstrations" in config.batch
+  if packed and longest > config.data.row_length:
+    raise errors.UserError(
+      f"config.data.packing: config.data.row_length={config.data.row_length}"
+      f" cannot hold a prompt and its response of {longest} tokens"
+      " (prompt_length + response_length)"
+    )
+  algorithm.check(config)
+  _check_rows(config, algorithm)
 
 
-def algorithm_of(config) -> ModuleType:
-  """The module of `config.algorithm`; UserError for an unknown name."""
-  if config.algorithm not in ALGORITHMS:
-    raise errors.unknown("algorithm", config.algorithm, ALGORITHMS)
-  return ALGORITHMS[config.algorithm]
+def _check_rows(config, algorithm):
+  """The rows of a batch divide into minibatches, microbatches and devices."""
+  devices = config.mesh.data * config.mesh.fsdp
+  sizes = algorithm.minibatch_rows(config, dict(config.batch))
+  for kind, size in sizes.items():
+    of_slice = arrays.exact_div(
+      size,
+      config.microbatches,
+      f"rows of {kind} in a minibatch / config.microbatches",
+    )
+    arrays.exact_div(
+      of_slice,
+      devices,
+      f"rows of {kind} in a microbatch / (config.mesh.data x config.mesh.fsdp)",
+    )
+  algorithm.minibatch_rows(config, dict(config.validation))
 
 
 def open_batches(ctx: context.Context) -> tuple[loader.Batches, int]:
@@ -51,7 +86,7 @@ def open_batches(ctx: context.Context) -> tuple[loader.Batches, int]:
 class Outcome:
   """What a finished run hands on."""
 
-  state: learner.State
+  state: algorithms.State
   metrics: dict[str, float]  # of the last step
   steps: int
   epochs: list[int]  # the steps at which an epoch ended, if those are kept
@@ -73,21 +108,21 @@ def run(
 def _run(ctx, folder, checkpoints):
   config = ctx.config
   data, total_steps = open_batches(ctx)
-  algorithm = algorithm_of(config)
-  run_, state = learner.setup(ctx, algorithm, total_steps, checkpoints)
+  algorithm = algorithms.named(config.algorithm)
+  run_, state = step_lib.setup(ctx, algorithm, total_steps, checkpoints)
   keep_every = data.steps_per_epoch if config.keep_epochs else 0
   saver = checkpoint.Checkpointer(folder / "checkpoints", keep_every=keep_every)
-  restored = saver.restore(learner.items_of(state))
+  restored = saver.restore(step_lib.items_of(state))
   earlier = 0.0
   if restored is not None:
-    state = learner.with_items(state, restored.items)
+    state = step_lib.with_items(state, restored.items)
     data.set_state(restored.extra["batches"])
     earlier = restored.extra["seconds"]
     _log.info("%s: resumed at step %d", config.experiment, restored.step)
   first = 0 if restored is None else restored.step
   log = metrics.Log(folder)
   log.truncate(first)
-  collect, update_state = learner.compiled(run_)
+  update_state = step_lib.compiled(run_)
   with hooks.Hooks(run_, data, log, saver, first, keep_every, earlier) as after:
     for step in range(first, total_steps):
       clock = hooks.Clock()
@@ -96,16 +131,16 @@ def _run(ctx, folder, checkpoints):
       k_collect, k_update = jax.random.split(
         jax.random.fold_in(run_.root, step)
       )
-      minibatches = collect(state, batch, k_collect)
+      minibatches, collected = algorithm.collect(ctx, state, batch, k_collect)
       if config.time_phases:
         jax.block_until_ready(minibatches)
       clock.lap("collect")
       after.flush()  # The step before, whose values are ready by now.
-      state, found = update_state(state, minibatches, k_update)
+      state, found = update_state(state, minibatches, collected, k_update)
       if config.time_phases:
         jax.block_until_ready(found)
       clock.lap("update")
-      if step + 1 == total_steps and hasattr(algorithm, "finish"):
+      if step + 1 == total_steps:
         state = algorithm.finish(ctx, state)
       after(step + 1, state, found, clock)
   ends = range(keep_every, total_steps + 1, keep_every) if keep_every else ()

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from instruct_jax import algorithms
 from instruct_jax.algorithms import ppo
 from instruct_jax.models import forward
 from instruct_jax.parallel import sharding
-from instruct_jax.training import learner
-from instruct_jax.training.loop import ALGORITHMS
+from instruct_jax.training import step as step_lib
 from tests import toys
 
 MESHES = {"8x1x1": (8, 1, 1), "1x8x1": (1, 8, 1), "2x2x2": (2, 2, 2)}
@@ -24,41 +24,38 @@ def run_of(algorithm, mesh=(1, 1, 1), *, steps=3, model=None, **changes):
   sizes = dict(zip(("data", "fsdp", "tensor"), mesh))
   config = toys.config_of(algorithm, mesh=sizes, **changes)
   ctx = toys.make_context(config, **(model or {}))
-  return learner.setup(ctx, ALGORITHMS[algorithm], steps, toys.checkpoints(ctx))
+  return step_lib.setup(
+    ctx, algorithms.named(algorithm), steps, toys.checkpoints(ctx)
+  )
 
 
-def minibatches_of(run, state, algorithm, seed):
-  """What `collect` makes; for PPO from recorded episodes."""
+def collected_of(run, state, algorithm, seed):
+  """What `collect` returns; for PPO from recorded episodes."""
   key = jax.random.key(seed)
   batch = sharding.global_batch(toys.batch(algorithm, seed), run.ctx.mesh)
   if algorithm != "ppo":
     return run.algorithm.collect(run.ctx, state, batch, key)
   episodes = sharding.global_batch(toys.recorded(seed), run.ctx.mesh)
-
-  @jax.jit
-  def collect(episodes, pretraining, kl_coef, key):
-    return ppo.minibatches(run.ctx, episodes, kl_coef, pretraining, key)
-
-  kl_coef = state.extra["kl_coef"]
-  return collect(episodes, batch["pretraining"], kl_coef, key)
+  text = {"ptx": batch["pretraining"]}
+  return ppo.minibatches(run.ctx, episodes, state.extra["kl_coef"], text, key)
 
 
-def update(run, state, minibatches, key):
+def update(run, state, collected, key):
   """One jitted step, as the loop runs it."""
   with jax.set_mesh(run.ctx.mesh):
-    return jax.jit(functools.partial(learner.update, run))(
-      state, minibatches, key
+    return jax.jit(functools.partial(step_lib.update, run))(
+      state, *collected, key
     )
 
 
 def trained(algorithm, steps, **kwargs):
   run, state = run_of(algorithm, **kwargs)
-  step_of = jax.jit(functools.partial(learner.update, run))
+  step_of = jax.jit(functools.partial(step_lib.update, run))
   found = {}
   for step in range(steps):
-    minibatches = minibatches_of(run, state, algorithm, step)
+    collected = collected_of(run, state, algorithm, step)
     with jax.set_mesh(run.ctx.mesh):
-      state, found = step_of(state, minibatches, jax.random.key(step))
+      state, found = step_of(state, *collected, jax.random.key(step))
   return jax.device_get((state.params, state.ema)), jax.device_get(found)
 
 
@@ -110,13 +107,14 @@ def _assert_same(left, right):
 def test_the_first_minibatch_of_an_iteration_has_ratio_one():
   run, state = run_of("ppo")
   batch = sharding.global_batch(toys.batch("ppo", 0), run.ctx.mesh)
-  minibatches = run.algorithm.collect(run.ctx, state, batch, jax.random.key(1))
-  _, found = update(run, state, minibatches, jax.random.key(2))
+  collected = run.algorithm.collect(run.ctx, state, batch, jax.random.key(1))
+  minibatches, _ = collected
+  _, found = update(run, state, collected, jax.random.key(2))
   total, weight = found["policy/ratio_first_minibatch"]
   np.testing.assert_allclose(total / weight, 1.0, atol=1e-5)
   first = jax.tree.map(lambda x: x[0], minibatches)
   _, clipped = run.algorithm.loss(
-    run.ctx, state.params, {"policy": first["policy"]}, None
+    run.ctx, state.params, {}, {"policy": first["policy"]}, None
   )
   assert float(clipped["policy/clip_fraction"][0]) == 0
 
@@ -124,15 +122,15 @@ def test_the_first_minibatch_of_an_iteration_has_ratio_one():
 def test_a_bad_update_is_skipped_and_counted():
   run, state = run_of("sft")
   batch = sharding.global_batch(toys.batch("sft", 0), run.ctx.mesh)
-  minibatches = run.algorithm.collect(run.ctx, state, batch, None)
+  collected = run.algorithm.collect(run.ctx, state, batch, None)
   broken = state.replace(
     params=jax.tree.map(
       lambda x: x.at[(0,) * x.ndim].set(jnp.nan), state.params
     )
   )
-  after, found = update(run, broken, minibatches, jax.random.key(0))
-  assert int(after.extra["skipped"]) == 1
-  assert int(after.extra["skipped_in_a_row"]) == 1
+  after, found = update(run, broken, collected, jax.random.key(0))
+  assert int(after.counters["skipped"]) == 1
+  assert int(after.counters["skipped_in_a_row"]) == 1
   assert not np.isfinite(found["demonstrations/loss"][0])
   same = jax.tree.map(
     lambda a, b: np.array_equal(a, b, equal_nan=True),
@@ -145,22 +143,24 @@ def test_a_bad_update_is_skipped_and_counted():
     int(x) for x in jax.tree.leaves(counts) if x.dtype == jnp.int32
   )
   good, _ = update(
-    run, state.replace(extra=after.extra), minibatches, jax.random.key(0)
+    run, state.replace(counters=after.counters), collected, jax.random.key(0)
   )
-  assert int(good.extra["skipped_in_a_row"]) == 0
-  assert int(good.extra["skipped"]) == 1
+  assert int(good.counters["skipped_in_a_row"]) == 0
+  assert int(good.counters["skipped"]) == 1
 
 
 def test_ptx_adds_gamma_times_its_gradient_to_the_same_update():
   run, state = run_of("ppo")
-  minibatches = minibatches_of(run, state, "ppo", 0)
+  minibatches, _ = collected_of(run, state, "ppo", 0)
   first = jax.tree.map(lambda x: x[0], minibatches)
   key = jax.random.key(0)
-  both, _ = learner.gradients(run, state.params, first, key)
-  alone, _ = learner.gradients(
-    run, state.params, {k: first[k] for k in ("policy", "value")}, key
+  both, _ = step_lib.gradients(run, state.params, {}, first, key)
+  alone, _ = step_lib.gradients(
+    run, state.params, {}, {k: first[k] for k in ("policy", "value")}, key
   )
-  ptx, found = learner.gradients(run, state.params, {"ptx": first["ptx"]}, key)
+  ptx, found = step_lib.gradients(
+    run, state.params, {}, {"ptx": first["ptx"]}, key
+  )
   total = jax.tree.map(jnp.add, alone["policy"], ptx["policy"])
   for a, b in zip(jax.tree.leaves(total), jax.tree.leaves(both["policy"])):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -192,7 +192,7 @@ def test_dropout_is_on_in_training_only():
   run, state = run_of("sft", model={"dropout": 0.5})
   batch = toys.batch("sft", 0)
   losses = [
-    run.algorithm.loss(run.ctx, state.params, batch, key)[0]
+    run.algorithm.loss(run.ctx, state.params, {}, batch, key)[0]
     for key in (None, None, jax.random.key(0), jax.random.key(1))
   ]
   sums = [float(terms["demonstrations"][0]) for terms in losses]
@@ -202,15 +202,15 @@ def test_dropout_is_on_in_training_only():
 
 def test_every_update_moves_the_average():
   run, state = run_of("ppo")
-  minibatches = minibatches_of(run, state, "ppo", 0)
-  after, _ = update(run, state, minibatches, jax.random.key(0))
+  minibatches, metrics = collected_of(run, state, "ppo", 0)
+  after, _ = update(run, state, (minibatches, metrics), jax.random.key(0))
   decay = run.ctx.config.ema.policy
   average = state.params["policy"]
   params = state
   for i in range(run.ctx.config.rl.minibatches):
     one = jax.tree.map(lambda x, i=i: x[i : i + 1], minibatches)
     # Only step counts differ, and the schedule counts updates by itself.
-    params, _ = update(run, params, one, jax.random.key(0))
+    params, _ = update(run, params, (one, metrics), jax.random.key(0))
     average = jax.tree.map(
       lambda e, p: decay * e + (1 - decay) * p,
       average,
@@ -224,6 +224,55 @@ def test_every_update_moves_the_average():
 
 def test_items_of_a_state_are_its_whole_inverse():
   _, state = run_of("ppo")
-  again = learner.with_items(state, learner.items_of(state))
+  again = step_lib.with_items(state, step_lib.items_of(state))
   assert jax.tree.structure(again) == jax.tree.structure(state)
-  assert "frozen" not in "".join(learner.items_of(state))
+  assert "frozen" not in "".join(step_lib.items_of(state))
+
+
+def test_what_adapts_is_finite_whatever_the_metrics():
+  changes = {"kl_target": 1.0, "kl_horizon": 16.0}
+  run, state = run_of("ppo", rl=changes)
+  minibatches, metrics = collected_of(run, state, "ppo", 0)
+  for kl, moves in ((jnp.nan, False), (jnp.inf, False), (1e3, True)):
+    total = metrics | {"objective/kl": (jnp.float32(kl), jnp.float32(1))}
+    after, found = update(run, state, (minibatches, total), jax.random.key(0))
+    same = float(after.extra["kl_coef"]) == float(state.extra["kl_coef"])
+    assert same != moves, kl
+    assert np.isfinite(after.extra["kl_coef"])
+    assert int(found["count/skipped"][0]) == 0  # The update itself was good.
+
+
+def test_a_loss_may_read_frozen_networks_and_they_outlive_the_step():
+  def init(ctx, key, checkpoints):
+    del ctx, key
+    return (
+      {"policy": {"head": {"bias": jnp.zeros(2)}}},
+      {"target": checkpoints},
+      {},
+    )
+
+  def loss(ctx, params, frozen, minibatch, key):
+    del ctx, key
+    error = params["policy"]["head"]["bias"] - frozen["target"]["head"]["bias"]
+    weight = jnp.float32(len(minibatch["demonstrations"]["x"]))
+    return {
+      "demonstrations": (jnp.square(error).sum() * weight, weight, 1.0)
+    }, {"toy/first_minibatch": (jnp.float32(1), jnp.float32(1))}
+
+  ctx = toys.make_context(toys.config_of("sft", ema={"policy": 0.5}))
+  toy = algorithms.Algorithm(init=init, loss=loss)
+  target = {"head": {"bias": jnp.asarray([1.0, -1.0])}}
+  run, state = step_lib.setup(ctx, toy, 50, target)
+  update_state = step_lib.compiled(run)
+  collected = toy.collect(
+    ctx, state, {"demonstrations": {"x": jnp.ones(4)}}, None
+  )
+  distances = []
+  for step in range(3):
+    state, found = update_state(state, *collected, jax.random.key(step))
+    total, weight = found["demonstrations/loss"]
+    distances.append(float(total / weight))
+    np.testing.assert_array_equal(
+      state.frozen["target"]["head"]["bias"], [1, -1]
+    )
+  assert distances[0] > distances[1] > distances[2]

@@ -3,6 +3,8 @@
 B episodes, P prompt, R response. All floats are float32.
 """
 
+import functools
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -70,13 +72,15 @@ def score(
 
   The logprobs come from the same forward path that the update uses (README,
   detail 14), at the rollout's temperature. Judge and reward model see the
-  same final token whichever of the stop tokens was sampled.
+  same final token whichever of the stop tokens was sampled. A row that only
+  fills a batch up (its index is -1) becomes a response without a token.
   """
+  is_real = prompts["index"] >= 0
   sequences = {
     "prompt": prompts["prompt"],
     "is_prompt": prompts["is_prompt"],
     "response": generation.tokens,
-    "is_response": generation.is_response,
+    "is_response": generation.is_response & is_real[:, None],
   }
   canonical = sequences | {
     "response": generate.canonical_end(generation.tokens, ctx.stop_ids)
@@ -84,17 +88,35 @@ def score(
   return Episodes(
     **sequences,
     ended=generation.ended,
-    logprobs=response_logprobs(ctx, params["policy"], sequences),
-    ref_logprobs=response_logprobs(ctx, frozen["reference"], sequences),
-    values=forward.response_values(ctx.scalar, params["value"], sequences),
-    scores=rewards.of(ctx)(frozen["reward"], canonical),
+    **_measure(
+      ctx, params["policy"], frozen["reference"], params["value"], sequences
+    ),
+    scores=_scores(rewards.of(ctx), frozen["reward"], canonical),
   )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _scores(reward, params, sequences):
+  return reward(params, sequences)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _measure(ctx, policy, reference, value, sequences):
+  """What the networks say of every token, [B, R] each."""
+  return {
+    "logprobs": response_logprobs(ctx, policy, sequences),
+    "ref_logprobs": response_logprobs(ctx, reference, sequences),
+    "values": forward.response_values(ctx.scalar, value, sequences),
+  }
 
 
 def response_logprobs(
   ctx: context.Context, policy: dict, sequences: dict[str, jax.Array]
 ) -> jax.Array:
-  """log π(response token | before) [B, R] at the rollout's temperature."""
+  """log π(response token | before) [B, R] at the rollout's temperature.
+
+  There is no dropout, as in no network of RL (README, detail 1).
+  """
   logits = forward.response_logits(ctx.policy, policy, sequences)
   logprobs = rl.logprobs(
     logits, sequences["response"], temperature=ctx.config.rl.temperature

@@ -1,0 +1,292 @@
+"""One step of training: an update for each minibatch, for any algorithm.
+
+What an algorithm is stands in `algorithms`. A loss returns one term for each
+part of a minibatch, whose weight comes from masks alone. Hence the weights can
+be totalled first, and neither the number of microbatches nor the mesh changes
+the value.
+"""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from instruct_jax import algorithms
+from instruct_jax.base import metrics as metrics_lib
+from instruct_jax.inference import context
+from instruct_jax.maths import arrays
+from instruct_jax.models import heads
+from instruct_jax.parallel import sharding
+from instruct_jax.training import optim
+
+COUNTERS = ("skipped", "skipped_in_a_row")
+FIRST = "_first_minibatch"  # of a step's updates, such a metric is the first's
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A run that is set up: what a step needs beside the state."""
+
+  ctx: context.Context
+  algorithm: algorithms.Algorithm
+  total_steps: int
+  optimizers: dict[str, optax.GradientTransformation]
+  schedules: dict[str, optax.Schedule]
+  root: jax.Array  # the key that every step folds its number into
+
+
+def setup(
+  ctx: context.Context,
+  algorithm: algorithms.Algorithm,
+  total_steps: int,
+  checkpoints: dict[str, Any],
+) -> tuple[Run, algorithms.State]:
+  """The run and its first state, placed on the mesh by the sharding table.
+
+  `checkpoints` holds the parameters that the run starts from, by role.
+  """
+  config = ctx.config
+  # Stages of a chain share a seed but not their randomness.
+  root = jax.random.fold_in(
+    jax.random.key(config.seed), zlib.crc32(config.experiment.encode())
+  )
+  init_key, root = jax.random.split(root)
+  arguments = {
+    "total_steps": total_steps,
+    "updates_per_step": algorithm.updates(config),
+  }
+  run = Run(
+    ctx=ctx,
+    algorithm=algorithm,
+    total_steps=total_steps,
+    optimizers={
+      role: optim.make(section, **arguments)
+      for role, section in config.optimizer.items()
+    },
+    schedules={
+      role: optim.learning_rate(section, **arguments)
+      for role, section in config.optimizer.items()
+    },
+    root=root,
+  )
+
+  def create(key, checkpoints):
+    params, frozen, extra = algorithm.init(ctx, key, checkpoints)
+    return algorithms.State(
+      step=jnp.int32(0),
+      params=params,
+      optimizer={r: run.optimizers[r].init(p) for r, p in params.items()},
+      ema={r: params[r] for r in config.ema},
+      frozen=frozen,
+      extra=extra,
+      counters={name: jnp.int32(0) for name in COUNTERS},
+    )
+
+  shapes = jax.eval_shape(create, init_key, checkpoints)
+  placement = sharding.place(shapes, ctx.mesh, heads.RULES)
+  create = jax.jit(create, out_shardings=placement)
+  return run, create(init_key, checkpoints)
+
+
+def gradients(
+  run: Run, params: dict, frozen: dict, minibatch: dict, key: jax.Array
+) -> tuple[dict, dict]:
+  """The gradient by role and the metrics of one minibatch.
+
+  Parts are differentiated one after the other and accumulated into one
+  gradient (appendix C.4), each over `config.microbatches` slices.
+  """
+  total, metrics = None, {}
+  for i, part in enumerate(sorted(minibatch)):
+    grads, of_part = _part_gradients(
+      *(run, params, frozen, {part: minibatch[part]}),
+      jax.random.fold_in(key, i),
+    )
+    metrics = metrics_lib.add(metrics, of_part)
+    metrics[f"gradient/{part}_norm"] = (optax.global_norm(grads), 1.0)
+    total = grads if total is None else jax.tree.map(jnp.add, total, grads)
+  for role, grads in total.items():
+    norm = optax.global_norm(grads)
+    metrics[f"gradient/{role}_total_norm"] = (norm, 1.0)
+  return total, metrics
+
+
+def _part_gradients(run, params, frozen, minibatch, key):
+  """The gradient of one part, and its metrics with its terms."""
+  loss = functools.partial(run.algorithm.loss, run.ctx)
+
+  def objective(params, rows, key, weights):
+    terms, metrics = loss(params, frozen, rows, key)
+    value = sum(
+      coefficient * total / jnp.maximum(weights.get(name, weight), 1.0)
+      for name, (total, weight, coefficient) in terms.items()
+    )
+    return value, with_losses(terms, metrics)
+
+  grad = jax.grad(objective, has_aux=True)
+  count = run.ctx.config.microbatches
+  if count == 1:
+    return grad(params, minibatch, key, {})
+
+  def weights_of(rows):
+    terms, _ = loss(params, frozen, rows, None)
+    return {name: weight for name, (_, weight, _) in terms.items()}
+
+  slices = jax.tree.map(functools.partial(_interleave, count=count), minibatch)
+  weights = jax.tree.map(jnp.sum, jax.lax.map(weights_of, slices))
+
+  def accumulate(carry, x):
+    rows, key = x
+    grads, metrics = grad(params, rows, key, weights)
+    return jax.tree.map(jnp.add, carry, grads), metrics
+
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  keys = jax.random.split(key, count)
+  grads, metrics = jax.lax.scan(accumulate, zeros, (slices, keys))
+  return grads, jax.tree.map(lambda x: x.sum(axis=0), metrics)
+
+
+def with_losses(terms: dict, metrics: dict) -> dict:
+  """The metrics of a loss, and the value of each term as 'part/loss'."""
+  losses = {f"{part}/loss": (s, w) for part, (s, w, _) in terms.items()}
+  return metrics | losses
+
+
+def _interleave(x, count):
+  """[B, ...] -> [count, B / count, ...], every device's rows in each slice."""
+  size = arrays.exact_div(
+    x.shape[0], count, "rows of a minibatch / config.microbatches"
+  )
+  return x.reshape(size, count, *x.shape[1:]).swapaxes(0, 1)
+
+
+def apply(
+  run: Run, state: algorithms.State, grads: dict, metrics: dict
+) -> algorithms.State:
+  """One optimizer update; skipped and counted where anything is not finite."""
+  finite = _is_finite([total for total, _ in metrics.values()])
+  params, optimizer, ema = {}, {}, dict(state.ema)
+  for role, grad in grads.items():
+    updates, optimizer[role] = run.optimizers[role].update(
+      grad, state.optimizer[role], state.params[role]
+    )
+    params[role] = optax.apply_updates(state.params[role], updates)
+    if role in ema:
+      decay = run.ctx.config.ema[role]
+      ema[role] = optim.ema(ema[role], params[role], decay)
+  skipped = 1 - finite.astype(jnp.int32)
+  return state.replace(
+    params=_chosen(finite, params, state.params),
+    optimizer=_chosen(finite, optimizer, state.optimizer),
+    ema=_chosen(finite, ema, state.ema),
+    counters={
+      "skipped": state.counters["skipped"] + skipped,
+      "skipped_in_a_row": (state.counters["skipped_in_a_row"] + 1) * skipped,
+    },
+  )
+
+
+def _is_finite(tree: Any) -> jax.Array:
+  """[] bool: no array of a tree sums to what is not finite."""
+  sums = [jnp.asarray(x, jnp.float32).sum() for x in jax.tree.leaves(tree)]
+  return jnp.isfinite(jnp.stack([jnp.float32(0), *sums])).all()
+
+
+def _chosen(condition: jax.Array, new: Any, old: Any) -> Any:
+  return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+
+
+def update(
+  run: Run,
+  state: algorithms.State,
+  minibatches: dict,
+  collected: dict,
+  key: jax.Array,
+) -> tuple[algorithms.State, dict]:
+  """One step of the loop: an optimizer update for each minibatch in turn.
+
+  `collected` are the metrics of `collect`, which are added to the step's. What
+  the algorithm adapts stays as it was where it, or a metric, is not finite.
+  """
+
+  frozen = state.frozen  # Not carried through the loop below.
+
+  def body(state, x):
+    minibatch, key = x
+    grads, metrics = gradients(run, state.params, frozen, minibatch, key)
+    return apply(run, state, grads, metrics), metrics
+
+  count = jax.tree.leaves(minibatches)[0].shape[0]
+  keys = jax.random.split(key, count)
+  state, each = jax.lax.scan(
+    body, state.replace(frozen={}), (minibatches, keys)
+  )
+  metrics = {
+    name: jax.tree.map(_first if name.endswith(FIRST) else jnp.sum, pair)
+    for name, pair in each.items()
+  }
+  metrics = metrics_lib.add(metrics, collected)
+  extra = run.algorithm.adapt(run.ctx, state.extra, metrics)
+  extra = _chosen(_is_finite((extra, metrics)), extra, state.extra)
+  for role, schedule in run.schedules.items():
+    rate = jnp.asarray(schedule(state.step * count), jnp.float32)
+    metrics[f"optimizer/{role}_learning_rate"] = (rate, 1.0)
+  for name, value in state.counters.items():
+    metrics[f"count/{name}"] = (value.astype(jnp.float32), 1.0)
+  state = state.replace(step=state.step + 1, extra=extra, frozen=frozen)
+  return state, metrics
+
+
+def _first(x: jax.Array) -> jax.Array:
+  return x[0]
+
+
+def compiled(run: Run) -> Callable:
+  """`update` (state, minibatches, collected, key), compiled.
+
+  It takes over the state's memory, but for the frozen networks'.
+  """
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def step(state, frozen, minibatches, collected, key):
+    state = state.replace(frozen=frozen)
+    state, metrics = update(run, state, minibatches, collected, key)
+    return state.replace(frozen={}), metrics
+
+  def update_state(state, *arguments):
+    frozen = state.frozen  # Not donated: it outlives every step.
+    state, metrics = step(state.replace(frozen={}), frozen, *arguments)
+    return state.replace(frozen=frozen), metrics
+
+  return update_state
+
+
+def items_of(state: algorithms.State) -> dict[str, Any]:
+  """What a checkpoint holds, as separately loadable items."""
+  items = {"extra": {"step": state.step, **state.counters, **state.extra}}
+  for name in ("params", "ema", "optimizer"):
+    for role, tree in getattr(state, name).items():
+      items[f"{name}.{role}"] = tree
+  return items
+
+
+def with_items(
+  state: algorithms.State, items: dict[str, Any]
+) -> algorithms.State:
+  """The inverse of `items_of`; the frozen networks stay as they are."""
+  extra = items["extra"]
+  parts = {
+    name: {role: items[f"{name}.{role}"] for role in getattr(state, name)}
+    for name in ("params", "ema", "optimizer")
+  }
+  return state.replace(
+    step=extra["step"],
+    counters={name: extra[name] for name in state.counters},
+    extra={name: extra[name] for name in state.extra},
+    **parts,
+  )

@@ -1,0 +1,100 @@
+"""Validation: the same `collect` and `loss`, on rows that never change."""
+
+import itertools
+import logging
+import zlib
+
+import jax
+import numpy as np
+
+from instruct_jax import algorithms
+from instruct_jax.base import metrics as metrics_lib
+from instruct_jax.data.batch import loader
+from instruct_jax.inference import generate, rewards
+from instruct_jax.parallel import sharding
+from instruct_jax.training import step
+
+_log = logging.getLogger(__name__)
+
+
+class Validation:
+  """Metrics and samples of a state, on validation rows."""
+
+  def __init__(self, run: step.Run):
+    self._run = run
+    self._rows = {}
+    self._losses = jax.jit(self._losses_of)
+    # The same at every step, so that steps can be compared.
+    self._key = jax.random.fold_in(run.root, zlib.crc32(b"validation"))
+
+  def metrics(self, state: algorithms.State) -> dict:
+    """`validation/...` metrics (sum, weight), without dropout."""
+    ctx, algorithm, total = self._run.ctx, self._run.algorithm, {}
+    sizes = ctx.config.validation
+    of_kinds = [self._open(k).in_order(size) for k, size in sizes.items()]
+    rows = itertools.islice(zip(*of_kinds), ctx.config.validate_batches)
+    for n, of_batch in enumerate(rows):
+      batch = sharding.global_batch(dict(zip(sizes, of_batch)), ctx.mesh)
+      key = jax.random.fold_in(self._key, n)
+      minibatches, collected = algorithm.collect(ctx, state, batch, key)
+      losses = self._losses(state.params, state.frozen, minibatches)
+      total = metrics_lib.add(total, metrics_lib.add(collected, losses))
+    return {f"validation/{name}": value for name, value in total.items()}
+
+  def samples(self, state: algorithms.State) -> list[dict]:
+    """A few validation prompts with the responses of the role that speaks."""
+    ctx, algorithm = self._run.ctx, self._run.algorithm
+    role, count = algorithm.speaker, ctx.config.samples
+    if not role or not count:
+      return []
+    if not ctx.world.holds(ctx.config.data, "prompts"):
+      _log.info("no samples: there are no prompts (data.prompts is empty)")
+      return []
+    rows = self._open("prompts")
+    batch = rows.take(np.arange(min(count, len(rows))))
+    generation = generate.generate(
+      ctx.policy,
+      state.ema.get(role, state.params[role]),
+      batch["prompt"],
+      batch["is_prompt"],
+      np.arange(len(batch["prompt"]), dtype=np.int32),
+      self._run.root,
+      ctx.sampling(),
+    )
+    responses = loader.decode_responses(
+      generation.tokens, generation.is_response, ctx.tokenizer
+    )
+    table = [
+      {"prompt": rows.source[i]["prompt"], "response": response}
+      for i, response in zip(batch["index"], responses)
+    ]
+    if algorithm.is_rewarded:
+      sequences = {k: batch[k] for k in ("prompt", "is_prompt")} | {
+        "response": generation.tokens,
+        "is_response": generation.is_response,
+      }
+      scores = rewards.of(ctx)(state.frozen["reward"], sequences)
+      for row, score in zip(table, np.asarray(scores)):
+        row["score"] = float(score)
+    return table
+
+  def _open(self, kind):
+    ctx = self._run.ctx
+    if kind not in self._rows:
+      self._rows[kind] = ctx.rows(
+        kind, "validation", packed=ctx.config.data.packing
+      )
+    return self._rows[kind]
+
+  def _losses_of(self, params, frozen, minibatches):
+    """The losses' metrics, added up over all minibatches."""
+    run = self._run
+
+    def one(minibatch):
+      terms_and_metrics = run.algorithm.loss(
+        run.ctx, params, frozen, minibatch, None
+      )
+      return step.with_losses(*terms_and_metrics)
+
+    each = jax.lax.map(one, minibatches)
+    return jax.tree.map(lambda x: x.sum(axis=0), each)
