@@ -46,6 +46,7 @@ setuptools.setup(
       "pyarrow>=17",
       "pytest>=8",
       "pytest-timeout>=2.3",
+      "pytest-xdist>=3.6",
       "ruff>=0.12",
       "scikit-learn>=1.5",
     ],

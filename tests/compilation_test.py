@@ -69,4 +69,9 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
 
 def test_off(monkeypatch):
   monkeypatch.setenv(compilation.FOLDER_VARIABLE, "")
-  assert compilation.enable_cache() is None
+  before = jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_compilation_cache_dir", None)
+  try:
+    assert compilation.enable_cache() is None
+  finally:
+    jax.config.update("jax_compilation_cache_dir", before)
