@@ -11,7 +11,7 @@ setuptools.setup(
   description="InstructGPT in JAX: SFT, reward model, PPO and PPO-ptx",
   license="Apache-2.0",
   python_requires=">=3.11",
-  packages=setuptools.find_packages(include=["instruct_jax*"]),
+  packages=setuptools.find_packages(include=["instruct_jax*", "experiments*"]),
   package_data={"instruct_jax": ["report/*.html", "data/clean/*.json"]},
   install_requires=[
     "absl-py>=2.1",

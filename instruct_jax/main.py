@@ -1,16 +1,28 @@
 """Runs an experiment and whatever it needs first.
 
   python -m instruct_jax.main --config=experiments/ppo_ptx.py
+  python -m instruct_jax.main --config=experiments/ppo_ptx.py --print_config
+  python -m instruct_jax.main --config=experiments/ppo_ptx.py --config.seed=1
 
 Exit codes: 0 done; 2 bad input; 3 training diverged; 75 stopped by SIGTERM
 after saving (the same command goes on).
 """
 
+import sys
+from typing import Any
+
 from absl import flags
 from etils import epath
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from instruct_jax.base import command, compilation, errors, interrupt, keys
+from instruct_jax.base import (
+  catalogue,
+  command,
+  compilation,
+  errors,
+  interrupt,
+  keys,
+)
 from instruct_jax.report import page
 from instruct_jax.runs import chain
 
@@ -19,6 +31,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string(
   "workdir", "runs", "The root of the runs; every stage has a folder in it."
+)
+_PRINT_CONFIG = flags.DEFINE_bool(
+  "print_config", False, "Print every key, its value and what it means; end."
 )
 
 
@@ -36,15 +51,40 @@ def main(argv: list[str]) -> None:
   source = epath.Path(given.partition(":")[0])
   reference = f"{source.name}:{_CONFIG.value.variant}"
   default, _ = chain.load_config(reference, source.parent)
-  stage = chain.plan(
-    _CONFIG.value,
-    source,
-    epath.Path(_WORKDIR.value),
-    chain.overrides_of(_CONFIG.value, default),
-  )
+  inherited = chain.overrides_of(_CONFIG.value, default)
+  workdir = epath.Path(_WORKDIR.value)
+  if _PRINT_CONFIG.value:
+    print_config(_CONFIG.value, source, workdir, inherited)
+    return
+  stage = chain.plan(_CONFIG.value, source, workdir, inherited)
   results = chain.build(stage, evaluate=True)
   page.terminal(results)
   print(f"\nReport: {stage.folder / 'report.html'}")
+
+
+def print_config(
+  config: ConfigDict,
+  source: epath.Path,
+  workdir: epath.Path,
+  inherited: dict[str, Any],
+) -> None:
+  """The keys as the chain would run them; what would stop it, on stderr."""
+  try:
+    chain.plan(config, source, workdir, inherited)
+  except errors.UserError as error:
+    print(f"note: this would not run yet: {error}", file=sys.stderr)
+  print("\n".join(keys.explained(keys.flatten(config))))
+
+
+def experiments(arguments: list[str]) -> str:
+  """What --help says of experiments: those beside --config, or ours."""
+  named = [x.partition("=")[2] for x in arguments if x.startswith("--config=")]
+  beside = epath.Path(named[-1].partition(":")[0]).parent if named else None
+  return f"""
+{catalogue.experiments(beside)}
+
+Any key can be set: --config.KEY=VALUE. --print_config shows an experiment's
+keys, their values and what each means; all of them: {keys.__file__}"""
 
 
 def check_overrides(arguments: list[str]) -> None:
@@ -56,13 +96,11 @@ def check_overrides(arguments: list[str]) -> None:
   name, _, variant = configs[-1].partition(":")
   path = epath.Path(name)
   default, _ = chain.load_config(f"{path.name}:{variant}", path.parent)
-  known = keys.flatten(default)
-  sections = {key.rpartition(".")[0] for key in known}
-  for name, _, _ in given:
-    key = name.removeprefix("config.")
-    if key != name and key not in known and key not in sections:
-      raise errors.unknown("config key", key, known, show=5)
+  names = [name for name, _, _ in given if name.startswith("config.")]
+  keys.check(
+    [name.removeprefix("config.") for name in names], keys.flatten(default)
+  )
 
 
 if __name__ == "__main__":
-  command.run(main, check_overrides)
+  command.run(main, check_overrides, more=experiments)

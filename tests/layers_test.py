@@ -16,8 +16,8 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 # other. "." is the top of the package.
 ORDER = """
 base
-  errors interrupt compilation keys
-  outside
+  errors interrupt compilation catalogue
+  keys outside
   storage
   metrics command
 .

@@ -10,6 +10,7 @@ import pytest
 from etils import epath
 
 from experiments import ppo_ptx, sft
+from instruct_jax import main
 from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.runs import chain, exchange, reading, stages
@@ -77,6 +78,21 @@ def test_a_checkpoint_decides_model_and_tokenizer_of_the_whole_chain(tmp_path):
   assert first.config is None
   assert first.digest == chain.runs.read_results(first.folder)["config_digest"]
   there.close()
+
+
+def test_print_config_shows_what_a_checkpoint_decides(tmp_path, capsys):
+  reference = exchange_test.checkpoint(tmp_path / "in")
+  config = config_of(ppo_ptx, tmp_path, pretrained=reference)
+  source = EXPERIMENTS / "ppo_ptx.py"
+  default = ppo_ptx.get_config("files")
+  overrides = chain.overrides_of(config, default)
+  main.print_config(config, source, epath.Path(tmp_path) / "runs", overrides)
+  out, err = capsys.readouterr()
+  assert "model.norm = 'rmsnorm'" in out
+  assert f"model.vocab_size = {exchange_test.SIZE}" in out
+  assert f"data.tokenizer = {reference!r}" in out
+  assert err == ""
+  assert not (tmp_path / "runs").exists()
 
 
 def test_another_checkpoint_is_another_digest(tmp_path):

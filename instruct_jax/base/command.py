@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -19,16 +20,28 @@ def run(
   check: Callable[[list[str]], None] = lambda argv: None,
   *,
   names: tuple[str, ...] = (),
+  more: Callable[[list[str]], str] = lambda argv: "",
 ) -> None:
   """Runs `main` under absl; bad input ends in a message, not a traceback.
 
   `check` sees the arguments before they are parsed and may raise UserError;
-  `names` are those of the arguments that are no options.
+  `names` are those of the arguments that are no options. --help prints the
+  docstring of the module of `main`, its options, and what `more` says.
   """
   app.run(
     lambda argv: _guarded(main, argv, names),
-    flags_parser=lambda argv: _parse(check, argv),
+    flags_parser=lambda argv: _parse(main, check, more, argv),
   )
+
+
+def usage(main: Callable[[list[str]], None], program: str) -> str:
+  """What a command line is for and its options, as --help shows them."""
+  lines = [str(sys.modules[main.__module__].__doc__).strip(), "", "Options:"]
+  for flag in flags.FLAGS.get_key_flags_for_module(program):
+    default = "" if flag.default in (None, [], "") else f"={flag.default}"
+    name = f"[no]{flag.name}" if flag.boolean else f"{flag.name}{default}"
+    lines.append(f"  --{name:<22} {' '.join(flag.help.split())}")
+  return "\n".join(lines)
 
 
 def log_to_stderr() -> None:
@@ -65,10 +78,16 @@ def _guarded(main, argv, names):
     )
   except KeyboardInterrupt:
     _fail("interrupted; the same command goes on from the last save", 130)
+  except BrokenPipeError:  # whoever read this has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
 
 
-def _parse(check, argv):
+def _parse(main, check, more, argv):
   try:
+    if {"--help", "-help", "-h"} & set(argv[1:]):
+      print(f"{usage(main, argv[0])}\n{more(argv[1:])}".rstrip())
+      sys.exit(0)
     check(argv[1:])
     return flags.FLAGS(argv)
   except errors.UserError as error:

@@ -1,9 +1,158 @@
-"""The keys of a config, dotted: 'rl.kl_coef' is `config.rl.kl_coef`."""
+"""The keys of a config, dotted: 'rl.kl_coef' is `config.rl.kl_coef`.
 
-from collections.abc import Mapping
+MEANINGS says what each is; a test holds that every key of every experiment is
+there. A `*` stands for a name that the experiment chooses: a role (policy,
+value, reward), a kind of data, a need.
+"""
+
+import fnmatch
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from instruct_jax.base import errors
+
+MEANINGS = {
+  "algorithm": "what trains: a name of algorithms/, or a module's import path",
+  "batch.*": "rows of this kind a step (prompts: episodes an iteration)",
+  "data.demonstrations": "files of demonstrations: path, pattern, A=0.7,B=0.3",
+  "data.k_max": "most responses of a prompt in a ranking",
+  "data.packing": "several texts or demonstrations a row, kept apart",
+  "data.per_user": "most prompts kept of one user",
+  "data.prefix": "prompts that share this many characters are duplicates",
+  "data.pretraining": "files of text",
+  "data.prompt_length": "tokens; longer prompts are dropped",
+  "data.prompts": "files of prompts",
+  "data.quality": "microworld: share of demonstrations that are ideal",
+  "data.rankings": "files of rankings",
+  "data.remove_pii": "take personal data out of training prompts",
+  "data.response_length": "tokens; longer responses are cut",
+  "data.row_length": "tokens of a row of text, or of a packed row",
+  "data.sizes.*": "microworld: rows of the training, validation, test splits",
+  "data.source": "microworld, or files",
+  "data.template": "what is put around a prompt: a name, or text with {prompt}",
+  "data.test_fraction": "share of the prompts that are kept for tests",
+  "data.tokenizer": "word, unigram, bpe, byte, or hf:/path of one",
+  "data.validation_fraction": "share of the prompts kept for validation",
+  "data.vocab_size": "entries of a tokenizer that is trained",
+  "data.world_seed": "microworld: which world",
+  "ema.*": "decay of this role's averaged weights, an update",
+  "epoch_of": "the kind of data whose rows, seen once, make an epoch",
+  "epochs": "passes over epoch_of; 0 where steps are given",
+  "evaluation.always": "also where the run is only needed by another",
+  "evaluation.baseline": "the subject that others are compared with",
+  "evaluation.batch": "responses sampled at once",
+  "evaluation.prompts": "prompts of the split; fewer where it has fewer",
+  "evaluation.seed": "of the samples",
+  "evaluation.split": "test or validation",
+  "evaluation.subjects.*.prompted": "told first that an assistant answers",
+  "evaluation.subjects.*.run": "the need whose policy it is; '': this run's",
+  "evaluation.suite": "what is evaluated: policies, reward or none",
+  "evaluation.task_prompts": "prompts of each public-NLP-like task and probe",
+  "evaluation.temperature": "of the samples",
+  "experiment": "its file's name, and the start of the run's folder's",
+  "job": "what it does: dataset, train, rankings or select",
+  "keep_epochs": "keep every epoch's weights, for select.py",
+  "log_every": "steps between rows of metrics.jsonl",
+  "loss.*": "coefficient of this kind's token loss",
+  "max_skipped": "non-finite updates in a row before it stops (exit 3)",
+  "mesh.data": "devices that hold copies of the parameters",
+  "mesh.fsdp": "devices that parameters and rows are divided over",
+  "mesh.tensor": "devices that heads and MLPs are divided over",
+  "microbatches": "parts of a minibatch whose gradients are added",
+  "model.attention_bias": "biases of query, key and value",
+  "model.context_length": "positions of a learned table; 0: as data needs",
+  "model.dropout": "of the embedding and both residual branches",
+  "model.dtype": "of activations, float32 or bfloat16",
+  "model.embedding_scale": "token embeddings are multiplied by this",
+  "model.head_size": "numbers a head",
+  "model.heads": "query heads",
+  "model.init": "kernels: gpt2 N(0, 0.02), fan_in N(0, 1 / sqrt(inputs))",
+  "model.kv_heads": "key and value heads; heads, unless grouped",
+  "model.layers": "blocks",
+  "model.mlp": "gelu (tanh), gelu_exact (erf) or swiglu",
+  "model.mlp_bias": "biases of the MLP",
+  "model.mlp_width": "hidden units of the MLP",
+  "model.norm": "layernorm or rmsnorm",
+  "model.norm_bias": "a bias in each layer norm",
+  "model.norm_eps": "epsilon of the norms",
+  "model.output_bias": "a bias of the projection after the heads",
+  "model.parallel_residual": "attention and MLP side by side (NeoX)",
+  "model.positions": "learned or rotary",
+  "model.qk_norm": "RMS norm of each query and key head (Qwen 3)",
+  "model.remat": "recompute a layer's activations going backward",
+  "model.rotary_base": "of the rotary rates",
+  "model.rotary_factor": "by how much the slow rates are divided",
+  "model.rotary_fraction": "share of a head that turns",
+  "model.rotary_high": "llama3: turns in the old context, more: fast",
+  "model.rotary_low": "llama3: turns in the old context, fewer: slow",
+  "model.rotary_old_length": "llama3: the old context",
+  "model.rotary_scaling": "none, linear or llama3",
+  "model.scan": "layers stacked and compiled once",
+  "model.tied": "the unembedding is the token embedding",
+  "model.vocab_size": "0: the tokenizer's",
+  "model.width": "of the residual stream",
+  "model.window": "attention reaches this far back; 0: everywhere",
+  "needs.*": "built first: FILE.py:VARIANT, a run's folder or hf:/path",
+  "optimizer.*.b1": "Adam's (muon: of its Adam part)",
+  "optimizer.*.b2": "Adam's (muon: of its Adam part)",
+  "optimizer.*.clip_norm": "of this role's whole gradient; 0: no clip",
+  "optimizer.*.eps": "Adam's",
+  "optimizer.*.final_fraction": "of the peak rate, at the end",
+  "optimizer.*.learning_rate": "its peak",
+  "optimizer.*.name": "adam, adamw or muon",
+  "optimizer.*.schedule": "constant or cosine",
+  "optimizer.*.warmup_from": "of the peak rate, at the start",
+  "optimizer.*.warmup_steps": "until the peak",
+  "optimizer.*.weight_decay": "per unit of learning rate; 0 with adam",
+  "pretrained": "hf:/path or a run, in the place of pretrain.py everywhere",
+  "product": "the role that the next stages load",
+  "rankings.batch": "responses sampled at once",
+  "rankings.chunk": "prompts that are saved together",
+  "rankings.k_max": "most responses a prompt",
+  "rankings.k_min": "fewest responses a prompt",
+  "rankings.sources.*.policy": "the need that answers",
+  "rankings.sources.*.prompted": "told first that an assistant answers",
+  "rankings.sources.*.share": "of the responses",
+  "rankings.sources.*.temperature": "that it answers at",
+  "rankings.*": "prompts of this split that are ranked",
+  "reward.kind": "model, or a rule by name",
+  "reward.words": "rule 'words': the words that score",
+  "reward_gain": "scale the reward to standard deviation 1 (2019)",
+  "reward_model.*": "as model.*: the decoder of reward model and value network",
+  "rl.clip": "of the ratio",
+  "rl.discount": "gamma of GAE",
+  "rl.gae_lambda": "lambda of GAE",
+  "rl.inner_epochs": "passes over an iteration's episodes",
+  "rl.kl_coef": "beta: of the KL in the reward",
+  "rl.kl_horizon": "episodes over which kl_coef adapts",
+  "rl.kl_target": "nats a response that kl_coef adapts to; 0: it is fixed",
+  "rl.minibatches": "updates a pass",
+  "rl.missing_end": "of a response without an end: fixed, penalty or none",
+  "rl.missing_end_value": "its score (fixed), or what it loses (penalty)",
+  "rl.ptx_coef": "gamma: of the pretraining loss; 0 is PPO without ptx",
+  "rl.temperature": "of rollouts, and of every logprob in the update",
+  "rl.value_clip": "of values around the old ones",
+  "rl.value_coef": "of the value loss; a network of its own, so: a rate",
+  "rl.whiten_rewards": "scale rewards to standard deviation 1",
+  "samples": "validation prompts answered on the way",
+  "samples_every": "steps between them; 0: never",
+  "save_every": "steps between checkpoints",
+  "seed": "of initial weights, order and samples; passes down to needs",
+  "selection.batch": "responses sampled at once",
+  "selection.prompts": "validation prompts that epochs are compared on",
+  "selection.temperature": "of the samples",
+  "show": "metrics on the progress line",
+  "steps": "of training; 0 where epochs are given",
+  "time_phases": "wait for each phase, so that its seconds are its own",
+  "validate_batches": "batches of a validation",
+  "validate_every": "steps between validations; 0: never",
+  "validation.*": "rows of this kind a validation batch",
+  "variant": "a line of the experiment's VARIANTS",
+}
+# {old key: the new one, or what to give in its place}
+RENAMED: dict[str, str] = {}
 
 
 def flatten(tree: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
@@ -17,3 +166,46 @@ def flatten(tree: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
     else:
       flat[f"{prefix}{key}"] = value
   return flat
+
+
+def meaning(key: str) -> str:
+  """What a key says; '' for a key that only somebody's own config has."""
+  if key in MEANINGS:
+    return MEANINGS[key]
+  if key.startswith("reward_model."):
+    return meaning(key.removeprefix("reward_"))
+  for pattern, text in MEANINGS.items():
+    same_depth = pattern.count(".") == key.count(".")
+    if same_depth and fnmatch.fnmatchcase(key, pattern):
+      return text
+  return ""
+
+
+def explained(flat: Mapping[str, Any]) -> list[str]:
+  """'key = value  # meaning' of each, sorted by key."""
+  pairs = [(f"{key} = {value!r}", meaning(key)) for key, value in flat.items()]
+  width = min(44, max(len(line) for line, _ in pairs))
+  return sorted(
+    f"{line:<{width}}  # {text}" if text else line for line, text in pairs
+  )
+
+
+def check(
+  given: Iterable[str],
+  known: Mapping[str, Any],
+  renamed: Mapping[str, str] | None = None,
+) -> None:
+  """UserError for a key that is neither in `known` nor a section of it.
+
+  An old key is answered with the new one, by `renamed` (default: RENAMED).
+  """
+  renamed = RENAMED if renamed is None else renamed
+  sections = {key.rpartition(".")[0] for key in known}
+  for key in given:
+    if key in known or key in sections:
+      continue
+    if key in renamed:
+      raise errors.UserError(
+        f"config key '{key}' has another name now: {renamed[key]}"
+      )
+    raise errors.unknown("config key", key, known, show=5)

@@ -1,0 +1,32 @@
+"""Which experiments there are, read from their docstrings."""
+
+import ast
+import importlib.util
+
+from etils import epath
+
+
+def experiments(beside: epath.Path | None = None) -> str:
+  """Each experiment's file, first line and variants; of `beside`, or ours.
+
+  Ours where `beside` is None or no folder. Nothing is imported.
+  """
+  folder = beside if beside is not None and beside.is_dir() else _ours()
+  lines = [f"Experiments, as --config={folder}/NAME.py:VARIANT"]
+  for path in sorted(folder.glob("*.py")):
+    tree = ast.parse(path.read_text())
+    makers = [x for x in tree.body if getattr(x, "name", "") == "get_config"]
+    if makers:
+      lines.append(f"  {path.name:<14} {_first_line(tree)}")
+      lines.append(f"  {'':<14} {_first_line(makers[0])}")
+  return "\n".join(lines)
+
+
+def _ours() -> epath.Path:
+  spec = importlib.util.find_spec("experiments")
+  locations = list(spec.submodule_search_locations or ()) if spec else []
+  return epath.Path(locations[0] if locations else "experiments")
+
+
+def _first_line(node) -> str:
+  return (ast.get_docstring(node) or "").partition("\n")[0]
