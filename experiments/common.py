@@ -174,6 +174,7 @@ def _base(experiment, variant, job, variants):
       "mesh": {"data": 1, "fsdp": 1, "tensor": 1},
       "evaluation": {
         "suite": "none",
+        "extra": "",  # your own evaluation: my_package.my_module:my_function
         "always": False,
         "split": "test",
         "seed": 0,

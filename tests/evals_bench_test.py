@@ -57,7 +57,7 @@ def known(ctx):
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_ideal_answers_are_preferred(known, group):
-  metrics, tables = preference.run(known)
+  metrics, tables = preference.evaluate_preference(known)
   assert metrics[f"preference/ideal_over_sft/{group}"] > 0.75
   row = next(
     r
@@ -73,12 +73,12 @@ def test_ideal_answers_are_preferred(known, group):
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_equal_subjects_tie(known, group):
-  metrics, _ = preference.run(known)
+  metrics, _ = preference.evaluate_preference(known)
   assert metrics[f"preference/twin_over_sft/{group}"] == 0.5
 
 
 def test_both_directions_add_up_to_one(known):
-  metrics, _ = preference.run(known)
+  metrics, _ = preference.evaluate_preference(known)
   assert len(metrics) == 3 * 2 * 2
   for name, value in metrics.items():
     _, pair, group = name.split("/")
@@ -89,7 +89,7 @@ def test_both_directions_add_up_to_one(known):
 
 
 def test_use_cases_average_to_the_whole(known):
-  metrics, tables = preference.run(known)
+  metrics, tables = preference.evaluate_preference(known)
   rows = [
     r
     for r in tables["preference_by_use_case"]
@@ -115,7 +115,7 @@ def test_intervals_are_clustered_by_core(ctx):
     found = evals_toys.fake_bench(
       ctx, records, a=constant("yes ."), sft=constant("no .")
     )
-    return preference.run(found)[1]["preference"][0]
+    return preference.evaluate_preference(found)[1]["preference"][0]
 
   once, often = row_of(made), row_of(made * 5)
   assert (once["n"], once["clusters"]) == (12, 12)
@@ -125,7 +125,7 @@ def test_intervals_are_clustered_by_core(ctx):
 
 
 def test_likert(known):
-  metrics, tables = likert.run(known)
+  metrics, tables = likert.evaluate_likert(known)
   assert metrics["likert/ideal"] == 7
   assert metrics["likert/sft"] == metrics["likert/twin"] < 6
   by_case = [r for r in tables["likert_by_use_case"] if r["subject"] == "sft"]
@@ -133,7 +133,7 @@ def test_likert(known):
 
 
 def test_metadata_counts_only_where_a_flag_applies(known):
-  metrics, tables = metadata.run(known)
+  metrics, tables = metadata.evaluate_metadata(known)
   assert metrics["metadata/fails_instruction/ideal"] == 0
   assert metrics["metadata/hallucination/ideal"] == 0
   assert metrics["metadata/satisfies_constraint/ideal"] == 1
@@ -155,7 +155,7 @@ def test_hallucination_on_closed_domain(ctx):
   found = evals_toys.fake_bench(
     ctx, records, ideal=evals_toys.writer(records), sft=makes_up
   )
-  metrics, tables = hallucination.run(found)
+  metrics, tables = hallucination.evaluate_hallucination(found)
   assert metrics["hallucination/all/ideal"] == 0
   assert metrics["hallucination/unanswerable/ideal"] == 0
   assert metrics["hallucination/all/sft"] > 0.5
@@ -180,7 +180,7 @@ def test_truthfulness(ctx):
     false=about(facts.say_falsehood),
     silent=constant(answers.NO_COMMENT),
   )
-  metrics, tables = truthfulness.run(found)
+  metrics, tables = truthfulness.evaluate_truthfulness(found)
   for kind in truthfulness.KINDS:
     prefix = f"truthfulness/{kind}"
     assert metrics[f"{prefix}_truthful/true"] == 1
@@ -197,7 +197,7 @@ def test_toxicity(ctx):
   found = evals_toys.fake_bench(
     ctx, [], rude=constant("stupid ."), kind=constant("kind .")
   )
-  metrics, _ = toxicity.run(found)
+  metrics, _ = toxicity.evaluate_toxicity(found)
   for kind in toxicity.KINDS:
     assert metrics[f"toxicity/{kind}/rude"] == 1
     assert metrics[f"toxicity/{kind}/kind"] == 0
@@ -211,10 +211,10 @@ def test_only_bare_beginnings_lack_the_template(ctx):
     return evals_toys.responses(ctx, prompts_, ["."] * len(prompts_))
 
   subjects = (bench.Subject("a", {}),)
-  toxicity.run(bench.Bench(ctx, subjects, (), (), ask, None, {}))
+  toxicity.evaluate_toxicity(bench.Bench(ctx, subjects, (), (), ask, None, {}))
   assert [raw for _, raw, _ in asked] == [True, False, False]
   asked.clear()
-  nlp.run(bench.Bench(ctx, subjects, (), (), ask, None, {}))
+  nlp.evaluate_nlp(bench.Bench(ctx, subjects, (), (), ask, None, {}))
   assert [how for _, *how in asked] == [[True, 0.0]]
 
 
@@ -232,7 +232,7 @@ def test_tasks(ctx):
     right=lambda asked: [right[text] + " \n question : why" for text in asked],
     wrong=constant("who cares lol ."),
   )
-  metrics, _ = nlp.run(found)
+  metrics, _ = nlp.evaluate_nlp(found)
   for task in (*tasks.TASKS, "mean"):
     assert metrics[f"nlp/{task}/right"] == 1
     assert metrics[f"nlp/{task}/wrong"] == 0
@@ -249,7 +249,7 @@ def test_held_out_language_and_form(ctx):
     ideal=evals_toys.writer(records),
     english=constant("ann is a nurse ."),
   )
-  metrics, _ = language.run(found)
+  metrics, _ = language.evaluate_language(found)
   assert metrics["language/zorp/ideal"] == metrics["language/form/ideal"] == 7
   assert metrics["language/zorp_share/ideal"] == 1
   assert metrics["language/zorp_share/english"] == 0
@@ -263,5 +263,5 @@ def test_entropy():
 def test_length(ctx):
   records = records_of(4)
   found = evals_toys.fake_bench(ctx, records, a=constant("ann is kind ."))
-  metrics, _ = length.run(found)
+  metrics, _ = length.evaluate_length(found)
   assert metrics == {"length/a": 5.0, "ended/a": 1.0}

@@ -33,7 +33,8 @@ def ran(tmp_path_factory):
   ctx = evals_toys.make_context()
   frozen = {"reward": evals_toys.params("reward")}
   subjects = subjects_of("sft", "twin", "gpt", "prompted")
-  return ctx, folder, *suite.run(ctx, subjects, folder, frozen)
+  outcome = suite.evaluate_policies(ctx, subjects, folder, frozen)
+  return ctx, folder, outcome.metrics, outcome.tables
 
 
 def test_everything_that_the_paper_reports_is_there(ran):
@@ -98,7 +99,8 @@ def test_numbers_do_not_depend_on_what_else_is_run(ran, tmp_path):
   ctx, _, metrics, _ = ran
   frozen = {"reward": evals_toys.params("reward")}
   before = compilation.compile_seconds()
-  alone, _ = suite.run(ctx, subjects_of("gpt", "sft"), tmp_path, frozen)
+  subjects = subjects_of("gpt", "sft")
+  alone = suite.evaluate_policies(ctx, subjects, tmp_path, frozen).metrics
   assert compilation.compile_seconds() == before  # All is arguments.
   assert alone == {name: metrics[name] for name in alone}
 
@@ -138,7 +140,7 @@ def test_untrained_loss_is_that_of_guessing(ran):
 def test_names_must_differ(tmp_path):
   ctx = evals_toys.make_context()
   with pytest.raises(errors.UserError, match="name of its own"):
-    suite.run(ctx, subjects_of("sft", "sft"), tmp_path, {})
+    suite.evaluate_policies(ctx, subjects_of("sft", "sft"), tmp_path, {})
 
 
 def test_files_need_no_judge(tmp_path, monkeypatch):
@@ -172,7 +174,14 @@ def test_files_need_no_judge(tmp_path, monkeypatch):
     changes[f"data.{name}"] = str(path)
   ctx = evals_toys.make_context(evals_toys.config_of(**changes))
   frozen = {"reward": evals_toys.params("reward")}
-  metrics, _ = suite.run(ctx, subjects_of("sft", "gpt"), tmp_path, frozen)
+  subjects = subjects_of("sft", "gpt")
+  outcome = suite.evaluate_policies(ctx, subjects, tmp_path, frozen)
+  metrics = outcome.metrics
+  lacking = {n: w for n, w in outcome.evaluations.items() if w != "measured"}
+  assert set(lacking) == set(suite.EVALUATIONS) - {
+    *("length", "kl", "score", "loss", "reward")
+  }
+  assert lacking["preference"] == "needs judge and labelers"
   assert metrics["reward/accuracy_longer/all"] == 1
   groups = {name.split("/")[0] for name in metrics}
   assert groups == {
@@ -196,7 +205,7 @@ NEEDS = ("sft", "gpt")
 
 
 def test_reward_accuracy_by_group(ranked):
-  metrics, tables = reward.run(ranked, evals_toys.params("reward"))
+  metrics, tables = reward.measure_accuracy(ranked, evals_toys.params("reward"))
   count = ranked.config.rankings.test
   assert metrics["reward/rankings"] == 2 * count
   for group in ("training", "held_out"):
@@ -210,13 +219,13 @@ def test_reward_accuracy_by_group(ranked):
 def test_reward_reads_the_first_prompts_only(ranked):
   config = evals_toys.config_of(**{"evaluation.prompts": 2})
   ctx = evals_toys.make_context(config, rankings=ranked.folders["rankings"])
-  metrics, _ = reward.run(ctx, evals_toys.params("reward"))
+  metrics, _ = reward.measure_accuracy(ctx, evals_toys.params("reward"))
   assert metrics["reward/rankings"] == 4
 
 
 def test_a_model_without_opinion_is_at_chance(ranked):
   blank = jax.tree.map(jnp.zeros_like, evals_toys.params("reward"))
-  metrics, _ = reward.run(ranked, blank)
+  metrics, _ = reward.measure_accuracy(ranked, blank)
   assert metrics["reward/accuracy/training"] == 0.5
   assert metrics["reward/log_loss/held_out"] == pytest.approx(math.log(2))
 
@@ -262,19 +271,19 @@ def test_select_takes_the_best_score():
     (step, lambda seed=seed: evals_toys.params("policy", seed))
     for step, seed in ((8, 0), (16, 1), (24, 2), (32, 2))
   ]
-  metrics, best = select.run(ctx, epochs, evals_toys.params("reward"))
+  metrics, best = select.select_epoch(ctx, epochs, evals_toys.params("reward"))
   scores = {step: metrics[f"select/score/{step}"] for step, _ in epochs}
   assert scores[24] == scores[32]
   assert best == max(scores, key=scores.get) == metrics["select/best_step"]
   for step, _ in epochs:
     assert metrics[f"select/loss/{step}"] > 0
-  again = select.run(ctx, epochs, evals_toys.params("reward"))
+  again = select.select_epoch(ctx, epochs, evals_toys.params("reward"))
   assert again == (metrics, best)
 
 
 def test_select_from_nothing():
   with pytest.raises(errors.UserError, match="no epoch"):
-    select.run(evals_toys.make_context(), [], {})
+    select.select_epoch(evals_toys.make_context(), [], {})
 
 
 def test_demonstrations_of_a_split():

@@ -16,12 +16,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from instruct_jax.base import errors
 from instruct_jax.inference import candidates, context, scoring
 from instruct_jax.maths import preferences
 from instruct_jax.worlds import interface
 
 Rows = list[dict[str, Any]]
 Findings = tuple[dict[str, float], dict[str, Rows]]
+
+
+Evaluate = Callable[["Bench"], Findings]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +84,16 @@ class Bench:
     return tuple(s for s in self.subjects if not s.prompted)
 
   @property
+  def use_cases(self) -> np.ndarray | None:
+    """The use cases of the test prompts [N], where all have one."""
+    names = [record.get("use_case") for record in self.records]
+    return None if None in names else np.asarray(names)
+
+  @property
   def baseline(self) -> Subject | None:
     """The subject that the others are held against, if it is there."""
-    found = [s for s in self.subjects if s.name == self.settings.baseline]
-    return found[0] if found else None
+    name = self.settings.baseline
+    return next((s for s in self.subjects if s.name == name), None)
 
   def template_of(self, subject: Subject, *, raw: bool = False) -> str:
     """The template that a subject's prompts go through."""
@@ -95,11 +105,42 @@ class Bench:
 
   def graded(self, subject: Subject) -> list[Mapping[str, float]]:
     """The judge's grades of a subject's responses to the test prompts."""
-    found = self.ask(subject, self.prompts)
+    said = self.ask(subject, self.prompts)
     return [
       grade(self.judge, record["spec"], text, bool(ended))
-      for record, text, ended in zip(self.records, found.texts, found.ended)
+      for record, text, ended in zip(self.records, said.texts, said.ended)
     ]
+
+
+# What an evaluation may need, and whether it is there.
+NEEDS: dict[str, Callable[[Bench], bool]] = {
+  "judge": lambda bench: bench.judge is not None,
+  "labelers": lambda bench: bool(bench.ctx.world.labelers),
+  "tasks": lambda bench: bench.tasks is not None,
+  "reward": lambda bench: "reward" in bench.frozen,
+  "reward_model": lambda bench: bool(bench.frozen.get("reward")),
+  "rankings": lambda bench: bench.ctx.holds("rankings"),
+  "demonstrations": lambda bench: bench.ctx.holds("demonstrations"),
+}
+
+
+def needs(*names: str) -> Callable[[Evaluate], Evaluate]:
+  """Declares what an evaluation needs (NEEDS); without it, it is left out."""
+  for name in names:
+    if name not in NEEDS:
+      raise errors.unknown("need of an evaluation", name, NEEDS)
+
+  def declare(evaluate: Evaluate) -> Evaluate:
+    setattr(evaluate, "needs", names)  # noqa: B010
+    return evaluate
+
+  return declare
+
+
+def missing(bench: Bench, evaluate: Evaluate) -> tuple[str, ...]:
+  """What an evaluation needs and the bench has not."""
+  declared = getattr(evaluate, "needs", ())
+  return tuple(name for name in declared if not NEEDS[name](bench))
 
 
 def make(
@@ -193,16 +234,16 @@ def row(
   **labels: Any,
 ) -> dict[str, Any]:
   """A table's row: labels, mean and 95 % interval clustered by prompt."""
-  found = preferences.mean_interval(
+  mean = preferences.mean_interval(
     np.asarray(values, np.float64), np.asarray(clusters), bounds=bounds
   )
   return {
     **labels,
-    "value": found.value,
-    "low": found.low,
-    "high": found.high,
-    "n": found.n,
-    "clusters": found.clusters,
+    "value": mean.value,
+    "low": mean.low,
+    "high": mean.high,
+    "n": mean.n,
+    "clusters": mean.clusters,
   }
 
 

@@ -14,7 +14,8 @@ from instruct_jax.worlds import interface
 KINDS = ("winogender", "crows")
 
 
-def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+@bench_lib.needs("tasks")
+def evaluate_bias(bench: bench_lib.Bench) -> bench_lib.Findings:
   """bias/KIND/SUBJECT (entropy), bias/KIND_stereotyped/SUBJECT (share)."""
   pairs_of = bench.tasks.bias_pairs
   pairs = [(kind, pair) for kind in KINDS for pair in pairs_of(kind)]
@@ -55,10 +56,10 @@ def probabilities(
   sequences = candidates.encode_prompts(
     bench.ctx, prompts, candidates.RAW_TEMPLATE
   ) | candidates.encode_responses(bench.ctx, texts, [False] * len(texts))
-  found = scoring.logprobs(
+  logprobs = scoring.logprobs(
     bench.ctx, subject.params, sequences, rows=bench.settings.batch
   )
-  first, second = found.astype(np.float64).reshape(-1, 2).T
+  first, second = logprobs.astype(np.float64).reshape(-1, 2).T
   return 1 / (1 + np.exp(np.clip(second - first, -700, 700)))
 
 

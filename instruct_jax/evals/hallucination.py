@@ -9,15 +9,16 @@ import numpy as np
 from instruct_jax.evals import bench as bench_lib
 
 
-def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+@bench_lib.needs("judge", "tasks")
+def evaluate_hallucination(bench: bench_lib.Bench) -> bench_lib.Findings:
   """hallucination/all/SUBJECT, also by use case and where no answer is."""
   closed = bench.tasks.closed_domain
-  records = [r for r in bench.pool if r["use_case"] in closed]
+  records = [r for r in bench.pool if r.get("use_case") in closed]
   records = records[: bench.settings.task_prompts]
   if not records:
     return {}, {}
   texts = [record["prompt"] for record in records]
-  clusters = np.asarray([record["core"] for record in records])
+  clusters = np.asarray([r.get("core", r["prompt"]) for r in records])
   kinds = {"all": np.ones(len(records), bool)}
   for case in closed:
     kinds[case] = np.asarray([r["use_case"] == case for r in records])

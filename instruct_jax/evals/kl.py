@@ -11,7 +11,7 @@ from instruct_jax.evals import bench as bench_lib
 from instruct_jax.inference import scoring
 
 
-def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
   """kl/SUBJECT and kl_per_token/SUBJECT of the subjects not prompted.
 
   The reference is frozen['reference'], or the baseline where there is none.
@@ -26,10 +26,10 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
   rows = []
   for subject in bench.plain:
     said = bench.ask(subject, bench.prompts)
-    own = _logprobs(bench, subject.params, said.sequences)
+    policy = _logprobs(bench, subject.params, said.sequences)
     same = subject.params is reference
-    theirs = own if same else _logprobs(bench, reference, said.sequences)
-    kl = own.astype(np.float64) - theirs
+    sft = policy if same else _logprobs(bench, reference, said.sequences)
+    kl = policy.astype(np.float64) - sft
     rows.append(
       bench_lib.row(
         kl,

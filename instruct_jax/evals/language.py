@@ -5,7 +5,8 @@ import numpy as np
 from instruct_jax.evals import bench as bench_lib
 
 
-def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+@bench_lib.needs("judge", "tasks")
+def evaluate_language(bench: bench_lib.Bench) -> bench_lib.Findings:
   """language/KIND/SUBJECT (Likert), and language/KIND_share of a language."""
   settings, rows = bench.settings, []
   for kind, questions_of in bench.tasks.unseen.items():

@@ -3,7 +3,7 @@
 from instruct_jax.evals import bench as bench_lib
 
 
-def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+def evaluate_length(bench: bench_lib.Bench) -> bench_lib.Findings:
   """length/SUBJECT in tokens, the end included, and ended/SUBJECT."""
   rows = []
   for subject in bench.subjects:

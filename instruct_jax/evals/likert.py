@@ -5,9 +5,10 @@ import numpy as np
 from instruct_jax.evals import bench as bench_lib
 
 
-def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+@bench_lib.needs("judge")
+def evaluate_likert(bench: bench_lib.Bench) -> bench_lib.Findings:
   """likert/SUBJECT, and the table by use case."""
-  use_cases = np.asarray([record["use_case"] for record in bench.records])
+  use_cases = bench.use_cases
   rows, cases = [], []
   for subject in bench.subjects:
     grades = np.asarray([g["likert"] for g in bench.graded(subject)])
@@ -28,7 +29,7 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
         "value": float(grades[use_cases == case].mean()),
         "n": int((use_cases == case).sum()),
       }
-      for case in np.unique(use_cases)
+      for case in (() if use_cases is None else np.unique(use_cases))
     ]
   metrics, tables = bench_lib.findings("likert", rows)
   return metrics, tables | {"likert_by_use_case": cases}

@@ -11,7 +11,8 @@ from instruct_jax.inference import candidates, context, scoring
 _log = logging.getLogger(__name__)
 
 
-def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+@bench_lib.needs("demonstrations")
+def evaluate_loss(bench: bench_lib.Bench) -> bench_lib.Findings:
   """loss/demonstrations/SUBJECT, of the subjects that are not prompted."""
   try:
     records = demonstrations(bench.ctx, bench.settings.split)
@@ -58,6 +59,6 @@ def of_demonstrations(
   sequences = candidates.encode_prompts(
     ctx, prompts, ctx.config.data.template
   ) | candidates.encode_responses(ctx, texts, [True] * len(texts))
-  found = scoring.logprobs(ctx, policy, sequences, rows=rows)
+  logprobs = scoring.logprobs(ctx, policy, sequences, rows=rows)
   tokens = int(sequences["is_response"].sum())
-  return -float(found.astype(np.float64).sum()) / tokens, tokens
+  return -float(logprobs.astype(np.float64).sum()) / tokens, tokens

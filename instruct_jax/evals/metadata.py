@@ -9,7 +9,8 @@ import numpy as np
 from instruct_jax.evals import bench as bench_lib
 
 
-def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+@bench_lib.needs("judge")
+def evaluate_metadata(bench: bench_lib.Bench) -> bench_lib.Findings:
   """metadata/FLAG/SUBJECT: the share of the prompts where the flag stands."""
   applies = [bench.judge.applies(r["spec"]) for r in bench.records]
   rows = []

@@ -5,7 +5,8 @@ import numpy as np
 from instruct_jax.evals import bench as bench_lib
 
 
-def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+@bench_lib.needs("tasks")
+def evaluate_nlp(bench: bench_lib.Bench) -> bench_lib.Findings:
   """nlp/TASK/SUBJECT (exact match), nlp/TASK_f1/SUBJECT, nlp/mean/SUBJECT.
 
   All tasks are asked in one go; their prompts are complete, so *prompted GPT*

@@ -13,7 +13,8 @@ import numpy as np
 from instruct_jax.evals import bench as bench_lib
 
 
-def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+@bench_lib.needs("judge", "labelers")
+def evaluate_preference(bench: bench_lib.Bench) -> bench_lib.Findings:
   """preference/A_over_B/GROUP for all pairs; by use case over the baseline."""
   texts = {s.name: bench.ask(s, bench.prompts).texts for s in bench.subjects}
   rows, cases = [], []
@@ -58,7 +59,7 @@ def wins(
 
 
 def _by_use_case(bench, won, labels):
-  use_cases = np.asarray([record["use_case"] for record in bench.records])
+  use_cases = bench.use_cases
   return [
     _row(
       won[use_cases == case],
@@ -66,7 +67,7 @@ def _by_use_case(bench, won, labels):
       use_case=str(case),
       **labels,
     )
-    for case in np.unique(use_cases)
+    for case in (() if use_cases is None else np.unique(use_cases))
   ]
 
 

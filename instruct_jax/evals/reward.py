@@ -20,7 +20,13 @@ _log = logging.getLogger(__name__)
 ALL = "all"  # rankings whose records name no group of labelers
 
 
-def run(ctx: context.Context, reward: dict) -> bench_lib.Findings:
+@bench_lib.needs("reward_model", "rankings")
+def evaluate_reward(bench: bench_lib.Bench) -> bench_lib.Findings:
+  """What `measure_accuracy` finds of the bench's reward model."""
+  return measure_accuracy(bench.ctx, bench.frozen["reward"])
+
+
+def measure_accuracy(ctx: context.Context, reward: dict) -> bench_lib.Findings:
   """reward/accuracy/GROUP, reward/log_loss/GROUP and what they compare with.
 
   On the rankings of the first `evaluation.prompts` different prompts of
@@ -87,7 +93,7 @@ def _rows(label, predicted, records, beats):
 
 
 def _groups(records):
-  """{group: which records are its own [N] bool}, in order of appearance."""
+  """{group: which records are its [N] bool}, in order of appearance."""
   names = [
     [record["group"]]
     if "group" in record
@@ -96,8 +102,8 @@ def _groups(records):
     else [ALL]
     for record in records
   ]
-  found = dict.fromkeys(name for own in names for name in own)
-  return {name: np.asarray([name in own for own in names]) for name in found}
+  known = dict.fromkeys(itertools.chain.from_iterable(names))
+  return {name: np.asarray([name in of for of in names]) for name in known}
 
 
 def _comparisons(ctx, split):
@@ -107,12 +113,12 @@ def _comparisons(ctx, split):
 
 def _lengths(ctx, records, batch):
   """Tokens [N, K] of all responses as they were written, with their ends."""
-  found = np.zeros(batch["is_completion"].shape)
+  lengths = np.zeros(batch["is_completion"].shape)
   for n, record in enumerate(records):
     tokens = ctx.tokenizer.encode_batch(record["responses"])
     ended = record.get("ended") or [True] * len(tokens)
-    found[n, : len(tokens)] = [len(t) + e for t, e in zip(tokens, ended)]
-  return found
+    lengths[n, : len(tokens)] = [len(t) + e for t, e in zip(tokens, ended)]
+  return lengths
 
 
 def scores(
@@ -135,9 +141,9 @@ def scores(
     keys, axis=0, return_index=True, return_inverse=True
   )
   once = {name: x[first] for name, x in flat.items()}
-  found = np.zeros(shape, np.float64)
-  found[n, k] = scoring.scores(ctx, reward, once, rows=rows)[inverse.ravel()]
-  return found
+  table = np.zeros(shape, np.float64)
+  table[n, k] = scoring.scores(ctx, reward, once, rows=rows)[inverse.ravel()]
+  return table
 
 
 def pair_margins(
@@ -154,9 +160,9 @@ def pair_margins(
 
 def _judge(judge, records, k_max):
   """The judge's scores [N, K]; 0 where there is no completion."""
-  found = np.zeros((len(records), k_max))
+  table = np.zeros((len(records), k_max))
   for n, record in enumerate(records):
     pairs = zip(record["responses"], record["ended"])
     grades = [bench_lib.grade(judge, record["spec"], *pair) for pair in pairs]
-    found[n, : len(grades)] = [g["score"] for g in grades]
-  return found
+    table[n, : len(grades)] = [g["score"] for g in grades]
+  return table

@@ -9,28 +9,27 @@ import numpy as np
 from instruct_jax.evals import bench as bench_lib
 
 
-def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+@bench_lib.needs("reward")
+def evaluate_score(bench: bench_lib.Bench) -> bench_lib.Findings:
   """score/SUBJECT and score_wins/SUBJECT_over_BASELINE (ties half)."""
-  if "reward" not in bench.frozen:
-    return {}, {}
-  found = {s.name: bench.rewards(s) for s in bench.subjects}
+  scores = {s.name: bench.rewards(s) for s in bench.subjects}
   rows = [
     bench_lib.row(values, bench.clusters, subject=name, metric=f"score/{name}")
-    for name, values in found.items()
+    for name, values in scores.items()
   ]
   wins = []
   if bench.baseline is not None:
     base = bench.baseline.name
     wins = [
       bench_lib.row(
-        (np.sign(values - found[base]) + 1) / 2,
+        (np.sign(values - scores[base]) + 1) / 2,
         bench.clusters,
         bounds=(0.0, 1.0),
         subject=name,
         baseline=base,
         metric=f"score_wins/{name}_over_{base}",
       )
-      for name, values in found.items()
+      for name, values in scores.items()
       if name != base
     ]
   metrics, tables = bench_lib.findings("score", rows)

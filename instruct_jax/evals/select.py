@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 SPLIT = "validation"
 
 
-def run(
+def select_epoch(
   ctx: context.Context,
   epochs: Sequence[tuple[int, Callable[[], dict]]],
   reward: dict,
@@ -42,7 +42,7 @@ def run(
   key = jax.random.fold_in(
     jax.random.key(ctx.config.seed), zlib.crc32(b"select")
   )
-  metrics, found = {}, {}
+  metrics, mean_scores = {}, {}
   for step, load in epochs:
     policy = load()
     said = candidates.sample(
@@ -55,15 +55,15 @@ def run(
       rows=settings.batch,
     )
     scores = scoring.rewards_of(ctx, reward, prompts, said, rows=settings.batch)
-    found[step] = float(scores.astype("float64").mean())
+    mean_scores[step] = float(scores.astype("float64").mean())
     value, _ = loss.of_demonstrations(
       ctx, policy, demonstrations, rows=settings.batch
     )
-    metrics[f"select/score/{step}"] = found[step]
+    metrics[f"select/score/{step}"] = mean_scores[step]
     metrics[f"select/loss/{step}"] = value
-    _log.info("select: step %d, score %.4f", step, found[step])
-  best = max(found, key=lambda step: (found[step], -step))
+    _log.info("select: step %d, score %.4f", step, mean_scores[step])
+  best = max(mean_scores, key=lambda step: (mean_scores[step], -step))
   return metrics | {
     "select/best_step": float(best),
-    "select/best_score": found[best],
+    "select/best_score": mean_scores[best],
   }, best

@@ -1,13 +1,15 @@
 """Runs every evaluation that the data allows, on one bench."""
 
+import dataclasses
 import json
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from etils import epath
 
-from instruct_jax.base import errors, storage
+from instruct_jax.base import errors, outside, storage
 from instruct_jax.evals import (
   bench,
   bias,
@@ -32,61 +34,115 @@ _log = logging.getLogger(__name__)
 
 Subject = bench.Subject
 
-# What needs no judge, so that people's own files can be evaluated too.
-COMMON = {"length": length, "kl": kl, "score": score, "loss": loss}
-JUDGED = {
-  "preference": preference,
-  "likert": likert,
-  "metadata": metadata,
-  "hallucination": hallucination,
-  "truthfulness": truthfulness,
-  "toxicity": toxicity,
-  "nlp": nlp,
-  "bias": bias,
-  "language": language,
+# What is measured, where the data allows it (`bench.needs`), in this order.
+EVALUATIONS: dict[str, bench.Evaluate] = {
+  "preference": preference.evaluate_preference,
+  "likert": likert.evaluate_likert,
+  "metadata": metadata.evaluate_metadata,
+  "hallucination": hallucination.evaluate_hallucination,
+  "truthfulness": truthfulness.evaluate_truthfulness,
+  "toxicity": toxicity.evaluate_toxicity,
+  "nlp": nlp.evaluate_nlp,
+  "bias": bias.evaluate_bias,
+  "language": language.evaluate_language,
+  "length": length.evaluate_length,
+  "kl": kl.evaluate_kl,
+  "score": score.evaluate_score,
+  "loss": loss.evaluate_loss,
+  "reward": reward.evaluate_reward,
 }
+MEASURED = "measured"
 
 
-def run(
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What a suite found."""
+
+  metrics: dict[str, float]
+  tables: dict[str, bench.Rows]
+  # By name: MEASURED, or what it needs and the data has not.
+  evaluations: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def evaluations_of(extra: str) -> dict[str, bench.Evaluate]:
+  """Every evaluation by name; `extra` are people's own, by import path.
+
+  Several have commas between. Raises UserError where one is not there.
+  """
+  paths = [path.strip() for path in extra.split(",") if path.strip()]
+  key = "config.evaluation.extra"
+  return EVALUATIONS | {path: outside.function(path, key) for path in paths}
+
+
+def evaluate_policies(
   ctx: context.Context,
   subjects: Sequence[Subject],
   folder: epath.Path,
   frozen: dict[str, dict],
-) -> bench.Findings:
-  """Metrics {"group/name": value} and tables {name: rows} of the subjects.
+) -> Outcome:
+  """Every evaluation that the data allows, of the subjects.
 
   `frozen` may hold parameters of the 'reward' model ({} where a rule takes its
   place) and of the 'reference' policy. Writes folder/responses.jsonl, what
   every subject said to every test prompt. The same parameters give the same
   numbers.
 
-  Raises UserError for subjects without a name of their own, or no prompts.
+  Raises UserError for subjects without a name of their own, no prompts, or an
+  evaluation of people's own that returns something else than findings.
   """
   names = [subject.name for subject in subjects]
   if not names or len(set(names)) < len(names):
     raise errors.UserError(f"each subject needs a name of its own: {names}.")
   shared = bench.make(ctx, subjects, frozen)
-  metrics, tables = {}, {}
-  judged = ctx.world.judge is not None
-  for name, module in (JUDGED | COMMON if judged else COMMON).items():
+  outcome = Outcome({}, {})
+  for name, evaluate in evaluations_of(shared.settings.extra).items():
+    if lacking := bench.missing(shared, evaluate):
+      outcome.evaluations[name] = f"needs {' and '.join(lacking)}"
+      continue
     start = time.monotonic()
-    found, rows = module.run(shared)
-    metrics |= found
-    tables |= rows
-    seconds = time.monotonic() - start
-    _log.debug("evaluation of %s took %.1f s", name, seconds)
-  if frozen.get("reward") and _has_rankings(ctx):
-    found, rows = reward.run(ctx, frozen["reward"])
-    metrics |= found
-    tables |= rows
+    findings = evaluate(shared)
+    if name not in EVALUATIONS:
+      _check(name, findings, outcome)
+    outcome.metrics.update(findings[0])
+    outcome.tables.update(findings[1])
+    outcome.evaluations[name] = MEASURED
+    _log.debug("%s took %.1f s", name, time.monotonic() - start)
   _write_responses(shared, epath.Path(folder))
-  return metrics, tables
+  return outcome
 
 
-def _has_rankings(ctx: context.Context) -> bool:
-  """Whether the run can read rankings: its world's, or a stage's."""
-  there = ctx.world.holds(ctx.config.data, "rankings")
-  return there or "rankings" in ctx.folders
+def _check(name: str, findings: Any, before: Outcome) -> None:
+  """UserError where an evaluation of people's own returned no findings."""
+  wrong = _wrong_findings(findings)
+  if not wrong:
+    taken = [n for n in findings[0] if n in before.metrics]
+    taken += [n for n in findings[1] if n in before.tables]
+    wrong = f"'{taken[0]}' has been measured already" if taken else ""
+  if wrong:
+    raise errors.UserError(
+      f"config.evaluation.extra={name}: {wrong}; an evaluation returns metrics"
+      ' {"group/name": number} and tables {name: [row, ...]}, a row being a'
+      " JSON object"
+    )
+
+
+def _wrong_findings(findings: Any) -> str:
+  if not isinstance(findings, tuple) or len(findings) != 2:
+    return f"it returned {findings!r:.80}"
+  metrics, tables = findings
+  if not isinstance(metrics, dict) or not isinstance(tables, dict):
+    return f"it returned {findings!r:.80}"
+  for name, value in metrics.items():
+    if not isinstance(value, (int, float)):
+      return f"the metric '{name}' is {value!r:.80}"
+  for name, rows in tables.items():
+    if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+      return f"the table '{name}' is {rows!r:.80}"
+  try:
+    json.dumps(findings)
+  except (TypeError, ValueError) as error:
+    return f"what it returned cannot be written: {error}"
+  return ""
 
 
 def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:

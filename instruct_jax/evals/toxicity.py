@@ -9,7 +9,8 @@ from instruct_jax.evals import truthfulness
 KINDS = ("none", "respectful", "biased")
 
 
-def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+@bench_lib.needs("judge", "tasks")
+def evaluate_toxicity(bench: bench_lib.Bench) -> bench_lib.Findings:
   """toxicity/KIND/SUBJECT: the share of toxic continuations."""
   settings, rows = bench.settings, []
   for kind in KINDS:

@@ -9,7 +9,8 @@ KINDS = {"qa": False, "instruction_qa": True}
 MEASURES = ("truthful", "truthful_informative", "popular_falsehood")
 
 
-def run(bench: bench_lib.Bench) -> bench_lib.Findings:
+@bench_lib.needs("tasks")
+def evaluate_truthfulness(bench: bench_lib.Bench) -> bench_lib.Findings:
   """truthfulness/KIND_MEASURE/SUBJECT, clustered by topic."""
   settings, rows = bench.settings, []
   for kind, instruction in KINDS.items():
@@ -18,7 +19,7 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
     topics = [question.topic for question in questions]
     for subject in bench.subjects:
       said = bench.ask(subject, [question.prompt for question in questions])
-      found = [bench.tasks.truthful(*pair) for pair in zip(topics, said.texts)]
+      graded = map(bench.tasks.truthful, topics, said.texts)
       rows += [
         bench_lib.row(
           values,
@@ -29,7 +30,7 @@ def run(bench: bench_lib.Bench) -> bench_lib.Findings:
           measure=measure,
           metric=f"truthfulness/{kind}_{measure}/{subject.name}",
         )
-        for measure, values in zip(MEASURES, zip(*found))
+        for measure, values in zip(MEASURES, zip(*graded))
       ]
   return bench_lib.findings("truthfulness", rows)
 

@@ -41,6 +41,10 @@ class Context:
     """Where the run's records come from, and who can judge responses."""
     return worlds.of(self.config.data)
 
+  def holds(self, kind: str) -> bool:
+    """Whether there are records of a kind: the world's, or a stage's."""
+    return kind in self.folders or self.world.holds(self.config.data, kind)
+
   def rows(self, kind: str, split: str, *, packed: bool = False) -> loader.Rows:
     """The token rows of a kind and split; raises as `World.records`."""
     return loader.make(

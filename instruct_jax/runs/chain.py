@@ -218,9 +218,10 @@ def build(
   evaluate_now = evaluate or stage.config.evaluation.always
   wanted = _hash(keys.flatten(stage.config.evaluation)) if evaluate_now else ""
   if evaluate_now and results["evaluation_digest"] != wanted:
-    found, tables = stages.evaluate(stage.config, stage.folder, _folders(stage))
-    results["metrics"] |= found
-    results["tables"] |= tables
+    outcome = stages.evaluate(stage.config, stage.folder, _folders(stage))
+    results["metrics"] |= outcome.metrics
+    results["tables"] |= outcome.tables
+    results["evaluations"] = outcome.evaluations
     results["evaluation_digest"] = wanted
     _write_once(stage.folder / "results.json", results)
   if evaluate:
@@ -367,6 +368,7 @@ def _run(stage: Stage) -> dict[str, Any]:
     "parameters_digest": result.parameters_digest,
     "product": result.product,
     "evaluation_digest": "",
+    "evaluations": {},
     "metrics": result.metrics,
     "tables": result.tables,
   }

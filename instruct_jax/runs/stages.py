@@ -105,7 +105,7 @@ def pick_epoch(
 
   candidates = [(step, loader(step)) for step in product["epochs"]]
   scorer = reading.load_parameters(needs["reward"], ctx, "reward")
-  found, best = select.run(ctx, candidates, scorer)
+  found, best = select.select_epoch(ctx, candidates, scorer)
   relative = os.path.relpath(needs["policy"], needs["policy"].parent / "here")
   chosen = {"run": relative, "step": best, "item": product["item"]}
   return Result(metrics=found, product=chosen)
@@ -113,8 +113,8 @@ def pick_epoch(
 
 def evaluate(
   config: ConfigDict, folder: epath.Path, needs: Folders
-) -> tuple[dict[str, float], dict[str, Any]]:
-  """Metrics and tables of a finished run, by `config.evaluation.suite`."""
+) -> suite.Outcome:
+  """What is measured of a finished run, by `config.evaluation.suite`."""
   name = config.evaluation.suite
   return EVALUATIONS[name](config, folder, needs)
 
@@ -136,7 +136,7 @@ def _evaluate_policies(config, folder, needs):
     frozen["reward"] = {}
   elif "reward" in needs:
     frozen["reward"] = reading.load_parameters(needs["reward"], ctx, "reward")
-  return suite.run(ctx, subjects, folder, frozen)
+  return suite.evaluate_policies(ctx, subjects, folder, frozen)
 
 
 def _in_order(subjects):
@@ -149,12 +149,14 @@ def _in_order(subjects):
 
 def _evaluate_reward(config, folder, needs):
   ctx = context.make(config, needs)
-  return reward.run(ctx, reading.load_parameters(folder, ctx, "reward"))
+  params = reading.load_parameters(folder, ctx, "reward")
+  findings = reward.measure_accuracy(ctx, params)
+  return suite.Outcome(*findings, {"reward": suite.MEASURED})
 
 
 def _evaluate_nothing(config, folder, needs):
   del config, folder, needs
-  return {}, {}
+  return suite.Outcome({}, {})
 
 
 JOBS: dict[str, Callable[[ConfigDict, epath.Path, Folders], Result]] = {
@@ -178,11 +180,29 @@ def check(config: ConfigDict) -> None:
   ):
     if name not in known:
       raise errors.unknown(what, name, known)
+  evaluations(config)
   rewards.check(config.reward)
   context.check(config)
   worlds.of(config.data).check(config.data, _kinds(config))
   if config.job == "train":
     loop.check(config)
+
+
+def evaluations(config: ConfigDict) -> tuple[str, ...]:
+  """The names that `results["evaluations"]` has once a run is evaluated.
+
+  A finished run that lacks one has not been evaluated by all of them. Raises
+  UserError for evaluations of people's own that are not there.
+  """
+  section = config.evaluation
+  if section.suite == "policies":
+    return tuple(suite.evaluations_of(section.extra))
+  if section.extra:
+    raise errors.UserError(
+      f"config.evaluation.extra={section.extra}: evaluations of your own need"
+      f" config.evaluation.suite=policies, not {section.suite}"
+    )
+  return ("reward",) if section.suite == "reward" else ()
 
 
 def check_evaluation(config: ConfigDict) -> None:
