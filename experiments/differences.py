@@ -1,10 +1,10 @@
 """Prints the numbers in which the small variants differ from the paper's.
 
 The ALGORITHMS are the paper's in every variant; this table, made from the
-configs, is all that `:tiny`, `:test` and `:files` change. It stands in the
-README, and a test holds the two together.
+configs, is all that `:tiny`, `:test` and `:files` change. It stands in
+docs/differences.md, and a test holds the two together.
 
-  python -m experiments.differences
+  python -m experiments.differences > docs/differences.md
 """
 
 import importlib
@@ -47,5 +47,15 @@ def table() -> str:
   return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def document() -> str:
+  """docs/differences.md."""
+  return f"""# Numbers that the small variants change
+
+Made by `python -m experiments.differences > docs/differences.md`; a test holds
+the two together. The algorithms are the paper's in every variant.
+
+{table()}"""
+
+
 if __name__ == "__main__":
-  print(table())
+  print(document())

@@ -43,6 +43,7 @@ MEANINGS = {
   "evaluation.always": "also where the run is only needed by another",
   "evaluation.baseline": "the subject that others are compared with",
   "evaluation.batch": "responses sampled at once",
+  "evaluation.extra": "evaluations of your own: package.module:function,...",
   "evaluation.prompts": "prompts of the split; fewer where it has fewer",
   "evaluation.seed": "of the samples",
   "evaluation.split": "test or validation",
