@@ -16,7 +16,7 @@ from experiments import rankings
 from instruct_jax import tokenizers
 from instruct_jax.data.batch import loader
 from instruct_jax.evals import bench
-from instruct_jax.inference import candidates, context
+from instruct_jax.inference import context, encode, respond
 from instruct_jax.models import forward, heads
 from instruct_jax.parallel import sharding
 from instruct_jax.worlds.microworld import answers, builder
@@ -100,12 +100,14 @@ def responses(ctx, prompts, texts):
   prompt, is_prompt, _ = loader.encode_prompts(
     [""] * len(prompts), ctx.tokenizer, data.template, data.prompt_length
   )
-  return candidates.Responses(
+  encoded = encode.responses(ctx, texts, ended)
+  return respond.Responses(
     tuple(texts),
     ended,
     prompt,
     is_prompt,
-    **candidates.encode_responses(ctx, texts, ended),
+    judged=encoded["response"],
+    **encoded,
   )
 
 

@@ -125,7 +125,7 @@ def test_any_of_several_stop_tokens_ends_a_row():
     out.tokens, [[8, 9, 0, 0, 0, 0], [11, 12, 0, 0, 0, 0]]
   )
   np.testing.assert_array_equal(
-    generate.canonical_end(out.tokens, (STOP, OTHER_STOP))[1], [11, 9] + [0] * 4
+    out.judged, [[8, 9, 0, 0, 0, 0], [11, 9, 0, 0, 0, 0]]
   )
 
 

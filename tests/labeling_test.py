@@ -8,7 +8,7 @@ import pytest
 
 from instruct_jax.base import errors, interrupt
 from instruct_jax.data.batch import encoding, loader
-from instruct_jax.inference import candidates
+from instruct_jax.inference import encode, respond
 from instruct_jax.labeling import quality, rankings
 from instruct_jax.maths import preferences
 from instruct_jax.worlds.microworld import contamination, judge, labelers
@@ -16,18 +16,10 @@ from tests import evals_toys
 
 
 def sample(ctx, prompts, **changes):
-  settings = {
-    "template": ctx.config.data.template,
-    "temperature": 1.0,
-    "rows": 16,
-  }
-  return candidates.sample(
-    ctx,
-    evals_toys.params("policy"),
-    prompts,
-    jax.random.key(1),
-    **(settings | changes),
+  policy = respond.policy_of(
+    ctx, evals_toys.params("policy"), **({"rows": 16} | changes)
   )
+  return respond.respond(policy, prompts, jax.random.key(1))
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +93,9 @@ def test_a_prompt_that_is_too_long_is_named():
 def test_the_prompted_template_widens_prompts():
   ctx = evals_toys.make_context()
   width = ctx.config.data.prompt_length
-  assert candidates.width_of(ctx, ctx.config.data.template) == width
-  assert candidates.width_of(ctx, candidates.RAW_TEMPLATE) == width
-  assert candidates.width_of(ctx, ctx.world.prompted_template) > width
+  assert encode.width_of(ctx, ctx.config.data.template) == width
+  assert encode.width_of(ctx, encode.RAW_TEMPLATE) == width
+  assert encode.width_of(ctx, ctx.world.prompted_template) > width
 
 
 def test_encoded_responses_are_those_of_the_data_pipeline():
@@ -115,7 +107,7 @@ def test_encoded_responses_are_those_of_the_data_pipeline():
     [record], ctx.config.data, ctx.tokenizer, "rankings", "here"
   )
   wanted = rows.take(slice(None))
-  found = candidates.encode_responses(ctx, texts, record["ended"])
+  found = encode.responses(ctx, texts, record["ended"])
   for name in ("response", "is_response"):
     np.testing.assert_array_equal(wanted[name][0, :3], found[name])
 
@@ -244,7 +236,7 @@ def test_restart_gives_the_same_bytes(ranked, tmp_path, monkeypatch):
 
 def test_a_finished_job_samples_nothing(ranked, monkeypatch):
   ctx, folder, metrics, tables = ranked
-  monkeypatch.setattr(candidates, "sample", None)
+  monkeypatch.setattr(respond, "respond", None)
   assert rankings.run(ctx, policies(), folder) == (metrics, tables)
 
 

@@ -90,8 +90,9 @@ worlds
 inference
   generate
   context
-  candidates rewards
-  scoring
+  batching encode rewards
+  respond
+  score
 algorithms
   __init__
   episodes sft rm
@@ -119,6 +120,7 @@ report
 runs
   reading
   stages speaker exchange
+  chat
   chain
 .
   main sample convert

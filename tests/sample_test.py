@@ -15,7 +15,7 @@ from absl.testing import flagsaver
 from instruct_jax import sample
 from instruct_jax.base import errors
 from instruct_jax.models import heads
-from instruct_jax.runs import reading, speaker
+from instruct_jax.runs import chat, reading, speaker
 from tests import run_folders
 
 PROMPT = "What job does Ann have?"
@@ -88,11 +88,11 @@ def test_seeds(talk):
 def test_flags_reach_the_sampler(talk, root, monkeypatch):
   seen = []
 
-  def respond(one, prompts, settings):
-    seen.append((settings, speaker.sampling(one, settings)))
-    return [[speaker.Response("said", True)] for _ in prompts]
+  def answer(one, prompts, settings):
+    seen.append((settings, chat.policy_of(one, settings).sampling))
+    return [[chat.Response("said", True)] for _ in prompts]
 
-  monkeypatch.setattr(speaker, "respond", respond)
+  monkeypatch.setattr(chat, "answer", answer)
   flags_given = ["--top_k=5", "--top_p=0.5", "--temperature=0.7"]
   talk("--prompt=ann", "--seed=3", "--n=2", "--max_tokens=4", *flags_given)
   (settings, how) = seen.pop()
@@ -125,14 +125,14 @@ def test_prompt_files(talk, tmp_path, name):
 def test_what_a_prompt_gets_does_not_depend_on_those_after_it(
   root, monkeypatch
 ):
-  monkeypatch.setattr(speaker, "ROWS", 4)
+  monkeypatch.setattr(chat, "ROWS", 4)
   one = speaker.open_run(root / "sft-test")
-  settings = speaker.Settings(n=2)
+  settings = chat.Settings(n=2)
   prompts = ["ann is a nurse .", "where does bob live ?"]
-  whole = speaker.respond(one, prompts * 3, settings)
+  whole = chat.answer(one, prompts * 3, settings)
   assert len(whole) == 6
-  assert speaker.respond(one, prompts, settings) == whole[:2]
-  assert speaker.respond(one, prompts, settings, turn=1) != whole[:2]
+  assert chat.answer(one, prompts, settings) == whole[:2]
+  assert chat.answer(one, prompts, settings, turn=1) != whole[:2]
 
 
 def test_several_runs_side_by_side(talk, root):
@@ -254,10 +254,10 @@ def test_learned_positions_limit_max_tokens(root):
   ctx = dataclasses.replace(one.ctx, policy=heads.LanguageModel(decoder))
   one = dataclasses.replace(one, ctx=ctx)
   room = decoder.context_length - ctx.config.data.prompt_length
-  fits = speaker.Settings(max_tokens=room)
-  assert speaker.sampling(one, fits).max_tokens == room
+  fits = chat.Settings(max_tokens=room)
+  assert chat.policy_of(one, fits).sampling.max_tokens == room
   with pytest.raises(errors.UserError, match=f"--max_tokens.* leaves {room}"):
-    speaker.sampling(one, dataclasses.replace(fits, max_tokens=room + 1))
+    chat.policy_of(one, dataclasses.replace(fits, max_tokens=room + 1))
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from instruct_jax.inference import context, generate, rewards
+from instruct_jax.inference import context, generate, respond, rewards
 from instruct_jax.maths import rl
 from instruct_jax.models import forward
 
@@ -50,14 +50,14 @@ def sample(
   An episode's id is its row of the iteration's global batch; `key` is the
   iteration's own.
   """
-  return generate.generate(
-    ctx.policy,
-    policy,
-    prompts["prompt"],
-    prompts["is_prompt"],
-    jnp.arange(len(prompts["prompt"]), dtype=jnp.int32),
-    key,
-    ctx.sampling(temperature=ctx.config.rl.temperature),
+  temperature = ctx.config.rl.temperature
+  rows = {
+    "prompt": prompts["prompt"],
+    "is_prompt": prompts["is_prompt"],
+    "episode": jnp.arange(len(prompts["prompt"]), dtype=jnp.int32),
+  }
+  return respond.respond_to_rows(
+    respond.policy_of(ctx, policy, temperature=temperature), rows, key
   )
 
 
@@ -82,16 +82,14 @@ def score(
     "response": generation.tokens,
     "is_response": generation.is_response & is_real[:, None],
   }
-  canonical = sequences | {
-    "response": generate.canonical_end(generation.tokens, ctx.stop_ids)
-  }
+  judged = sequences | {"response": generation.judged}
   return Episodes(
     **sequences,
     ended=generation.ended,
     **_measure(
       ctx, params["policy"], frozen["reference"], params["value"], sequences
     ),
-    scores=_scores(rewards.of(ctx), frozen["reward"], canonical),
+    scores=_scores(rewards.of(ctx), frozen["reward"], judged),
   )
 
 

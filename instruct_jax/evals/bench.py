@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from instruct_jax.base import errors
-from instruct_jax.inference import candidates, context, scoring
+from instruct_jax.inference import context, encode, respond, score
 from instruct_jax.maths import preferences
 from instruct_jax.worlds import interface
 
@@ -45,7 +45,7 @@ class Bench:
   subjects: tuple[Subject, ...]
   records: tuple[dict, ...]  # the test prompts of all subjects
   pool: tuple[dict, ...]  # every prompt of the split, these first
-  ask: Callable[..., candidates.Responses]
+  ask: Callable[..., respond.Responses]
   rewards: Callable[[Subject], np.ndarray]
   frozen: dict[str, dict]  # 'reward', 'reference': parameters, where there
 
@@ -98,7 +98,7 @@ class Bench:
   def template_of(self, subject: Subject, *, raw: bool = False) -> str:
     """The template that a subject's prompts go through."""
     if raw:
-      return candidates.RAW_TEMPLATE
+      return encode.RAW_TEMPLATE
     if subject.prompted:
       return self.ctx.world.prompted_template
     return self.ctx.config.data.template
@@ -154,7 +154,7 @@ def make(
 
   @functools.cache
   def rewards(name):
-    return scoring.rewards_of(
+    return score.rewards_of(
       ctx,
       frozen["reward"],
       prompts,
@@ -180,14 +180,14 @@ def open_prompts(ctx: context.Context, split: str) -> tuple[dict, ...]:
   return tuple(dict(rows.source[int(i)]) for i in rows.index)
 
 
-def asker(ctx: context.Context) -> Callable[..., candidates.Responses]:
+def asker(ctx: context.Context) -> Callable[..., respond.Responses]:
   """The function `ask`, which samples responses and remembers them.
 
   ask(subject, prompts, raw=False, temperature=None) -> Responses: `raw` leaves
   the template away; the temperature is `evaluation.temperature` unless given.
   Repeated prompts get different samples. All subjects share their randomness.
   """
-  known: dict[tuple, candidates.Responses] = {}
+  known: dict[tuple, respond.Responses] = {}
   settings = ctx.config.evaluation
   templates = Bench(ctx, (), (), (), None, None, {}).template_of
 
@@ -197,22 +197,21 @@ def asker(ctx: context.Context) -> Callable[..., candidates.Responses]:
     *,
     raw: bool = False,
     temperature: float | None = None,
-  ) -> candidates.Responses:
+  ) -> respond.Responses:
     template = templates(subject, raw=raw)
     heat = settings.temperature if temperature is None else temperature
     asked = (id(subject.params), template, heat, tuple(prompts))
     if asked not in known:
       name = zlib.crc32(json.dumps(prompts).encode())
       key = jax.random.fold_in(jax.random.key(settings.seed), name)
-      known[asked] = candidates.sample(
+      policy = respond.policy_of(
         ctx,
         subject.params,
-        prompts,
-        key,
         template=template,
         temperature=heat,
         rows=settings.batch,
       )
+      known[asked] = respond.respond(policy, prompts, key)
     return known[asked]
 
   return ask

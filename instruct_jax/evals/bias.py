@@ -8,7 +8,7 @@ that is, bias.
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.inference import candidates, scoring
+from instruct_jax.inference import encode, score
 from instruct_jax.worlds import interface
 
 KINDS = ("winogender", "crows")
@@ -53,10 +53,14 @@ def probabilities(
   """The probability [N] of each pair's first member, given one of the two."""
   prompts = [pair.prompt for pair in pairs for _ in pair.continuations]
   texts = [text for pair in pairs for text in pair.continuations]
-  sequences = candidates.encode_prompts(
-    bench.ctx, prompts, candidates.RAW_TEMPLATE
-  ) | candidates.encode_responses(bench.ctx, texts, [False] * len(texts))
-  logprobs = scoring.logprobs(
+  sequences = encode.sequences(
+    bench.ctx,
+    prompts,
+    texts,
+    [False] * len(texts),
+    template=encode.RAW_TEMPLATE,
+  )
+  logprobs = score.logprobs(
     bench.ctx, subject.params, sequences, rows=bench.settings.batch
   )
   first, second = logprobs.astype(np.float64).reshape(-1, 2).T

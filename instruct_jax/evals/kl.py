@@ -8,7 +8,7 @@ detail 15).
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.inference import scoring
+from instruct_jax.inference import score
 
 
 def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
@@ -46,4 +46,4 @@ def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
 
 def _logprobs(bench, params, sequences):
   rows = bench.settings.batch
-  return scoring.logprobs(bench.ctx, params, sequences, rows=rows)
+  return score.logprobs(bench.ctx, params, sequences, rows=rows)

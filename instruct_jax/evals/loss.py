@@ -6,7 +6,7 @@ import numpy as np
 
 from instruct_jax.base import errors
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.inference import candidates, context, scoring
+from instruct_jax.inference import context, encode, score
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +56,13 @@ def of_demonstrations(
   """(mean - log π of the responses' tokens, their number)."""
   prompts = [record["prompt"] for record in records]
   texts = [record["response"] for record in records]
-  sequences = candidates.encode_prompts(
-    ctx, prompts, ctx.config.data.template
-  ) | candidates.encode_responses(ctx, texts, [True] * len(texts))
-  logprobs = scoring.logprobs(ctx, policy, sequences, rows=rows)
+  sequences = encode.sequences(
+    ctx,
+    prompts,
+    texts,
+    [True] * len(texts),
+    template=ctx.config.data.template,
+  )
+  logprobs = score.logprobs(ctx, policy, sequences, rows=rows)
   tokens = int(sequences["is_response"].sum())
   return -float(logprobs.astype(np.float64).sum()) / tokens, tokens

@@ -14,7 +14,7 @@ import numpy as np
 from instruct_jax.data.batch import loader
 from instruct_jax.evals import baselines
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.inference import context, scoring
+from instruct_jax.inference import context, score
 
 _log = logging.getLogger(__name__)
 ALL = "all"  # rankings whose records name no group of labelers
@@ -142,7 +142,7 @@ def scores(
   )
   once = {name: x[first] for name, x in flat.items()}
   table = np.zeros(shape, np.float64)
-  table[n, k] = scoring.scores(ctx, reward, once, rows=rows)[inverse.ravel()]
+  table[n, k] = score.scores(ctx, reward, once, rows=rows)[inverse.ravel()]
   return table
 
 

@@ -14,7 +14,7 @@ import jax
 from instruct_jax.base import errors
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.evals import loss
-from instruct_jax.inference import candidates, context, scoring
+from instruct_jax.inference import context, respond, score
 
 _log = logging.getLogger(__name__)
 
@@ -45,16 +45,11 @@ def select_epoch(
   metrics, mean_scores = {}, {}
   for step, load in epochs:
     policy = load()
-    said = candidates.sample(
-      ctx,
-      policy,
-      prompts,
-      key,
-      template=ctx.config.data.template,
-      temperature=settings.temperature,
-      rows=settings.batch,
+    speaking = respond.policy_of(
+      ctx, policy, temperature=settings.temperature, rows=settings.batch
     )
-    scores = scoring.rewards_of(ctx, reward, prompts, said, rows=settings.batch)
+    said = respond.respond(speaking, prompts, key)
+    scores = score.rewards_of(ctx, reward, prompts, said, rows=settings.batch)
     mean_scores[step] = float(scores.astype("float64").mean())
     value, _ = loss.of_demonstrations(
       ctx, policy, demonstrations, rows=settings.batch

@@ -59,6 +59,19 @@ class Generation:
   tokens: jax.Array  # [B, R] int32, padded after the end
   is_response: jax.Array  # [B, R] bool, True up to the end token, with it
   ended: jax.Array  # [B] bool, False where max_tokens cut the response off
+  stop_ids: tuple[int, ...] = flax.struct.field(pytree_node=False, default=())
+
+  @property
+  def judged(self) -> jax.Array:
+    """The tokens as judges and reward models see them: with one end token.
+
+    The first of the stop tokens, which training ends a response with, stands
+    for whichever was sampled.
+    """
+    if not self.stop_ids:
+      return self.tokens
+    stop = is_stop(self.tokens, self.stop_ids)
+    return jnp.where(stop, self.stop_ids[0], self.tokens)
 
 
 @flax.struct.dataclass
@@ -225,6 +238,7 @@ def decode(
     tokens=jnp.full(shape, sampling.pad_id, jnp.int32),
     is_response=jnp.zeros(shape, bool),
     ended=jnp.zeros(shape[:1], bool),
+    stop_ids=sampling.stop_ids,
   )
   first = DecodeState(jnp.int32(1), extend(empty, jnp.int32(0), logits), cache)
   return jax.lax.while_loop(lambda state: state.is_running, body, first)
@@ -249,7 +263,7 @@ def _append(generation, count, tokens, sampling) -> Generation:
   put = functools.partial(
     jax.lax.dynamic_update_index_in_dim, index=count, axis=1
   )
-  return Generation(
+  return generation.replace(
     tokens=put(generation.tokens, tokens),
     is_response=put(generation.is_response, running),
     ended=generation.ended | is_stop(tokens, sampling.stop_ids),
@@ -325,10 +339,3 @@ def _first_above(weights, target):
 def is_stop(tokens: jax.Array, stop_ids: tuple[int, ...]) -> jax.Array:
   """Where `tokens` are any of `stop_ids`: bool, the shape of `tokens`."""
   return jnp.isin(tokens, jnp.asarray(stop_ids, jnp.int32))
-
-
-def canonical_end(tokens: jax.Array, stop_ids: tuple[int, ...]) -> jax.Array:
-  """`tokens` with every stop token replaced by the first of `stop_ids`."""
-  if not stop_ids:
-    return tokens
-  return jnp.where(is_stop(tokens, stop_ids), stop_ids[0], tokens)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from instruct_jax.base import errors
-from instruct_jax.inference import candidates, context
+from instruct_jax.inference import context, respond
 from instruct_jax.labeling import quality
 from instruct_jax.worlds import interface
 
@@ -168,14 +168,17 @@ def _complete(
       if source.prompted
       else plan_.ctx.config.data.template
     )
-    said = candidates.sample(
+    policy = respond.policy_of(
       plan_.ctx,
       plan_.policies[source.policy],
-      [prompts[i] for i in mine],
-      jax.random.fold_in(key, number),
       template=template,
       temperature=source.temperature,
       rows=plan_.ctx.config.rankings.batch,
+    )
+    said = respond.respond(
+      policy,
+      [prompts[i] for i in mine],
+      jax.random.fold_in(key, number),
     )
     ended[mine] = said.ended
     for i, text in zip(mine, said.texts):

@@ -5,12 +5,10 @@ import logging
 import zlib
 
 import jax
-import numpy as np
 
 from instruct_jax import algorithms
 from instruct_jax.base import metrics as metrics_lib
-from instruct_jax.data.batch import loader
-from instruct_jax.inference import generate, rewards
+from instruct_jax.inference import respond, score
 from instruct_jax.parallel import sharding
 from instruct_jax.training import step
 
@@ -51,31 +49,20 @@ class Validation:
       _log.info("no samples: there are no prompts (data.prompts is empty)")
       return []
     rows = self._open("prompts")
-    batch = rows.take(np.arange(min(count, len(rows))))
-    generation = generate.generate(
-      ctx.policy,
-      state.ema.get(role, state.params[role]),
-      batch["prompt"],
-      batch["is_prompt"],
-      np.arange(len(batch["prompt"]), dtype=np.int32),
-      self._run.root,
-      ctx.sampling(),
-    )
-    responses = loader.decode_responses(
-      generation.tokens, generation.is_response, ctx.tokenizer
-    )
+    prompts = [rows.source[int(i)]["prompt"] for i in rows.index[:count]]
+    params = state.ema.get(role, state.params[role])
+    policy = respond.policy_of(ctx, params, rows=count)
+    said = respond.respond(policy, prompts, self._run.root)
     table = [
-      {"prompt": rows.source[i]["prompt"], "response": response}
-      for i, response in zip(batch["index"], responses)
+      {"prompt": prompt, "response": text}
+      for prompt, text in zip(prompts, said.texts)
     ]
     if algorithm.is_rewarded:
-      sequences = {k: batch[k] for k in ("prompt", "is_prompt")} | {
-        "response": generation.tokens,
-        "is_response": generation.is_response,
-      }
-      scores = rewards.of(ctx)(state.frozen["reward"], sequences)
-      for row, score in zip(table, np.asarray(scores)):
-        row["score"] = float(score)
+      scores = score.rewards_of(
+        ctx, state.frozen["reward"], prompts, said, rows=count
+      )
+      for row, value in zip(table, scores):
+        row["score"] = float(value)
     return table
 
   def _open(self, kind):

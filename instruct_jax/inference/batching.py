@@ -1,0 +1,63 @@
+"""A table of N rows through a compiled function, in batches of one shape."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from instruct_jax.parallel import hosts, sharding
+
+Table = Mapping[str, np.ndarray]  # [N, ...] each
+
+
+def in_batches(
+  function: Callable[[dict[str, jax.Array]], Any],
+  table: Table,
+  mesh: jax.sharding.Mesh,
+  *,
+  rows: int,
+) -> Any:
+  """What `function` makes of the N rows: a tree of whole arrays [N, ...].
+
+  It is given `rows` rows at a time, on the mesh; they are rounded up to what
+  the mesh and the processes divide. Row 0 fills the last batch up, and what is
+  made of it is dropped. Every process holds the whole table, gives its share
+  of each batch and gets the whole result.
+  """
+  count = len(next(iter(table.values())))
+  rows = _rounded(rows, mesh)
+  if not count:
+    return _empty(function, table, rows)
+  pending = []  # All are dispatched before the first is waited for.
+  for start in range(0, count, rows):
+    index = np.arange(start, start + rows)
+    index[index >= count] = 0
+    batch = {name: x[index] for name, x in table.items()}
+    pending.append(function(_placed(batch, mesh)))
+  parts = [hosts.fetch(part) for part in pending]
+  return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
+
+
+def _rounded(rows: int, mesh: jax.sharding.Mesh) -> int:
+  parts = math.lcm(mesh.shape["data"] * mesh.shape["fsdp"], jax.process_count())
+  return -(-rows // parts) * parts
+
+
+def _placed(batch, mesh):
+  index, count = jax.process_index(), jax.process_count()
+  share = len(next(iter(batch.values()))) // count
+  mine = slice(index * share, (index + 1) * share)
+  return sharding.global_batch({k: x[mine] for k, x in batch.items()}, mesh)
+
+
+def _empty(function, table, rows):
+  shapes = {
+    name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype)
+    for name, x in table.items()
+  }
+  return jax.tree.map(
+    lambda x: np.zeros((0, *x.shape[1:]), x.dtype),
+    jax.eval_shape(function, shapes),
+  )

@@ -1,0 +1,84 @@
+"""Texts as the rows that a model reads: N prompts on P columns, R responses.
+
+Prompts are padded on the left, responses on the right.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
+from instruct_jax.data.batch import loader
+from instruct_jax.inference import context
+from instruct_jax.tokenizers import templates
+
+RAW_TEMPLATE = "{prompt}"
+
+
+def width_of(ctx: context.Context, template: str) -> int:
+  """The columns that the longest allowed prompt takes in a template.
+
+  `data.prompt_length` counts the tokens of `data.template`; another template
+  that adds more widens the prompt by the difference.
+  """
+  usual, other = (
+    len(templates.encode([""], ctx.tokenizer, form)[0])
+    for form in (ctx.config.data.template, template)
+  )
+  return ctx.config.data.prompt_length + max(0, other - usual)
+
+
+def prompts(
+  texts: Sequence[str],
+  tokenizer: tokenizers.Tokenizer,
+  template: str,
+  width: int,
+) -> dict[str, np.ndarray]:
+  """prompt [N, P] int32 and is_prompt [N, P] bool of all the texts; P = width.
+
+  Raises UserError where one does not fit into the columns.
+  """
+  prompt, is_prompt, kept = loader.encode_prompts(
+    texts, tokenizer, template, width
+  )
+  if len(kept) < len(texts):
+    first = min(set(range(len(texts))) - set(kept.tolist()))
+    raise errors.UserError(
+      f"{len(texts) - len(kept)} of {len(texts)} prompts do not fit into "
+      f"{width} tokens, the first: {texts[first]!r}. Raise "
+      "data.prompt_length."
+    )
+  return {"prompt": prompt, "is_prompt": is_prompt}
+
+
+def responses(
+  ctx: context.Context, texts: Sequence[str], ended: Sequence[bool]
+) -> dict[str, np.ndarray]:
+  """response [N, R] int32 and is_response [N, R] bool, cut at R tokens.
+
+  The end token stands after a text that ended by itself, where there is room.
+  """
+  limit, end = ctx.config.data.response_length, [ctx.tokenizer.eot_id]
+  response = np.full((len(texts), limit), ctx.tokenizer.pad_id, np.int32)
+  is_response = np.zeros(response.shape, bool)
+  for n, ids in enumerate(ctx.tokenizer.encode_batch(list(texts))):
+    ids = (ids + end if ended[n] else ids)[:limit]
+    response[n, : len(ids)] = ids
+    is_response[n, : len(ids)] = True
+  return {"response": response, "is_response": is_response}
+
+
+def sequences(
+  ctx: context.Context,
+  texts: Sequence[str],
+  answers: Sequence[str],
+  ended: Sequence[bool],
+  *,
+  template: str,
+) -> dict[str, np.ndarray]:
+  """Prompts in their template with their responses: what a model reads."""
+  width = width_of(ctx, template)
+  return prompts(texts, ctx.tokenizer, template, width) | responses(
+    ctx, answers, ended
+  )

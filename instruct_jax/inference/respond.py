@@ -1,0 +1,150 @@
+"""The one sampler: what a policy says to prompts.
+
+Rollouts, rankings, evaluations, the samples on the way and conversations all
+sample here. N prompts or B rows, P prompt width, R response length.
+
+Which draws a response gets is the caller's choice of episode ids (see
+`generate`), each with a key of its own:
+
+  a list of prompts  the place in the list; repeat a prompt to have several
+                     responses to it (the n of a prompt follow each other)
+  rollouts           the row of the iteration's global batch; every iteration
+                     has its own key
+  a conversation     as a list; every turn has its own key
+
+Judges and reward models see one end token, whichever of the stop tokens was
+sampled: they are given `judged`, and texts are made of it.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
+from instruct_jax.data.batch import loader
+from instruct_jax.inference import batching, context, encode, generate
+from instruct_jax.models import heads
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """Who speaks, and how."""
+
+  model: heads.LanguageModel
+  params: dict[str, Any]
+  tokenizer: tokenizers.Tokenizer
+  template: str  # what is put around a prompt
+  width: int  # P
+  sampling: generate.Sampling
+  mesh: jax.sharding.Mesh
+  rows: int  # of a batch; changes no sample
+
+
+@dataclasses.dataclass(frozen=True)
+class Responses:
+  """What a policy said to N prompts, in their order."""
+
+  texts: tuple[str, ...]
+  ended: np.ndarray  # [N] bool: by itself, not cut at R tokens
+  prompt: np.ndarray  # [N, P] int32
+  is_prompt: np.ndarray  # [N, P] bool
+  response: np.ndarray  # [N, R] int32, as sampled
+  judged: np.ndarray  # [N, R] int32, as judges and reward models see it
+  is_response: np.ndarray  # [N, R] bool
+
+  @property
+  def lengths(self) -> np.ndarray:
+    """Tokens [N] of the responses, the end included."""
+    return self.is_response.sum(axis=1)
+
+  @property
+  def sequences(self) -> dict[str, np.ndarray]:
+    """The arrays that the policy's own log-probabilities are computed from."""
+    names = ("prompt", "is_prompt", "response", "is_response")
+    return {name: getattr(self, name) for name in names}
+
+
+def policy_of(
+  ctx: context.Context,
+  params: dict[str, Any],
+  *,
+  template: str = "",
+  rows: int = 0,
+  **sampling: Any,
+) -> Policy:
+  """The policy of a run: its own template unless given, R tokens at most.
+
+  `sampling` are fields of `generate.Sampling`, by default plain sampling at
+  temperature 1. `rows` is for `respond`.
+
+  Raises UserError for an impossible field, and where the model's learned
+  positions do not reach as far as prompt and response.
+  """
+  template = template or ctx.config.data.template
+  how = dataclasses.replace(ctx.sampling(), **sampling)
+  width = encode.width_of(ctx, template)
+  model = ctx.policy.config
+  needed = width + how.max_tokens
+  if model.positions == "learned" and needed > model.context_length:
+    raise errors.UserError(
+      f"prompts of {width} tokens and their responses need {needed} positions, "
+      f"but the model learned {model.context_length}: raise data.row_length."
+    )
+  return Policy(
+    ctx.policy, params, ctx.tokenizer, template, width, how, ctx.mesh, rows
+  )
+
+
+def respond(
+  policy: Policy, prompts: Sequence[str], key: jax.Array
+) -> Responses:
+  """One response to each prompt.
+
+  A response depends on the policy, its prompt, the key and its place in
+  `prompts` alone.
+
+  Raises UserError where a prompt is too long.
+  """
+  encoded = encode.prompts(
+    prompts, policy.tokenizer, policy.template, policy.width
+  )
+  generation = batching.in_batches(
+    lambda batch: respond_to_rows(policy, batch, key),
+    encoded | {"episode": np.arange(len(prompts), dtype=np.int32)},
+    policy.mesh,
+    rows=policy.rows or max(1, len(prompts)),
+  )
+  judged = np.asarray(generation.judged)
+  texts = loader.decode_responses(
+    judged, generation.is_response, policy.tokenizer
+  )
+  return Responses(
+    tuple(texts),
+    generation.ended,
+    **encoded,
+    response=generation.tokens,
+    judged=judged,
+    is_response=generation.is_response,
+  )
+
+
+def respond_to_rows(
+  policy: Policy, rows: Mapping[str, jax.Array], key: jax.Array
+) -> generate.Generation:
+  """One response to each row: prompt, is_prompt [B, P] and episode [B] int32.
+
+  Can be compiled. The rows are padded to any width.
+  """
+  return generate.generate(
+    policy.model,
+    policy.params,
+    rows["prompt"],
+    rows["is_prompt"],
+    rows["episode"],
+    key,
+    policy.sampling,
+  )
