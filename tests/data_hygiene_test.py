@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 
 from instruct_jax.base import errors
-from instruct_jax.data.clean import hygiene
+from instruct_jax.data.clean import hygiene, pipeline
 
 SPLITS = ("train", "validation", "test")
 SETTINGS = hygiene.Settings(
@@ -28,6 +28,18 @@ def settings(**changes):
   return dataclasses.replace(SETTINGS, **changes)
 
 
+@dataclasses.dataclass
+class Cleaned:
+  by_split: dict
+  counts: dict
+
+
+def clean(prompts, how):
+  """Customers' prompts alone, through the one pipeline."""
+  cleaned = pipeline.clean({"prompts": prompts}, how)
+  return Cleaned(cleaned.by_split["prompts"], cleaned.counts["prompts"])
+
+
 def together(cleaned):
   return [r for split in SPLITS for r in cleaned.by_split[split]]
 
@@ -35,7 +47,7 @@ def together(cleaned):
 @quick
 @hypothesis.given(records)
 def test_no_user_is_in_two_splits_or_has_too_many(given):
-  cleaned = hygiene.clean(given, SETTINGS)
+  cleaned = clean(given, SETTINGS)
   splits = collections.defaultdict(set)
   count = collections.Counter()
   for split in SPLITS:
@@ -50,7 +62,7 @@ def test_no_user_is_in_two_splits_or_has_too_many(given):
 @quick
 @hypothesis.given(records)
 def test_prefixes_are_unlike_and_every_record_is_counted(given):
-  cleaned = hygiene.clean(given, settings(remove_pii=False))
+  cleaned = clean(given, settings(remove_pii=False))
   kept = together(cleaned)
   prefixes = [hygiene.prefix_of(r["prompt"], 12) for r in kept]
   assert len(set(prefixes)) == len(prefixes)
@@ -66,21 +78,22 @@ def test_prefixes_are_unlike_and_every_record_is_counted(given):
 @hypothesis.given(records, st.booleans())
 def test_cleaning_twice_changes_nothing(given, remove_pii):
   how = settings(remove_pii=remove_pii)
-  once = hygiene.clean(given, how)
+  once = clean(given, how)
   written = {
     split: [record | {"split": split} for record in kept]
     for split, kept in once.by_split.items()
   }
-  again = hygiene.clean([r for split in SPLITS for r in written[split]], how)
+  again = clean([r for split in SPLITS for r in written[split]], how)
   assert again.by_split == written
   assert again.counts == {
     "read": once.counts["kept"],
     "duplicates": 0,
     "over_per_user": 0,
+    "held_out_elsewhere": 0,
     "kept": once.counts["kept"],
     "users": once.counts["users"],
   }
-  train = hygiene.clean(once.by_split["train"], how)  # its splits forgotten
+  train = clean(once.by_split["train"], how)  # its splits forgotten
   assert train.counts["kept"] == len(once.by_split["train"])
 
 
@@ -103,15 +116,15 @@ def test_a_users_prompts_do_not_depend_on_the_order_of_others(given, random):
     }
 
   how = settings(prefix=99)
-  assert mine(hygiene.clean(own, how)) == mine(hygiene.clean(mixed, how))
+  assert mine(clean(own, how)) == mine(clean(mixed, how))
 
 
 @quick
 @hypothesis.given(records)
 def test_a_users_split_does_not_depend_on_the_others(given):
-  whole = hygiene.clean(given, SETTINGS)
+  whole = clean(given, SETTINGS)
   mine = [r for r in given if r.get("user") == "u1"]
-  alone = hygiene.clean(mine, SETTINGS)
+  alone = clean(mine, SETTINGS)
 
   def side(cleaned):
     return {
@@ -131,10 +144,10 @@ def test_duplicates_share_a_long_prefix():
     {"prompt": " tell  me "},  # the same, and shorter than 12
     {"prompt": "tell me a joke"},
   ]
-  cleaned = hygiene.clean(given, SETTINGS)
+  cleaned = clean(given, SETTINGS)
   assert [r["prompt"] for r in together(cleaned)].count("tell me") == 1
   assert cleaned.counts["duplicates"] == 2
-  wide = hygiene.clean(given, settings(prefix=128))
+  wide = clean(given, settings(prefix=128))
   assert wide.counts["duplicates"] == 1
 
 
@@ -148,27 +161,27 @@ def test_personal_data_goes_from_training_only():
     {"prompt": f"letter {n} to ann{n}@example.com", "user": f"user {n}"}
     for n in range(60)
   ]
-  cleaned = hygiene.clean(given, settings(prefix=99))
+  cleaned = clean(given, settings(prefix=99))
   train = cleaned.by_split["train"]
   assert all(r["prompt"].endswith(" to <email>") for r in train)
   assert cleaned.counts["pii_email"] == len(train)
   held_out = cleaned.by_split["validation"] + cleaned.by_split["test"]
   assert held_out
   assert all("@" in r["prompt"] for r in held_out)
-  kept = hygiene.clean(given, settings(prefix=99, remove_pii=False))
+  kept = clean(given, settings(prefix=99, remove_pii=False))
   assert all("@" in r["prompt"] for r in together(kept))
 
 
 def test_prompts_that_differ_in_personal_data_alone_are_duplicates():
   given = [{"prompt": f"write to ann{n}@example.com"} for n in range(9)]
   given.append({"prompt": "write to <email>"})
-  cleaned = hygiene.clean(given, settings(prefix=99))
+  cleaned = clean(given, settings(prefix=99))
   assert cleaned.counts["kept"] == 1
   assert hygiene.prefixes_of(given[3]["prompt"], SETTINGS) == {
     "write to ann",
     "write to <em",
   }
-  as_they_are = hygiene.clean(given, settings(prefix=99, remove_pii=False))
+  as_they_are = clean(given, settings(prefix=99, remove_pii=False))
   assert as_they_are.counts["kept"] == 10
 
 
@@ -200,12 +213,12 @@ def test_a_split_that_a_user_names_is_all_of_theirs():
     {"prompt": "two", "user": "a"},
     {"prompt": "three", "split": "validation"},
   ]
-  found = hygiene.clean(given, SETTINGS).by_split
+  found = clean(given, SETTINGS).by_split
   assert [r["prompt"] for r in found["test"]] == ["one", "two"]
   assert [r["prompt"] for r in found["validation"]] == ["three"]
   given[1]["split"] = "train"
   with pytest.raises(errors.UserError, match="user 'a' has prompts in"):
-    hygiene.clean(given, SETTINGS)
+    clean(given, SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +226,7 @@ def test_a_split_that_a_user_names_is_all_of_theirs():
 )
 def test_what_is_no_prompt_is_named(record):
   with pytest.raises(errors.UserError, match="prompt 1: "):
-    hygiene.clean([record], SETTINGS)
+    clean([record], SETTINGS)
 
 
 @pytest.mark.parametrize("key", ["prefix", "per_user"])
@@ -238,5 +251,5 @@ def test_a_hundred_thousand_prompts_take_seconds():
     }
     for n in range(100_000)
   ]
-  cleaned = hygiene.clean(given, hygiene.Settings())
+  cleaned = clean(given, hygiene.Settings())
   assert cleaned.counts["kept"] == 100_000

@@ -17,7 +17,7 @@ from instruct_jax import tokenizers
 from instruct_jax.data import __main__ as command
 from instruct_jax.data.batch import encoding
 from instruct_jax.data.clean import hygiene, measures
-from instruct_jax.data.read import sources
+from instruct_jax.data.read import kinds, sources
 from instruct_jax.maths import preferences
 from tests import data_toys
 
@@ -147,7 +147,7 @@ def test_cleaned_files_are_written_and_read_back(tmp_path, capsys):
   summary = json.loads((tmp_path / "out" / "summary.json").read_text())
   assert summary == written
   users = {}
-  for split in sources.SPLITS:
+  for split in kinds.SPLITS:
     file = tmp_path / "out" / f"prompts-{split}.jsonl"
     records = sources.read(file, "prompts")
     assert len(records) == written["rows"][split]
@@ -163,7 +163,12 @@ def test_other_kinds_lose_what_is_there_twice(tmp_path, capsys):
   path = write(tmp_path / "d.jsonl", rows)
   found = shown(capsys, path, f"--out={tmp_path / 'out'}")
   counts = found["written"]["counts"]
-  assert counts == {"read": 60, "duplicates": 30, "kept": 30}
+  assert counts == {
+    "read": 60,
+    "duplicates": 30,
+    "held_out_elsewhere": 0,
+    "kept": 30,
+  }
   assert sum(found["written"]["rows"].values()) == 30
 
 
@@ -171,7 +176,7 @@ def test_personal_data_goes_from_the_training_split_of_every_kind(
   tmp_path, capsys
 ):
   rows = [
-    ranking(f"prompt {n} of ann@example.com", [2, 1]) | {"split": split}
+    ranking(f"{split} {n} of ann@example.com", [2, 1]) | {"split": split}
     for n in range(3)
     for split in ("train", "test")
   ]
@@ -202,7 +207,7 @@ def test_cleaned_files_stay_as_they_are(tmp_path, capsys):
   counts = found["written"]["counts"]
   assert counts["duplicates"] == counts["over_per_user"] == 0
   assert not any(name.startswith("pii") for name in counts)
-  for split in sources.SPLITS:
+  for split in kinds.SPLITS:
     name = f"prompts-{split}.jsonl"
     assert (first / name).read_bytes() == (second / name).read_bytes()
 

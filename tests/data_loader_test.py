@@ -46,7 +46,7 @@ def test_make_reads_files(tmp_path):
 
 def test_make_reads_streams(tmp_path):
   folders = {"data": tmp_path}
-  (path,) = streams.paths(tmp_path, "train", 0)
+  (path,) = streams.paths(tmp_path, "pretraining", "train", 0)
   streams.write_stream(path, [np.arange(14, dtype=np.uint16)])
   rows = loader.make(
     data_toys.section(), BYTES, "pretraining", "train", folders

@@ -9,7 +9,7 @@ from instruct_jax import tokenizers
 from instruct_jax.base import errors, interrupt
 from instruct_jax.data import prepare
 from instruct_jax.data.batch import loader
-from instruct_jax.data.read import sources
+from instruct_jax.data.read import kinds, sources
 
 WORDS = ["the", "fox", "jumps", "over", "a", "lazy", "dog", "and", "sleeps"]
 
@@ -60,9 +60,9 @@ def test_build(config, tmp_path):
   tokenizer = tokenizers.load(tmp_path / "out")
   assert summary["vocab_size"] == tokenizer.vocab_size <= 400
   assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
-  for kind in sources.KINDS:
+  for kind in kinds.KINDS:
     total = 0
-    for split in sources.SPLITS:
+    for split in kinds.SPLITS:
       folders = {"data": tmp_path / "out"}
       rows = loader.make(config.data, tokenizer, kind, split, folders)
       for name, count in rows.counts.items():
@@ -134,7 +134,7 @@ def test_other_settings_and_other_files_build_anew(config, tmp_path):
     [{"text": "dogs " * 40 + str(n)} for n in range(90)],
   )
   summary = prepare.build(config, tmp_path / "out")
-  assert sum(summary["pretraining"][s]["records"] for s in sources.SPLITS) == 90
+  assert sum(summary["pretraining"][s]["records"] for s in kinds.SPLITS) == 90
 
 
 def test_an_interrupted_build_leaves_no_summary(config, tmp_path, monkeypatch):
@@ -165,7 +165,7 @@ def test_what_is_refused(config, tmp_path):
   both = {"prompt": "what does dog 1 do?"}
   moved = write(
     tmp_path / "moved.jsonl",
-    [{**both, "split": name} for name in sources.SPLITS],
+    [{**both, "split": name} for name in kinds.SPLITS],
   )
   refuses("is in the train split of", prompts=moved)
 
@@ -190,7 +190,7 @@ def test_records_are_written_split_and_read_back(config, tmp_path):
   folders = {"data": tmp_path / "out"}
   sides = {}
   for kind in ("prompts", "demonstrations", "rankings"):
-    for split in sources.SPLITS:
+    for split in kinds.SPLITS:
       found = lines_of(tmp_path / "out", kind, split)
       assert found == sources.open_source(config.data, kind, split, folders)
       assert len(found) == summary[kind][split]["records"]

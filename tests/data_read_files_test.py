@@ -19,7 +19,7 @@ from etils.epath import backend
 
 from instruct_jax.base import errors
 from instruct_jax.data.public import convert
-from instruct_jax.data.read import compressed, files, sources
+from instruct_jax.data.read import compressed, files, sources, specs
 
 ROWS = [{"prompt": f"why {n} é?", "x": n} for n in range(3)]
 
@@ -56,7 +56,7 @@ def test_compressed_files_by_their_first_bytes(ending, tmp_path):
     assert [row for _, row in found] == [*ROWS, {"y": 1}]
     assert found[1][0] == f"{tmp_path / name}:2"
   (tmp_path / f"b.txt{ending}").write_bytes(pack(b"one\n\ntwo"))
-  found = list(sources.read_text(tmp_path / f"b.txt{ending}"))
+  found = list(sources.read(tmp_path / f"b.txt{ending}", "pretraining"))
   assert found == [{"text": "one"}, {"text": "two"}]
 
 
@@ -262,10 +262,10 @@ def test_a_tfds_set_is_read_as_files_are(prepared, tmp_path):
   assert found == sources.read(spec, "rankings")
   where = [where for where, _ in files.rows(spec)]
   assert where == [f"{spec}, record {n}" for n in range(1, 6)]
-  names = {path.name for path in sources.paths(spec)}
+  names = {path.name for path in specs.paths(spec)}
   assert "dataset_info.json" in names
   assert any(name.startswith("feedback-train") for name in names)
-  assert all(path.exists() for path in sources.paths(spec))
+  assert all(path.exists() for path in specs.paths(spec))
   part = f"tfds:feedback/small:train[:40%]?data_dir={prepared}"
   assert sources.read(part, "rankings") == found[:2]
   first = f"tfds:feedback/small?data_dir={prepared}"
@@ -323,18 +323,18 @@ def test_weights_of_the_parts_of_a_mixture(tmp_path):
   a.write_bytes(as_lines())
   b.write_bytes(as_lines())
   spec = f"{a} = 0.7 ,{b}=.3"
-  assert sources.parts(spec) == [
-    sources.Part(str(a), 0.7),
-    sources.Part(str(b), 0.3),
+  assert specs.parts(spec) == [
+    specs.Part(str(a), 0.7),
+    specs.Part(str(b), 0.3),
   ]
-  assert [str(path) for path in sources.paths(spec)] == [str(a), str(b)]
+  assert [str(path) for path in specs.paths(spec)] == [str(a), str(b)]
   found = sources.read(spec, "prompts")
   assert [row["part"] for row in found] == [0, 0, 0, 1, 1, 1]
   plain = sources.read(f"{a},{b}", "prompts")
   assert plain == [*ROWS, *ROWS]
-  assert sources.parts(f"{tmp_path}/*.jsonl=2")[0].weight == 2
+  assert specs.parts(f"{tmp_path}/*.jsonl=2")[0].weight == 2
   assert len(sources.read(f"{tmp_path}/*.jsonl=2", "prompts")) == 6
-  assert sources.parts(b) == [sources.Part(b, None)]
+  assert specs.parts(b) == [specs.Part(b, None)]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import ml_collections
 import pytest
 
 from instruct_jax.base import errors
-from instruct_jax.data.read import sources
+from instruct_jax.data.read import kinds, sources
 
 DEMONSTRATION = {"prompt": "Why?", "response": "Because."}
 RANKING = {"prompt": "Why?", "responses": ["a", "b", "c"], "ranks": [1, 2, 2]}
@@ -20,7 +20,7 @@ def lines(path, *records):
 
 
 def section(**changes):
-  empty = dict.fromkeys(sources.KINDS, "")
+  empty = dict.fromkeys(kinds.KINDS, "")
   plain = {"source": "files", "template": "{prompt}", "k_max": 4}
   plain["tokenizer"] = "unigram"
   fractions = {"validation_fraction": 0.2, "test_fraction": 0.1}
@@ -52,12 +52,12 @@ def test_byte_order_mark_and_windows_lines(tmp_path):
 def test_plain_text_is_split_at_blank_lines(tmp_path):
   path = tmp_path / "a.txt"
   path.write_text("\n\none\ntwo\n \nthree\n\n\n")
-  found = list(sources.read_text(path))
+  found = list(sources.read(path, "pretraining"))
   assert found == [{"text": "one\ntwo"}, {"text": "three"}]
   (tmp_path / "a.txt.gz").write_bytes(gzip.compress(path.read_bytes()))
-  assert list(sources.read_text(tmp_path / "a.txt.gz")) == found
+  assert list(sources.read(tmp_path / "a.txt.gz", "pretraining")) == found
   jsonl = lines(tmp_path / "a.jsonl", {"text": "one\n\ntwo"})
-  assert list(sources.read_text(jsonl)) == [{"text": "one\n\ntwo"}]
+  assert list(sources.read(jsonl, "pretraining")) == [{"text": "one\n\ntwo"}]
 
 
 @pytest.mark.parametrize(
@@ -130,17 +130,18 @@ def test_wrong_files(tmp_path):
 def test_split_is_by_prompt_and_stable():
   def split(prompt, **more):
     record = {"prompt": prompt, **more}
-    return sources.split_of(record, validation_fraction=0.2, test_fraction=0.1)
+    fractions = {"validation_fraction": 0.2, "test_fraction": 0.1}
+    return kinds.split_of(record, "prompts", **fractions)
 
   found = [split(f"prompt {n}") for n in range(2000)]
-  shares = [found.count(name) / 2000 for name in sources.SPLITS]
+  shares = [found.count(name) / 2000 for name in kinds.SPLITS]
   assert shares == pytest.approx([0.7, 0.2, 0.1], abs=0.03)
   assert [split(f" prompt\n{n} ", response="r") for n in range(2000)] == found
   assert split("prompt 1", split="test") == "test"
   # Larger fractions only move prompts out of the training split.
   more = {"validation_fraction": 0.4, "test_fraction": 0.1}
   for n, before in enumerate(found):
-    after = sources.split_of({"prompt": f"prompt {n}"}, **more)
+    after = kinds.split_of({"prompt": f"prompt {n}"}, "prompts", **more)
     assert after == before or (before, after) == ("train", "validation")
 
 
@@ -152,7 +153,7 @@ def test_open_source_of_files(tmp_path):
     demonstrations=str(lines(tmp_path / "d.jsonl", *demonstrations)),
   )
   seen = []
-  for split in sources.SPLITS:
+  for split in kinds.SPLITS:
     ours = sources.open_source(data, "prompts", split, {})
     theirs = sources.open_source(data, "demonstrations", split, {})
     assert [r["prompt"] for r in ours] == [r["prompt"] for r in theirs]

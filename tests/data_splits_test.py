@@ -5,8 +5,8 @@ import json
 import pytest
 
 from instruct_jax.base import errors
-from instruct_jax.data.clean import splits
-from instruct_jax.data.read import sources
+from instruct_jax.data import prepare
+from instruct_jax.data.read import kinds
 from tests import data_toys
 
 FRACTIONS = {"validation_fraction": 0.2, "test_fraction": 0.2}
@@ -25,6 +25,11 @@ def section(tmp_path):
   return make
 
 
+def split_all(data):
+  cleaned = prepare.clean(data)
+  return cleaned.by_split, cleaned.counts
+
+
 def demonstration(n, **more):
   return {"prompt": f"question {n}?", "response": "yes", **more}
 
@@ -37,7 +42,7 @@ def ranking(n, **more):
 def where(found, kind):
   return {
     record["prompt"]: split
-    for split in sources.SPLITS
+    for split in kinds.SPLITS
     for record in found[kind][split]
   }
 
@@ -45,21 +50,24 @@ def where(found, kind):
 def test_other_kinds_are_split_by_prompt(section):
   twice = [demonstration(n % 50) for n in range(100)]
   rankings = [ranking(n) for n in range(50)]
-  found, counts = splits.split_all(
-    section(demonstrations=twice, rankings=rankings)
-  )
+  found, counts = split_all(section(demonstrations=twice, rankings=rankings))
   assert where(found, "demonstrations") == where(found, "rankings")
-  assert set(where(found, "rankings").values()) == set(sources.SPLITS)
+  assert set(where(found, "rankings").values()) == set(kinds.SPLITS)
   for kind, size in (("demonstrations", 100), ("rankings", 50)):
     assert sum(map(len, found[kind].values())) == size
-    assert counts[kind] == {"held_out_elsewhere": 0}
+    assert counts[kind] == {
+      "read": size,
+      "duplicates": 0,
+      "held_out_elsewhere": 0,
+      "kept": size,
+    }
 
 
 def test_a_prompt_is_on_the_side_that_its_user_is_on(section):
   prompts = [
     {"prompt": f"question {n}?", "user": f"u{n % 20}"} for n in range(100)
   ]
-  found, counts = splits.split_all(
+  found, counts = split_all(
     section(prompts=prompts, demonstrations=map(demonstration, range(120)))
   )
   asked, answered = where(found, "prompts"), where(found, "demonstrations")
@@ -68,7 +76,7 @@ def test_a_prompt_is_on_the_side_that_its_user_is_on(section):
     side = asked[prompt["prompt"]]
     assert users.setdefault(prompt["user"], side) == side
     assert answered[prompt["prompt"]] == side
-  assert set(users.values()) == set(sources.SPLITS)
+  assert set(users.values()) == set(kinds.SPLITS)
   assert len(answered) == 120
   assert counts["demonstrations"]["held_out_elsewhere"] == 0
 
@@ -78,9 +86,7 @@ def test_marked_as_training_but_held_out_elsewhere_is_dropped(section):
     {"prompt": f"question {n}?", "user": f"u{n % 20}"} for n in range(100)
   ]
   marked = [demonstration(n, split="train") for n in range(100)]
-  found, counts = splits.split_all(
-    section(prompts=prompts, demonstrations=marked)
-  )
+  found, counts = split_all(section(prompts=prompts, demonstrations=marked))
   asked, answered = where(found, "prompts"), where(found, "demonstrations")
   training = {prompt for prompt, side in asked.items() if side == "train"}
   assert set(answered) == training
@@ -92,7 +98,7 @@ def test_marked_as_training_but_held_out_elsewhere_is_dropped(section):
 def test_a_training_prompt_that_is_held_out_elsewhere_is_dropped(section):
   mail = "write to a.b@example.com, question"
   prompts = [{"prompt": f"{mail} {n}?", "user": f"u{n}"} for n in range(30)]
-  plain, _ = splits.split_all(section(prompts=prompts))
+  plain, _ = split_all(section(prompts=prompts))
   assert all(
     "original" not in r for rows in plain["prompts"].values() for r in rows
   )
@@ -100,9 +106,7 @@ def test_a_training_prompt_that_is_held_out_elsewhere_is_dropped(section):
   tested = [{**p, "response": "yes", "split": "test"} for p in prompts[:10]]
   for record in tested:
     del record["user"]
-  found, counts = splits.split_all(
-    section(prompts=prompts, demonstrations=tested)
-  )
+  found, counts = split_all(section(prompts=prompts, demonstrations=tested))
   left = {record["user"] for record in found["prompts"]["train"]}
   before = {record["user"] for record in plain["prompts"]["train"]}
   assert left == before - {f"u{n}" for n in range(10)} < before
@@ -115,7 +119,7 @@ def test_a_training_prompt_that_is_held_out_elsewhere_is_dropped(section):
 
 def test_a_mark_holds_in_every_kind(section):
   spaced = {"prompt": " question  1?", "responses": ["a", "b"], "ranks": [1, 2]}
-  found, _ = splits.split_all(
+  found, _ = split_all(
     section(
       prompts=[{"prompt": f"question {n}?"} for n in range(9)],
       demonstrations=[demonstration(n, split="test") for n in range(3)],
@@ -140,7 +144,7 @@ def test_contradicting_marks_are_refused(section):
     r"test split of data\.rankings"
   )
   with pytest.raises(errors.UserError, match=message):
-    splits.split_all(data)
+    split_all(data)
 
 
 def test_prompts_dropped_from_a_held_out_side_are_not_trained_on(section):
@@ -155,7 +159,7 @@ def test_prompts_dropped_from_a_held_out_side_are_not_trained_on(section):
     del record["split"]
   for record in prompts[4:]:
     del record["split"]
-  found, counts = splits.split_all(
+  found, counts = split_all(
     section(prompts=prompts, demonstrations=demonstrations)
   )
   assert counts["prompts"]["duplicates"] == 2

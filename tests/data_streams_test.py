@@ -107,7 +107,7 @@ def test_packing_loses_nothing(documents, length):
 
 
 def test_streams_on_disk(tmp_path):
-  (path,) = streams.paths(tmp_path, "train", 0)
+  (path,) = streams.paths(tmp_path, "pretraining", "train", 0)
   pieces = [np.arange(5, dtype=np.uint16), np.arange(9, dtype=np.uint16)]
   assert streams.write_stream(path, pieces) == 14
   read = streams.read_stream(path)
@@ -116,7 +116,7 @@ def test_streams_on_disk(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == [path.name]
   assert streams.write_stream(path, []) == 0
   assert len(streams.read_stream(path)) == 0
-  parts = streams.paths(tmp_path, "test", 2)
+  parts = streams.paths(tmp_path, "pretraining", "test", 2)
   names = ["pretraining-test-0.npy", "pretraining-test-1.npy"]
   assert [p.name for p in parts] == names
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from instruct_jax import tokenizers
 from instruct_jax.data.batch import encoding, streams
-from instruct_jax.data.read import sources
+from instruct_jax.data.read import kinds
 
 BYTES = tokenizers.ByteTokenizer()
 EOT, PAD = BYTES.eot_id, BYTES.pad_id
@@ -26,9 +26,14 @@ def section(**changes):
     "prefix": 128,
     "per_user": 200,
     "remove_pii": True,
-    **dict.fromkeys(sources.KINDS, ""),
+    **dict.fromkeys(kinds.KINDS, ""),
   }
   return ml_collections.ConfigDict({**data, **changes})
+
+
+def config(data):
+  """A configuration with a data section and nothing else."""
+  return ml_collections.ConfigDict({"data": data})
 
 
 def rows_of(kind, records, *, packed=False, weights=(), **changes):

@@ -51,12 +51,14 @@ hf
 data/read
   typed
   compressed records
-  files
+  files kinds
+  specs
   sources
 data/clean
   pii
   hygiene
-  splits measures
+  splits
+  pipeline measures
 data/public
   plain_text formats
   dialogues demonstrations

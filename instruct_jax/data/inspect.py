@@ -23,11 +23,11 @@ from etils import epath
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors, storage
-from instruct_jax.data.clean import hygiene, measures
-from instruct_jax.data.read import files, sources
+from instruct_jax.data.clean import hygiene, measures, pipeline
+from instruct_jax.data.read import files, kinds, sources, specs
 from instruct_jax.tokenizers import templates
 
-Record = sources.Record
+Record = kinds.Record
 _MOST_K = 1000  # completions a prompt; the limit of a run is data.k_max
 _LONGEST = 300  # characters of a sample that are shown
 
@@ -37,27 +37,27 @@ def main(arguments: Sequence[str]) -> None:
   given = _parser().parse_args(arguments)
   settings, limits = _settings(given), _limits(given)
   kind = given.kind or guess_kind(given.inputs)
-  if kind not in sources.KINDS:
-    raise errors.unknown("--kind", kind, sources.KINDS)
+  if kind not in kinds.KINDS:
+    raise errors.unknown("--kind", kind, kinds.KINDS)
   records = [
     record
     for spec in given.inputs
     for record in sources.read(spec, kind, k_max=_MOST_K)
   ]
-  found = measures.measure(records, kind, settings, limits)
+  measured = measures.measure(records, kind, settings, limits)
   if given.out:
-    found["written"] = write(records, kind, settings, epath.Path(given.out))
+    measured["written"] = write(records, kind, settings, epath.Path(given.out))
   if given.json:
-    print(json.dumps(found, ensure_ascii=False))
+    print(json.dumps(measured, ensure_ascii=False))
   else:
     count = min(given.samples, len(records))
     places = [n * len(records) // count for n in range(count)]
-    _print(found, [records[n] for n in places])
+    _print(measured, [records[n] for n in places])
 
 
 def guess_kind(inputs: Sequence[str]) -> str:
   """The kind of records by the keys of the first; raises UserError."""
-  part = sources.parts(inputs[0])[0].pattern
+  part = specs.parts(inputs[0])[0].pattern
   if not part.startswith(files.TFDS):
     first = files.paths(part)[0]
     if not files.holds_objects(first):
@@ -67,13 +67,13 @@ def guess_kind(inputs: Sequence[str]) -> str:
     raise errors.UserError(f"{part}: empty")
   where, row = row
   # The kinds with most keys first: demonstrations have prompts too.
-  by_keys = sorted(sources.KINDS.items(), key=lambda item: -len(item[1]))
-  for kind, keys in by_keys:
-    if set(keys) <= set(row):
+  by_keys = sorted(kinds.KINDS.items(), key=lambda item: -len(item[1].required))
+  for kind, entry in by_keys:
+    if set(entry.required) <= set(row):
       return kind
   raise errors.UserError(
     f"{where}: has {', '.join(row) or 'no keys'}, which is none of "
-    f"{', '.join(sources.KINDS)}; name the --kind, or convert it first:"
+    f"{', '.join(kinds.KINDS)}; name the --kind, or convert it first:"
     " python -m instruct_jax.data convert --help"
   )
 
@@ -86,17 +86,13 @@ def write(
 ) -> dict[str, Any]:
   """Writes <kind>-<split>.jsonl and summary.json; what was done, counted.
 
-  Prompts are cleaned as the paper did. Of the other kinds only what is there
-  twice goes, and they are split by prompt; personal data goes from the training
-  split of all of them.
+  They are cleaned as for training, but all kinds as prompts are there: what is
+  there twice goes, and personal data from the training split.
 
   Raises UserError where the folder cannot be written.
   """
-  if kind == "prompts":
-    cleaned = hygiene.clean(records, settings)
-    by_split, counts = cleaned.by_split, cleaned.counts
-  else:
-    by_split, counts = _once(records, kind, settings)
+  cleaned = pipeline.clean({kind: records}, settings)
+  by_split, counts = cleaned.by_split[kind], cleaned.counts[kind]
   sizes = {split: len(kept) for split, kept in by_split.items()}
   summary = {"folder": str(folder), "rows": sizes, "counts": counts}
   try:
@@ -112,32 +108,13 @@ def write(
   return summary
 
 
-def _once(
-  records: Sequence[Record], kind: str, settings: hygiene.Settings
-) -> tuple[dict[str, list[Record]], dict[str, int]]:
-  """Records by split, each once, and counts."""
-  once = list({json.dumps(r, sort_keys=True): r for r in records}.values())
-  by_split = {split: [] for split in sources.SPLITS}
-  for record, split in zip(once, measures.splits_of(once, kind, settings)):
-    by_split[split].append(record)
-  counts = {
-    "read": len(records),
-    "duplicates": len(records) - len(once),
-    "kept": len(once),
-  }
-  if settings.remove_pii:
-    by_split["train"], found = hygiene.without_pii(by_split["train"])
-    counts |= found
-  return by_split, counts
-
-
-def _print(found: dict[str, Any], samples: Sequence[Record]) -> None:
+def _print(measured: dict[str, Any], samples: Sequence[Record]) -> None:
   """Tables on a terminal, else plain lines."""
   console = rich.console.Console()
-  title = f"{found['records']} {found['kind']}"
+  title = f"{measured['records']} {measured['kind']}"
   rows = {
     name.replace("_", " "): _shown(value)
-    for name, value in found.items()
+    for name, value in measured.items()
     if name not in ("kind", "records") and value
   }
   cells = [
@@ -204,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
   usual, free = hygiene.Settings(), measures.Limits()
   add = parser.add_argument
   add("inputs", nargs="+", help="files, patterns, tfds:name/config:split")
-  add("--kind", default="", help=f"{', '.join(sources.KINDS)}; '': by its keys")
+  add("--kind", default="", help=f"{', '.join(kinds.KINDS)}; '': by its keys")
   add("--tokenizer", default="", help="a tokenizer's folder; '': count words")
   add("--template", default=free.template, help="as data.template of a run")
   add("--prompt_length", type=int, default=0, help="0: no limit")
@@ -227,6 +204,7 @@ def _settings(given: argparse.Namespace) -> hygiene.Settings:
     validation_fraction=given.validation_fraction,
     test_fraction=given.test_fraction,
     remove_pii=not given.keep_pii,
+    every_kind=True,
   )
 
 

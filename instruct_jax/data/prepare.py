@@ -14,6 +14,7 @@ what is in them, trains the tokenizer on the training text (or takes the one of
 summary.json comes last and says that the rest is complete.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -28,8 +29,8 @@ from etils import epath
 from instruct_jax import tokenizers
 from instruct_jax.base import errors, interrupt, storage
 from instruct_jax.data.batch import encoding, mixtures, streams
-from instruct_jax.data.clean import pii, splits
-from instruct_jax.data.read import sources
+from instruct_jax.data.clean import hygiene, measures, pii, pipeline, splits
+from instruct_jax.data.read import kinds, sources, specs
 
 SUMMARY_FILE = "summary.json"
 IMPORTED = "hf:"  # before the folder of a tokenizer that is taken as it is
@@ -69,43 +70,54 @@ def build(
   if done.get("inputs") == inputs:
     return done
   _clear(folder)
-  records, counts = splits.split_all(data)
+  cleaned = clean(data)
   interrupt.check()
-  tokenizer = _tokenizer(data, folder, records)
+  tokenizer = _tokenizer(data, folder, cleaned.by_split)
   summary = {
     "inputs": inputs,
     "vocab_size": tokenizer.vocab_size,
     "vocab_size_asked": data.vocab_size,
   }
-  for kind, by_split in records.items():
+  for kind, by_split in cleaned.by_split.items():
     interrupt.check()
-    if kind == "pretraining":
-      found = _write_text(data, tokenizer, by_split, folder)
-    else:
-      found = _write_records(data, tokenizer, kind, by_split, folder)
-    summary[kind] = found | {"cleaning": counts[kind]}
+    is_stream = kinds.KINDS[kind].is_stream
+    write = _write_text if is_stream else _write_records
+    counts = write(data, tokenizer, kind, by_split, folder)
+    summary[kind] = counts | {"cleaning": cleaned.counts[kind]}
   storage.write_json(folder / SUMMARY_FILE, summary)
   return summary
 
 
+def clean(data: ml_collections.ConfigDict) -> pipeline.Cleaned:
+  """What the files that `data` names hold, cleaned and split."""
+  records = {
+    kind: sources.read(data[kind], kind, k_max=data.k_max)
+    for kind in kinds.KINDS
+    if data[kind]
+  }
+  names = (field.name for field in dataclasses.fields(hygiene.Settings))
+  settings = {name: data[name] for name in names if name in data}
+  return pipeline.clean(records, hygiene.Settings(**settings))
+
+
 def fingerprint(data: ml_collections.ConfigDict) -> dict[str, Any]:
   """What the data set depends on: settings, and digests of all files."""
-  kinds = [kind for kind in sources.KINDS if data[kind]]
+  named = [kind for kind in kinds.KINDS if data[kind]]
   files = {
-    kind: {str(path): _digest(path) for path in sources.paths(data[kind])}
-    for kind in kinds
+    kind: {str(path): _digest(path) for path in specs.paths(data[kind])}
+    for kind in named
   }
   if data.tokenizer.startswith(IMPORTED):
-    found = epath.Path(data.tokenizer.removeprefix(IMPORTED)).glob("*")
+    paths = epath.Path(data.tokenizer.removeprefix(IMPORTED)).glob("*")
     files["tokenizer"] = {
       str(path): _digest(path)
-      for path in sorted(found)
+      for path in sorted(paths)
       if path.suffix in _TOKENIZER_FILES and not path.is_dir()
     }
   if data.remove_pii:
     files["pii"] = {pii.FILE.name: _digest(epath.Path(pii.FILE))}
-  own = {name: data[name] for name in (*_SETTINGS, *kinds)}
-  return {**own, "files": files}
+  settings = {name: data[name] for name in (*_SETTINGS, *named)}
+  return {**settings, "files": files}
 
 
 def _tokenizer(
@@ -118,7 +130,12 @@ def _tokenizer(
     tokenizer.save(folder / "tokenizer")
     return tokenizer
   return tokenizers.train(
-    (record["text"] for record in records["pretraining"]["train"]),
+    (
+      record[kinds.KINDS[kind].key]
+      for kind, by_split in records.items()
+      if kinds.KINDS[kind].is_stream
+      for record in by_split["train"]
+    ),
     folder / "tokenizer",
     kind=data.tokenizer,
     vocab_size=data.vocab_size,
@@ -129,23 +146,23 @@ def _clear(folder: epath.Path) -> None:
   """Removes what an earlier build wrote, its summary first."""
   folder.mkdir(parents=True, exist_ok=True)
   (folder / SUMMARY_FILE).unlink(missing_ok=True)
-  patterns = [f"{kind}-*.jsonl" for kind in sources.KINDS]
-  for pattern in (*patterns, "pretraining-*.npy"):
-    for path in list(folder.glob(pattern)):
+  for kind, ending in itertools.product(kinds.KINDS, ("jsonl", "npy")):
+    for path in list(folder.glob(f"{kind}-*.{ending}")):
       path.unlink()
 
 
 def _write_text(
   data: ml_collections.ConfigDict,
   tokenizer: tokenizers.Tokenizer,
+  kind: str,
   by_split: splits.BySplit,
   folder: epath.Path,
 ) -> dict[str, Any]:
   """Writes the tokens of the text; counts by split, packed ones beside."""
-  weights = mixtures.weights_of(data, "pretraining", {})
+  weights = mixtures.weights_of(data, kind, {})
   counts = {}
   for split, records in by_split.items():
-    paths = streams.paths(folder, split, len(weights))
+    paths = streams.paths(folder, kind, split, len(weights))
     for path, texts in zip(paths, streams.texts_of(records, len(weights))):
       streams.write_stream(path, streams.token_stream(texts, tokenizer))
     if not records and not _share(data, split):
@@ -157,7 +174,8 @@ def _write_text(
         tokens,
         tokenizer,
         data.row_length,
-        _where(data, "pretraining", split),
+        _where(data, kind, split),
+        kind=kind,
         packed=packed,
       ).counts
       for packed in (False, True)
@@ -178,7 +196,7 @@ def _write_records(
   Every split that is asked for must have a row.
   """
   longest = data.prompt_length + data.response_length
-  can_pack = kind == "demonstrations" and longest <= data.row_length
+  can_pack = kinds.KINDS[kind].can_pack and longest <= data.row_length
   counts = {}
   for split, records in by_split.items():
     lines = (json.dumps(record, ensure_ascii=False) for record in records)
@@ -192,7 +210,7 @@ def _write_records(
       packed = encoding.encode_records(*arguments, packed=True)
       counts[split]["packed"] = packed.counts
   every = list(itertools.chain.from_iterable(by_split.values()))
-  return counts | {"tokens": lengths(every, tokenizer)}
+  return counts | {"tokens": lengths(every, kind, tokenizer)}
 
 
 def _where(data: ml_collections.ConfigDict, kind: str, split: str) -> str:
@@ -210,25 +228,21 @@ def _share(data: ml_collections.ConfigDict, split: str) -> float:
 
 
 def lengths(
-  records: Sequence[sources.Record], tokenizer: tokenizers.Tokenizer
+  records: Sequence[kinds.Record], kind: str, tokenizer: tokenizers.Tokenizer
 ) -> dict[str, dict[str, int]]:
   """Percentiles of the token counts of prompts and responses, uncut.
 
   They are what `data.prompt_length` (plus the template and one token) and
   `data.response_length` (plus one) are chosen by.
   """
-  texts = {"prompt": [record["prompt"] for record in records], "response": []}
-  for record in records:
-    response = record.get("responses", record.get("response", []))
-    texts["response"] += [response] if isinstance(response, str) else response
-  found = {}
-  for name, some in texts.items():
-    counts = [len(row) for row in tokenizer.encode_batch(some)]
+  percentiles = {}
+  for name, texts in measures.texts_of(records, kind).items():
+    counts = [len(row) for row in tokenizer.encode_batch(texts)]
     if counts:
       at = np.percentile(counts, (50, 75, 90, 95, 99, 100)).round().astype(int)
       names = ("p50", "p75", "p90", "p95", "p99", "max")
-      found[name] = dict(zip(names, at.tolist()))
-  return found
+      percentiles[name] = dict(zip(names, at.tolist()))
+  return percentiles
 
 
 def _read_summary(
@@ -240,15 +254,15 @@ def _read_summary(
     tokenizers.load(folder)
   except errors.UserError:
     return {}
-  parts = len(mixtures.weights_of(data, "pretraining", {}))
   written = []
-  for kind in sources.KINDS:
-    for split in sources.SPLITS if data[kind] else ():
-      written += (
-        streams.paths(folder, split, parts)
-        if kind == "pretraining"
-        else [folder / f"{kind}-{split}.jsonl"]
-      )
+  for kind, split in itertools.product(kinds.KINDS, kinds.SPLITS):
+    if not data[kind]:
+      continue
+    if kinds.KINDS[kind].is_stream:
+      parts = len(mixtures.weights_of(data, kind, {}))
+      written += streams.paths(folder, kind, split, parts)
+    else:
+      written.append(folder / f"{kind}-{split}.jsonl")
   return summary if all(path.exists() for path in written) else {}
 
 

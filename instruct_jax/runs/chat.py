@@ -17,7 +17,7 @@ import rich.text
 from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.data.read import files, sources
+from instruct_jax.data.read import files, sources, specs
 from instruct_jax.inference import respond, score
 from instruct_jax.runs import speaker
 
@@ -74,9 +74,9 @@ def open_runs(folders: Sequence[str], *, scored: bool) -> Speakers:
 
 def read_prompts(name: str) -> Iterator[tuple[str, str]]:
   """(file:line, prompt) of files of text or of objects with a "prompt"."""
-  for path in sources.paths(name):
+  for path in specs.paths(name):
     if files.holds_objects(path):
-      records = sources.read_jsonl(path, required={"prompt": str})
+      records = sources.read(path, "prompts")
       for number, record in enumerate(records, 1):
         yield f"{path}: prompt {number}", record["prompt"]
       continue

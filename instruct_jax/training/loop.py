@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from instruct_jax import algorithms
 from instruct_jax.base import errors, metrics
 from instruct_jax.data.batch import loader
-from instruct_jax.data.read import sources
+from instruct_jax.data.read import kinds
 from instruct_jax.inference import context
 from instruct_jax.maths import arrays
 from instruct_jax.parallel import checkpoint, sharding
@@ -30,10 +30,13 @@ def check(config: ConfigDict) -> None:
       f"(epochs {config.epochs}, steps {config.steps})"
     )
   for kind in (*config.batch, *config.validation, config.epoch_of):
-    if kind not in sources.KINDS:
-      raise errors.unknown("kind of data in config.batch", kind, sources.KINDS)
+    if kind not in kinds.KINDS:
+      raise errors.unknown("kind of data in config.batch", kind, kinds.KINDS)
   longest = config.data.prompt_length + config.data.response_length
-  packed = config.data.packing and "demonstrations" in config.batch
+  packed = config.data.packing and any(
+    kinds.KINDS[kind].can_pack and not kinds.KINDS[kind].is_stream
+    for kind in config.batch
+  )
   if packed and longest > config.data.row_length:
     raise errors.UserError(
       f"config.data.packing: config.data.row_length={config.data.row_length}"

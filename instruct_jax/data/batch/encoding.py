@@ -14,14 +14,14 @@ import numpy as np
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.data.batch import packing, rows, streams
-from instruct_jax.data.read import sources
+from instruct_jax.data.read import kinds
 from instruct_jax.tokenizers import templates
 
 Ids = list[list[int]]
 
 
 def encode_records(
-  records: Sequence[sources.Record],
+  records: Sequence[kinds.Record],
   data: ml_collections.ConfigDict,
   tokenizer: tokenizers.Tokenizer,
   kind: str,
@@ -43,9 +43,11 @@ def encode_records(
   )
   used = [records[i] for i in fitting]
   part = np.asarray([r["part"] for r in used], np.int32) if weights else None
-  if packed and kind == "demonstrations":
+  response = kinds.KINDS[kind].response
+  if packed and kinds.KINDS[kind].can_pack:
     parts = len(weights) or None
-    table, part, counts = _packed(used, ids, part, parts, tokenizer, data)
+    answers = [record[response] for record in used]
+    table, part, counts = _packed(answers, ids, part, parts, tokenizer, data)
     index, source = np.arange(len(table), dtype=np.int32), ()
   else:
     table, good, counts = _padded(kind, used, ids, tokenizer, data)
@@ -70,35 +72,35 @@ def fitting_prompts(
   prompt_length: int,
 ) -> tuple[Ids, np.ndarray]:
   """The tokens of the prompts that fit, and which [N'] int32 those are."""
-  found = templates.encode(texts, tokenizer, template)
+  every = templates.encode(texts, tokenizer, template)
   # Appendix C: prompts that are longer than the limit are dropped.
-  kept = [n for n, ids in enumerate(found) if len(ids) <= prompt_length]
-  return [found[n] for n in kept], np.asarray(kept, np.int32)
+  kept = [n for n, ids in enumerate(every) if len(ids) <= prompt_length]
+  return [every[n] for n in kept], np.asarray(kept, np.int32)
 
 
 def left_padded(
-  found: Ids, width: int, tokenizer: tokenizers.Tokenizer
+  ids: Ids, width: int, tokenizer: tokenizers.Tokenizer
 ) -> rows.Batch:
   """prompt [N, P] and prompt_length [N], as `rows.Padded` takes them."""
-  shape = (len(found), width)
+  shape = (len(ids), width)
   prompt = np.full(shape, tokenizer.pad_id, streams.dtype_of(tokenizer))
-  for row, ids in zip(prompt, found):
-    row[width - len(ids) :] = ids
-  return {"prompt": prompt, "prompt_length": _lengths(found)}
+  for row, mine in zip(prompt, ids):
+    row[width - len(mine) :] = mine
+  return {"prompt": prompt, "prompt_length": _lengths(ids)}
 
 
 def _right_padded(
-  found: Ids, width: int, tokenizer: tokenizers.Tokenizer
+  ids: Ids, width: int, tokenizer: tokenizers.Tokenizer
 ) -> rows.Batch:
-  shape = (len(found), width)
+  shape = (len(ids), width)
   response = np.full(shape, tokenizer.pad_id, streams.dtype_of(tokenizer))
-  for row, ids in zip(response, found):
-    row[: len(ids)] = ids
-  return {"response": response, "response_length": _lengths(found)}
+  for row, mine in zip(response, ids):
+    row[: len(mine)] = mine
+  return {"response": response, "response_length": _lengths(ids)}
 
 
-def _lengths(found: Ids) -> np.ndarray:
-  return np.fromiter(map(len, found), np.int32, count=len(found))
+def _lengths(ids: Ids) -> np.ndarray:
+  return np.fromiter(map(len, ids), np.int32, count=len(ids))
 
 
 def _responses(
@@ -109,17 +111,17 @@ def _responses(
 ) -> tuple[Ids, int]:
   """The responses' tokens, and how many had to be cut."""
   limit, end = data.response_length, [tokenizer.eot_id]
-  found = [
+  whole = [
     ids + end if by_itself else ids
     for ids, by_itself in zip(tokenizer.encode_batch(list(texts)), ended)
   ]
-  cut = sum(len(ids) > limit for ids in found)
-  return [ids[:limit] for ids in found], cut
+  cut = sum(len(ids) > limit for ids in whole)
+  return [ids[:limit] for ids in whole], cut
 
 
 def _padded(
   kind: str,
-  used: Sequence[sources.Record],
+  used: Sequence[kinds.Record],
   prompts: Ids,
   tokenizer: tokenizers.Tokenizer,
   data: ml_collections.ConfigDict,
@@ -127,22 +129,25 @@ def _padded(
   """The rows, which [N] of the records they are of, and counts."""
   arrays, counts = left_padded(prompts, data.prompt_length, tokenizer), {}
   good = np.arange(len(used))
-  if kind == "demonstrations":
-    texts = [record["response"] for record in used]
-    found, counts["responses_cut"] = _responses(
-      texts, [True] * len(texts), tokenizer, data
+  response = kinds.KINDS[kind].response
+  if kinds.KINDS[kind].has_several:
+    more, counts["responses_cut"] = _completions(
+      used, response, tokenizer, data
     )
-    arrays |= _right_padded(found, data.response_length, tokenizer)
-  if kind == "rankings":
-    more, counts["responses_cut"] = _completions(used, tokenizer, data)
     good = np.flatnonzero(_differ(more))
     counts["too_few_completions"] = len(used) - len(good)
     arrays = {n: array[good] for n, array in (arrays | more).items()}
+  elif response:
+    texts = [record[response] for record in used]
+    ids, counts["responses_cut"] = _responses(
+      texts, [True] * len(texts), tokenizer, data
+    )
+    arrays |= _right_padded(ids, data.response_length, tokenizer)
   return rows.Padded(arrays), good, counts
 
 
 def _packed(
-  used: Sequence[sources.Record],
+  texts: Sequence[str],
   prompts: Ids,
   part: np.ndarray | None,
   parts: int | None,
@@ -157,12 +162,11 @@ def _packed(
       f"hold a prompt and its response, which may take {longest} "
       "(data.prompt_length + data.response_length)"
     )
-  texts = [record["response"] for record in used]
-  found, cut = _responses(texts, [True] * len(texts), tokenizer, data)
+  responses, cut = _responses(texts, [True] * len(texts), tokenizer, data)
   streams_, where = [], []
   for n in range(parts or 1):
-    mine = range(len(used)) if parts is None else np.flatnonzero(part == n)
-    both = [prompts[i] + found[i] for i in mine]
+    mine = range(len(texts)) if parts is None else np.flatnonzero(part == n)
+    both = [prompts[i] + responses[i] for i in mine]
     lengths, context = _lengths(both), _lengths([prompts[i] for i in mine])
     tokens = itertools.chain.from_iterable(both)
     streams_.append(np.fromiter(tokens, streams.dtype_of(tokenizer)))
@@ -170,12 +174,13 @@ def _packed(
   table, of_row = packing.pack(
     streams_, where, data.row_length, tokenizer.pad_id
   )
-  counts = {"responses_cut": cut, "documents": len(used)}
+  counts = {"responses_cut": cut, "documents": len(texts)}
   return table, None if parts is None else of_row, counts
 
 
 def _completions(
-  records: Sequence[sources.Record],
+  records: Sequence[kinds.Record],
+  response: str,
   tokenizer: tokenizers.Tokenizer,
   data: ml_collections.ConfigDict,
 ) -> tuple[rows.Batch, int]:
@@ -184,8 +189,8 @@ def _completions(
   texts, ended, slots = [], [], []
   ranks, beats = np.zeros((N, K), np.int32), np.zeros((N, K, K), bool)
   for n, record in enumerate(records):
-    k = len(record["responses"])
-    texts += record["responses"]
+    k = len(record[response])
+    texts += record[response]
     ended += record.get("ended") or [True] * k
     ranks[n, :k] = record.get("ranks") or 1
     slots += range(n * K, n * K + k)
@@ -193,9 +198,9 @@ def _completions(
       beats[n, :k, :k] = ranks[n, :k, None] < ranks[n, :k]
     for winner, loser in record.get("pairs") or ():
       beats[n, winner, loser] = True
-  found, cut = _responses(texts, ended, tokenizer, data)
+  responses, cut = _responses(texts, ended, tokenizer, data)
   every: Ids = [[] for _ in range(N * K)]
-  for slot, ids in zip(slots, found):
+  for slot, ids in zip(slots, responses):
     every[slot] = ids
   padded = _right_padded(every, data.response_length, tokenizer)
   return {

@@ -30,7 +30,7 @@ from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.data.batch import encoding, mixtures, streams
 from instruct_jax.data.batch import rows as rows_lib
-from instruct_jax.data.read import sources
+from instruct_jax.data.read import kinds, sources
 
 Batch = rows_lib.Batch
 Rows = rows_lib.Rows
@@ -56,24 +56,25 @@ def make(
   where = f"the {split} split of data.{kind}"
   weights = weights_of(data, kind, folders)
   records = functools.partial(open_records, data, kind, split, folders)
-  if kind != "pretraining":
+  if not kinds.KINDS[kind].is_stream:
     return encoding.encode_records(
       records(), data, tokenizer, kind, where, packed=packed, weights=weights
     )
   return streams.text_rows(
-    _streams(records, tokenizer, split, folders, len(weights)),
+    _streams(records, tokenizer, kind, split, folders, len(weights)),
     tokenizer,
     data.row_length,
     where,
+    kind=kind,
     packed=packed,
     weights=weights,
   )
 
 
-def _streams(records, tokenizer, split, folders, parts):
+def _streams(records, tokenizer, kind, split, folders, parts):
   """The tokens of the text, a stream for each part of a mixture."""
   if "data" in folders:
-    paths = streams.paths(folders["data"], split, parts)
+    paths = streams.paths(folders["data"], kind, split, parts)
     if all(path.exists() for path in paths):
       return [streams.read_stream(path) for path in paths]
   return [
@@ -205,14 +206,14 @@ class Batches:
     """The rows of a mixture's draws from `start` on."""
     mixture = self._mixtures[kind]
     part, nth = mixture.schedule.draws(start, count)
-    found = np.empty(count, np.int64)
+    chosen = np.empty(count, np.int64)
     for n, rows in enumerate(mixture.rows_of):
       mine = np.flatnonzero(part == n)
       epoch, place = np.divmod(nth[mine], len(rows))
       for e in np.unique(epoch).tolist():
         order = rows[self._order(kind, n, e, len(rows))]
-        found[mine[epoch == e]] = order[place[epoch == e]]
-    return found
+        chosen[mine[epoch == e]] = order[place[epoch == e]]
+    return chosen
 
   def _order(
     self, kind: str, part: int | None, epoch: int, count: int

@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 
 from instruct_jax.base import errors
-from instruct_jax.data.read import sources
+from instruct_jax.data.read import specs
 
 _LONGEST = 100_000  # draws until the order repeats
 
@@ -41,11 +41,10 @@ def weights_of(
   folders: Mapping[str, os.PathLike | str],
 ) -> tuple[float, ...]:
   """The weights that `data` gives to the parts of a kind; () for none."""
-  elsewhere = kind == "rankings" and "rankings" in folders
-  if elsewhere or not data[kind]:
+  if kind in folders or not data[kind]:
     return ()
-  found = [part.weight for part in sources.parts(data[kind])]
-  return () if None in found else tuple(found)
+  weights = [part.weight for part in specs.parts(data[kind])]
+  return () if None in weights else tuple(weights)
 
 
 def schedule(weights: Sequence[float]) -> Schedule:

@@ -137,7 +137,7 @@ def pack(
   Texts longer than a row are cut; of every further cut only the first token
   is no target. Returns the stream [N] of each row too: rows do not mix them.
   """
-  found, rows, stream_of_row = [], 0, []
+  pieces_of, rows, stream_of_row = [], 0, []
   for n, (starts, lengths, context) in enumerate(texts):
     count = np.maximum(-(-lengths // row_length), 1)
     start, length = cut(starts, lengths, row_length)
@@ -145,10 +145,10 @@ def pack(
     free[np.cumsum(count) - count] = context
     row = first_fit(length, row_length)
     total = int(row.max()) + 1 if len(row) else 0
-    found.append((np.full(len(row), n), start, length, free, row + rows))
+    pieces_of.append((np.full(len(row), n), start, length, free, row + rows))
     stream_of_row += [n] * total
     rows += total
-  stream, start, length, context, row = map(np.concatenate, zip(*found))
+  stream, start, length, context, row = map(np.concatenate, zip(*pieces_of))
   # Longest first in a row, as they were placed.
   order = np.lexsort((np.arange(len(row)), -length, row))
   first = np.searchsorted(row[order], np.arange(rows + 1))

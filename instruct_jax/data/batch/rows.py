@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from instruct_jax.data.batch import packing
-from instruct_jax.data.read import sources
+from instruct_jax.data.read import kinds
 
 Batch = dict[str, np.ndarray]
 _MASKS = ("is_token", "is_target", "is_response", "is_completion", "beats")
@@ -65,7 +65,7 @@ class Rows:
   table: Padded | packing.Pieces
   index: np.ndarray  # [N] int32, the record that an unpacked row is from
   counts: dict[str, int | float]  # what was read, dropped and cut; padding
-  source: Sequence[sources.Record]  # () for text and packed rows
+  source: Sequence[kinds.Record]  # () for text and packed rows
   weights: tuple[float, ...] = ()  # of the parts of a mixture
   part: np.ndarray | None = None  # [N] int32, the part that a row is of
 
@@ -75,7 +75,7 @@ class Rows:
   def take(self, indices: Sequence[int] | np.ndarray | slice) -> Batch:
     """The batch of these rows."""
     batch = self.table.take(indices)
-    if self.kind == "prompts":
+    if kinds.KINDS[self.kind].is_asked:
       batch["index"] = self.index[indices]
     return batch
 

@@ -14,7 +14,7 @@ from etils import epath
 from instruct_jax import tokenizers
 from instruct_jax.base import errors, storage
 from instruct_jax.data.batch import packing, rows
-from instruct_jax.data.read import sources
+from instruct_jax.data.read import kinds
 
 _CHUNK = 1024  # texts that are encoded in one call
 
@@ -33,14 +33,14 @@ def token_stream(
   before = tokenizer.start_ids
   after = () if _starts_with_end(tokenizer) else (tokenizer.eot_id,)
   while chunk := list(itertools.islice(texts, _CHUNK)):
-    found = tokenizer.encode_batch(chunk)
-    ids = itertools.chain.from_iterable([*before, *r, *after] for r in found)
-    extra = (len(before) + len(after)) * len(found)
-    yield np.fromiter(ids, dtype, count=sum(map(len, found)) + extra)
+    rows_ = tokenizer.encode_batch(chunk)
+    ids = itertools.chain.from_iterable([*before, *r, *after] for r in rows_)
+    extra = (len(before) + len(after)) * len(rows_)
+    yield np.fromiter(ids, dtype, count=sum(map(len, rows_)) + extra)
 
 
 def texts_of(
-  records: Iterable[sources.Record], parts: int
+  records: Iterable[kinds.Record], parts: int
 ) -> list[Iterable[str]]:
   """The texts of each part of a mixture; of all of it where it has none."""
   if not parts:
@@ -86,14 +86,14 @@ def write_stream(path: os.PathLike | str, pieces: Iterable[np.ndarray]) -> int:
 
 
 def paths(
-  folder: os.PathLike | str, split: str, parts: int
+  folder: os.PathLike | str, kind: str, split: str, parts: int
 ) -> list[epath.Path]:
   """Where a data set's folder keeps the tokens of its text.
 
   Of a mixture, every part has a file of its own.
   """
   suffixes = [f"-{n}" for n in range(parts)] or [""]
-  names = (f"pretraining-{split}{suffix}.npy" for suffix in suffixes)
+  names = (f"{kind}-{split}{suffix}.npy" for suffix in suffixes)
   return [epath.Path(folder) / name for name in names]
 
 
@@ -111,6 +111,7 @@ def text_rows(
   row_length: int,
   where: str,
   *,
+  kind: str = "pretraining",
   packed: bool = False,
   weights: tuple[float, ...] = (),
 ) -> rows.Rows:
@@ -134,7 +135,7 @@ def text_rows(
   counts |= {"rows": len(table), "padding": round(table.padding, 4)}
   index = np.arange(len(table), dtype=np.int32)
   part = part if weights else None
-  return rows.Rows("pretraining", table, index, counts, (), weights, part)
+  return rows.Rows(kind, table, index, counts, (), weights, part)
 
 
 def _packed(streams, tokenizer, row_length):

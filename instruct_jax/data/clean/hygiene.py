@@ -1,8 +1,7 @@
-"""The paper's hygiene of customers' prompts (section 3.2, appendix A).
+"""What goes from people's records (section 3.2, appendix A): step by step.
 
-In this order: duplicates go, at most so many prompts of a user stay, the splits
-are made BY USER, and what could tell who somebody is goes from the training
-split. Every step counts what it did.
+Duplicates, prompts of a user beyond so many, and what could tell who somebody
+is. `pipeline` has the order.
 
 Two prompts are duplicates if they share a long prefix: their first `prefix`
 characters (white space made single), or all where they are shorter. It finds
@@ -16,24 +15,26 @@ they are so without it: the same letter to two addresses is one prompt.
 import collections
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 
 from instruct_jax.base import errors
 from instruct_jax.data.clean import pii
-from instruct_jax.data.read import sources
+from instruct_jax.data.read import kinds
 
-Record = sources.Record
+Record = kinds.Record
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How prompts are cleaned and split."""
+  """How records are cleaned and split."""
 
   prefix: int = 128  # characters
   per_user: int = 200
   validation_fraction: float = 0.1
   test_fraction: float = 0.05
   remove_pii: bool = True
+  every_kind: bool = False  # not customers' prompts alone: copies and PII
 
   def __post_init__(self):
     for name in ("prefix", "per_user"):
@@ -48,45 +49,13 @@ class Settings:
         f" leave something to train on, not {held_out[0]} and {held_out[1]}"
       )
 
-
-@dataclasses.dataclass(frozen=True)
-class Cleaned:
-  """What is left, and what was done."""
-
-  by_split: dict[str, list[Record]]
-  counts: dict[str, int]
-
-
-def clean(records: Sequence[Record], settings: Settings) -> Cleaned:
-  """The records of every split, in their order, and counts.
-
-  Of duplicates the first is kept; of a user's prompts those with the least
-  hash, so that which are kept does not depend on their order. A "split" that a
-  record names is its own, and all of its user's; a user whose records name
-  different ones is an error, as one person would be trained and tested on.
-  What has been cleaned, each record with the "split" that it got, stays as it
-  is when it is cleaned again.
-
-  Raises:
-    UserError: a user in two splits; a prompt or a user that is no string.
-  """
-  _check(records)
-  different = unlike(records, settings)
-  kept = _few_a_user(different, settings.per_user)
-  by_split = {split: [] for split in sources.SPLITS}
-  for record, split in zip(kept, splits_of(kept, settings, marked=records)):
-    by_split[split].append(record)
-  counts = {
-    "read": len(records),
-    "duplicates": len(records) - len(different),
-    "over_per_user": len(different) - len(kept),
-    "kept": len(kept),
-    "users": len({r["user"] for r in kept if "user" in r}),
-  }
-  if settings.remove_pii:
-    by_split["train"], found = without_pii(by_split["train"])
-    counts |= found
-  return Cleaned(by_split, counts)
+  @property
+  def fractions(self) -> dict[str, float]:
+    """What `kinds.split_of` takes."""
+    return {
+      "validation_fraction": self.validation_fraction,
+      "test_fraction": self.test_fraction,
+    }
 
 
 def prefix_of(prompt: str, length: int) -> str:
@@ -106,13 +75,15 @@ def prefixes_of(prompt: str, settings: Settings) -> set[str]:
   """
   prefixes = {prefix_of(prompt, settings.prefix)}
   if settings.remove_pii:
-    text, found = pii.remove(prompt)
-    if found:
+    text, counts = pii.remove(prompt)
+    if counts:
       prefixes.add(prefix_of(text, settings.prefix))
   return prefixes
 
 
-def unlike(records: Iterable[Record], settings: Settings) -> list[Record]:
+def without_duplicates(
+  records: Iterable[Record], settings: Settings
+) -> list[Record]:
   """Of prompts that are duplicates the first; the others as they are."""
   kept, seen = [], set()
   for record in records:
@@ -123,33 +94,30 @@ def unlike(records: Iterable[Record], settings: Settings) -> list[Record]:
   return kept
 
 
-def splits_of(
-  records: Iterable[Record],
-  settings: Settings,
-  *,
-  marked: Sequence[Record] | None = None,
-) -> list[str]:
-  """The split of each prompt, by user where it has one.
-
-  A user goes where one of the records of `marked` (by default the same) says.
-
-  Raises:
-    UserError: they say different things of a user.
-  """
-  records = list(records)
-  marks = _marks(records if marked is None else marked)
-  fractions = {
-    "validation_fraction": settings.validation_fraction,
-    "test_fraction": settings.test_fraction,
-  }
-  found = []
+def without_copies(records: Iterable[Record]) -> list[Record]:
+  """Of records that are the same in every key the first."""
+  first = {}
   for record in records:
+    first.setdefault(json.dumps(record, sort_keys=True), record)
+  return list(first.values())
+
+
+def few_a_user(records: Sequence[Record], most: int) -> list[Record]:
+  """At most so many of each user, in their order.
+
+  Those with the least hash stay, so that which do does not depend on their
+  order.
+  """
+  of_user = collections.defaultdict(list)
+  for n, record in enumerate(records):
     if "user" in record:
-      user = record["user"]
-      mark = {"split": marks[user]} if user in marks else {}
-      record = {"prompt": f"user {user}"} | mark
-    found.append(sources.split_of(record, **fractions))
-  return found
+      of_user[record["user"]].append(n)
+  dropped = set()
+  for numbers in of_user.values():
+    if len(numbers) > most:
+      numbers.sort(key=lambda n: _place(records[n]["prompt"]))
+      dropped.update(numbers[most:])
+  return [record for n, record in enumerate(records) if n not in dropped]
 
 
 def without_pii(
@@ -166,21 +134,20 @@ def without_pii(
       return [plain(one) for one in value]
     if not isinstance(value, str):
       return value
-    text, found = pii.remove(value)
-    counts.update(found)
+    text, of_text = pii.remove(value)
+    counts.update(of_text)
     return text
 
+  names = {key for kind in kinds.KINDS.values() for key in kind.required}
   cleaned = []
   for record in records:
-    there = {k: record[k] for k in _TEXTS if k in record}
+    there = {k: record[k] for k in names if k in record}
     cleaned.append(record | {k: plain(text) for k, text in there.items()})
   return cleaned, {f"pii_{name}": n for name, n in sorted(counts.items())}
 
 
-_TEXTS = ("text", "prompt", "response", "responses")
-
-
-def _check(records: Iterable[Record]) -> None:
+def check(records: Iterable[Record]) -> None:
+  """Raises UserError for a prompt or a user that is no string."""
   for n, record in enumerate(records, 1):
     for key in ("prompt", "user") if "user" in record else ("prompt",):
       if not isinstance(record.get(key), str):
@@ -188,34 +155,6 @@ def _check(records: Iterable[Record]) -> None:
           f'prompt {n}: "{key}" should be a string, not'
           f" {str(record.get(key))[:40]!r}"
         )
-
-
-def _few_a_user(records: Sequence[Record], most: int) -> list[Record]:
-  of_user = collections.defaultdict(list)
-  for n, record in enumerate(records):
-    if "user" in record:
-      of_user[record["user"]].append(n)
-  dropped = set()
-  for numbers in of_user.values():
-    if len(numbers) > most:
-      numbers.sort(key=lambda n: _place(records[n]["prompt"]))
-      dropped.update(numbers[most:])
-  return [record for n, record in enumerate(records) if n not in dropped]
-
-
-def _marks(records: Iterable[Record]) -> dict[str, str]:
-  """The split that each user's records name, where any does."""
-  marks = {}
-  for record in records:
-    if "user" in record and "split" in record:
-      first = marks.setdefault(record["user"], record["split"])
-      if first != record["split"]:
-        raise errors.UserError(
-          f"the user {record['user'][:60]!r} has prompts in the {first} split"
-          f" and in the {record['split']} split; give all of a user's prompts"
-          ' one "split", or leave "split" out'
-        )
-  return marks
 
 
 def _place(text: str) -> bytes:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from instruct_jax import tokenizers
-from instruct_jax.data.clean import hygiene
-from instruct_jax.data.read import sources
+from instruct_jax.data.clean import hygiene, splits
+from instruct_jax.data.read import kinds
 from instruct_jax.maths import preferences
 from instruct_jax.tokenizers import templates
 
-Record = sources.Record
+Record = kinds.Record
 _PERCENTILES = (50, 75, 90, 95, 99)
 _SHOWN = 20  # names of labelers, or of two of them
 
@@ -39,10 +39,10 @@ class Limits:
   def count(self, texts: Sequence[str]) -> np.ndarray:
     """The length of each text alone, [N] int64."""
     if self.tokenizer is None:
-      found = (len(text.split()) for text in texts)
+      lengths = (len(text.split()) for text in texts)
     else:
-      found = map(len, self.tokenizer.encode_batch(list(texts)))
-    return np.fromiter(found, np.int64, count=len(texts))
+      lengths = map(len, self.tokenizer.encode_batch(list(texts)))
+    return np.fromiter(lengths, np.int64, count=len(texts))
 
 
 def measure(
@@ -52,9 +52,9 @@ def measure(
   limits: Limits,
 ) -> dict[str, Any]:
   """Everything that can be said of the records of one kind."""
-  texts = _texts(records, kind)
+  texts = texts_of(records, kind)
   lengths = {name: limits.count(some) for name, some in texts.items()}
-  found = {
+  measured = {
     "kind": kind,
     "records": len(records),
     "splits": _splits(records, kind, settings),
@@ -66,49 +66,32 @@ def measure(
     "users": _users(records, settings.per_user),
     "pii": _pii(records),
   }
-  if kind == "rankings":
+  if kinds.KINDS[kind].has_several:
     sizes = collections.Counter(len(r["responses"]) for r in records)
-    found["completions"] = {str(k): sizes[k] for k in sorted(sizes)}
-    found |= {"pairs": _pairs(records), "annotators": _annotators(records)}
-  return found
-
-
-def splits_of(
-  records: Sequence[Record], kind: str, settings: hygiene.Settings
-) -> list[str]:
-  """The split of each record: prompts by their user, the rest by prompt.
-
-  Raises UserError where a user of prompts is marked with two splits.
-  """
-  if kind == "prompts":
-    return hygiene.splits_of(records, settings)
-  fractions = {
-    "validation_fraction": settings.validation_fraction,
-    "test_fraction": settings.test_fraction,
-  }
-  keys = {"split", *sources.KINDS[kind]}
-  own = ({k: r[k] for k in r.keys() & keys} for r in records)
-  return [sources.split_of(record, **fractions) for record in own]
+    measured["completions"] = {str(k): sizes[k] for k in sorted(sizes)}
+    measured |= {"pairs": _pairs(records), "annotators": _annotators(records)}
+  return measured
 
 
 def _splits(records, kind, settings):
-  counts = collections.Counter(splits_of(records, kind, settings))
-  return {split: counts[split] for split in sources.SPLITS}
+  counts = collections.Counter(splits.sides_of(records, kind, settings))
+  return {split: counts[split] for split in kinds.SPLITS}
 
 
 def _counted(records: Iterable[Record], key: str) -> dict[str, int]:
   """How many records have each value of an optional key, most first."""
-  found = collections.Counter(r[key] for r in records if key in r)
-  return dict(found.most_common())
+  counts = collections.Counter(r[key] for r in records if key in r)
+  return dict(counts.most_common())
 
 
-def _texts(records: Iterable[Record], kind: str) -> dict[str, list[str]]:
+def texts_of(records: Sequence[Record], kind: str) -> dict[str, list[str]]:
   """The texts of each part of the records, by the part's name."""
-  found = {key: [r[key] for r in records] for key in sources.KINDS[kind]}
-  if kind == "rankings":
-    every = itertools.chain.from_iterable(found.pop("responses"))
-    found["response"] = list(every)
-  return found
+  required, response = kinds.KINDS[kind].required, kinds.KINDS[kind].response
+  texts = {key: [r[key] for r in records] for key in required}
+  if kinds.KINDS[kind].has_several:
+    every = itertools.chain.from_iterable(texts.pop(response))
+    texts["response"] = list(every)
+  return texts
 
 
 def _percentiles(counts: np.ndarray) -> dict[str, int]:
@@ -123,36 +106,37 @@ def _beyond(records, kind, texts, lengths, limits):
   With a tokenizer exactly as training counts: prompts in their template with
   what starts a text, responses with the token that ends them.
   """
-  found, fits = {}, np.ones(len(records), bool)
+  beyond, fits = {}, np.ones(len(records), bool)
   if limits.prompt_length and "prompt" in texts:
     counts = lengths["prompt"]
     if limits.tokenizer is not None:
       ids = templates.encode(texts["prompt"], limits.tokenizer, limits.template)
       counts = np.fromiter(map(len, ids), np.int64, count=len(ids))
     fits = counts <= limits.prompt_length
-    found["prompts_dropped"] = int((~fits).sum())
+    beyond["prompts_dropped"] = int((~fits).sum())
   if limits.response_length and "response" in texts:
     sizes, more = np.ones(len(records), int), 1
-    if kind == "rankings":
+    if kinds.KINDS[kind].has_several:
       sizes = [len(record["responses"]) for record in records]
       ends = (r.get("ended") or [True] * k for r, k in zip(records, sizes))
       more = np.asarray(list(itertools.chain.from_iterable(ends)), int)
     more = 0 if limits.tokenizer is None else more
     cut = lengths["response"] + more > limits.response_length
-    found["responses_cut"] = int((cut & np.repeat(fits, sizes)).sum())
-  return found
+    beyond["responses_cut"] = int((cut & np.repeat(fits, sizes)).sum())
+  return beyond
 
 
 def _duplicates(texts, settings):
   """Of all prompts, of several labelers too; of documents of text."""
-  unlike = hygiene.unlike([{"prompt": text} for text in texts], settings)
+  prompts = [{"prompt": text} for text in texts]
+  different = hygiene.without_duplicates(prompts, settings)
   heads = collections.Counter(
     hygiene.prefix_of(text, settings.prefix) for text in texts
   )
   (largest, count), *_ = heads.most_common(1) or [("", 0)]
   return {
     "exact": len(texts) - len(set(texts)),
-    "by_prefix": len(texts) - len(unlike),
+    "by_prefix": len(texts) - len(different),
     "prefix": settings.prefix,
     "largest_group": count,
     "its_beginning": largest[:60] if count > 1 else "",
@@ -228,7 +212,7 @@ def _annotators(records):
       of_two[" and ".join(names)] += values
   most = sorted(of_two, key=lambda names: (-len(of_two[names]), names))
   labelers = _counted(records, "labeler")
-  found = {
+  annotators = {
     "labelers": len(labelers),
     "records_of": dict(itertools.islice(labelers.items(), _SHOWN)),
     "ranked_by_several": several,
@@ -236,11 +220,11 @@ def _annotators(records):
   }
   if alike:
     rate = preferences.win_rate(np.asarray(alike), np.asarray(clusters))
-    found["agreement"] = round(rate.value, 4)
-    found["interval"] = [round(rate.low, 4), round(rate.high, 4)]
-    found["by_two"] = {
+    annotators["agreement"] = round(rate.value, 4)
+    annotators["interval"] = [round(rate.low, 4), round(rate.high, 4)]
+    annotators["by_two"] = {
       names: round(float(np.mean(of_two[names])), 4)
       for names in most[:_SHOWN]
       if of_two[names]
     }
-  return found
+  return annotators

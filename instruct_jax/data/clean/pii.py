@@ -24,7 +24,7 @@ FILE = pathlib.Path(__file__).with_name("pii.json")
 _MAY_HOLD = re.compile("[0-9@]|PRIVATE KEY")
 _RUN = re.compile(r"[0-9](?:[^\w\n]{0,3}[0-9])*+")
 _ROUNDS = 16  # two or three are enough, but for texts made to take long
-_STARTS = "+.%-("  # of what is found only where nothing stands before it
+_STARTS = "+.%-("  # of what matches only where nothing stands before it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Pattern:
       return text, 0
     group = "value" if "value" in self.expression.groupindex else 0
     done, written, at, count = [], 0, 0, 0
-    while found := self.expression.search(text, at):
-      size = self.check(found[group])
+    while match := self.expression.search(text, at):
+      size = self.check(match[group])
       if not size:
-        at = found.start() + 1  # something else may begin within
+        at = match.start() + 1  # something else may begin within
         continue
-      first = found.start(group)
+      first = match.start(group)
       done += [text[written:first], self.replacement]
       written = at = first + size
       count += 1

@@ -1,89 +1,74 @@
-"""People's records, cleaned and split so that nothing is on two sides.
+"""Which side of the split a record is on, so that nothing is on two.
 
-Prompts go through `hygiene`, which splits them by user. The other kinds are
-split by prompt: to where the record itself says, to the side that data.prompts
-has the prompt on, else by hash.
+Customers' prompts are split by user. The other kinds are split by what they are
+known by: to where the record itself says, to the side that the customers'
+prompts have the prompt on, else by hash.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
-import ml_collections
+from collections.abc import Iterable, Mapping, Sequence
 
 from instruct_jax.base import errors
 from instruct_jax.data.clean import hygiene
-from instruct_jax.data.read import sources
+from instruct_jax.data.read import kinds
 
-BySplit = dict[str, list[sources.Record]]
-_ORIGINAL = " original"  # a prompt with its personal data; no key of a file
-_STRICTNESS = {split: n for n, split in enumerate(sources.SPLITS)}
+Record = kinds.Record
+BySplit = dict[str, list[Record]]
+_STRICTNESS = {split: n for n, split in enumerate(kinds.SPLITS)}
 
 
-def split_all(
-  data: ml_collections.ConfigDict,
-) -> tuple[dict[str, BySplit], dict[str, dict[str, Any]]]:
-  """Every kind that `data` names by split, and what was dropped of each kind.
+def sides_of(
+  records: Iterable[Record],
+  kind: str,
+  settings: hygiene.Settings,
+  *,
+  marked: Iterable[Record] = (),
+  side_of: Mapping[str, str] | None = None,
+) -> list[str]:
+  """The split of each record.
 
-  A prompt that is held out in one kind is trained on in none: training records
-  of it are dropped and counted.
+  A user goes where one of the records, or of those `marked`, says. `side_of`
+  has the side of prompts that other kinds' go to.
 
-  Raises:
-    UserError: a file is wrong, or records are marked with different splits
-      though their prompt is one.
+  Raises UserError where records say different things of a user.
   """
-  every = {
-    kind: list(sources.read(data[kind], kind, k_max=data.k_max))
-    for kind in sources.KINDS
-    if data[kind]
-  }
-  every = _with_marks(every)
-  counts = {kind: {} for kind in every}
-  found, side_of = {}, {}
-  if "prompts" in every:
-    named = [r | {_ORIGINAL: r["prompt"]} for r in every["prompts"]]
-    cleaned = hygiene.clean(named, settings(data))
-    found["prompts"], counts["prompts"] = cleaned.by_split, cleaned.counts
-    side_of = _sides(every["prompts"], cleaned.by_split, settings(data))
-  for kind, records in every.items():
-    if kind != "prompts":
-      found[kind] = _by_split(data, records, side_of)
-  for kind, dropped in _keep_apart(found).items():
-    counts[kind]["held_out_elsewhere"] = dropped
-  for records in found.get("prompts", {}).values():
-    for record in records:
-      del record[_ORIGINAL]
-  return {kind: found[kind] for kind in every}, counts
+  records = list(records)
+  if kinds.KINDS[kind].of_users:
+    marks = _marks_of_users([*marked, *records])
+    return [_side_of_user(record, kind, settings, marks) for record in records]
+  sides = []
+  for record in records:
+    name = kinds.known_by(record, kind)
+    if side_of and "split" not in record and name in side_of:
+      sides.append(side_of[name])
+    else:
+      sides.append(kinds.split_of(record, kind, **settings.fractions))
+  return sides
 
 
-def settings(data: ml_collections.ConfigDict) -> hygiene.Settings:
-  """What the configuration says of the cleaning of prompts."""
-  return hygiene.Settings(
-    prefix=data.prefix,
-    per_user=data.per_user,
-    validation_fraction=data.validation_fraction,
-    test_fraction=data.test_fraction,
-    remove_pii=data.remove_pii,
-  )
+def grouped(records: Iterable[Record], sides: Iterable[str]) -> BySplit:
+  """The records of every split, in their order."""
+  by_split = {split: [] for split in kinds.SPLITS}
+  for record, side in zip(records, sides):
+    by_split[side].append(record)
+  return by_split
 
 
-def _key(record: sources.Record) -> str:
-  """A prompt as it was read, without regard to white space."""
-  return " ".join(record.get(_ORIGINAL, record["prompt"]).split())
+def with_marks(
+  records: Mapping[str, Sequence[Record]],
+) -> dict[str, list[Record]]:
+  """Puts a prompt that is marked as held out on that side in every kind.
 
+  Only customers' prompts, where they are of a user, have it where the user is.
 
-def _with_marks(
-  every: dict[str, list[sources.Record]],
-) -> dict[str, list[sources.Record]]:
-  """Puts a prompt that is marked as held out on that side everywhere.
-
-  Only data.prompts, where it is of a user, has it where its user is.
+  Raises UserError where records mark one prompt with different splits.
   """
   marks = {}
-  for kind, records in every.items():
-    for record in records if kind != "pretraining" else ():
+  for kind in _with_prompts(records):
+    for record in records[kind]:
       if "split" not in record:
         continue
-      first = marks.setdefault(_key(record), (record["split"], kind))
+      name = kinds.known_by(record, kind)
+      first = marks.setdefault(name, (record["split"], kind))
       if first[0] != record["split"]:
         raise errors.UserError(
           f"the prompt {record['prompt'][:60]!r} is in the {first[0]} split of "
@@ -93,73 +78,93 @@ def _with_marks(
   held_out = {k: {"split": s} for k, (s, _) in marks.items() if s != "train"}
 
   def marked(kind, record):
-    if kind == "pretraining" or (kind == "prompts" and "user" in record):
+    if kinds.KINDS[kind].of_users and "user" in record:
       return record
-    return record | held_out.get(_key(record), {})
+    return record | held_out.get(kinds.known_by(record, kind), {})
 
-  return {k: [marked(k, r) for r in records] for k, records in every.items()}
+  return dict(records) | {
+    kind: [marked(kind, record) for record in records[kind]]
+    for kind in _with_prompts(records)
+  }
 
 
-def _sides(
-  prompts: Sequence[sources.Record],
-  by_split: BySplit,
-  how: hygiene.Settings,
+def sides_of_all(
+  prompts: Sequence[Record], by_split: BySplit, settings: hygiene.Settings
 ) -> dict[str, str]:
-  """The side of every prompt that was read, those that were dropped included.
+  """The side of every customers' prompt, those that were dropped included.
 
   A dropped one goes where its user went, or what it was a duplicate of.
   """
   kept, of_user, of_prefix = {}, {}, {}
   for split in ("validation", "test"):
     for record in by_split[split]:
-      kept[_key(record)] = split
-      for prefix in hygiene.prefixes_of(record["prompt"], how):
+      kept[_name(record)] = split
+      for prefix in hygiene.prefixes_of(record["prompt"], settings):
         of_prefix[prefix] = split
       if "user" in record:
         of_user[record["user"]] = split
   sides = {}
   for record in prompts:
-    starts = hygiene.prefixes_of(record["prompt"], how)
+    prefixes = hygiene.prefixes_of(record["prompt"], settings)
     side = next(
-      (of_prefix[start] for start in starts if start in of_prefix),
+      (of_prefix[prefix] for prefix in prefixes if prefix in of_prefix),
       of_user.get(record.get("user"), "train"),
     )
-    sides[_key(record)] = kept.get(_key(record), side)
+    sides[_name(record)] = kept.get(_name(record), side)
   return sides
 
 
-def _by_split(
-  data: ml_collections.ConfigDict,
-  records: Sequence[sources.Record],
-  side_of: dict[str, str],
-) -> BySplit:
-  by_split = {split: [] for split in sources.SPLITS}
-  for record in records:
-    side = None
-    if side_of and "split" not in record and "prompt" in record:
-      side = side_of.get(_key(record))
-    by_split[side or sources.in_split(data, record)].append(record)
-  return by_split
-
-
-def _keep_apart(found: dict[str, BySplit]) -> dict[str, int]:
+def keep_apart(by_split: dict[str, BySplit]) -> dict[str, int]:
   """Drops prompts from every side but their strictest; how many, by kind.
 
   What is tested on goes before what is validated on, and that before training.
+  Changes `by_split`, the records by kind and split.
   """
-  kinds = [kind for kind in found if kind != "pretraining"]
   strictest = {}
-  for kind in kinds:
-    for split, records in found[kind].items():
+  for kind in _with_prompts(by_split):
+    for split, records in by_split[kind].items():
       for record in records:
-        key = _key(record)
-        strictest[key] = max(strictest.get(key, 0), _STRICTNESS[split])
-  dropped = {}
-  for kind in kinds:
-    before = sum(map(len, found[kind].values()))
-    found[kind] = {
-      split: [r for r in records if strictest[_key(r)] == _STRICTNESS[split]]
-      for split, records in found[kind].items()
-    }
-    dropped[kind] = before - sum(map(len, found[kind].values()))
+        name = kinds.known_by(record, kind)
+        strictest[name] = max(strictest.get(name, 0), _STRICTNESS[split])
+  dropped = dict.fromkeys(by_split, 0)
+  for kind in _with_prompts(by_split):
+    for split, records in by_split[kind].items():
+      stays = [
+        strictest[kinds.known_by(r, kind)] == _STRICTNESS[split]
+        for r in records
+      ]
+      dropped[kind] += stays.count(False)
+      by_split[kind][split] = [r for r, here in zip(records, stays) if here]
   return dropped
+
+
+def _with_prompts(some: Iterable[str]) -> list[str]:
+  return [kind for kind in some if not kinds.KINDS[kind].is_stream]
+
+
+def _name(record: Record) -> str:
+  return " ".join(record["prompt"].split())
+
+
+def _side_of_user(record, kind, settings, marks):
+  if "user" not in record:
+    return kinds.split_of(record, kind, **settings.fractions)
+  if record["user"] in marks:
+    return marks[record["user"]]
+  name = " ".join(f"user {record['user']}".split())
+  return kinds.hashed_split(name, **settings.fractions)
+
+
+def _marks_of_users(records: Iterable[Record]) -> dict[str, str]:
+  """The split that each user's records name, where any does."""
+  marks = {}
+  for record in records:
+    if "user" in record and "split" in record:
+      first = marks.setdefault(record["user"], record["split"])
+      if first != record["split"]:
+        raise errors.UserError(
+          f"the user {record['user'][:60]!r} has prompts in the {first} split"
+          f" and in the {record['split']} split; give all of a user's prompts"
+          ' one "split", or leave "split" out'
+        )
+  return marks

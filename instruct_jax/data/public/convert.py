@@ -45,7 +45,7 @@ from instruct_jax.data.public import (
   formats,
   plain_text,
 )
-from instruct_jax.data.read import files, sources
+from instruct_jax.data.read import files, kinds, specs
 
 Counts, Record = formats.Counts, formats.Record
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument("format", help=", ".join(FORMATS))
   parser.add_argument("inputs", nargs="+", help="files or patterns")
   parser.add_argument("--out", required=True, help="FILE.jsonl or .jsonl.gz")
-  parser.add_argument("--kind", default="", help=", ".join(sources.KINDS))
+  parser.add_argument("--kind", default="", help=", ".join(kinds.KINDS))
   parser.add_argument("--pairs", action="store_true", help="of finegrained")
   parser.add_argument("--lang", default="", help="of oasst, such as en")
   given = parser.parse_args(arguments)
@@ -138,7 +138,7 @@ def _records(
   for option in options:
     if option not in form.options:
       raise errors.UserError(f"--{option}: not an option of '{name}'")
-  parts = [part.pattern for given in inputs for part in sources.parts(given)]
+  parts = [part.pattern for given in inputs for part in specs.parts(given)]
   for unit in (unit for part in parts for unit in files.units(part)):
     before = counts["read"]
     if form.read is None:

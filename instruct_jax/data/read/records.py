@@ -1,4 +1,4 @@
-"""The kinds of records, and what is wrong with one that is none of them."""
+"""What is wrong with a record: with its keys, and with a ranking's lists."""
 
 import difflib
 from typing import Any
@@ -8,41 +8,39 @@ from instruct_jax.data.read import typed
 Record = dict[str, Any]
 
 SPLITS = ("train", "validation", "test")
-KINDS = {
-  "pretraining": {"text": str},
-  "demonstrations": {"prompt": str, "response": str},
-  "prompts": {"prompt": str},
-  "rankings": {"prompt": str, "responses": list},
-}
 _LABELS = ("user", "labeler", "source")  # strings that any record may have
 _JSON_NAMES = {str: "a string", list: "a list", int: "an integer"}
 _LAST_RANK = 2**31 - 1  # what fits in a batch
 
 
 def wrong_keys(record: Record, required: dict[str, type]) -> str:
-  """What is wrong with the keys of any kind of record, or ''."""
-  for key, kind in required.items():
+  """What is wrong with the keys that are required or mean the same everywhere.
+
+  '' where nothing is.
+  """
+  for key, json_type in required.items():
     if key not in record:
       has = ", ".join(map(typed.shown, record)) or "no keys at all"
       near = difflib.get_close_matches(key, record, n=1)
       hint = f" (did you mean {typed.shown(near[0])}?)" if near else ""
       return (
-        f'no "{key}", which should be {_JSON_NAMES[kind]}; the line has '
+        f'no "{key}", which should be {_JSON_NAMES[json_type]}; the line has '
         f"{has[:400]}{hint}"
       )
     value = record[key]
-    if not isinstance(value, kind):
-      found = typed.shown(value)
-      return f'"{key}" should be {_JSON_NAMES[kind]}, not {found}'
-    if kind is str and not value.strip():
+    if not isinstance(value, json_type):
+      return (
+        f'"{key}" should be {_JSON_NAMES[json_type]}, not {typed.shown(value)}'
+      )
+    if json_type is str and not value.strip():
       return f'"{key}" is empty; leave the line out or give it a text'
   for key in _LABELS:
     if not isinstance(record.get(key, ""), str):
-      found = typed.shown(record[key])
-      return f'"{key}" should be a string, not {found}; or leave it out'
+      value = typed.shown(record[key])
+      return f'"{key}" should be a string, not {value}; or leave it out'
   if record.get("split", "train") not in SPLITS:
-    found = typed.shown(record["split"])
-    return f'"split" should be one of {SPLITS}, not {found}'
+    value = typed.shown(record["split"])
+    return f'"split" should be one of {SPLITS}, not {value}'
   return ""
 
 
@@ -56,8 +54,8 @@ def wrong_ranking(record: Record, k_max: int) -> str:
     )
   for n, response in enumerate(responses):
     if not isinstance(response, str):
-      found = typed.shown(response)
-      return f'"responses"[{n}] should be a string, not {found}'
+      value = typed.shown(response)
+      return f'"responses"[{n}] should be a string, not {value}'
   if "ranks" not in record and "pairs" not in record:
     return 'no "ranks" (a list, 1 for the best) and no "pairs"'
   return (
@@ -79,8 +77,10 @@ def _wrong_list(record, key, wrong):
       f'"{key}" has {len(values)} entries, but there are {count} "responses"; '
       "one for each is right"
     )
-  found = (f'"{key}"[{n}] {wrong(x)}' for n, x in enumerate(values) if wrong(x))
-  return next(found, "")
+  for n, value in enumerate(values):
+    if wrong(value):
+      return f'"{key}"[{n}] {wrong(value)}'
+  return ""
 
 
 def _wrong_rank(value):

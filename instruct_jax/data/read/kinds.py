@@ -1,0 +1,112 @@
+"""The table of kinds: what each kind of record is, and what becomes of it.
+
+All that the house asks of a kind stands in its entry: one entry more is one
+kind more.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+
+from instruct_jax.data.read import records
+
+Record = records.Record
+SPLITS = records.SPLITS
+
+
+def _nothing_wrong(record: Record, k_max: int) -> str:
+  del record, k_max
+  return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """A kind of record."""
+
+  # The keys that every record has. The first is what a record is known by, and
+  # without a "split" of its own goes to one by.
+  required: dict[str, type]
+  # What is wrong with a record whose keys are right, or ''; k_max is the most
+  # responses that it may have.
+  wrong: Callable[[Record, int], str] = _nothing_wrong
+  # The required key of its response, or of a list of them; '' for none.
+  response: str = ""
+  # Documents joined to one stream of tokens that is cut into rows; else every
+  # record is a row with its prompt.
+  is_stream: bool = False
+  # Several a row where data.packing is on.
+  can_pack: bool = False
+  # Customers' own words: near-duplicates go, few of a user stay, a user is on
+  # one side of the split, personal data goes from training.
+  of_users: bool = False
+  # Policies respond to it: a batch says which records its rows are, and every
+  # inner epoch of RL sees a row again.
+  is_asked: bool = False
+
+  @property
+  def key(self) -> str:
+    """What a record is known by: "text" or "prompt"."""
+    return next(iter(self.required))
+
+  @property
+  def has_several(self) -> bool:
+    """Whether a record has a list of responses."""
+    return bool(self.response) and self.required[self.response] is list
+
+
+KINDS = {
+  "pretraining": Kind({"text": str}, is_stream=True, can_pack=True),
+  "demonstrations": Kind(
+    {"prompt": str, "response": str}, response="response", can_pack=True
+  ),
+  "prompts": Kind({"prompt": str}, of_users=True, is_asked=True),
+  "rankings": Kind(
+    {"prompt": str, "responses": list},
+    wrong=records.wrong_ranking,
+    response="responses",
+  ),
+}
+
+
+def wrong(record: Record, kind: str, k_max: int) -> str:
+  """What is wrong with a record of a kind, or ''."""
+  wrong_keys = records.wrong_keys(record, KINDS[kind].required)
+  return wrong_keys or KINDS[kind].wrong(record, k_max)
+
+
+def known_by(record: Record, kind: str) -> str:
+  """The text or prompt of a record, without regard to white space."""
+  return " ".join(record[KINDS[kind].key].split())
+
+
+def split_of(
+  record: Record,
+  kind: str,
+  *,
+  validation_fraction: float,
+  test_fraction: float,
+) -> str:
+  """'train', 'validation' or 'test': the record's own "split", else by hash.
+
+  The hash is of what the record is known by, so a prompt is on the same side in
+  every file.
+  """
+  if "split" in record:
+    return record["split"]
+  return hashed_split(
+    known_by(record, kind),
+    validation_fraction=validation_fraction,
+    test_fraction=test_fraction,
+  )
+
+
+def hashed_split(
+  name: str, *, validation_fraction: float, test_fraction: float
+) -> str:
+  """The split that a text, or a name such as a user's, falls into."""
+  digest = hashlib.sha256(name.encode("utf-8")).digest()
+  place = int.from_bytes(digest[:8], "big") / 2**64
+  if place < test_fraction:
+    return "test"
+  held_out = place < test_fraction + validation_fraction
+  return "validation" if held_out else "train"
