@@ -197,7 +197,7 @@ def test_files_need_no_judge(tmp_path, monkeypatch):
 def ranked(tmp_path_factory):
   folder = tmp_path_factory.mktemp("ranked")
   policies = {n: evals_toys.params("policy", i) for i, n in enumerate(NEEDS)}
-  rankings.run(evals_toys.make_context(), policies, folder)
+  rankings.rank_prompts(evals_toys.make_context(), policies, folder)
   return evals_toys.make_context(rankings=folder)
 
 

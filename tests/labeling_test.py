@@ -27,7 +27,7 @@ def ranked(tmp_path_factory):
   """The finished job: its context, folder, metrics and tables."""
   folder = tmp_path_factory.mktemp("rankings")
   ctx = evals_toys.make_context()
-  return ctx, folder, *rankings.run(ctx, policies(), folder)
+  return ctx, folder, *rankings.rank_prompts(ctx, policies(), folder)
 
 
 def policies():
@@ -221,13 +221,13 @@ def test_restart_gives_the_same_bytes(ranked, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(interrupt, "check", stop)
     with pytest.raises(interrupt.Interrupted):
-      rankings.run(ctx, policies(), tmp_path)
+      rankings.rank_prompts(ctx, policies(), tmp_path)
   assert not (tmp_path / "train.jsonl").exists()
   # What a kill leaves behind: half a file, which is not taken for a chunk.
   (tmp_path / "chunks" / ".validation-00000.json.partial").write_text('{"rec')
   done = sorted(p.name for p in (tmp_path / "chunks").glob("*.json"))
   assert done == [f"train-{n:05d}.json" for n in range(3)]
-  again = rankings.run(ctx, policies(), tmp_path)
+  again = rankings.rank_prompts(ctx, policies(), tmp_path)
   assert again == (metrics, tables)
   for split in rankings.SPLITS:
     name = f"{split}.jsonl"
@@ -237,7 +237,7 @@ def test_restart_gives_the_same_bytes(ranked, tmp_path, monkeypatch):
 def test_a_finished_job_samples_nothing(ranked, monkeypatch):
   ctx, folder, metrics, tables = ranked
   monkeypatch.setattr(respond, "respond", None)
-  assert rankings.run(ctx, policies(), folder) == (metrics, tables)
+  assert rankings.rank_prompts(ctx, policies(), folder) == (metrics, tables)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_finished_job_samples_nothing(ranked, monkeypatch):
 def test_impossible_configs(changes, message, tmp_path):
   ctx = evals_toys.make_context(evals_toys.config_of(**changes))
   with pytest.raises(errors.UserError, match=message):
-    rankings.run(ctx, policies(), tmp_path)
+    rankings.rank_prompts(ctx, policies(), tmp_path)
 
 
 def test_statistics_of_a_ranking():

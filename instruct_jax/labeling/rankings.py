@@ -29,7 +29,7 @@ from instruct_jax.parallel import hosts
 SPLITS = chunks.SPLITS
 
 
-def run(
+def rank_prompts(
   ctx: context.Context, policies: dict[str, dict], folder: epath.Path
 ) -> tuple[dict[str, float], dict[str, list[dict]]]:
   """Writes folder/{train,validation,test}.jsonl; returns metrics and tables.

@@ -81,7 +81,7 @@ def rank(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:
     for name in needs
     if name != "data"
   }
-  found, tables = rankings.run(ctx, policies, folder)
+  found, tables = rankings.rank_prompts(ctx, policies, folder)
   return Result(metrics=found, tables=tables)
 
 
