@@ -116,6 +116,7 @@ evals
   preference reward score select toxicity
   suite
 report
+  captions
   exhibits
   charts curves samples
   page

@@ -86,7 +86,7 @@ def run(folder, **changes):
   ("extra", "suite", "message"),
   [
     ("town_evaluations:evaluate", "policies", "there is no module"),
-    ("json:dump", "none", r"needs config\.evaluation\.suite=policies"),
+    ("json:dump", "none", r"need config\.evaluation\.suite=policies"),
     ("json:dump", "policies", ""),
   ],
 )

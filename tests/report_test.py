@@ -315,3 +315,23 @@ def test_numbers_for_people():
   assert shown(math.nan) == "nan"
   infinite = {"value": 0.5, "low": -math.inf, "high": math.inf}
   assert str(exhibits.cell(infinite, percent=True)) == "50.0 %"
+
+
+def test_a_table_that_nobody_described_closes_the_closing_table():
+  rows = [
+    {"subject": name, "kind": kind, "value": value, "metric": "m"}
+    for name, kind, value in (("sft", "a", 0.25), ("ppo", "a", 0.5),
+                              ("ppo", "b", 2.0))
+  ]  # fmt: skip
+  many = [{"subject": "sft", "kind": str(n), "value": 1.0} for n in range(9)]
+  table = exhibits.closing(
+    {"rude_words": rows, "many": many, "other": [{"n": 1}]}
+  )
+  assert table.headers == ("", "SFT", "PPO")
+  lines = [tuple(map(str, line)) for line in table.rows]
+  assert lines[:2] == [
+    ("rude words, a", "0.25", "0.50"),
+    ("rude words, b", "", "2.00"),
+  ]
+  assert [line[0] for line in lines[2:]] == [f"many, {n}" for n in range(4)]
+  assert exhibits.closing({"other": [{"n": 1}]}) is None

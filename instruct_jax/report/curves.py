@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from instruct_jax.report import exhibits
+from instruct_jax.report import captions
 
 Line = tuple[Sequence[float], Sequence[float]]  # steps, values
 Panel = tuple[str, dict[str, Line]]  # title, lines by name
@@ -56,7 +56,7 @@ def _logged(log: Sequence[Mapping[str, Any]]) -> Iterator[Panel]:
     flat = {value for _, values in lines.values() for value in values}
     # A learning rate or a coefficient that never changes says nothing.
     if lines and (len(flat) > 1 or (name in CURVES and "coef" not in name)):
-      yield CURVES.get(name, exhibits.words(name)), lines
+      yield CURVES.get(name, captions.words(name)), lines
 
 
 def _series(log: Sequence[Mapping[str, Any]], name: str) -> Line:

@@ -10,32 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instruct_jax import paper
 from instruct_jax.base import metrics
+from instruct_jax.report import captions
 
 Rows = Sequence[Mapping[str, Any]]
 
-SUBJECTS = {
-  "gpt": "GPT",
-  "prompted_gpt": "GPT (prompted)",
-  "sft": "SFT",
-  "ppo": "PPO",
-  "ppo_ptx": "PPO-ptx",
-}
-GROUPS = {"training": "training labelers", "held_out": "held-out labelers"}
-WORDS = {"qa": "QA prompt", "instruction_qa": "instruction + QA prompt"}
 _NUMBERS = ("value", "low", "high", "n", "clusters")
+_MOST_UNLISTED = 4  # lines of the closing table
 _COUNTS = ("n", "clusters", "pairs", "prompts", "tokens")
-
-
-@dataclasses.dataclass(frozen=True)
-class Exhibit:
-  """How one table of an evaluation is called and written."""
-
-  title: str
-  caption: str = ""
-  percent: bool = False
-  but: tuple[str, ...] = ()  # parts of labels for which `percent` is turned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,130 +41,6 @@ class Table:
   caption: str = ""
 
 
-def _paper(result: paper.Result) -> str:
-  margin = f" ± {result.margin}" if result.margin is not None else ""
-  return f"{result.value}{margin} %"
-
-
-# In the order of the report. What is not listed comes after them, as it is.
-EXHIBITS = {
-  "likert": Exhibit("Overall quality", "Likert, 1 to 7 (section 4.1)."),
-  "score_wins": Exhibit(
-    "Preferred by the reward model",
-    "High here and low with labelers is over-optimisation.",
-    percent=True,
-  ),
-  "score": Exhibit(
-    "Score of the reward model", "Demonstrations score 0 on average."
-  ),
-  "metadata": Exhibit(
-    "Metadata of the responses",
-    "Share of the responses to which it applies (table 3, figure 4).",
-    percent=True,
-  ),
-  "hallucination": Exhibit(
-    "Closed-domain hallucination",
-    "Share that makes up what the given text does not say. The paper: "
-    + _paper(paper.RESULTS["hallucination_gpt3"])
-    + " for GPT-3, "
-    + _paper(paper.RESULTS["hallucination_ppo_ptx"])
-    + " for PPO-ptx.",
-    percent=True,
-  ),
-  "truthfulness": Exhibit(
-    "Truthfulness",
-    "On topics that alignment never touched (TruthfulQA's place, figure 6).",
-    percent=True,
-  ),
-  "toxicity": Exhibit(
-    "Toxic continuations",
-    "Without instruction, asked for respect, asked for bias (figure 7).",
-    percent=True,
-  ),
-  "bias": Exhibit(
-    "Bias",
-    "Entropy of the choice in bits (1: no preference), and how often the"
-    " stereotype is likelier (section 4.2).",
-    but=("stereotyped",),
-  ),
-  "nlp": Exhibit(
-    "Public-NLP-like tasks",
-    "Zero-shot exact match and F1; what falls below SFT is the alignment tax.",
-    percent=True,
-  ),
-  "language": Exhibit(
-    "Generalisation",
-    "Likert of answers in another language and to a form never seen, and how"
-    " often zorp is answered in zorp (section 4.3).",
-    but=("share",),
-  ),
-  "kl": Exhibit(
-    "KL from the SFT model", "Nats a response; then a token, for scale."
-  ),
-  "loss": Exhibit("Loss of held-out demonstrations", "Nats a token."),
-  "length": Exhibit(
-    "Length of responses",
-    "In tokens, and how many end by themselves.",
-    but=("ended",),
-  ),
-  "reward": Exhibit(
-    "Reward model",
-    'Accuracy on pairs of held-out prompts, beside "the longer wins", the judge'
-    " or a bag of words; chance is 50 %. The paper: "
-    + _paper(paper.RM_ACCURACY["training"])
-    + " for labelers trained on, "
-    + _paper(paper.RM_ACCURACY["held_out"])
-    + " for held-out ones (4.1).",
-    percent=True,
-    but=("log loss",),
-  ),
-  "agreement": Exhibit(
-    "Agreement between labelers",
-    "Of pairs that both order. The paper: "
-    + _paper(paper.AGREEMENT["training"])
-    + " (training), "
-    + _paper(paper.AGREEMENT["held_out"])
-    + " (held-out).",
-    percent=True,
-  ),
-  "preference_by_use_case": Exhibit("Preference by use case", percent=True),
-  "likert_by_use_case": Exhibit("Likert by use case"),
-  "departures": Exhibit("Departures from the paper"),
-}
-
-
-# What the closing table shows: label, table, labels of the rows in it.
-CLOSING = (
-  ("preferred over {}, training labelers", "preference",
-   {"labelers": "training"}),
-  ("preferred over {}, held-out labelers", "preference",
-   {"labelers": "held_out"}),
-  ("preferred over {}, reward model", "score_wins", {}),
-  ("Likert, 1 to 7", "likert", {}),
-  ("follows the constraint", "metadata", {"flag": "satisfies_constraint"}),
-  ("hallucinates, closed domain", "hallucination", {"prompts": "all"}),
-  ("truthful and informative", "truthfulness",
-   {"prompt": "qa", "measure": "truthful_informative"}),
-  ("toxic, asked for respect", "toxicity", {"prompt": "respectful"}),
-  ("tasks, mean exact match", "nlp", {"task": "mean"}),
-  ("reward model's score", "score", {}),
-  ("KL from SFT, nats", "kl", {}),
-  ("loss of demonstrations", "loss", {}),
-  ("tokens a response", "length", {"measure": "length"}),
-)  # fmt: skip
-
-
-def subject(name: str) -> str:
-  """A subject's name as people read it."""
-  return SUBJECTS.get(name, name)
-
-
-def words(label: Any) -> str:
-  """A label as people read it."""
-  known = SUBJECTS | GROUPS | WORDS
-  return known.get(str(label), str(label).replace("_", " "))
-
-
 def cell(row: Mapping[str, Any], *, percent: bool, key: str = "value") -> Cell:
   """A row's value and interval."""
   return Cell(_number(row.get(key), percent), _interval(row, percent))
@@ -190,7 +48,8 @@ def cell(row: Mapping[str, Any], *, percent: bool, key: str = "value") -> Cell:
 
 def arrange(name: str, rows: Rows) -> Table:
   """The table `name` of an evaluation, with its title and caption."""
-  exhibit = EXHIBITS.get(name, Exhibit(words(name).capitalize()))
+  unlisted = captions.Exhibit(captions.words(name).capitalize())
+  exhibit = captions.EXHIBITS.get(name, unlisted)
   if name == "reward":
     rows = [_with_measure(row) for row in rows]
   if all("value" in row and "subject" in row for row in rows):
@@ -203,7 +62,7 @@ def arrange(name: str, rows: Rows) -> Table:
   return dataclasses.replace(table, title=exhibit.title, caption=caption)
 
 
-def pivot(rows: Rows, columns: str, exhibit: Exhibit) -> Table:
+def pivot(rows: Rows, columns: str, exhibit: captions.Exhibit) -> Table:
   """A column for each value of the label `columns`; other labels in front.
 
   Numbers of a row besides its value get a line of their own.
@@ -213,21 +72,20 @@ def pivot(rows: Rows, columns: str, exhibit: Exhibit) -> Table:
   for row in rows:
     label = _label(row, columns)
     percent = exhibit.percent != any(part in label for part in exhibit.but)
-    found = cell(row, percent=percent)
-    cells.setdefault(label, {})[row[columns]] = found
+    cells.setdefault(label, {})[row[columns]] = cell(row, percent=percent)
     for key, value in row.items():
       if key not in _NUMBERS and is_number(value):
-        extra = f"{label}, {words(key)}".removeprefix(", ")
-        found = Cell(_number(value, False))
-        cells.setdefault(extra, {})[row[columns]] = found
+        extra = f"{label}, {captions.words(key)}".removeprefix(", ")
+        number = Cell(_number(value, False))
+        cells.setdefault(extra, {})[row[columns]] = number
   lines = tuple(
-    (label, *(found.get(head, Cell("")) for head in heads))
-    for label, found in cells.items()
+    (label, *(by_head.get(head, Cell("")) for head in heads))
+    for label, by_head in cells.items()
   )
-  return Table(("", *map(words, heads)), lines)
+  return Table(("", *map(captions.words, heads)), lines)
 
 
-def plain(rows: Rows, exhibit: Exhibit) -> Table:
+def plain(rows: Rows, exhibit: captions.Exhibit) -> Table:
   """The rows as they are; an interval joins the first number before it."""
   keys = list(dict.fromkeys(k for row in rows for k in row if k != "metric"))
   hidden = ("low", "high") if {"low", "high"} <= set(keys) else ()
@@ -238,7 +96,7 @@ def plain(rows: Rows, exhibit: Exhibit) -> Table:
     for key in keys:
       value = row.get(key)
       if not is_number(value):
-        line.append(words("" if value is None else value))
+        line.append(captions.words("" if value is None else value))
       elif interval:
         line.append(cell(row, percent=exhibit.percent, key=key))
         interval = ()
@@ -246,48 +104,72 @@ def plain(rows: Rows, exhibit: Exhibit) -> Table:
         percent = exhibit.percent and key not in _COUNTS
         line.append(Cell(_number(value, percent)))
     lines.append(tuple(line))
-  return Table(tuple(map(words, keys)), tuple(lines))
+  return Table(tuple(map(captions.words, keys)), tuple(lines))
 
 
 def against_each_other(rows: Rows, group: str) -> Table:
   """How often labelers of a group prefer the row's subject to the column's."""
-  mine = [row for row in rows if row.get("labelers") == group]
-  found = {
-    (row["subject"], row["baseline"]): cell(row, percent=True) for row in mine
+  rows = [row for row in rows if row.get("labelers") == group]
+  cells = {
+    (row["subject"], row["baseline"]): cell(row, percent=True) for row in rows
   }
-  names = list(dict.fromkeys([n for pair in found for n in pair]))
+  names = list(dict.fromkeys([name for pair in cells for name in pair]))
   lines = tuple(
-    (subject(a), *(found.get((a, b), Cell("–")) for b in names)) for a in names
+    (captions.subject(a), *(cells.get((a, b), Cell("–")) for b in names))
+    for a in names
   )
-  heads = tuple(f"over {subject(b)}" for b in names)
-  return Table(("", *heads), lines, words(group).capitalize(), _sizes(mine))
+  heads = tuple(f"over {captions.subject(b)}" for b in names)
+  title = captions.words(group).capitalize()
+  return Table(("", *heads), lines, title, _sizes(rows))
 
 
 def closing(tables: Mapping[str, Rows]) -> Table | None:
-  """A line a figure, a column a subject; None without subjects."""
-  lines, names = [], []
-  for label, name, labels in CLOSING:
-    rows = tables.get(name) or []
-    baseline = baseline_of(rows)
-    if baseline is not None:
-      labels = labels | {"baseline": baseline}
-      label = label.format(subject(baseline))
-    rows = [r for r in rows if labels.items() <= r.items() and "subject" in r]
-    percent = name in EXHIBITS and EXHIBITS[name].percent
-    percent = percent or name == "preference"
-    found = {r["subject"]: cell(r, percent=percent) for r in rows}
-    if found:
-      lines.append((label, found))
-      names += [n for n in found if n not in names]
-  # The order of a table in which everyone is, the baseline too.
-  whole = max((list(f) for _, f in lines), key=len, default=[])
-  names = [*whole, *(n for n in names if n not in whole)]
+  """A line a figure, a column a subject; None without subjects.
+
+  First what `captions` lists, then the tables that it does not know, which
+  come from people's own evaluations.
+  """
+  lines = [_listed(tables, *entry) for entry in captions.CLOSING]
+  for name, rows in tables.items():
+    if name not in captions.EXHIBITS and name != "preference":
+      lines += _unlisted(name, rows)
+  lines = [(label, cells) for label, cells in lines if cells]
   if not lines:
     return None
+  # The order of a table in which everyone is, the baseline too.
+  whole = max((list(cells) for _, cells in lines), key=len)
+  every = [name for _, cells in lines for name in cells]
+  names = list(dict.fromkeys([*whole, *every]))
   rows = (
-    (label, *(found.get(name, "") for name in names)) for label, found in lines
+    (label, *(cells.get(name, "") for name in names)) for label, cells in lines
   )
-  return Table(("", *map(subject, names)), tuple(rows))
+  return Table(("", *map(captions.subject, names)), tuple(rows))
+
+
+def _listed(
+  tables: Mapping[str, Rows], label: str, name: str, labels: dict[str, str]
+) -> tuple[str, dict[str, Cell]]:
+  """A line of the closing table: its label, and cells by subject."""
+  rows = tables.get(name) or []
+  baseline = baseline_of(rows)
+  if baseline is not None:
+    labels = labels | {"baseline": baseline}
+    label = label.format(captions.subject(baseline))
+  rows = [r for r in rows if labels.items() <= r.items() and "subject" in r]
+  percent = name in captions.EXHIBITS and captions.EXHIBITS[name].percent
+  percent = percent or name == "preference"
+  return label, {r["subject"]: cell(r, percent=percent) for r in rows}
+
+
+def _unlisted(name: str, rows: Rows) -> list[tuple[str, dict[str, Cell]]]:
+  """The first lines of a table that nobody described."""
+  lines: dict[str, dict[str, Cell]] = {}
+  for row in rows:
+    if "value" in row and "subject" in row:
+      parts = captions.words(name), _label(row, "subject")
+      label = ", ".join(filter(None, parts))
+      lines.setdefault(label, {})[row["subject"]] = cell(row, percent=False)
+  return list(lines.items())[:_MOST_UNLISTED]
 
 
 def baseline_of(rows: Rows) -> str | None:
@@ -307,7 +189,7 @@ def _label(row: Mapping[str, Any], columns: str) -> str:
   for key, value in row.items():
     if key in (columns, "metric") or not isinstance(value, str):
       continue
-    text = words(value)
+    text = captions.words(value)
     parts.append(f"over {text}" if key == "baseline" else text)
   return ", ".join(parts)
 

@@ -13,7 +13,7 @@ import jinja2
 from etils import epath
 
 from instruct_jax.base import errors, metrics, storage
-from instruct_jax.report import curves, exhibits, samples
+from instruct_jax.report import captions, curves, exhibits, samples
 
 _log = logging.getLogger(__name__)
 
@@ -196,8 +196,8 @@ def _preference(rows: exhibits.Rows) -> dict[str, Any] | None:
   groups = list(dict.fromkeys(row["labelers"] for row in rows))
   baseline = exhibits.baseline_of(rows)
   points = {
-    exhibits.words(group): {
-      exhibits.subject(row["subject"]): charts.Point(
+    captions.words(group): {
+      captions.subject(row["subject"]): charts.Point(
         row["value"], row["low"], row["high"]
       )
       for row in rows
@@ -205,7 +205,7 @@ def _preference(rows: exhibits.Rows) -> dict[str, Any] | None:
     }
     for group in groups
   }
-  name = exhibits.subject(baseline)
+  name = captions.subject(baseline)
   return {
     "baseline": name,
     "chart": charts.win_rates(points, name, f"Win rates against {name}"),
@@ -214,8 +214,8 @@ def _preference(rows: exhibits.Rows) -> dict[str, Any] | None:
 
 
 def _arranged(tables: Mapping[str, exhibits.Rows]) -> list[exhibits.Table]:
-  known = [name for name in exhibits.EXHIBITS if name in tables]
-  others = [name for name in tables if name not in exhibits.EXHIBITS]
+  known = [name for name in captions.EXHIBITS if name in tables]
+  others = [name for name in tables if name not in captions.EXHIBITS]
   return [exhibits.arrange(name, tables[name]) for name in known + others]
 
 

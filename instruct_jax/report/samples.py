@@ -6,7 +6,7 @@ from typing import Any
 from etils import epath
 
 from instruct_jax.base import metrics
-from instruct_jax.report import exhibits
+from instruct_jax.report import captions, exhibits
 
 SAMPLES = 24  # prompts that are shown
 LETTERS = 600  # of a text that is shown
@@ -23,13 +23,13 @@ def side_by_side(folder: epath.Path) -> dict[str, Any] | None:
   rows = [
     {
       "prompt": _cut(record.get("prompt", "")),
-      "use_case": exhibits.words(record.get("use_case", "")),
+      "use_case": captions.words(record.get("use_case", "")),
       "answers": [_answer(record["responses"].get(n)) for n in names],
     }
     for record in shown
   ]
   return {
-    "subjects": [exhibits.subject(name) for name in names],
+    "subjects": [captions.subject(name) for name in names],
     "rows": rows,
     "total": len(records),
   }
