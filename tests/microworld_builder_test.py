@@ -157,7 +157,7 @@ def test_a_vocabulary_that_is_too_small_is_a_clear_error(tmp_path):
 
 SCRIPT = """
 import sys, ml_collections
-from instruct_jax.microworld import builder
+from instruct_jax.worlds.microworld import builder
 sizes = {kind: (400, 20, 20) for kind in builder.FIELDS}
 data = dict(world_seed=0, quality=0.75, vocab_size=1024, sizes=sizes)
 builder.build(ml_collections.ConfigDict({"data": data}), sys.argv[1])

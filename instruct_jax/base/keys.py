@@ -30,7 +30,7 @@ MEANINGS = {
   "data.response_length": "tokens; longer responses are cut",
   "data.row_length": "tokens of a row of text, or of a packed row",
   "data.sizes.*": "microworld: rows of the training, validation, test splits",
-  "data.source": "microworld, or files",
+  "data.source": "microworld, files, or a module of your own with a WORLD",
   "data.template": "what is put around a prompt: a name, or text with {prompt}",
   "data.test_fraction": "share of the prompts that are kept for tests",
   "data.tokenizer": "word, unigram, bpe, byte, or hf:/path of one",

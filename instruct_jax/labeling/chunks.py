@@ -18,7 +18,7 @@ from instruct_jax.labeling import quality
 from instruct_jax.worlds import interface
 
 SPLITS = ("train", "validation", "test")
-TRAINING, HELD_OUT = "training", "held_out"
+TRAINING = "training"  # the group whose rankings the reward model reads
 _KEPT = ("use_case", "spec", "core")  # of a prompt's record
 
 
@@ -47,13 +47,13 @@ class Plan:
     return -(-len(self.prompts[split]) // self.ctx.config.rankings.chunk)
 
 
-def plan(ctx: context.Context, policies: dict[str, dict]) -> Plan:
+def make_plan(ctx: context.Context, policies: dict[str, dict]) -> Plan:
   """The plan of `config.rankings`, checked.
 
   Raises UserError for an impossible config, a source without its policy, too
   few prompts, or prompts without a judge's spec.
   """
-  if ctx.world.judge is None or not ctx.world.labelers:
+  if ctx.world.judge is None or TRAINING not in ctx.world.labelers:
     raise errors.UserError(
       f"data.source={ctx.world.name}: there is nobody who can rank; give"
       " rankings (data.rankings)."
@@ -67,17 +67,17 @@ def _sources(
   ctx: context.Context, policies: Mapping[str, dict]
 ) -> tuple[Source, ...]:
   section = ctx.config.rankings
-  found = tuple(
+  sources = tuple(
     Source(name, x.policy, x.temperature, x.prompted, x.share)
     for name, x in sorted(section.sources.items())
   )
-  for source in found:
+  for source in sources:
     if source.policy not in policies:
       raise errors.unknown(
         "policy in config.rankings.sources", source.policy, policies
       )
-  total = sum(source.share for source in found)
-  if not found or min(s.share for s in found) < 0 or abs(total - 1) > 1e-6:
+  total = sum(source.share for source in sources)
+  if not sources or min(s.share for s in sources) < 0 or abs(total - 1) > 1e-6:
     raise errors.UserError(
       f"config.rankings.sources: the shares must add up to 1, not {total:g}."
     )
@@ -86,7 +86,7 @@ def _sources(
       f"config.rankings: 2 <= k_min ({section.k_min}) <= k_max "
       f"({section.k_max}) <= data.k_max ({ctx.config.data.k_max}) is needed."
     )
-  return found
+  return sources
 
 
 def _prompts(ctx: context.Context, split: str) -> list[dict]:
@@ -109,24 +109,24 @@ def _prompts(ctx: context.Context, split: str) -> list[dict]:
   return records
 
 
-def make(plan_: Plan, split: str, number: int) -> dict[str, Any]:
+def make_chunk(plan: Plan, split: str, number: int) -> dict[str, Any]:
   """A JSON-able chunk.
 
   'records' for the split's file, 'statistics' {name: (sum, weight)}, and, but
   for training prompts, 'agreements': {group: (agreeing, all) pairs} a list.
   """
-  section, seed = plan_.ctx.config.rankings, plan_.ctx.config.seed
-  world = plan_.ctx.world
+  section, seed = plan.ctx.config.rankings, plan.ctx.config.seed
+  world = plan.ctx.world
   start = number * section.chunk
-  prompts = plan_.prompts[split][start : start + section.chunk]
+  prompts = plan.prompts[split][start : start + section.chunk]
   name = zlib.crc32(f"rankings/{split}/{number}".encode())
   rng = np.random.default_rng((seed, name))
   count = rng.integers(section.k_min, section.k_max + 1, len(prompts))
-  shares = np.asarray([source.share for source in plan_.sources])
+  shares = np.asarray([source.share for source in plan.sources])
   origin = rng.choice(len(shares), int(count.sum()), p=shares / shares.sum())
   owner = np.repeat(np.arange(len(prompts)), count)
   texts, ended = _complete(
-    plan_,
+    plan,
     [prompts[i]["prompt"] for i in owner],
     origin,
     jax.random.fold_in(jax.random.key(seed), name),
@@ -138,7 +138,7 @@ def make(plan_: Plan, split: str, number: int) -> dict[str, Any]:
       "prompt": prompt["prompt"],
       "responses": [texts[j] for j in mine],
       "ended": [bool(ended[j]) for j in mine],
-      "sources": [plan_.sources[origin[j]].name for j in mine],
+      "sources": [plan.sources[origin[j]].name for j in mine],
       **{key: prompt[key] for key in _KEPT if key in prompt},
     }
     grades = quality.grade(
@@ -157,23 +157,23 @@ def make(plan_: Plan, split: str, number: int) -> dict[str, Any]:
 
 
 def _complete(
-  plan_: Plan, prompts: list[str], origin: np.ndarray, key: jax.Array
+  plan: Plan, prompts: list[str], origin: np.ndarray, key: jax.Array
 ) -> tuple[list[str], np.ndarray]:
   """Texts and whether they ended, each from the source that `origin` names."""
   texts, ended = [""] * len(prompts), np.zeros(len(prompts), bool)
-  for number, source in enumerate(plan_.sources):
+  for number, source in enumerate(plan.sources):
     mine = np.flatnonzero(origin == number)
     template = (
-      plan_.ctx.world.prompted_template
+      plan.ctx.world.prompted_template
       if source.prompted
-      else plan_.ctx.config.data.template
+      else plan.ctx.config.data.template
     )
     policy = respond.policy_of(
-      plan_.ctx,
-      plan_.policies[source.policy],
+      plan.ctx,
+      plan.policies[source.policy],
       template=template,
       temperature=source.temperature,
-      rows=plan_.ctx.config.rankings.batch,
+      rows=plan.ctx.config.rankings.batch,
     )
     said = respond.respond(
       policy,
@@ -197,7 +197,7 @@ def _label(
   records, statistics = [], {}
   for triple in zip(listed["sources"], grades, listed["ended"]):
     statistics = quality.add(statistics, quality.of_completion(*triple))
-  for group in (TRAINING,) if split == "train" else (TRAINING, HELD_OUT):
+  for group in (TRAINING,) if split == "train" else tuple(labelers):
     panel = labelers[group]
     labeler = panel[int(rng.integers(len(panel)))]
     ranks = labeler.rank(listed["prompt"], listed["responses"], grades)
@@ -216,5 +216,5 @@ def _agreements(
     group: quality.agreement(
       labelers[group], listed["prompt"], listed["responses"], grades
     )
-    for group in (TRAINING, HELD_OUT)
+    for group in labelers
   }

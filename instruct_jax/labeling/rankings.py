@@ -44,7 +44,7 @@ def rank_prompts(
     Interrupted: after SIGTERM; every complete chunk is saved.
   """
   folder = epath.Path(folder)
-  plan = chunks.plan(ctx, policies)
+  plan = chunks.make_plan(ctx, policies)
   (folder / "chunks").mkdir(parents=True, exist_ok=True)
   todo = [(split, n) for split in SPLITS for n in range(plan.chunks(split))]
   progress = metrics.Progress(ctx.config.experiment, len(todo))
@@ -52,7 +52,7 @@ def rank_prompts(
   hosts.barrier("chunks_found")  # Before any process writes one.
   for done, (chunk, known) in enumerate(zip(todo, there), start=1):
     if not known:
-      text = json.dumps(chunks.make(plan, *chunk), sort_keys=True)
+      text = json.dumps(chunks.make_chunk(plan, *chunk), sort_keys=True)
       if hosts.is_writer():
         storage.write(_chunk_path(folder, *chunk), text)
       interrupt.check()
@@ -78,7 +78,7 @@ def _summary(
   plan: chunks.Plan, folder: epath.Path
 ) -> tuple[dict[str, float], dict[str, list[dict]]]:
   """Metrics over all splits, and the agreement with its intervals."""
-  found, statistics, agreements = {}, {}, []
+  figures, statistics, agreements = {}, {}, []
   for split in SPLITS:
     pairs = lists = 0
     for chunk in _read_chunks(plan, folder, split):
@@ -86,17 +86,17 @@ def _summary(
       agreements += chunk["agreements"]
       lists += len(chunk["records"])
       pairs += sum(_untied(record["ranks"]) for record in chunk["records"])
-    found[f"rankings/prompts/{split}"] = float(len(plan.prompts[split]))
-    found[f"rankings/lists/{split}"] = float(lists)
-    found[f"rankings/pairs/{split}"] = float(pairs)
-  found |= {n: s / w for n, (s, w) in statistics.items() if w}
+    figures[f"rankings/prompts/{split}"] = float(len(plan.prompts[split]))
+    figures[f"rankings/lists/{split}"] = float(lists)
+    figures[f"rankings/pairs/{split}"] = float(pairs)
+  figures |= {n: s / w for n, (s, w) in statistics.items() if w}
   rows = [
     _agreement_row(group, np.asarray([a[group] for a in agreements]))
     for group in plan.ctx.world.labelers
     if any(a[group][1] for a in agreements)
   ]
-  found |= {f"agreement/{row['labelers']}": row["value"] for row in rows}
-  return found, {"agreement": rows}
+  figures |= {f"agreement/{row['labelers']}": row["value"] for row in rows}
+  return figures, {"agreement": rows}
 
 
 def _agreement_row(group: str, counts: np.ndarray) -> dict[str, Any]:

@@ -210,7 +210,7 @@ def _build_kind(folder: epath.Path, kind: str, settings: dict) -> None:
 def _measure(rows: Sequence[dict[str, str]], field: str) -> dict[str, float]:
   """Rows and words of one split; users and the largest use case of prompts."""
   lengths = [row[field].count(" ") + 1 for row in rows]
-  found = {
+  figures = {
     "rows": len(rows),
     "words": sum(lengths),
     "mean_words": sum(lengths) / len(lengths),
@@ -219,9 +219,9 @@ def _measure(rows: Sequence[dict[str, str]], field: str) -> dict[str, float]:
   if field == "prompt":
     cases = [row["use_case"] for row in rows]
     closed = sum(cases.count(case) for case in prompts.CLOSED_DOMAIN)
-    found["closed_domain"] = closed / len(rows)
-    found["users"] = len({row["user"] for row in rows})
-  return found
+    figures["closed_domain"] = closed / len(rows)
+    figures["users"] = len({row["user"] for row in rows})
+  return figures
 
 
 def _train_tokenizer(folder: epath.Path, vocab_size: int) -> dict[str, float]:
@@ -267,8 +267,8 @@ def build(
     _build_kind(folder, kind, settings)
     for split, count in zip(tables.SPLITS, settings["sizes"][kind]):
       if count:
-        found = _measure(list(source(folder, kind, split)), fields[0])
-        summary |= {f"{kind}/{split}_{k}": v for k, v in found.items()}
+        figures = _measure(list(source(folder, kind, split)), fields[0])
+        summary |= {f"{kind}/{split}_{k}": v for k, v in figures.items()}
   summary |= _train_tokenizer(folder, settings["vocab_size"])
   storage.write_json(done, summary)
   return summary

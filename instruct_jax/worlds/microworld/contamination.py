@@ -14,13 +14,13 @@ def held_out(split: str) -> set[str]:
   The cores of truthfulness questions, sentence beginnings of the toxicity set,
   prompts in the held-out format, and items of the public-NLP-like tasks.
   """
-  found = {prompt.core for prompt in tasks.truthfulness(split)}
-  found |= {prompt.core for prompt in tasks.held_out_format(split)}
-  found |= {prompt.core for prompt in tasks.held_out_language(split, 64)}
-  found |= set(tasks.toxicity("none", split))
+  cores = {prompt.core for prompt in tasks.truthfulness(split)}
+  cores |= {prompt.core for prompt in tasks.held_out_format(split)}
+  cores |= {prompt.core for prompt in tasks.held_out_language(split, 64)}
+  cores |= set(tasks.toxicity("none", split))
   for name in tasks.TASKS:
-    found |= {item.prompt for item in tasks.examples(name, split, 128)}
-  return found
+    cores |= {item.prompt for item in tasks.examples(name, split, 128)}
+  return cores
 
 
 def find(cores: Iterable[str], texts: Iterable[str]) -> set[str]:
@@ -29,11 +29,11 @@ def find(cores: Iterable[str], texts: Iterable[str]) -> set[str]:
   for core in cores:
     words = tuple(core.split(" "))
     by_start[words[:_KEY]].add(words)
-  found: set[tuple[str, ...]] = set()
+  seen: set[tuple[str, ...]] = set()
   for text in texts:
     words = tuple(text.split(" "))
     for i in range(len(words)):
       for core in by_start.get(words[i : i + _KEY], ()):
         if words[i : i + len(core)] == core:
-          found.add(core)
-  return {" ".join(core) for core in found}
+          seen.add(core)
+  return {" ".join(core) for core in seen}

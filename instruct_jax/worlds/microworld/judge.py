@@ -142,11 +142,11 @@ def _list(r: _Response) -> Verdict:
 
 def _chat(r: _Response) -> Verdict:
   subject, keys = r.spec["subject"], _CHAT_KEYS[r.spec["topic"]]
-  found = sum(key in r.words for key in keys)
-  quality = (found + 2 * (subject in r.words)) / (len(keys) + 2)
+  keys_said = sum(key in r.words for key in keys)
+  quality = (keys_said + 2 * (subject in r.words)) / (len(keys) + 2)
   other = any(w in tables.PRONOUN and w != subject for w in r.words)
   quality *= 0.5 if other or len(r.words) > 14 or r.facts else 1.0
-  return float(found > 0), quality, False
+  return float(keys_said > 0), quality, False
 
 
 def _rewrite(r: _Response) -> Verdict:

@@ -144,13 +144,13 @@ def examples(
 ) -> list[interface.Item]:
   """`count` different items of a task (fewer where the split has fewer)."""
   rng = random.Random(f"{name} {split} {seed}")
-  found: dict[str, interface.Item] = {}
+  items: dict[str, interface.Item] = {}
   for _ in range(20 * count):
-    if len(found) == count:
+    if len(items) == count:
       break
     item = TASKS[name](rng, split)
-    found[item.prompt] = item
-  return list(found.values())
+    items[item.prompt] = item
+  return list(items.values())
 
 
 def first_answer(response: str) -> str:
@@ -236,14 +236,14 @@ def held_out_language(
 ) -> list[use_cases.Prompt]:
   """Prompts in zorp, all different (fewer where the split has fewer)."""
   rng = random.Random(f"language {split} {seed}")
-  found: dict[str, use_cases.Prompt] = {}
+  prompts: dict[str, use_cases.Prompt] = {}
   for _ in range(50 * count):
-    if len(found) == count:
+    if len(prompts) == count:
       break
     prompt = use_cases.in_zorp(rng)
     if prompt.split == split:
-      found[prompt.text] = prompt
-  return list(found.values())
+      prompts[prompt.text] = prompt
+  return list(prompts.values())
 
 
 def held_out_format(split: str) -> list[use_cases.Prompt]:
