@@ -48,6 +48,12 @@ DATA = {  # the microworld's
     "prompts": (12_000, 1024, 1024),
   },
 }
+REWARD = {
+  "model": {"weight": 1.0},
+  "words": {"weight": 0.0, "words": ()},
+  "length": {"weight": 0.0, "free": 0},
+  "function": {"weight": 1.0, "path": ""},
+}
 _FILES = {
   "source": "files",
   "world_seed": 0,
@@ -170,7 +176,7 @@ def _base(experiment, variant, job, variants):
       "data": data(variant),
       "model": sizes.section(variant),
       "reward_model": sizes.section(paper.RM_SIZES.get(variant, variant)),
-      "reward": {"kind": "model", "words": ()},
+      "reward": REWARD,
       "mesh": {"data": 1, "fsdp": 1, "tensor": 1},
       "evaluation": {
         "suite": "none",

@@ -1,7 +1,7 @@
 """PPO against a word list: a rule in the place of the reward model.
 
-The score of a response is how many of `config.reward.words` it uses. The KL
-coefficient adapts so that the policy stays `config.rl.kl_target` nats a
+The score of a response is how many of `config.reward.words.words` it uses. The
+KL coefficient adapts so that the policy stays `config.rl.kl_target` nats a
 response from where it started (README, detail 12). For a pretrained model of
 any size, as the README shows with a story-teller of 260,000 parameters:
 
@@ -29,8 +29,12 @@ DEFAULTS = ppo.DEFAULTS | {
 VARIANTS = {
   "files": ppo.FILES
   | {
-    "reward.kind": "words",
-    "reward.words": ("happy", "friend", "smiled", "thank", "love", "hug"),
+    "reward.model.weight": 0.0,
+    "reward.words.weight": 1.0,
+    "reward.words.words": (
+      *("happy", "friend", "smiled"),
+      *("thank", "love", "hug"),
+    ),
     "data.template": "plain",
     "data.prompt_length": 32,
     "data.response_length": 64,

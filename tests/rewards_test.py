@@ -1,26 +1,35 @@
-"""Rewards by a rule: the words themselves, and through the whole of PPO."""
+"""The terms of the reward: each by hand, their sum, and through all of PPO."""
 
 import dataclasses
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
+from experiments import ppo as ppo_experiment
 from instruct_jax.algorithms import episodes, ppo
 from instruct_jax.base import errors
-from instruct_jax.inference import rewards
+from instruct_jax.inference import respond, rewards, score
 from instruct_jax.models import forward
+from instruct_jax.runs import chain
+from instruct_jax.training import loop
 from tests import toys
 
-WORDS = ("happy", "Hug")
+OFF = {"reward.model.weight": 0.0}
+BY_WORDS = OFF | {"reward.words.weight": 1.0, "reward.words.words": ("happy",)}
 
 
-def config_of(**changes):
-  config = toys.config_of("ppo").unlock()
-  config.reward.kind, config.reward.words = "words", WORDS
-  config.reward.update(changes)
+def config_of(changes, **sections):
+  config = toys.config_of("ppo", **sections).unlock()
+  config.update_from_flattened_dict(changes)
   return config.lock()
+
+
+def context_of(changes, **sections):
+  return toys.make_context(config_of(changes, **sections))
 
 
 def sequences(ctx, texts, width=32):
@@ -39,65 +48,183 @@ def sequences(ctx, texts, width=32):
   }
 
 
-TEXTS = (
-  "a HAPPY dog",
-  "happy happy happy",
-  "unhappy hugs",
-  "hug, then: happy!",
-  "",
-)
+TEXTS = ("a HAPPY dog", "happy happy happy", "unhappy hugs", "hug, happy!", "")
 
 
-@pytest.mark.parametrize("jit", [False, True])
-def test_each_listed_word_counts_once(jit):
-  ctx = toys.make_context(config_of())
-  reward = rewards.of(ctx)
-  score = jax.jit(reward) if jit else reward
-  found = score({}, sequences(ctx, TEXTS))
-  np.testing.assert_array_equal(found, [1, 1, 0, 2, 0])
-  assert found.dtype == jnp.float32
+def test_each_listed_word_counts_once():
+  ctx = context_of(BY_WORDS | {"reward.words.words": ("happy", "Hug")})
+  terms = rewards.scores(ctx, None, sequences(ctx, TEXTS))
+  assert set(terms) == {"words"}
+  np.testing.assert_array_equal(terms["words"], [1, 1, 0, 2, 0])
+  assert terms["words"].dtype == jnp.float32
+
+
+def test_a_reward_of_texts_is_the_sum_of_its_terms():
+  """In batches of another size, as evaluations and `sample` ask for it."""
+  ctx = context_of(
+    BY_WORDS | {"reward.words.weight": 2.0, "reward.length.weight": 1.0}
+  )
+  batch = sequences(ctx, TEXTS, 20)
+  said = respond.Responses(
+    TEXTS, np.ones(5, bool), judged=batch["response"], **batch
+  )
+  terms = score.terms_of(ctx, None, ["x"] * 5, said, rows=3)
+  np.testing.assert_array_equal(terms["words"], [1, 1, 0, 1, 0])
+  np.testing.assert_allclose(
+    score.rewards_of(ctx, None, ["x"] * 5, said, rows=3),
+    2 * terms["words"] + terms["length"],
+  )
+  none = dataclasses.replace(said, judged=said.judged[:0], texts=())
+  empty = score.terms_of(ctx, None, [], none, rows=3)
+  assert {name: x.shape for name, x in empty.items()} == {
+    "words": (0,),
+    "length": (0,),
+  }
 
 
 def test_what_is_masked_is_not_read():
-  ctx = toys.make_context(config_of())
+  ctx = context_of(BY_WORDS)
   batch = sequences(ctx, ["sad happy"])
   batch["is_response"] = np.arange(32)[None] < 4
-  assert float(rewards.of(ctx)({}, batch)[0]) == 0
+  assert float(rewards.scores(ctx, None, batch)["words"][0]) == 0
 
 
-def test_the_model_is_the_usual_reward():
-  ctx = toys.make_context(toys.config_of("ppo"))
-  params = forward.init_params(ctx.scalar, jax.random.key(0))
-  batch = toys.prompts(0) | toys.responses(1, toys.B)
-  np.testing.assert_array_equal(
-    rewards.of(ctx)(params, batch), forward.scores(ctx.scalar, params, batch)
+@pytest.mark.parametrize(
+  ("free", "expected"), [(0, [-0.2, -0.6, -1]), (3, [0, 0, -1])]
+)
+def test_length_by_hand(free, expected):
+  """Of 5 tokens at most, the free ones left out: 1, 3 and 5 tokens."""
+  ctx = context_of(
+    OFF | {"reward.length.weight": 0.1, "reward.length.free": free}
   )
+  terms = rewards.scores(ctx, None, sequences(ctx, ("a", "abc", "abcde"), 5))
+  np.testing.assert_allclose(terms["length"], expected, rtol=1e-6)
+  total = rewards.total(ctx.config.reward, terms)
+  np.testing.assert_allclose(total, 0.1 * np.asarray(expected), rtol=1e-6)
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+  """Writes a module of somebody's own: its import path."""
+  monkeypatch.syspath_prepend(str(tmp_path))
+
+  def write(body, name="my_rewards"):
+    (tmp_path / f"{name}.py").write_text(body)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return name
+
+  return write
+
+
+def test_the_total_is_the_weighted_sum_of_all_terms(module):
+  name = module(
+    "def score(prompts, responses):\n"
+    "  assert prompts == ['x'] * 5 and isinstance(responses, list)\n"
+    "  return [10.0 * len(text) for text in responses]\n"
+  )
+  ctx = context_of(
+    {
+      "reward.model.weight": 0.5,
+      "reward.words.weight": 2.0,
+      "reward.words.words": ("happy",),
+      "reward.length.weight": -1.0,
+      "reward.function.weight": 3.0,
+      "reward.function.path": f"{name}:score",
+    }
+  )
+  params = forward.init_params(ctx.scalar, jax.random.key(0))
+  batch = sequences(ctx, TEXTS)
+  terms = rewards.scores(ctx, params, batch)
+  lengths = np.asarray([len(text) for text in TEXTS])
+  alone = forward.scores(ctx.scalar, params, batch)
+  np.testing.assert_allclose(terms["model"], alone, rtol=1e-5)
+  np.testing.assert_array_equal(terms["function"], 10 * lengths)
+  total = rewards.total(ctx.config.reward, terms)
+  limit = ctx.config.data.response_length
+  words = np.asarray([1, 1, 0, 1, 0])
+  expected = 0.5 * alone + 2 * words + lengths / limit + 30 * lengths
+  np.testing.assert_allclose(total, expected, rtol=1e-5)
+  only = score.model_scores(ctx, params, batch, rows=5)
+  np.testing.assert_allclose(only, alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("body", "message"),
+  [
+    ("def f(p, r): return [1.0]", r"shape \(1,\) for 5 responses"),
+    ("def f(p, r): return [float('nan')] * 5", "returned nan for .*HAPPY"),
+    ("def f(p, r): raise KeyError('no')", "failed on 5 .*KeyError: 'no'"),
+    ("def f(p, r): return ['good'] * 5", "ValueError: could not convert"),
+    ("def f(p): return [0.0] * 5", "TypeError"),
+  ],
+)
+def test_what_a_function_does_wrong_is_named(module, body, message):
+  path = f"{module(body)}:f"
+  ctx = context_of(OFF | {"reward.function.path": path})
+  with pytest.raises(errors.UserError, match=message) as caught:
+    rewards.scores(ctx, None, sequences(ctx, TEXTS))
+  assert f"config.reward.function.path={path}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"kind": "wordz"}, "Did you mean 'words'"),
-    ({"words": ()}, r"config\.reward\.words is empty"),
+    (OFF, "every weight is 0"),
+    ({"reward.model.weight": float("nan")}, "model.weight=nan: must be finite"),
+    (OFF | {"reward.words.weight": 1.0}, r"reward\.words\.words is empty"),
+    ({"reward.length": {"weight": 1.0, "free": 5}}, "free=5: .*less than .*=5"),
+    ({"reward.function.path": "a.b"}, "'package.module:function' is right"),
+    ({"reward.function.path": "no.such:f"}, "ModuleNotFoundError"),
+    ({"reward.function.path": "math:squrt"}, "Did you mean 'sqrt'"),
+    ({"reward.function.path": "math:pi"}, "unknown function"),
   ],
 )
-def test_a_reward_that_is_none_is_named(changes, message):
+def test_a_reward_that_cannot_be_is_named(changes, message):
+  config = config_of({}).unlock()
+  for key, value in changes.items():
+    *path, name = key.split(".")
+    section = config
+    for part in path:
+      section = section[part]
+    section[name] = value
   with pytest.raises(errors.UserError, match=message):
-    rewards.check(config_of(**changes).reward)
+    rewards.check(config)
 
 
-def test_ppo_starts_its_values_from_the_policy_and_scores_by_the_rule():
-  ctx = toys.make_context(config_of())
+def test_a_section_of_old_is_named():
+  config = toys.config_of("ppo").unlock()
+  config.reward.kind = "words"
+  with pytest.raises(errors.UserError, match=r"reward\.kind is no term"):
+    rewards.check(config)
+
+
+def test_a_module_that_cannot_be_imported_is_named(module):
+  path = f"{module('raise RuntimeError(1)')}:f"
+  with pytest.raises(errors.UserError, match="RuntimeError: 1"):
+    rewards.check(config_of({"reward.function.path": path}))
+
+
+def test_a_weight_of_zero_asks_no_one(module):
+  """Neither the function, which would fail, nor the model, without weights."""
+  path = f"{module('def f(p, r): raise KeyError')}:f"
+  ctx = context_of(
+    BY_WORDS | {"reward.function.path": path, "reward.function.weight": 0.0}
+  )
+  assert not rewards.needs_model(ctx.config.reward)
+  assert set(rewards.scores(ctx, None, sequences(ctx, TEXTS))) == {"words"}
+
+
+def test_ppo_without_a_model_starts_its_values_from_the_policy():
+  ctx = context_of(BY_WORDS | {"reward.length.weight": 0.5})
   policy = forward.init_params(ctx.policy, jax.random.key(0))
-  checkpoints = {"policy": policy, "reward": {}}
-  params, frozen, _ = ppo.init(ctx, jax.random.key(1), checkpoints)
+  params, frozen, _ = ppo.init(ctx, jax.random.key(1), {"policy": policy})
   jax.tree.map(
     np.testing.assert_array_equal,
     params["value"]["decoder"],
     policy["decoder"],
   )
   assert params["value"]["head"]["kernel"].shape == (16, 1)
-  assert frozen["reward"] == {}
+  assert set(frozen) == {"reference"}
   prompts = toys.batch("ppo", 0)["prompts"]
   generation = episodes.sample(ctx, policy, prompts, jax.random.key(2))
   word = jnp.asarray(ctx.tokenizer.encode("happy"), jnp.int32)[: toys.R]
@@ -106,4 +233,31 @@ def test_ppo_starts_its_values_from_the_policy_and_scores_by_the_rule():
     generation, tokens=tokens, is_response=jnp.ones(tokens.shape, bool)
   )
   scored = episodes.score(ctx, params, frozen, prompts, spoken)
-  np.testing.assert_array_equal(scored.scores, np.ones(toys.B))
+  np.testing.assert_array_equal(scored.scores, np.full(toys.B, 1 - 0.5))
+  _, metrics = ppo.minibatches(
+    ctx, scored, jnp.float32(0), {}, jax.random.key(0)
+  )
+  for name, mean in (("words", 1.0), ("length", -1.0)):
+    total, weight = metrics[f"reward/{name}"]
+    assert float(total / weight) == mean
+  total, weight = metrics["objective/score"]
+  assert float(total / weight) == 0.5
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_a_reward_model_is_needed_where_it_has_a_weight(tmp_path, weight):
+  config = ppo_experiment.get_config("test").unlock()
+  config.reward.length.weight = 0.1
+  config.reward.model.weight = weight
+  source = epath.Path(ppo_experiment.__file__)
+  stage = chain.plan(config, source, epath.Path(tmp_path), {})
+  assert ("reward" in stage.needs) == bool(weight)
+
+
+def test_a_reward_model_that_is_missing_is_named():
+  config = toys.config_of("ppo").unlock()
+  del config.needs.reward
+  with pytest.raises(
+    errors.UserError, match=r"config\.reward\.model\.weight=0"
+  ):
+    loop.check(config)

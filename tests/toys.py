@@ -140,6 +140,7 @@ def recorded(seed, rows=B):
     ref_logprobs=numbers(0.1) - 4 * response["is_response"],
     values=numbers(1.0),
     scores=rng.normal(size=rows).astype(np.float32),
+    terms={},
   )
 
 

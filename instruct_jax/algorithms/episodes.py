@@ -27,6 +27,7 @@ class Episodes:
   ref_logprobs: jax.Array  # [B, R] of the SFT model
   values: jax.Array  # [B, R]
   scores: jax.Array  # [B] of the reward, before shaping
+  terms: dict[str, jax.Array]  # [B] each, what the scores are the sum of
 
   @property
   def sequences(self) -> dict[str, jax.Array]:
@@ -83,19 +84,16 @@ def score(
     "is_response": generation.is_response & is_real[:, None],
   }
   judged = sequences | {"response": generation.judged}
+  terms = rewards.scores(ctx, frozen.get("reward"), judged)
   return Episodes(
     **sequences,
     ended=generation.ended,
     **_measure(
       ctx, params["policy"], frozen["reference"], params["value"], sequences
     ),
-    scores=_scores(rewards.of(ctx), frozen["reward"], judged),
+    scores=rewards.total(ctx.config.reward, terms),
+    terms=terms,
   )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _scores(reward, params, sequences):
-  return reward(params, sequences)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from instruct_jax import algorithms
 from instruct_jax.algorithms import episodes, sft
 from instruct_jax.base import errors
-from instruct_jax.inference import context
+from instruct_jax.inference import context, rewards
 from instruct_jax.maths import arrays, rl
 from instruct_jax.models import forward
 
@@ -24,16 +24,18 @@ def init(
 ) -> tuple[dict, dict, dict]:
   """The policy starts from SFT, the value network from the reward model.
 
-  Where a rule takes the reward model's place, the value network is the policy
-  with a fresh head.
+  Where the reward has no model in it, the value network is the policy with a
+  fresh head.
   """
-  policy, reward = checkpoints["policy"], checkpoints["reward"]
-  value = reward or forward.init_params(ctx.scalar, key) | {
-    "decoder": policy["decoder"]
-  }
-  params = {"policy": policy, "value": value}
+  policy = checkpoints["policy"]
+  extra = {"kl_coef": jnp.float32(ctx.config.rl.kl_coef)}
+  if not rewards.needs_model(ctx.config.reward):
+    fresh = forward.init_params(ctx.scalar, key)
+    value = fresh | {"decoder": policy["decoder"]}
+    return {"policy": policy, "value": value}, {"reference": policy}, extra
+  reward = checkpoints["reward"]
   frozen = {"reference": policy, "reward": reward}
-  return params, frozen, {"kl_coef": jnp.float32(ctx.config.rl.kl_coef)}
+  return {"policy": policy, "value": reward}, frozen, extra
 
 
 def collect(
@@ -73,7 +75,7 @@ def minibatches(
     mode=config.missing_end,
     value=config.missing_end_value,
   )
-  rewards = rl.rewards(
+  token_rewards = rl.rewards(
     shaped,
     scored.logprobs,
     scored.ref_logprobs,
@@ -81,9 +83,9 @@ def minibatches(
     kl_coef=kl_coef,
   )
   if config.whiten_rewards:
-    rewards = arrays.whiten(rewards, is_response, shift_mean=False)
+    token_rewards = arrays.whiten(token_rewards, is_response, shift_mean=False)
   advantages = rl.gae(
-    rewards,
+    token_rewards,
     scored.values,
     is_response,
     discount=config.discount,
@@ -100,7 +102,7 @@ def minibatches(
     | {"old_values": scored.values, "returns": returns},
   }
   explained = rl.explained_variance(scored.values, returns, is_response)
-  metrics = _metrics(scored, rewards) | {
+  metrics = _metrics(scored, token_rewards) | {
     "objective/kl_coef": (kl_coef, 1.0),
     "value/explained_variance": (explained, 1.0),
   }
@@ -109,7 +111,7 @@ def minibatches(
   ), metrics
 
 
-def _metrics(scored, rewards):
+def _metrics(scored, token_rewards):
   """What the episodes are like: a mean over them, or over their tokens."""
   is_response = scored.is_response
   is_episode = is_response.any(axis=1)  # Not what fills a batch up.
@@ -118,10 +120,10 @@ def _metrics(scored, rewards):
   of_episodes = {
     "objective/kl": kl.sum(axis=1),
     "objective/score": scored.scores,
-    "objective/return": rewards.sum(axis=1),
+    "objective/return": token_rewards.sum(axis=1),
     "response/length": tokens,
     "response/end_rate": scored.ended,
-  }
+  } | {f"reward/{name}": scores for name, scores in scored.terms.items()}
   metrics = {
     name: arrays.sum_and_weight(x, is_episode)
     for name, x in of_episodes.items()

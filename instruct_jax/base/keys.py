@@ -118,8 +118,10 @@ MEANINGS = {
   "rankings.sources.*.share": "of the responses",
   "rankings.sources.*.temperature": "that it answers at",
   "rankings.*": "prompts of this split that are ranked",
-  "reward.kind": "model, or a rule by name",
-  "reward.words": "rule 'words': the words that score",
+  "reward.function.path": "module:function of prompts and responses; '': off",
+  "reward.length.free": "tokens that cost nothing; the rest: 0 to -1 at most",
+  "reward.words.words": "each that a response uses scores 1",
+  "reward.*.weight": "of this term in the reward; 0: off",
   "reward_gain": "scale the reward to standard deviation 1 (2019)",
   "reward_model.*": "as model.*: the decoder of reward model and value network",
   "rl.clip": "of the ratio",
@@ -153,7 +155,10 @@ MEANINGS = {
   "variant": "a line of the experiment's VARIANTS",
 }
 # {old key: the new one, or what to give in its place}
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+  "reward.kind": "reward.TERM.weight, as reward.words.weight=1",
+  "reward.words": "reward.words.words, with reward.words.weight",
+}
 
 
 def flatten(tree: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
@@ -203,10 +208,10 @@ def check(
   renamed = RENAMED if renamed is None else renamed
   sections = {key.rpartition(".")[0] for key in known}
   for key in given:
-    if key in known or key in sections:
-      continue
     if key in renamed:
       raise errors.UserError(
         f"config key '{key}' has another name now: {renamed[key]}"
       )
+    if key in known or key in sections:
+      continue
     raise errors.unknown("config key", key, known, show=5)

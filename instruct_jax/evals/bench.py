@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax.base import errors
 from instruct_jax.inference import context, encode, respond, score
+from instruct_jax.inference import rewards as rewards_lib
 from instruct_jax.maths import preferences
 from instruct_jax.worlds import interface
 
@@ -48,6 +49,12 @@ class Bench:
   ask: Callable[..., respond.Responses]
   rewards: Callable[[Subject], np.ndarray]
   frozen: dict[str, dict]  # 'reward', 'reference': parameters, where there
+
+  @property
+  def is_rewarded(self) -> bool:
+    """Whether `rewards` can be asked: the reward model is here, or no part."""
+    needs_model = rewards_lib.needs_model(self.ctx.config.reward)
+    return "reward" in self.frozen or not needs_model
 
   @property
   def settings(self) -> ConfigDict:
@@ -117,8 +124,8 @@ NEEDS: dict[str, Callable[[Bench], bool]] = {
   "judge": lambda bench: bench.judge is not None,
   "labelers": lambda bench: bool(bench.ctx.world.labelers),
   "tasks": lambda bench: bench.tasks is not None,
-  "reward": lambda bench: "reward" in bench.frozen,
-  "reward_model": lambda bench: bool(bench.frozen.get("reward")),
+  "reward": lambda bench: bench.is_rewarded,
+  "reward_model": lambda bench: "reward" in bench.frozen,
   "rankings": lambda bench: bench.ctx.holds("rankings"),
   "demonstrations": lambda bench: bench.ctx.holds("demonstrations"),
 }
@@ -156,7 +163,7 @@ def make(
   def rewards(name):
     return score.rewards_of(
       ctx,
-      frozen["reward"],
+      frozen.get("reward"),
       prompts,
       ask(by_name[name], prompts),
       rows=settings.batch,

@@ -142,7 +142,8 @@ def scores(
   )
   once = {name: x[first] for name, x in flat.items()}
   table = np.zeros(shape, np.float64)
-  table[n, k] = score.scores(ctx, reward, once, rows=rows)[inverse.ravel()]
+  of_once = score.model_scores(ctx, reward, once, rows=rows)
+  table[n, k] = of_once[inverse.ravel()]
   return table
 
 

@@ -82,10 +82,9 @@ def evaluate_policies(
 ) -> Outcome:
   """Every evaluation that the data allows, of the subjects.
 
-  `frozen` may hold parameters of the 'reward' model ({} where a rule takes its
-  place) and of the 'reference' policy. Writes folder/responses.jsonl, what
-  every subject said to every test prompt. The same parameters give the same
-  numbers.
+  `frozen` may hold parameters of the 'reward' model and of the 'reference'
+  policy. Writes folder/responses.jsonl, what every subject said to every test
+  prompt. The same parameters give the same numbers.
 
   Raises UserError for subjects without a name of their own, no prompts, or an
   evaluation of people's own that returns something else than findings.
@@ -164,7 +163,7 @@ def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:
       grades = shared.graded(subject)
       columns["likert"] = [g["likert"] for g in grades]
       columns["score"] = [g["score"] for g in grades]
-    if "reward" in shared.frozen:
+    if shared.is_rewarded:
       rewards = shared.rewards(subject)
       columns["reward"] = [round(float(x), 4) for x in rewards]
     for line, values in zip(lines, zip(*columns.values())):

@@ -1,93 +1,236 @@
-"""What a response is worth: the reward model's score, or a rule's.
+"""What a response is worth: a weighted sum of known terms.
 
-`config.reward.kind` chooses. 'model' is the paper's. The others are plain
-functions of texts, run on the host: add yours to RULES. B responses.
+`config.reward` has a section for each of TERMS, with its weight; 0 is off. A
+term is one function, called with its section and with what it may judge; the
+reward of one's own needs no more than an import path:
+
+  --config.reward.function.path=my_package.my_module:my_reward
+
+is called as `my_reward(prompts, responses)` with two lists of texts, on the
+host, each process with rows of its own, and returns a finite number for each.
+The prompts are as the policy reads them, in their template. N responses.
 """
 
 import dataclasses
 import functools
+import importlib
+import math
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import context
-from instruct_jax.models import forward, heads
-
-MODEL = "model"
+from instruct_jax.models import forward
+from instruct_jax.parallel import hosts, sharding
 
 
 @dataclasses.dataclass(frozen=True)
-class Reward:
-  """Scores responses; call it with the reward model's parameters ({}: none)."""
+class Judged:
+  """What a term may judge. Responses end in one token, whichever it was."""
 
-  kind: str
-  words: tuple[str, ...]
-  scalar: heads.ScalarModel
-  tokenizer: tokenizers.Tokenizer
+  ctx: context.Context
+  params: dict[str, Any] | None  # of the reward model, where there is one
+  sequences: dict[str, jax.Array]  # prompt, is_prompt, response, is_response
 
-  def __call__(
-    self, params: dict, sequences: dict[str, jax.Array]
-  ) -> jax.Array:
-    """Scores [B] float32; can be compiled."""
-    if self.kind == MODEL:
-      return forward.scores(self.scalar, params, sequences)
-    shape = jax.ShapeDtypeStruct(sequences["response"].shape[:1], jnp.float32)
-    return jax.pure_callback(
-      self._by_rule,
-      shape,
-      sequences["prompt"],
-      sequences["is_prompt"],
-      sequences["response"],
-      sequences["is_response"],
+  @functools.cached_property
+  def texts(self) -> tuple[list[str], list[str]]:
+    """Prompts and responses of this process's rows."""
+    index, count = jax.process_index(), jax.process_count()
+    rows = hosts.fetch(self.sequences)
+    share = len(rows["response"]) // count
+    rows = {k: x[index * share : (index + 1) * share] for k, x in rows.items()}
+    prompts, responses = (
+      loader.decode_responses(
+        rows[kind], rows[f"is_{kind}"], self.ctx.tokenizer
+      )
+      for kind in ("prompt", "response")
     )
+    return prompts, responses
 
-  def _by_rule(self, prompt, is_prompt, response, is_response):
-    decode = functools.partial(
-      loader.decode_responses, tokenizer=self.tokenizer
-    )
-    found = RULES[self.kind](
-      decode(prompt, is_prompt), decode(response, is_response), self.words
-    )
-    return np.asarray(found, np.float32)
-
-
-def of(ctx: context.Context) -> Reward:
-  """The reward of a run; raises as `check`."""
-  section = ctx.config.reward
-  check(section)
-  return Reward(section.kind, tuple(section.words), ctx.scalar, ctx.tokenizer)
+  def by_text(self, values: Sequence[float]) -> jax.Array:
+    """Scores [N] on the devices, from those of this process's texts."""
+    array = np.asarray(values, np.float32)
+    if jax.process_count() == 1:
+      return jnp.asarray(array)
+    return sharding.global_batch(array, self.ctx.mesh)
 
 
-def check(section: ConfigDict) -> None:
-  """UserError where the section `config.reward` names no reward."""
-  if section.kind != MODEL and section.kind not in RULES:
-    raise errors.unknown("config.reward.kind", section.kind, (MODEL, *RULES))
-  if section.kind == "words" and not section.words:
-    raise errors.UserError(
-      "config.reward.words is empty; name the words that responses should use"
-    )
+def model(section: ConfigDict, judged: Judged) -> jax.Array:
+  """The reward model's score at the last token (section 3.5)."""
+  del section
+  return model_scores(judged.ctx, judged.params, judged.sequences)
 
 
-def words(
-  prompts: Sequence[str], responses: Sequence[str], listed: tuple[str, ...]
-) -> list[float]:
-  """How many of the listed words each response uses, whatever their case.
+def words(section: ConfigDict, judged: Judged) -> jax.Array:
+  """How many of `words` each response uses, whatever their case.
 
   A word counts once: saying it again earns nothing.
   """
-  del prompts
-  wanted = {word.lower() for word in listed}
-  return [
-    float(len(wanted & set(re.findall(r"\w+", response.lower()))))
-    for response in responses
-  ]
+  listed = {word.lower() for word in section.words}
+  _, responses = judged.texts
+  return judged.by_text(
+    [len(listed & set(re.findall(r"\w+", x.lower()))) for x in responses]
+  )
 
 
-RULES: dict[str, Callable[..., Sequence[float]]] = {"words": words}
+def length(section: ConfigDict, judged: Judged) -> jax.Array:
+  """- max(0, tokens - free) / (R - free), between -1 and 0.
+
+  The tokens include the end; R is `data.response_length`. With `free` 0 this
+  is linear in the length; with more it is the soft overlong punishment of DAPO
+  (Yu et al. 2025, equation 13), whose interval is R - free.
+  """
+  limit = judged.ctx.config.data.response_length
+  tokens = judged.sequences["is_response"].sum(axis=1)
+  over = jnp.maximum(jnp.asarray(tokens, jnp.float32) - section.free, 0)
+  return -over / (limit - section.free)
+
+
+def function(section: ConfigDict, judged: Judged) -> jax.Array:
+  """What the function at `path` returns for prompts and responses."""
+  where = f"config.reward.function.path={section.path}"
+  prompts, responses = judged.texts
+  try:
+    values = _imported(section.path)(list(prompts), list(responses))
+    scores = np.asarray(values, np.float32)
+  except errors.UserError:
+    raise
+  except Exception as error:  # Somebody's own code may raise anything.
+    raise errors.UserError(
+      f"{where}: failed on {len(responses)} responses: {type(error).__name__}:"
+      f" {error}"
+    ) from error
+  if scores.shape != (len(responses),):
+    raise errors.UserError(
+      f"{where}: returned an array of shape {scores.shape} for"
+      f" {len(responses)} responses; one number for each is right"
+    )
+  bad = np.flatnonzero(~np.isfinite(scores))
+  if len(bad):
+    raise errors.UserError(
+      f"{where}: returned {scores[bad[0]]} for the response"
+      f" {responses[bad[0]]!r}; a finite number is right"
+    )
+  return judged.by_text(scores)
+
+
+TERMS: dict[str, Callable[[ConfigDict, Judged], jax.Array]] = {
+  "model": model,
+  "words": words,
+  "length": length,
+  "function": function,
+}
+
+
+def scores(
+  ctx: context.Context,
+  params: dict[str, Any] | None,
+  sequences: dict[str, jax.Array],
+) -> dict[str, jax.Array]:
+  """{term: its scores [N] float32, unweighted} of the terms that are on.
+
+  `params` are the reward model's, None where `needs_model` says no. Ordinary
+  Python: cannot be compiled whole.
+  """
+  judged = Judged(ctx, params, sequences)
+  return {
+    name: TERMS[name](section, judged)
+    for name, section in active(ctx.config.reward).items()
+  }
+
+
+def total(section: ConfigDict, terms: dict[str, Any]) -> Any:
+  """The weighted sum [N] of {term: scores [N]}."""
+  return sum(section[name].weight * terms[name] for name in terms)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _model_scores(scalar, params, sequences):
+  return forward.scores(scalar, params, sequences)
+
+
+def model_scores(
+  ctx: context.Context, params: dict[str, Any], sequences: dict[str, jax.Array]
+) -> jax.Array:
+  """The reward model's scores [N] alone, whatever `config.reward` says."""
+  return _model_scores(ctx.scalar, params, sequences)
+
+
+def active(section: ConfigDict) -> dict[str, ConfigDict]:
+  """The sections of the terms that are on, in the order of TERMS."""
+  unknown = [name for name in section if name not in TERMS]
+  if unknown:
+    raise errors.UserError(
+      f"config.reward.{unknown[0]} is no term of the reward; known:"
+      f" {', '.join(TERMS)}, each a section with its weight, as in"
+      " config.reward.words.weight"
+    )
+  has_path = bool(section.function.path)
+  return {
+    name: section[name]
+    for name in TERMS
+    if section[name].weight and (name != "function" or has_path)
+  }
+
+
+def needs_model(section: ConfigDict) -> bool:
+  """Whether a reward model takes part in the reward."""
+  return "model" in active(section)
+
+
+def check(config: ConfigDict) -> None:
+  """UserError where `config.reward` is none, or none that can be computed."""
+  terms = active(config.reward)
+  for name, section in terms.items():
+    if not math.isfinite(section.weight):
+      raise errors.UserError(
+        f"config.reward.{name}.weight={section.weight}: must be finite"
+      )
+  if not terms:
+    raise errors.UserError(
+      "config.reward: every weight is 0, so there is no reward; set one, as"
+      " config.reward.model.weight=1.0"
+    )
+  if "words" in terms and not terms["words"].words:
+    raise errors.UserError(
+      "config.reward.words.words is empty; name the words that responses"
+      " should use"
+    )
+  limit = config.data.response_length
+  if "length" in terms and not 0 <= terms["length"].free < limit:
+    raise errors.UserError(
+      f"config.reward.length.free={terms['length'].free}: must be at least 0"
+      f" and less than config.data.response_length={limit}"
+    )
+  if "function" in terms:
+    _imported(terms["function"].path)
+
+
+def _imported(path: str) -> Callable[..., Any]:
+  """The function at 'package.module:name'; UserError where there is none."""
+  where = f"config.reward.function.path={path}"
+  module_name, _, name = path.partition(":")
+  if not module_name or not name:
+    raise errors.UserError(f"{where}: 'package.module:function' is right")
+  try:
+    module = importlib.import_module(module_name)
+  except Exception as error:  # Somebody's own module may raise anything.
+    raise errors.UserError(
+      f"{where}: the module {module_name} cannot be imported:"
+      f" {type(error).__name__}: {error}"
+    ) from error
+  found = vars(module).get(name)
+  if not callable(found):
+    raise errors.unknown(
+      f"function in {where}",
+      name,
+      [key for key, value in vars(module).items() if callable(value)],
+    )
+  return found

@@ -33,11 +33,6 @@ def _logprobs(
   return jnp.where(sequences["is_response"], by_token, 0.0).sum(axis=1)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _scores(reward: rewards.Reward, params: dict, sequences: dict) -> jax.Array:
-  return reward(params, sequences)
-
-
 def logprobs(
   ctx: context.Context, policy: dict, sequences: Sequences, *, rows: int
 ) -> np.ndarray:
@@ -46,28 +41,47 @@ def logprobs(
   return batching.in_batches(function, sequences, ctx.mesh, rows=rows)
 
 
-def scores(
+def model_scores(
   ctx: context.Context, reward: dict, sequences: Sequences, *, rows: int
 ) -> np.ndarray:
-  """The reward's scores [N] of sequences that end as in training."""
-  function = functools.partial(_scores, rewards.of(ctx), reward)
+  """The reward model's scores [N] of sequences that end as in training."""
+  function = functools.partial(rewards.model_scores, ctx, reward)
   return batching.in_batches(function, sequences, ctx.mesh, rows=rows)
 
 
-def rewards_of(
+def terms_of(
   ctx: context.Context,
-  reward: dict,
+  reward: dict | None,
   prompts: Sequence[str],
   responses: respond.Responses,
   *,
   rows: int,
-) -> np.ndarray:
-  """Scores [N] of responses to the plain prompts, whatever they were sampled
-  through: the reward model is shown what a labeler is shown."""
+) -> dict[str, np.ndarray]:
+  """{term of `config.reward`: its scores [N], unweighted} of responses to the
+  plain prompts, whatever they were sampled through: the reward model is shown
+  what a labeler is shown. `reward` are its parameters, None where it takes no
+  part."""
   template = ctx.config.data.template
   width = encode.width_of(ctx, template)
   sequences = encode.prompts(prompts, ctx.tokenizer, template, width) | {
     "response": responses.judged,
     "is_response": responses.is_response,
   }
-  return scores(ctx, reward, sequences, rows=rows)
+  if not len(prompts):
+    active = rewards.active(ctx.config.reward)
+    return {name: np.zeros(0, np.float32) for name in active}
+  function = functools.partial(rewards.scores, ctx, reward)
+  return batching.in_batches(function, sequences, ctx.mesh, rows=rows)
+
+
+def rewards_of(
+  ctx: context.Context,
+  reward: dict | None,
+  prompts: Sequence[str],
+  responses: respond.Responses,
+  *,
+  rows: int,
+) -> np.ndarray:
+  """The reward [N]: the weighted sum of `terms_of`."""
+  terms = terms_of(ctx, reward, prompts, responses, rows=rows)
+  return rewards.total(ctx.config.reward, terms)

@@ -21,6 +21,7 @@ from instruct_jax import worlds
 from instruct_jax.base import compilation, errors, keys, metrics, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
+from instruct_jax.inference import rewards
 from instruct_jax.parallel import hosts
 from instruct_jax.report import page
 from instruct_jax.runs import reading, stages
@@ -134,8 +135,13 @@ def plan(
 
 
 def _references(config: ConfigDict) -> dict[str, str]:
-  """What a config needs, `config.pretrained` in the place of pretraining."""
+  """What a config needs, `config.pretrained` in the place of pretraining.
+
+  Training whose reward has no model in it needs none.
+  """
   found = dict(config.needs.items())
+  if config.job == "train" and not rewards.needs_model(config.reward):
+    found.pop("reward", None)
   for need, reference in found.items():
     if not reference or reference.startswith("pretrain.py"):
       found[need] = config.pretrained or reference

@@ -51,8 +51,6 @@ def run_training(
     for role in ("policy", "reward")
     if role in needs
   }
-  if config.reward.kind != rewards.MODEL:
-    checkpoints["reward"] = {}
   outcome = loop.run(ctx, folder, checkpoints)
   state, role = outcome.state, config.product
   kept = "ema" if role in state.ema else "params"
@@ -132,9 +130,7 @@ def _evaluate_policies(config, folder, needs):
     for name, section in _in_order(config.evaluation.subjects)
   ]
   frozen = {}
-  if config.reward.kind != rewards.MODEL:
-    frozen["reward"] = {}
-  elif "reward" in needs:
+  if "reward" in needs:
     frozen["reward"] = reading.load_parameters(needs["reward"], ctx, "reward")
   return suite.evaluate_policies(ctx, subjects, folder, frozen)
 
@@ -181,7 +177,7 @@ def check(config: ConfigDict) -> None:
     if name not in known:
       raise errors.unknown(what, name, known)
   evaluations(config)
-  rewards.check(config.reward)
+  rewards.check(config)
   context.check(config)
   worlds.of(config.data).check(config.data, _kinds(config))
   if config.job == "train":

@@ -12,7 +12,7 @@ from instruct_jax import algorithms
 from instruct_jax.base import errors, metrics
 from instruct_jax.data.batch import loader
 from instruct_jax.data.read import kinds
-from instruct_jax.inference import context
+from instruct_jax.inference import context, rewards
 from instruct_jax.maths import arrays
 from instruct_jax.parallel import checkpoint, sharding
 from instruct_jax.training import hooks
@@ -44,6 +44,12 @@ def check(config: ConfigDict) -> None:
       " (prompt_length + response_length)"
     )
   algorithm.check(config)
+  needs_model = rewards.needs_model(config.reward)
+  if algorithm.is_rewarded and needs_model and "reward" not in config.needs:
+    raise errors.UserError(
+      "config.needs.reward is missing: name a reward model, or take it out of"
+      " the reward with config.reward.model.weight=0"
+    )
   _check_rows(config, algorithm)
 
 

@@ -59,7 +59,7 @@ class Validation:
     ]
     if algorithm.is_rewarded:
       scores = score.rewards_of(
-        ctx, state.frozen["reward"], prompts, said, rows=count
+        ctx, state.frozen.get("reward"), prompts, said, rows=count
       )
       for row, value in zip(table, scores):
         row["score"] = float(value)
