@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from instruct_jax.base import errors
-from instruct_jax.data.public import comparisons, convert
+from instruct_jax.data.public import convert
+from instruct_jax.data.public import finegrained as finegrained_lib
 from instruct_jax.data.read import sources
 
 PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data"
@@ -77,7 +78,7 @@ def test_ranks_of_every_weak_order_come_back():
     )
     weak.add(labels)
   for labels in itertools.product(range(3), repeat=6):
-    ranks = comparisons.ranks_of(labels)
+    ranks = finegrained_lib.ranks_of(labels)
     total += ranks is not None
     assert (ranks is not None) == (labels in weak)
     if ranks:

@@ -30,7 +30,7 @@ def run(tmp_path):
     else:
       source = rows
     counts = convert.convert(name, [source], out, kind=kind, **options)
-    kind = kind or convert.FORMATS[name].kinds[0]
+    kind = kind or next(iter(convert.format_of(name).kinds))
     found = sources.read(out, kind)
     assert counts["written"] == len(found)
     return found, dict(counts)
@@ -506,3 +506,33 @@ def test_pandalm_and_self_instruct_share_prompts(run):
   theirs, _ = run("self_instruct", file, "prompts")
   shared = {r["prompt"] for r in ours} & {r["prompt"] for r in theirs}
   assert len(shared) == 162
+
+
+def test_a_format_is_a_file(tmp_path, monkeypatch):
+  """One's own, from a folder alone, named by its import path."""
+  (tmp_path / "quizzes").mkdir()
+  (tmp_path / "quizzes" / "shape.py").write_text(
+    "from instruct_jax.data.public import formats\n"
+    "\n"
+    "def pairs(rows, counts):\n"
+    "  for where, row in rows:\n"
+    "    counts['read'] += 1\n"
+    "    yield formats.key(row, 'q', str, where), row['a']\n"
+    "\n"
+    "FORMAT = formats.Format('quizzes', formats.answered(pairs))\n"
+  )
+  (tmp_path / "quizzes" / "empty.py").write_text("")
+  monkeypatch.syspath_prepend(tmp_path)
+  path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+  path.write_text('{"q": "who?", "a": "me"}\n{"q": "why?", "a": ""}\n')
+  counts = convert.convert("quizzes.shape", [path], out)
+  assert counts == {"read": 2, "written": 1, "dropped: an empty response": 1}
+  assert sources.read(out, "demonstrations") == [
+    {"source": "quizzes.shape", "prompt": "who?", "response": "me"}
+  ]
+  convert.convert("quizzes.shape", [path], out, kind="prompts")
+  assert [r["prompt"] for r in sources.read(out, "prompts")] == ["who?", "why?"]
+  with pytest.raises(errors.UserError, match="the module has no FORMAT"):
+    convert.convert("quizzes.empty", [path], out)
+  with pytest.raises(errors.UserError, match=r"no module 'quizzes\.shapes'"):
+    convert.convert("quizzes.shapes", [path], out)

@@ -60,9 +60,10 @@ data/clean
   splits
   pipeline measures
 data/public
-  plain_text formats
-  dialogues demonstrations
-  comparisons
+  formats
+  dialogues
+  hh finegrained pandalm llmbar ultrafeedback oasst tldr
+  self_instruct alpaca dolly t0 chat plain_text jsonl
   convert
 data/batch
   packing mixtures

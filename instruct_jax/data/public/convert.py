@@ -2,34 +2,15 @@
 
   python -m instruct_jax.data convert FORMAT INPUT... --out FILE.jsonl
 
-  format         what it is                      kinds that it can give
-  hh             Anthropic HH, dialogue pairs    rankings (K = 2), prompts
-  finegrained    FineGrained-RLHF, QA feedback   rankings (K = 4),
-                                                 demonstrations, prompts
-  pandalm        two responses, 3 annotators     rankings, prompts
-  llmbar         instruction following           rankings, prompts
-  ultrafeedback  scored completions              rankings, prompts
-  oasst          OpenAssistant's ranked trees    rankings, demonstrations,
-                                                 prompts
-  tldr           comparisons of summaries        rankings, prompts
-  seed_tasks     self-instruct's seed tasks      demonstrations, prompts
-  self_instruct  its user-oriented instructions  demonstrations, prompts
-  alpaca, dolly  instructions and answers        demonstrations, prompts
-  t0             T0 and FLAN prompts             demonstrations, prompts
-  chat           {"messages": [...]}             demonstrations, prompts
-  text           plain text, Gutenberg books,    pretraining
-                 WikiText
-  jsonl          records of this project         prompts
-
 INPUT is whatever `files` can read: JSON, Parquet, compressed, patterns,
 tfds:name:split. The first kind is the default, `--kind` chooses another.
 `--pairs` keeps the label sets of finegrained that are no ranking as pairs;
 `--lang=en` keeps the messages of oasst in one language. What is dropped is
-counted by reason, and so are files with nothing in them.
+counted by reason, and so are files with nothing in them. FORMAT may be a module
+of your own that has a FORMAT, named as my_package.my_format.
 """
 
 import argparse
-import dataclasses
 import gzip
 import json
 import os
@@ -37,26 +18,45 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from instruct_jax.base import errors, storage
-from instruct_jax.data.public import (
-  comparisons,
-  demonstrations,
-  dialogues,
-  formats,
-  plain_text,
-)
+from instruct_jax.base import errors, outside, storage
+from instruct_jax.data.public import formats
 from instruct_jax.data.read import files, kinds, specs
 
 Counts, Record = formats.Counts, formats.Record
 
 
-@dataclasses.dataclass(frozen=True)
-class Format:
-  """How a format is read, the kinds it can give and the options it has."""
+# name -> the module that has its FORMAT.
+FORMATS = {
+  "hh": "instruct_jax.data.public.hh",
+  "finegrained": "instruct_jax.data.public.finegrained",
+  "pandalm": "instruct_jax.data.public.pandalm",
+  "llmbar": "instruct_jax.data.public.llmbar",
+  "ultrafeedback": "instruct_jax.data.public.ultrafeedback",
+  "oasst": "instruct_jax.data.public.oasst",
+  "tldr": "instruct_jax.data.public.tldr",
+  "seed_tasks": "instruct_jax.data.public.self_instruct",
+  "self_instruct": "instruct_jax.data.public.self_instruct",
+  "alpaca": "instruct_jax.data.public.alpaca",
+  "dolly": "instruct_jax.data.public.dolly",
+  "t0": "instruct_jax.data.public.t0",
+  "chat": "instruct_jax.data.public.chat",
+  "text": "instruct_jax.data.public.plain_text",
+  "jsonl": "instruct_jax.data.public.jsonl",
+}
 
-  read: formats.Format | None  # None: the lines of plain text
-  kinds: tuple[str, ...]
-  options: tuple[str, ...] = ()
+
+def format_of(name: str) -> formats.Format:
+  """The format of a name, or of a module of people's own; UserError else."""
+  if name not in FORMATS and "." not in name:
+    raise errors.unknown("format", name, FORMATS)
+  module = outside.module(FORMATS.get(name, name), "FORMAT")
+  form = getattr(module, "FORMAT", None)
+  if not isinstance(form, formats.Format):
+    raise errors.UserError(
+      f"{name}: the module has no FORMAT of the type"
+      " instruct_jax.data.public.formats.Format"
+    )
+  return form
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,9 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
     prog="python -m instruct_jax.data convert",
     description=__doc__,
+    epilog=_list_of_formats(),
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("format", help=", ".join(FORMATS))
+  parser.add_argument("format", help="one of the list below")
   parser.add_argument("inputs", nargs="+", help="files or patterns")
   parser.add_argument("--out", required=True, help="FILE.jsonl or .jsonl.gz")
   parser.add_argument("--kind", default="", help=", ".join(kinds.KINDS))
@@ -103,18 +104,16 @@ def convert(
       file that is not of the format, or nothing to write. `out` is left alone
       then.
   """
-  if name not in FORMATS:
-    raise errors.unknown("format", name, FORMATS)
-  kinds = FORMATS[name].kinds
-  kind = kind or kinds[0]
-  if kind not in kinds:
-    raise errors.unknown(f"kind of '{name}'", kind, kinds)
+  form = format_of(name)
+  kind = kind or next(iter(form.kinds))
+  if kind not in form.kinds:
+    raise errors.unknown(f"kind of '{name}'", kind, form.kinds)
   if str(out).endswith((".bz2", ".xz", ".zst")):
     raise errors.UserError(f"{out}: FILE.jsonl or FILE.jsonl.gz can be written")
   counts = Counts(read=0, written=0)
   options = {k: v for k, v in (("pairs", pairs), ("lang", lang)) if v}
   records = _records(name, inputs, kind, options, counts)
-  if kind == "prompts":
+  if kinds.KINDS[kind].of_users:
     records = _prompts_of(records, counts)
   lines = [json.dumps(r, ensure_ascii=False) + "\n" for r in records]
   if not lines:
@@ -134,32 +133,26 @@ def _records(
   counts: Counts,
 ) -> Iterator[Record]:
   """The records of all inputs, each with the source that it is from."""
-  form = FORMATS[name]
+  form = format_of(name)
   for option in options:
     if option not in form.options:
       raise errors.UserError(f"--{option}: not an option of '{name}'")
+  source = {} if kinds.KINDS[kind].is_stream else {"source": name}
   parts = [part.pattern for given in inputs for part in specs.parts(given)]
   for unit in (unit for part in parts for unit in files.units(part)):
     before = counts["read"]
-    if form.read is None:
-      yield from _text(unit, counts)
-    else:
-      rows = files.unit_rows(unit)
-      for record in form.read(rows, kind, counts, **options):
-        yield {"source": name} | record
+    for record in form.kinds[kind](form.open(unit), counts, **options):
+      yield source | record
     if counts["read"] == before:
       counts["empty files"] += 1
 
 
-def _text(unit: epath.Path | str, counts: Counts) -> Iterator[Record]:
-  if isinstance(unit, str):
-    raise errors.UserError(
-      f"{unit}: 'text' converts plain text; a TFDS set whose rows have "
-      '"text" can be named as data.pretraining as it is'
-    )
-  for document in plain_text.documents([x for _, x in files.lines(unit)]):
-    counts["read"] += 1
-    yield {"text": document}
+def _list_of_formats() -> str:
+  lines = [("FORMAT", "what it is", "kinds that it can give")]
+  for name in FORMATS:
+    form = format_of(name)
+    lines.append((name, form.about, ", ".join(form.kinds)))
+  return "\n".join(f"{a:<15}{b:<39}{c}" for a, b, c in lines)
 
 
 def _prompts_of(records: Iterator[Record], counts: Counts) -> Iterator[Record]:
@@ -178,25 +171,3 @@ def _write(path: epath.Path, content: bytes) -> None:
   if path.name.endswith(".gz"):
     content = gzip.compress(content, mtime=0)
   storage.write(path, content)
-
-
-_RANKINGS = ("rankings", "prompts")
-_DEMONSTRATIONS = ("demonstrations", "prompts")
-_BOTH = ("rankings", "demonstrations", "prompts")
-FORMATS = {
-  "hh": Format(comparisons.hh, _RANKINGS),
-  "finegrained": Format(comparisons.finegrained, _BOTH, ("pairs",)),
-  "pandalm": Format(comparisons.pandalm, _RANKINGS),
-  "llmbar": Format(comparisons.llmbar, _RANKINGS),
-  "ultrafeedback": Format(comparisons.ultrafeedback, _RANKINGS),
-  "oasst": Format(dialogues.oasst, _BOTH, ("lang",)),
-  "tldr": Format(comparisons.tldr, _RANKINGS),
-  "seed_tasks": Format(demonstrations.instances, _DEMONSTRATIONS),
-  "self_instruct": Format(demonstrations.instances, _DEMONSTRATIONS),
-  "alpaca": Format(demonstrations.alpaca, _DEMONSTRATIONS),
-  "dolly": Format(demonstrations.dolly, _DEMONSTRATIONS),
-  "t0": Format(demonstrations.t0, _DEMONSTRATIONS),
-  "chat": Format(dialogues.chat, _DEMONSTRATIONS),
-  "text": Format(None, ("pretraining",)),
-  "jsonl": Format(demonstrations.own, ("prompts",)),
-}

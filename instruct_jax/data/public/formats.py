@@ -1,20 +1,23 @@
-"""What the converters of public human feedback have in common.
+"""What a format of public human feedback is, and what formats share.
 
-A format is a function (rows, kind, counts) -> records of that kind. It counts
-what it reads and, by reason, what it drops; what is not of the format is a
-UserError that names file and place.
+Every module beside this one that has a FORMAT holds one shape. A function of it
+(rows, counts) -> records of one kind counts what it reads and, by reason, what
+it drops; what is not of the format is a UserError that names file and place.
 """
 
 import collections
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+from etils import epath
 
 from instruct_jax.base import errors
 from instruct_jax.data.read import files, typed
 
 Record = dict[str, Any]
 Counts = collections.Counter  # "read", "written", "dropped: why"
-Format = Callable[[files.Rows, str, Counts], Iterator[Record]]
+Convert = Callable[..., Iterator[Record]]  # (rows, counts, **options)
 
 NO_PROMPT = "dropped: no prompt"
 NO_RESPONSE = "dropped: an empty response"
@@ -29,6 +32,42 @@ _NAMES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """One shape of public data.
+
+  `kinds` has a function for each kind that the shape can give, the usual one
+  first; those that have options take them as keywords. `open` gives what they
+  read of a file or TFDS set.
+  """
+
+  about: str  # a few words for the list of formats
+  kinds: dict[str, Convert]
+  options: tuple[str, ...] = ()
+  open: Callable[[epath.Path | str], Iterator] = files.unit_rows
+
+
+def with_prompts(kind: str, convert: Convert) -> dict[str, Convert]:
+  """The kinds of a shape whose prompts are those of its records of a kind."""
+  return {kind: convert, "prompts": convert}
+
+
+def answered(
+  pairs: Callable[[files.Rows, Counts], Iterator[tuple[str, str]]],
+) -> dict[str, Convert]:
+  """The kinds of a shape that is pairs of a prompt and its response."""
+
+  def demonstrations(rows: files.Rows, counts: Counts) -> Iterator[Record]:
+    for asked, response in pairs(rows, counts):
+      yield from answer(asked, response, counts)
+
+  def prompts(rows: files.Rows, counts: Counts) -> Iterator[Record]:
+    for asked, _ in pairs(rows, counts):
+      yield from prompt(asked, counts)
+
+  return {"demonstrations": demonstrations, "prompts": prompts}
+
+
 def key(row: Any, name: str, kind: type, where: str) -> Any:
   """The value of a key, which must be of its kind; UserError else."""
   if isinstance(row, dict) and name in row:
@@ -36,11 +75,11 @@ def key(row: Any, name: str, kind: type, where: str) -> Any:
     kinds = (int, float) if kind is float else kind
     if isinstance(value, kinds) and not isinstance(value, bool):
       return value
-    found = f", not {typed.shown(value)}"
+    instead = f", not {typed.shown(value)}"
   else:
     is_object = isinstance(row, dict)
-    found = "; there is none" if is_object else f" in {typed.shown(row)}"
-  raise errors.UserError(f'{where}: "{name}" should be {_NAMES[kind]}{found}')
+    instead = "; there is none" if is_object else f" in {typed.shown(row)}"
+  raise errors.UserError(f'{where}: "{name}" should be {_NAMES[kind]}{instead}')
 
 
 def optional(row: Record, name: str, kind: type, where: str) -> Any:
@@ -71,14 +110,20 @@ def pair(
     yield {"prompt": prompt, "responses": [better, worse], "ranks": [1, 2]}
 
 
-def answer(
-  prompt: str, response: str, kind: str, counts: Counts
-) -> Iterator[Record]:
-  """A demonstration; for `kind` 'prompts' the response may be missing."""
+def prompt(text: str, counts: Counts) -> Iterator[Record]:
+  """A prompt, unless it is empty."""
+  if text.strip():
+    yield {"prompt": text.strip()}
+  else:
+    counts[NO_PROMPT] += 1
+
+
+def answer(prompt: str, response: str, counts: Counts) -> Iterator[Record]:
+  """A demonstration, unless one of the two is empty."""
   prompt, response = prompt.strip(), response.strip()
   if not prompt:
     counts[NO_PROMPT] += 1
-  elif response or kind == "prompts":
+  elif response:
     yield {"prompt": prompt, "response": response}
   else:
     counts[NO_RESPONSE] += 1

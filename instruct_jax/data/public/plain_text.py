@@ -6,7 +6,22 @@ and its token spacing undone; other text is gathered to 8,000 characters.
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+from etils import epath
+
+from instruct_jax.base import errors
+from instruct_jax.data.public import formats
+from instruct_jax.data.read import files
+
+
+def pretraining(
+  lines: Iterable[str], counts: formats.Counts
+) -> Iterator[formats.Record]:
+  """The documents of a file's lines, as records."""
+  for document in documents(list(lines)):
+    counts["read"] += 1
+    yield {"text": document}
 
 
 def documents(lines: Sequence[str]) -> Iterator[str]:
@@ -69,3 +84,19 @@ def _articles(lines: Sequence[str]) -> Iterator[str]:
     article.append(line)
   if article:
     yield "\n".join(article)
+
+
+def _lines(unit: epath.Path | str) -> Iterator[str]:
+  if isinstance(unit, str):
+    raise errors.UserError(
+      f"{unit}: 'text' converts plain text; a TFDS set whose rows have "
+      '"text" can be named as data.pretraining as it is'
+    )
+  return (line for _, line in files.lines(unit))
+
+
+FORMAT = formats.Format(
+  "plain text, Gutenberg books, WikiText",
+  {"pretraining": pretraining},
+  open=_lines,
+)
