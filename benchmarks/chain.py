@@ -21,7 +21,7 @@ from absl import flags
 from etils import epath
 
 from instruct_jax.algorithms import episodes, ppo
-from instruct_jax.base import command, compilation, errors, metrics
+from instruct_jax.base import command, compilation, errors, terminal
 from instruct_jax.parallel import sharding
 from instruct_jax.runs import reading
 from instruct_jax.training import loop
@@ -116,11 +116,11 @@ def main(argv: list[str]) -> None:
     raise errors.UserError(f"--run={folder}: not a PPO run")
   table = stages(folder)
   phases = iteration(folder, _REPEATS.value)
-  metrics.table([list(row.values()) for row in table], list(table[0]))
+  terminal.table([list(row.values()) for row in table], list(table[0]))
   rows = [[name, *values.values()] for name, values in phases.items()]
   columns = ["phase", *phases["generate"]]
   rows = [row + [""] * (len(columns) - len(row)) for row in rows]
-  metrics.table(rows, columns)
+  terminal.table(rows, columns)
   total = sum(values["median_s"] for values in phases.values())
   print(f"one iteration: {total:.2f} s")
   if _OUT.value:

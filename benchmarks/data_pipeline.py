@@ -21,7 +21,7 @@ from etils import epath
 
 from experiments import common
 from instruct_jax import tokenizers
-from instruct_jax.base import command, errors, metrics
+from instruct_jax.base import command, errors, terminal
 from instruct_jax.data.batch import loader
 
 _DEMONSTRATIONS = flags.DEFINE_string("demonstrations", "", "JSONL files.")
@@ -110,7 +110,7 @@ def main(argv: list[str]) -> None:
     for name, values in by_name.items()
   ]
   names = next(iter(found.values()))["packed"]
-  metrics.table(table, ["kind", "rows are", *names])
+  terminal.table(table, ["kind", "rows are", *names])
   if _OUT.value:
     settings = {
       "machine": f"{platform.machine()}, {os.cpu_count()} cores",

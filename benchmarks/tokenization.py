@@ -25,7 +25,7 @@ from absl import flags
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import command, errors, metrics
+from instruct_jax.base import command, errors, terminal
 
 _TOKENIZER = flags.DEFINE_string("tokenizer", "", "A folder with a tokenizer.")
 _TEXT = flags.DEFINE_string("text", "", "A file of plain text; '': made up.")
@@ -126,7 +126,7 @@ def main(argv: list[str]) -> None:
   sides = {"instruct_jax": tokenizer.encode_batch, name: encode}
   found = rates(sides, batches, _REPEATS.value)
   table = [[side, *row.values()] for side, row in found.items()]
-  metrics.table(table, ["side", *found[name]])
+  terminal.table(table, ["side", *found[name]])
   if _OUT.value:
     result = {
       "machine": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -22,6 +22,7 @@ from instruct_jax.base import (
   errors,
   interrupt,
   keys,
+  run_folder,
 )
 from instruct_jax.report import page
 from instruct_jax.runs import chain
@@ -58,8 +59,8 @@ def main(argv: list[str]) -> None:
     return
   stage = chain.plan(_CONFIG.value, source, workdir, inherited)
   results = chain.build(stage, evaluate=True)
-  page.terminal(results)
-  print(f"\nReport: {stage.folder / 'report.html'}")
+  page.print_closing(results)
+  print(f"\nReport: {run_folder.files(stage.folder).report}")
 
 
 def print_config(

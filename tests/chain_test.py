@@ -4,12 +4,14 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from etils import epath
 
@@ -345,3 +347,13 @@ def test_a_need_that_is_empty_or_absent_is_said(tmp_path):
     plan_of(tmp_path, **{"needs.policy": ""})
   with pytest.raises(errors.UserError, match=r"nothing\.py"):
     plan_of(tmp_path, **{"needs.policy": "nothing.py:test"})
+
+
+def test_peak_memory_is_what_the_system_says():
+  held = np.ones(2_000_000)  # 16 MB
+  status = pathlib.Path("/proc/self/status")
+  if not status.exists():
+    pytest.skip("no /proc")
+  kilobytes = int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])
+  assert abs(chain.peak_memory_bytes() - 1024 * kilobytes) < 16e6
+  del held

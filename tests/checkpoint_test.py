@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from instruct_jax.base import errors, metrics
-from instruct_jax.parallel import checkpoint
+from instruct_jax.base import errors, journal
+from instruct_jax.parallel import checkpoint, digest, stored
 from tests import processes
 
 ROOT = pathlib.Path(checkpoint.__file__).parents[2]
@@ -194,7 +194,7 @@ def test_saving_a_step_again(tmp_path):
 
 def test_a_failed_save_is_raised(tmp_path, monkeypatch):
   items = {"a": {"x": jnp.ones(2)}}
-  monkeypatch.setattr(checkpoint, "_sealed", lambda _: {"sha256": object()})
+  monkeypatch.setattr(stored, "sealed", lambda _: {"sha256": object()})
   checkpointer = checkpoint.Checkpointer(tmp_path)
   checkpointer.save(1, items)  # the file is written in the background
   with pytest.raises(TypeError, match="not JSON serializable"):
@@ -229,14 +229,14 @@ with checkpoint.Checkpointer({str(tmp_path)!r}) as c:
 
 def test_digest_is_that_of_the_values_alone():
   items = tree()
-  want = checkpoint.digest(items)
+  want = digest.of(items)
   assert len(want) == 32
-  assert checkpoint.digest(spread(items, mesh(8, 1))) == want
-  assert checkpoint.digest(spread(items, mesh(2, 4), flip=True)) == want
-  assert checkpoint.digest(jax.device_get(items["params.policy"])) == (
-    checkpoint.digest(items["params.policy"])
+  assert digest.of(spread(items, mesh(8, 1))) == want
+  assert digest.of(spread(items, mesh(2, 4), flip=True)) == want
+  assert digest.of(jax.device_get(items["params.policy"])) == (
+    digest.of(items["params.policy"])
   )
-  assert checkpoint.digest(tree(1)) != want
+  assert digest.of(tree(1)) != want
 
 
 def test_digest_sees_names_shapes_dtypes_and_order():
@@ -253,7 +253,7 @@ def test_digest_sees_names_shapes_dtypes_and_order():
     {"a": -x.astype(jnp.float32) * 0},  # -0
     {},
   ]
-  assert len({checkpoint.digest(each) for each in trees}) == len(trees)
+  assert len({digest.of(each) for each in trees}) == len(trees)
 
 
 @pytest.mark.parametrize(
@@ -265,8 +265,8 @@ def test_digest_sees_names_shapes_dtypes_and_order():
 def test_sums_on_host_and_on_device_are_the_same(kind, shape):
   values = np.random.default_rng(0).integers(0, 100, shape)
   leaf, salt = jnp.asarray(values).astype(kind), np.uint32(2**32 - 1)
-  host = checkpoint._sums_on_host(leaf, salt)
-  assert [int(x) for x in checkpoint._sums_on_device(leaf, salt)] == [
+  host = digest._sums_on_host(leaf, salt)
+  assert [int(x) for x in digest._sums_on_device(leaf, salt)] == [
     int(x) for x in host
   ]
 
@@ -274,11 +274,11 @@ def test_sums_on_host_and_on_device_are_the_same(kind, shape):
 def test_sums_on_device_do_not_depend_on_the_sharding():
   leaf = jax.random.bits(jax.random.key(0), (16, 8, 4))
   salt = np.uint32(5)
-  want = [int(x) for x in checkpoint._sums_on_host(leaf, salt)]
+  want = [int(x) for x in digest._sums_on_host(leaf, salt)]
   for spec in (P("data", "fsdp"), P(None, ("data", "fsdp")), P()):
     there = jax.device_put(leaf, NamedSharding(mesh(2, 4), spec))
-    assert [int(x) for x in checkpoint._sums_on_device(there, salt)] == want
-    assert [int(x) for x in checkpoint._sums_on_host(there, salt)] == want
+    assert [int(x) for x in digest._sums_on_device(there, salt)] == want
+    assert [int(x) for x in digest._sums_on_host(there, salt)] == want
 
 
 @given(
@@ -297,10 +297,10 @@ def test_one_flipped_bit_changes_both_sums(kind, size, data):
   )
 
   def sums(octets):
-    chunks = checkpoint._chunks(octets.view(kind), (slice(None),), np.uint32(9))
+    chunks = digest._chunks(octets.view(kind), (slice(None),), np.uint32(9))
     return [
       sum(int(lane.sum(dtype=np.uint64)) for lane in lanes) % 2**32
-      for lanes in zip(*[checkpoint._lanes(*chunk) for chunk in chunks])
+      for lanes in zip(*[digest._lanes(*chunk) for chunk in chunks])
     ]
 
   assert all(one != other for one, other in zip(sums(old), sums(new)))
@@ -308,12 +308,12 @@ def test_one_flipped_bit_changes_both_sums(kind, size, data):
 
 def test_two_flipped_signs_do_not_cancel():
   x = np.ones(1000, np.float32)
-  seen = {checkpoint.digest({"x": x})}
+  seen = {digest.of({"x": x})}
   for first in range(20):
     for second in range(first):
       y = x.copy()
       y[[first, second]] *= -1
-      seen.add(checkpoint.digest({"x": y}))
+      seen.add(digest.of({"x": y}))
   assert len(seen) == 191
 
 
@@ -460,7 +460,7 @@ def test_damaged_arrays_and_manifests_are_seen(two_steps, tmp_path, what):
     for item, wanted in abstract(contents[2]).items():
       try:
         assert_same(checkpoint.load(folder, 2, item, wanted), contents[2][item])
-      except checkpoint.Damaged:
+      except stored.Damaged:
         failed += 1
     assert failed == len(contents[2]) if file.suffix == ".json" else failed
     assert checkpoint.steps(folder) == [1, 2]  # load changes nothing
@@ -497,7 +497,7 @@ def test_trouble_of_the_machine_is_no_damage(two_steps, monkeypatch, error):
     def restore(self, *_, **__):
       raise error
 
-  monkeypatch.setattr(checkpoint, "_handler", Troubled)
+  monkeypatch.setattr(stored, "handler", Troubled)
   with pytest.raises(type(error), match=str(error)):
     checkpoint.Checkpointer(source).restore(abstract(contents[2]))
   assert checkpoint.steps(source) == [1, 2]
@@ -523,8 +523,9 @@ def test_saves_go_on_beside_damaged_metadata(two_steps, tmp_path):
 RUN = """
 import os, random, signal, sys, time
 import jax, jax.numpy as jnp, numpy as np, optax
-from instruct_jax.base import metrics
-from instruct_jax.parallel import checkpoint
+
+from instruct_jax.parallel import checkpoint, digest
+from instruct_jax.base import journal
 
 jax.config.update("jax_compilation_cache_dir", sys.argv[1] + "/cache")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -546,7 +547,7 @@ def run(folder, pause):
   state, first, seen = optimizer.init(params), 0, []
   with (
     checkpoint.Checkpointer(folder + "/checkpoints", keep_latest=3) as saver,
-    metrics.Log(folder, tensorboard=False) as log,
+    journal.Log(folder, tensorboard=False) as log,
   ):
     items = {"params.policy": params, "optimizer.policy": state}
     if (restored := saver.restore(items)) is not None:
@@ -561,7 +562,7 @@ def run(folder, pause):
         items = {"params.policy": params, "optimizer.policy": state}
         saver.save(step + 1, items, {"seen": seen})
       time.sleep(pause)
-  text = checkpoint.digest({"p": params, "s": state}) + str(seen)
+  text = digest.of({"p": params, "s": state}) + str(seen)
   with open(folder + "/result", "w") as file:
     file.write(text)
 
@@ -627,7 +628,7 @@ def test_kills_at_any_moment_change_nothing(tmp_path):
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   for name in ("result", "metrics.jsonl"):
     assert (killed / name).read_bytes() == (whole / name).read_bytes()
-  assert len(metrics.read_metrics(killed)) == 30
+  assert len(journal.read_metrics(killed)) == 30
   assert checkpoint.steps(killed) == checkpoint.steps(whole) == [26, 28, 30]
   names = {each.name for each in (killed / "checkpoints").iterdir()}
   assert names == {"26", "28", "30"}  # no damage, nothing unfinished left
@@ -639,8 +640,9 @@ import json, pathlib
 folder, = rest
 import jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from instruct_jax.base import metrics
-from instruct_jax.parallel import checkpoint
+
+from instruct_jax.parallel import checkpoint, digest
+from instruct_jax.base import journal
 mesh = jax.make_mesh((2, 4), ("data", "fsdp"), (AxisType.Auto,) * 2)
 
 def place(x, *spec):
@@ -662,10 +664,10 @@ with checkpoint.Checkpointer(folder) as saver:
   for n in (1, 2, 3):
     saver.save(n, items(n), {"n": n})
   saver.wait()
-  names = {1: checkpoint.digest(items(1)), 2: checkpoint.digest(items(2))}
+  names = {1: digest.of(items(1)), 2: digest.of(items(2))}
   got = saver.restore(items(0))
   assert (got.step, got.extra) == (3, {"n": 3})
-  assert checkpoint.digest(got.items) == checkpoint.digest(items(3))
+  assert digest.of(got.items) == digest.of(items(3))
   if rank == 0:  # the other process alone meets the damage
     for file in pathlib.Path(folder, "3", "arrays").glob("**/d/*"):
       data = bytearray(file.read_bytes())
@@ -675,9 +677,9 @@ with checkpoint.Checkpointer(folder) as saver:
   multihost_utils.sync_global_devices("damaged")
   got = saver.restore(items(0))
   assert got.step == 2, got.step
-  assert checkpoint.digest(got.items) == names[2]
+  assert digest.of(got.items) == names[2]
   saver.save(3, items(3))
-with metrics.Log(folder + "/log", tensorboard=False) as log:
+with journal.Log(folder + "/log", tensorboard=False) as log:
   log.write(1, {"x": 1.0})
 if rank == 0:
   print(json.dumps(names))
@@ -697,7 +699,7 @@ def test_two_processes_save_and_restore_together(tmp_path):
     "count": np.array(1, np.int32),
   }
   digests = json.loads(outputs[0].splitlines()[-1])  # Gloo prints
-  assert digests["1"] == checkpoint.digest({"a": alone})
+  assert digests["1"] == digest.of({"a": alone})
   assert checkpoint.steps(folder) == [2, 3]
   assert (folder / "damaged-3").is_dir()
-  assert len(metrics.read_metrics(folder / "log")) == 1
+  assert len(journal.read_metrics(folder / "log")) == 1

@@ -16,10 +16,10 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 # other. "." is the top of the package.
 ORDER = """
 base
-  errors interrupt compilation catalogue
+  errors interrupt compilation catalogue means run_folder terminal
   keys outside
   storage
-  metrics command
+  journal command
 .
   paper
 maths
@@ -27,7 +27,9 @@ maths
   rl
 parallel
   hosts
-  sharding checkpoint
+  sharding digest
+  stored
+  checkpoint
 tokenizers
   files sentencepiece_codec
   json_codec trained_files

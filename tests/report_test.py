@@ -261,7 +261,7 @@ def test_empty_folder_outside_a_chain(tmp_path):
 
 
 def test_terminal_shows_subjects_side_by_side(capsys):
-  report_page.terminal(results_of("ppo_ptx", tables=TABLES))
+  report_page.print_closing(results_of("ppo_ptx", tables=TABLES))
   out = capsys.readouterr().out
   assert "ppo_ptx:tiny, seed 3" in out
   header = next(line for line in out.splitlines() if "PPO-ptx" in line)
@@ -277,11 +277,11 @@ def test_terminal_without_subjects_shows_metrics(capsys):
     "validation/pretraining/loss": 2.345678,
     "rate/steps_per_second": 9.0,
   }
-  report_page.terminal(results_of("pretrain", metrics=found))
+  report_page.print_closing(results_of("pretrain", metrics=found))
   out = capsys.readouterr().out
   assert "2.346" in out
   assert "rate/" not in out
-  report_page.terminal({})
+  report_page.print_closing({})
 
 
 def test_long_curves_are_thinned_to_the_end():

@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-from instruct_jax.base import errors, outside, storage
+from instruct_jax.base import errors, outside, run_folder, storage
 from instruct_jax.evals import (
   bench,
   bias,
@@ -173,4 +173,6 @@ def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:
       line["use_case"] = record["use_case"]
   if hosts.is_writer():
     folder.mkdir(parents=True, exist_ok=True)
-    storage.write_lines(folder / "responses.jsonl", map(json.dumps, lines))
+    storage.write_lines(
+      run_folder.files(folder).responses, map(json.dumps, lines)
+    )

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from instruct_jax.base import interrupt, metrics, storage
+from instruct_jax.base import interrupt, run_folder, storage, terminal
 from instruct_jax.inference import context
 from instruct_jax.labeling import chunks, quality
 from instruct_jax.maths import preferences
@@ -45,9 +45,9 @@ def rank_prompts(
   """
   folder = epath.Path(folder)
   plan = chunks.make_plan(ctx, policies)
-  (folder / "chunks").mkdir(parents=True, exist_ok=True)
+  run_folder.files(folder).chunks.mkdir(parents=True, exist_ok=True)
   todo = [(split, n) for split in SPLITS for n in range(plan.chunks(split))]
-  progress = metrics.Progress(ctx.config.experiment, len(todo))
+  progress = terminal.Progress(ctx.config.experiment, len(todo))
   there = [_chunk_path(folder, *chunk).exists() for chunk in todo]
   hosts.barrier("chunks_found")  # Before any process writes one.
   for done, (chunk, known) in enumerate(zip(todo, there), start=1):
@@ -125,7 +125,7 @@ def _untied(ranks: list[int]) -> int:
 
 
 def _chunk_path(folder: epath.Path, split: str, number: int) -> epath.Path:
-  return folder / "chunks" / f"{split}-{number:05d}.json"
+  return run_folder.files(folder).chunks / f"{split}-{number:05d}.json"
 
 
 def _read_chunks(

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instruct_jax.base import metrics
+from instruct_jax.base import terminal
 from instruct_jax.report import captions
 
 Rows = Sequence[Mapping[str, Any]]
@@ -216,7 +216,7 @@ def _number(value: Any, percent: bool) -> str:
     return f"{100 * value:.1f} %"
   if isinstance(value, int) or (float(value).is_integer() and abs(value) > 99):
     return f"{int(value)}"
-  return f"{value:.2f}" if 0.1 <= abs(value) < 1000 else metrics.number(value)
+  return f"{value:.2f}" if 0.1 <= abs(value) < 1000 else terminal.number(value)
 
 
 def _interval(row: Mapping[str, Any], percent: bool) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from instruct_jax.base import errors, metrics, storage
+from instruct_jax.base import errors, journal, run_folder, storage, terminal
 from instruct_jax.report import captions, curves, exhibits, samples
 
 _log = logging.getLogger(__name__)
@@ -66,12 +66,12 @@ def write(
     samples=samples.last(folder),
     metrics=[t for stage in stages if (t := _all_metrics(stage))],
   )
-  path = folder / "report.html"
+  path = run_folder.files(folder).report
   storage.write(path, page)
   return path
 
 
-def terminal(results: Mapping[str, Any]) -> None:
+def print_closing(results: Mapping[str, Any]) -> None:
   """Prints the closing table of a run: subjects side by side, or its metrics.
 
   Drawn in a terminal, aligned plain text elsewhere.
@@ -91,16 +91,17 @@ def terminal(results: Mapping[str, Any]) -> None:
     rows = [[str(part) for part in row] for row in table.rows]
     headers = table.headers
   if rows:
-    metrics.table(rows, headers, title=title)
+    terminal.table(rows, headers, title=title)
 
 
 def _read(folder: epath.Path) -> Stage:
-  record = _read_json(folder / "config.json")
+  files = run_folder.files(folder)
+  written = _read_json(files.config)
   return Stage(
     folder=folder,
-    config=record.get("config") or {},
-    results=_read_json(folder / "results.json"),
-    log=metrics.read_metrics(folder),
+    config=written.get("config") or {},
+    results=_read_json(files.results),
+    log=journal.read_metrics(folder),
   )
 
 
@@ -235,7 +236,8 @@ def _curves(stages: Sequence[Stage]) -> list[dict[str, Any]]:
 def _all_metrics(stage: Stage) -> exhibits.Table | None:
   found = stage.results.get("metrics") or {}
   lines = tuple(
-    (name, exhibits.Cell(metrics.number(found[name]))) for name in sorted(found)
+    (name, exhibits.Cell(terminal.number(found[name])))
+    for name in sorted(found)
   )
   if not lines:
     return None
@@ -245,7 +247,7 @@ def _all_metrics(stage: Stage) -> exhibits.Table | None:
 def _duration(seconds: Any) -> str:
   if not exhibits.is_number(seconds):
     return ""
-  return f"{seconds:.1f} s" if seconds < 60 else metrics.duration(seconds)
+  return f"{seconds:.1f} s" if seconds < 60 else terminal.duration(seconds)
 
 
 def _memory(size: Any) -> str:

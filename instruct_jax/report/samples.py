@@ -5,7 +5,7 @@ from typing import Any
 
 from etils import epath
 
-from instruct_jax.base import metrics
+from instruct_jax.base import journal, run_folder, terminal
 from instruct_jax.report import captions, exhibits
 
 SAMPLES = 24  # prompts that are shown
@@ -14,7 +14,7 @@ LETTERS = 600  # of a text that is shown
 
 def side_by_side(folder: epath.Path) -> dict[str, Any] | None:
   """Responses of all subjects to some of the test prompts."""
-  path = folder / "responses.jsonl"
+  path = run_folder.files(folder).responses
   records = [r for r in _lines(path) if isinstance(r.get("responses"), dict)]
   if not records:
     return None
@@ -42,7 +42,7 @@ def _answer(found: Any) -> dict[str, str]:
   found = {"text": found} if isinstance(found, str) else found
   notes = []
   if exhibits.is_number(found.get("likert")):
-    notes.append(f"Likert {metrics.number(found['likert'])}")
+    notes.append(f"Likert {terminal.number(found['likert'])}")
   if exhibits.is_number(found.get("reward")):
     notes.append(f"reward {found['reward']:+.2f}")
   text = _cut(found.get("text", ""))
@@ -65,10 +65,10 @@ def _spread(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def last(folder: epath.Path) -> exhibits.Table | None:
   """What the run said to validation prompts when it last sampled."""
-  found = metrics.read_samples(folder)
+  found = journal.read_samples(folder)
   newest = max((row["step"] for row in found), default=None)
   rows = [row for row in found if row["step"] == newest and "prompt" in row]
-  if not rows or (folder / "responses.jsonl").exists():
+  if not rows or run_folder.files(folder).responses.exists():
     return None
   keys = [key for key in rows[0] if key != "step"]
   lines = tuple(

@@ -11,6 +11,8 @@ import hashlib
 import importlib.util
 import json
 import logging
+import resource
+import sys
 import time
 from typing import Any
 
@@ -18,7 +20,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import worlds
-from instruct_jax.base import compilation, errors, keys, metrics, storage
+from instruct_jax.base import compilation, errors, keys, run_folder, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.inference import rewards
@@ -229,7 +231,7 @@ def build(
     results["tables"] |= outcome.tables
     results["evaluations"] = outcome.evaluations
     results["evaluation_digest"] = wanted
-    _write_once(stage.folder / "results.json", results)
+    _write_once(run_folder.files(stage.folder).results, results)
   if evaluate:
     chain = [s.folder for s in _in_order(stage) if s.config is not None]
     hosts.once("report", lambda: str(page.write(stage.folder, chain)))
@@ -294,7 +296,7 @@ def _finished(stage: Stage) -> dict[str, Any] | None:
 
   A run that no longer fits is moved aside, and the log says why.
   """
-  written = stage.folder / "config.json"
+  written = run_folder.files(stage.folder).config
   if not written.exists():
     return None
   before = storage.read_json(written)
@@ -308,7 +310,7 @@ def _finished(stage: Stage) -> dict[str, Any] | None:
     )
     stage.folder.rename(aside)
     return None
-  done = stage.folder / "results.json"
+  done = run_folder.files(stage.folder).results
   if not done.exists():
     _log.info("%s: continues where it stopped", stage.name)
     return None
@@ -356,7 +358,7 @@ def _run(stage: Stage) -> dict[str, Any]:
   config, folder = stage.config, stage.folder
   _log.info("%s: starts", stage.name)
   hosts.once("folder", lambda: folder.mkdir(parents=True, exist_ok=True))
-  _write_once(folder / "config.json", _record(stage))
+  _write_once(run_folder.files(folder).config, _record(stage))
   start, compiled = time.monotonic(), compilation.compile_seconds()
   result = stages.JOBS[config.job](config, folder, _folders(stage))
   wall = time.monotonic() - start
@@ -369,7 +371,7 @@ def _run(stage: Stage) -> dict[str, Any]:
       "wall": round(max(wall, result.seconds), 2),
       "compile": round(compilation.compile_seconds() - compiled, 2),
     },
-    "peak_memory_bytes": metrics.peak_memory_bytes(),
+    "peak_memory_bytes": peak_memory_bytes(),
     "config_digest": stage.digest,
     "parameters_digest": result.parameters_digest,
     "product": result.product,
@@ -378,6 +380,12 @@ def _run(stage: Stage) -> dict[str, Any]:
     "metrics": result.metrics,
     "tables": result.tables,
   }
-  _write_once(folder / "results.json", results)
+  _write_once(run_folder.files(folder).results, results)
   _log.info("%s: done in %.0f s", stage.name, wall)
   return results
+
+
+def peak_memory_bytes() -> int:
+  """The most memory this process has held so far, as the system counts it."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == "darwin" else peak * 1024

@@ -10,16 +10,16 @@ from typing import Any
 
 from etils import epath
 
-from instruct_jax.base import errors, storage
+from instruct_jax.base import errors, run_folder, storage
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.hf import load as hf_load
-from instruct_jax.parallel import checkpoint, hosts
+from instruct_jax.parallel import checkpoint, digest, hosts
 from instruct_jax.runs import reading
 
 ROLES = ("policy", "reward", "value")
-_KEPT, _TENSORS = "hf", "tensors.json"
+_TENSORS = "tensors.json"
 
 
 def bring_in(
@@ -43,33 +43,33 @@ def bring_in(
   role = _role(role or found.role)
   ctx = reading.open_context(epath.Path(reference))
   params = reading.load_parameters(epath.Path(reference), ctx, role)
-  item = f"params.{role}"
-  with checkpoint.Checkpointer(folder / "checkpoints") as saver:
+  item, files = f"params.{role}", run_folder.files(folder)
+  with checkpoint.Checkpointer(files.checkpoints) as saver:
     saver.save(0, {item: params})
   if not hosts.is_writer():
     return
-  ctx.tokenizer.save(folder / "tokenizer")
+  ctx.tokenizer.save(files.tokenizer)
   kept = {hf_folder.CONFIG: there.config, _TENSORS: _kinds(there)}
   if (there.path / hf_export.GENERATION).exists():
     kept[hf_export.GENERATION] = hf_folder.read_json(
       there.path / hf_export.GENERATION
     )
-  (folder / _KEPT).mkdir()
+  files.origin.mkdir()
   for name, value in kept.items():
-    storage.write_json(folder / _KEPT / name, value)
-  record = {
+    storage.write_json(files.origin / name, value)
+  described = {
     "config": ctx.config.to_dict(),
     "needs": {"data": "."},
     "digest": hf_load.digest(there.path),
   }
-  storage.write_json(folder / reading.CONFIG_FILE, record)
+  storage.write_json(files.config, described)
   results = {
     "experiment": "import",
-    "config_digest": record["digest"],
-    "parameters_digest": checkpoint.digest({item: params}),
+    "config_digest": described["digest"],
+    "parameters_digest": digest.of({item: params}),
     "product": {"run": ".", "step": 0, "item": item},
   }
-  storage.write_json(folder / reading.RESULTS_FILE, results)
+  storage.write_json(files.results, results)
 
 
 def send_out(
@@ -102,7 +102,7 @@ def send_out(
   params = reading.load_kept(run, ctx, role, ema=ema)
   model = ctx.model(role).config
   origin = _origin(epath.Path(run), model)
-  kept = epath.Path(run) / _KEPT
+  kept = run_folder.files(run).origin
   hf_export.export(
     params,
     model,
@@ -148,10 +148,10 @@ def _origin(run: epath.Path, model: Any) -> epath.Path | None:
     seen.add(str(here))
     if hf_folder.is_reference(here):
       files = hf_folder.path_of(here)
-    elif (here / _KEPT / hf_folder.CONFIG).exists():
-      files = here / _KEPT
+    elif (run_folder.files(here).origin / hf_folder.CONFIG).exists():
+      files = run_folder.files(here).origin
     else:
-      is_run = (here / reading.CONFIG_FILE).exists()
+      is_run = run_folder.files(here).config.exists()
       queue += reading.read_needs(here).values() if is_run else ()
       continue
     if imported.describes(files / hf_folder.CONFIG, model):

@@ -21,17 +21,15 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from instruct_jax.base import errors, storage
+from instruct_jax.base import errors, run_folder, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.hf import load as hf_load
 from instruct_jax.inference import context
 from instruct_jax.models import forward, heads
-from instruct_jax.parallel import checkpoint, sharding
+from instruct_jax.parallel import checkpoint, sharding, stored
 
 _log = logging.getLogger(__name__)
-
-CONFIG_FILE, RESULTS_FILE = "config.json", "results.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,19 +57,23 @@ def read_record(folder: epath.PathLike) -> dict[str, Any]:
     path = hf_folder.path_of(folder)
     config = imported.config(hf_folder.Folder(path))
     return {"config": config.to_dict(), "needs": {"data": str(path.resolve())}}
-  if not (folder / CONFIG_FILE).exists():
+  files = run_folder.files(folder)
+  if not files.config.exists():
     raise errors.UserError(
-      f"{folder}: not a run, there is no {CONFIG_FILE} in it.{_hint(folder)}"
+      f"{folder}: not a run, there is no {files.config.name} in it."
+      f"{_hint(folder)}"
     )
-  record = storage.read_json(folder / CONFIG_FILE)
-  if "model_type" in record:
+  written = storage.read_json(run_folder.files(folder).config)
+  if "model_type" in written:
     raise errors.UserError(
       f"{folder}: not a run but a checkpoint in Hugging Face format; name it"
       f" {hf_folder.PREFIX}{folder}"
     )
-  if not isinstance(record.get("config"), dict):
-    raise errors.UserError(f'{folder / CONFIG_FILE}: has no "config" in it.')
-  return record
+  if not isinstance(written.get("config"), dict):
+    raise errors.UserError(
+      f'{run_folder.files(folder).config}: has no "config" in it.'
+    )
+  return written
 
 
 def read_config(folder: epath.PathLike) -> ConfigDict:
@@ -100,12 +102,13 @@ def read_results(folder: epath.PathLike) -> dict[str, Any]:
     found = {"run": ".", "step": 0, "item": f"params.{role}"}
     return {"product": found, "config_digest": hf_load.digest(path)}
   read_record(folder)
-  if not (folder / RESULTS_FILE).exists():
+  files = run_folder.files(folder)
+  if not files.results.exists():
     raise errors.UserError(
-      f"{folder}: this run has not finished (no {RESULTS_FILE}). Give the"
+      f"{folder}: this run has not finished (no {files.results.name}). Give the"
       " command that started it again: it continues."
     )
-  return storage.read_json(folder / RESULTS_FILE)
+  return storage.read_json(run_folder.files(folder).results)
 
 
 def product(folder: epath.PathLike, *, unfinished: bool = False) -> Product:
@@ -120,7 +123,7 @@ def product(folder: epath.PathLike, *, unfinished: bool = False) -> Product:
   folder = epath.Path(folder)
   config = read_config(folder)
   is_run = not hf_folder.is_reference(folder)
-  if unfinished and is_run and not (folder / RESULTS_FILE).exists():
+  if unfinished and is_run and not run_folder.files(folder).results.exists():
     if not config.get("product"):
       raise _without_parameters(folder, config)
     role = config.product
@@ -134,8 +137,8 @@ def product(folder: epath.PathLike, *, unfinished: bool = False) -> Product:
     return Product(folder / found["run"], int(found["step"]), found["item"])
   except (KeyError, TypeError, ValueError) as error:
     raise errors.UserError(
-      f'{folder / RESULTS_FILE}: "product" should hold "run", "step" and'
-      f' "item": {error!r}.'
+      f'{run_folder.files(folder).results}: "product" should hold "run",'
+      f' "step" and "item": {error!r}.'
     ) from None
 
 
@@ -187,7 +190,7 @@ def load_parameters(
   for last, number in zip([*[False] * (len(steps) - 1), True], steps):
     try:
       return checkpoint.load(found.run, number, found.item, abstract)
-    except checkpoint.Damaged as damage:
+    except stored.Damaged as damage:
       if last:
         raise
       _log.warning("%s The one before is read instead.", damage)
@@ -234,11 +237,15 @@ def reward_run(folder: epath.PathLike) -> epath.Path | None:
       if hf_load.role_of(hf_folder.Folder(hf_folder.path_of(here))) == "reward":
         return here
       continue
-    if str(here.resolve()) in seen or not (here / CONFIG_FILE).exists():
+    if (
+      str(here.resolve()) in seen or not run_folder.files(here).config.exists()
+    ):
       continue
     seen.add(str(here.resolve()))
-    if (here / RESULTS_FILE).exists():
-      made = storage.read_json(here / RESULTS_FILE).get("product") or {}
+    if run_folder.files(here).results.exists():
+      made = (
+        storage.read_json(run_folder.files(here).results).get("product") or {}
+      )
       if str(made.get("item", "")).endswith(".reward"):
         return here
     queue += read_needs(here).values()
@@ -269,4 +276,6 @@ def _hint(folder: epath.Path) -> str:
 def _runs_in(folder: epath.Path) -> list[str]:
   if not folder.is_dir():
     return []
-  return sorted(p.parent.name for p in folder.glob(f"*/{CONFIG_FILE}"))
+  return sorted(
+    p.parent.name for p in folder.glob(f"*/{run_folder.NAMES['config']}")
+  )

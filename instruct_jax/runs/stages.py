@@ -13,7 +13,7 @@ from instruct_jax.base import errors
 from instruct_jax.evals import reward, select, suite
 from instruct_jax.inference import context, rewards
 from instruct_jax.labeling import rankings
-from instruct_jax.parallel import checkpoint, hosts
+from instruct_jax.parallel import digest, hosts
 from instruct_jax.runs import reading
 from instruct_jax.training import loop
 
@@ -63,9 +63,7 @@ def run_training(
   return Result(
     metrics=outcome.metrics,
     product=product,
-    parameters_digest=checkpoint.digest(
-      {"params": state.params, "ema": state.ema}
-    ),
+    parameters_digest=digest.of({"params": state.params, "ema": state.ema}),
     steps=outcome.steps,
     seconds=outcome.seconds,
   )

@@ -2,7 +2,7 @@
 
 import time
 
-from instruct_jax.base import errors, interrupt, metrics
+from instruct_jax.base import errors, interrupt, means, terminal
 from instruct_jax.training import step as step_lib
 from instruct_jax.training import validate
 
@@ -31,7 +31,7 @@ class Hooks:
     self._start = self._flushed = time.monotonic()
     self._pending = None
     self._saved = first
-    self._progress = metrics.Progress(
+    self._progress = terminal.Progress(
       self._config.experiment,
       run_.total_steps,
       start=first,
@@ -67,7 +67,7 @@ class Hooks:
     step, found, clock, logged = self._pending
     self._pending = None
     # Counts are totals over microbatches and minibatches, the rest means.
-    values = metrics.means(
+    values = means.divide(
       {k: v[0] if k.startswith("count/") else v for k, v in found.items()}
     )
     now = time.monotonic()

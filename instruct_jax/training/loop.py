@@ -9,7 +9,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import algorithms
-from instruct_jax.base import errors, metrics
+from instruct_jax.base import errors, journal, run_folder
 from instruct_jax.data.batch import loader
 from instruct_jax.data.read import kinds
 from instruct_jax.inference import context, rewards
@@ -120,7 +120,9 @@ def _run(ctx, folder, checkpoints):
   algorithm = algorithms.named(config.algorithm)
   run_, state = step_lib.setup(ctx, algorithm, total_steps, checkpoints)
   keep_every = data.steps_per_epoch if config.keep_epochs else 0
-  saver = checkpoint.Checkpointer(folder / "checkpoints", keep_every=keep_every)
+  saver = checkpoint.Checkpointer(
+    run_folder.files(folder).checkpoints, keep_every=keep_every
+  )
   restored = saver.restore(step_lib.items_of(state))
   earlier = 0.0
   if restored is not None:
@@ -129,7 +131,7 @@ def _run(ctx, folder, checkpoints):
     earlier = restored.extra["seconds"]
     _log.info("%s: resumed at step %d", config.experiment, restored.step)
   first = 0 if restored is None else restored.step
-  log = metrics.Log(folder)
+  log = journal.Log(folder)
   log.truncate(first)
   update_state = step_lib.compiled(run_)
   with hooks.Hooks(run_, data, log, saver, first, keep_every, earlier) as after:
@@ -164,5 +166,5 @@ def _run(ctx, folder, checkpoints):
 
 def _last_row(folder):
   """The metrics of the last step that is logged, of a run found complete."""
-  row = metrics.read_metrics(folder)[-1]
+  row = journal.read_metrics(folder)[-1]
   return {name: value for name, value in row.items() if name != "step"}

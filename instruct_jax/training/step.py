@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from instruct_jax import algorithms
-from instruct_jax.base import metrics as metrics_lib
+from instruct_jax.base import means
 from instruct_jax.inference import context
 from instruct_jax.maths import arrays
 from instruct_jax.models import heads
@@ -107,7 +107,7 @@ def gradients(
       *(run, params, frozen, {part: minibatch[part]}),
       jax.random.fold_in(key, i),
     )
-    metrics = metrics_lib.add(metrics, of_part)
+    metrics = means.add(metrics, of_part)
     metrics[f"gradient/{part}_norm"] = (optax.global_norm(grads), 1.0)
     total = grads if total is None else jax.tree.map(jnp.add, total, grads)
   for role, grads in total.items():
@@ -230,7 +230,7 @@ def update(
     name: jax.tree.map(_first if name.endswith(FIRST) else jnp.sum, pair)
     for name, pair in each.items()
   }
-  metrics = metrics_lib.add(metrics, collected)
+  metrics = means.add(metrics, collected)
   extra = run.algorithm.adapt(run.ctx, state.extra, metrics)
   extra = _chosen(_is_finite((extra, metrics)), extra, state.extra)
   for role, schedule in run.schedules.items():

@@ -7,7 +7,7 @@ import zlib
 import jax
 
 from instruct_jax import algorithms
-from instruct_jax.base import metrics as metrics_lib
+from instruct_jax.base import means
 from instruct_jax.inference import respond, score
 from instruct_jax.parallel import sharding
 from instruct_jax.training import step
@@ -36,7 +36,7 @@ class Validation:
       key = jax.random.fold_in(self._key, n)
       minibatches, collected = algorithm.collect(ctx, state, batch, key)
       losses = self._losses(state.params, state.frozen, minibatches)
-      total = metrics_lib.add(total, metrics_lib.add(collected, losses))
+      total = means.add(total, means.add(collected, losses))
     return {f"validation/{name}": value for name, value in total.items()}
 
   def samples(self, state: algorithms.State) -> list[dict]:

@@ -1,0 +1,42 @@
+"""What a run's folder holds: the one place that knows the names in it."""
+
+import dataclasses
+
+from etils import epath
+
+NAMES = {
+  "config": "config.json",  # the resolved config, and what it was built on
+  "results": "results.json",  # the final numbers; there when it has finished
+  "metrics": "metrics.jsonl",  # a line a logged step
+  "samples": "samples.jsonl",  # what the policy said on the way
+  "responses": "responses.jsonl",  # what it said to the test prompts
+  "report": "report.html",
+  "checkpoints": "checkpoints",
+  "tensorboard": "tensorboard",
+  "tokenizer": "tokenizer",  # of a data set, and of what was brought in
+  "chunks": "chunks",  # of rankings, while they are made
+  "origin": "hf",  # what a checkpoint that was brought in says of itself
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+  """The paths in one run's folder; `NAMES` says what each of them is."""
+
+  config: epath.Path
+  results: epath.Path
+  metrics: epath.Path
+  samples: epath.Path
+  responses: epath.Path
+  report: epath.Path
+  checkpoints: epath.Path
+  tensorboard: epath.Path
+  tokenizer: epath.Path
+  chunks: epath.Path
+  origin: epath.Path
+
+
+def files(folder: epath.PathLike) -> Files:
+  """The paths in a run's folder, whether they are there or not."""
+  home = epath.Path(folder)
+  return Files(**{field: home / name for field, name in NAMES.items()})
