@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
     exchange.bring_in(source, target, role=_ROLE.value)
     print(f"{target}: a run now, as in --run={target}")
     return
-  exchange.send_out(
+  lost = exchange.send_out(
     source,
     hf_folder.path_of(target),
     role=_ROLE.value,
@@ -59,16 +59,18 @@ def main(argv: list[str]) -> None:
     drop_bias=_DROP_BIAS.value,
     shard_bytes=int(_SHARD_GB.value * 10**9),
   )
+  for line in lost:
+    print(f"Not kept: {line}.")
   print(f"{hf_folder.path_of(target)}: written")
 
 
 def _little_llama(source: str, target: str) -> None:
-  files = source.removeprefix(llama2c.PREFIX).split(",")
-  if len(files) != 2 or not hf_folder.is_reference(target):
+  paths = source.removeprefix(llama2c.PREFIX).split(",")
+  if len(paths) != 2 or not hf_folder.is_reference(target):
     raise errors.UserError(
       f"{source} -> {target}: right is llama2c:MODEL.bin,TOKENIZER.bin hf:/path"
     )
-  llama2c.to_hf(*files, hf_folder.path_of(target))
+  llama2c.to_hf(*paths, hf_folder.path_of(target))
   print(f"{hf_folder.path_of(target)}: written")
 
 

@@ -31,6 +31,7 @@ def config(tmp_path):
   ]
   data = {
     "source": "files",
+    "start": "reference",
     "template": "user: {prompt}\nassistant: ",
     "prompt_length": 64,
     "response_length": 8,

@@ -22,6 +22,7 @@ def lines(path, *records):
 def section(**changes):
   empty = dict.fromkeys(kinds.KINDS, "")
   plain = {"source": "files", "template": "{prompt}", "k_max": 4}
+  plain["start"] = "reference"
   plain["tokenizer"] = "unigram"
   fractions = {"validation_fraction": 0.2, "test_fraction": 0.1}
   return ml_collections.ConfigDict({**plain, **fractions, **empty, **changes})
@@ -178,6 +179,7 @@ def test_rankings_of_a_stage_go_before_the_file(tmp_path):
   ("changes", "message"),
   [
     ({"template": "no place"}, "data.template"),
+    ({"start": "bso"}, "Did you mean 'bos'"),
     ({"validation_fraction": 0.9}, "data.validation_fraction"),
     ({"pretraining": ""}, "data.pretraining is empty"),
     ({"pretraining": "none.txt"}, "none.txt: no such file"),

@@ -15,6 +15,7 @@ def section(**changes):
   """A data section of people's files."""
   data = {
     "source": "files",
+    "start": "reference",
     "template": "Q {prompt} A",
     "prompt_length": 12,
     "response_length": 6,

@@ -16,7 +16,7 @@ from instruct_jax.base import errors
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import llama2c
-from instruct_jax.inference import context, generate
+from instruct_jax.inference import context, generate, respond
 from instruct_jax.runs import exchange, reading, speaker
 from tests import hf_fuzz_test as hf
 from tests import pretrained_tokenizers_test as tokens
@@ -111,14 +111,21 @@ def test_a_number_that_a_dtype_cannot_hold_is_named(tmp_path):
     exchange.send_out(reference, tmp_path / "out", dtype="float16")
 
 
+def greedy(one, prompts, max_tokens):
+  """What an opened run says at temperature 0."""
+  policy = respond.policy_of(
+    one.ctx, one.params, temperature=0.0, max_tokens=max_tokens
+  )
+  return respond.respond(policy, prompts, jax.random.key(0)).texts
+
+
 def test_a_checkpoint_speaks_as_a_run_does(tmp_path):
   reference = checkpoint(tmp_path / "in")
   exchange.bring_in(reference, tmp_path / "run")
   said = []
   for name in (reference, str(tmp_path / "run")):
     one = speaker.open_run(epath.Path(name))
-    settings = speaker.Settings(temperature=0.0, max_tokens=9, n=1)
-    said.append(speaker.respond(one, ["and the", "x"], settings))
+    said.append(greedy(one, ["and the", "x"], max_tokens=9))
   assert said[0] == said[1]
 
 
@@ -250,8 +257,7 @@ def test_a_little_llama_becomes_a_checkpoint(tmp_path):
   llama2c.to_hf(*little(tmp_path), tmp_path / "hf")
   one = speaker.open_run(epath.Path(f"hf:{tmp_path / 'hf'}"))
   assert one.ctx.policy.config.vocab_size == 300
-  settings = speaker.Settings(temperature=0.0, max_tokens=5)
-  assert len(speaker.respond(one, ["aa b"], settings)[0]) == 1
+  assert len(greedy(one, ["aa b"], max_tokens=5)) == 1
 
 
 @pytest.mark.parametrize("cut", [0, 20, 28, 100, -4, 4])

@@ -31,7 +31,7 @@ parallel
   stored
   checkpoint
 tokenizers
-  files sentencepiece_codec
+  files sentencepiece_codec start
   json_codec trained_files
   special_tokens words
   pretrained trained

@@ -33,6 +33,7 @@ SIZES = {
 
 def config(**changes):
   data = {"world_seed": 0, "quality": 0.75, "vocab_size": 1024, "sizes": SIZES}
+  data["start"] = "reference"
   return ml_collections.ConfigDict({"data": data | changes})
 
 
@@ -160,6 +161,7 @@ import sys, ml_collections
 from instruct_jax.worlds.microworld import builder
 sizes = {kind: (400, 20, 20) for kind in builder.FIELDS}
 data = dict(world_seed=0, quality=0.75, vocab_size=1024, sizes=sizes)
+data["start"] = "reference"
 builder.build(ml_collections.ConfigDict({"data": data}), sys.argv[1])
 assert "tensorflow" not in sys.modules
 print("done")

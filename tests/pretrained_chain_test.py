@@ -76,7 +76,7 @@ def test_a_checkpoint_decides_model_and_tokenizer_of_the_whole_chain(tmp_path):
   assert stages["dataset-files"].config.data.tokenizer == reference
   first = stages["sft-files"].needs["policy"]
   assert first.config is None
-  assert first.digest == chain.runs.read_results(first.folder)["config_digest"]
+  assert first.digest == reading.read_results(first.folder)["config_digest"]
   there.close()
 
 

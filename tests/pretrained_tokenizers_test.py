@@ -84,7 +84,7 @@ def test_gpt2s_files_are_read(tmp_path):
     end = vocabulary[END]
     assert (found.kind, found.vocab_size) == ("gpt2", len(vocabulary))
     assert found.eot_id == end
-    assert found.start_ids == found.stop_ids == (end,)
+    assert (found.start_ids, found.stop_ids) == ((), (end,))
     assert found.pad_id == len(vocabulary)  # past the table
     assert found.encode("and the") == [vocabulary["and"], vocabulary["Ġthe"]]
 

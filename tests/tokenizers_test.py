@@ -4,6 +4,7 @@ import json
 
 import hypothesis
 import pytest
+import tokenizers as library
 from hypothesis import strategies as st
 
 from instruct_jax import tokenizers
@@ -115,6 +116,30 @@ def test_normalize_and_unknown_words(word):
   assert word.unknown_words(typed) == ["zed", ",", "and"]
   normal = word.normalize("Ann likes a cat.")
   assert word.decode(word.encode(normal)) == normal
+
+
+def test_an_export_lowers_and_spaces_what_is_typed(word, tmp_path):
+  assert word.export(tmp_path) == ""
+  theirs = library.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+  typed = "What has Bob?\nAnn  likes a.cat,in PARIS."
+  ids = theirs.encode(typed, add_special_tokens=False).ids
+  known = [i for i in ids if i != tokenizers.UNKNOWN_ID]
+  ours = word.encode(word.normalize(typed))
+  assert known == [i for i in ours if i != tokenizers.UNKNOWN_ID]
+  assert len(known) == 13  # the comma alone is unknown
+  assert theirs.decode(known[3:6]) == "?\nann"
+
+
+def test_an_export_says_that_it_cannot_lower_a_vocabulary_with_capitals(
+  tmp_path,
+):
+  made = tokenizers.train(["The cat"], tmp_path, kind="word", vocab_size=99)
+  lost = made.export(tmp_path / "out")
+  assert "'The'" in lost
+  assert "\n" not in lost
+  theirs = library.Tokenizer.from_file(str(tmp_path / "out/tokenizer.json"))
+  ids = theirs.encode("The cat", add_special_tokens=False).ids
+  assert ids == made.encode("The cat")
 
 
 @pytest.mark.parametrize("kind", ["word", "unigram", "bpe", "byte"])

@@ -31,6 +31,7 @@ MEANINGS = {
   "data.row_length": "tokens of a row of text, or of a packed row",
   "data.sizes.*": "microworld: rows of the training, validation, test splits",
   "data.source": "microworld, files, or a module of your own with a WORLD",
+  "data.start": "in front of a prompt: reference, none, end_of_text or bos",
   "data.template": "what is put around a prompt: a name, or text with {prompt}",
   "data.test_fraction": "share of the prompts that are kept for tests",
   "data.tokenizer": "word, unigram, bpe, byte, or hf:/path of one",

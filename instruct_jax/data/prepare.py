@@ -37,6 +37,7 @@ IMPORTED = "hf:"  # before the folder of a tokenizer that is taken as it is
 _TOKENIZER_FILES = (".json", ".model", ".txt", ".bpe", ".jinja")
 _SETTINGS = (
   "template",
+  "start",
   "prompt_length",
   "response_length",
   "row_length",
@@ -126,7 +127,9 @@ def _tokenizer(
   records: dict[str, splits.BySplit],
 ) -> tokenizers.Tokenizer:
   if data.tokenizer.startswith(IMPORTED):
-    tokenizer = tokenizers.load(data.tokenizer.removeprefix(IMPORTED))
+    tokenizer = tokenizers.load(
+      data.tokenizer.removeprefix(IMPORTED), start=data.start
+    )
     tokenizer.save(folder / "tokenizer")
     return tokenizer
   return tokenizers.train(
@@ -139,6 +142,7 @@ def _tokenizer(
     folder / "tokenizer",
     kind=data.tokenizer,
     vocab_size=data.vocab_size,
+    start=data.start,
   )
 
 

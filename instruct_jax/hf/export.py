@@ -41,8 +41,10 @@ def export(
   generation: dict[str, Any] | None = None,
   drop_bias: bool = False,
   shard_bytes: int = SHARD_BYTES,
-) -> None:
+) -> str:
   """Writes a policy, a reward model or a value network with its tokenizer.
+
+  Returns what of the tokenizer could not be kept, in one line, or ''.
 
   Args:
     params: the tree of `role`, arrays of any sharding.
@@ -81,12 +83,12 @@ def export(
   folder.mkdir(parents=True, exist_ok=True)
   _write_shards(named, folder, shard_bytes)
   if not hosts.is_writer():
-    return
+    return ""
   storage.write_json(folder / hf_folder.CONFIG, config)
   if role == "policy":
-    made = generation or _generation(tokenizer)
-    storage.write_json(folder / GENERATION, made)
-  tokenizer.export(folder)
+    sampled = generation or _generation(tokenizer)
+    storage.write_json(folder / GENERATION, sampled)
+  return tokenizer.export(folder)
 
 
 def _config(model, role, tokenizer, dtype, original):

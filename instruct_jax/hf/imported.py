@@ -47,6 +47,7 @@ def config(folder: hf_folder.Folder) -> ConfigDict:
       "ema": {},
       "data": {
         "source": "files",
+        "start": "reference",
         "template": "chat_template" if has_template else "plain",
         "prompt_length": prompt,
         "response_length": response,

@@ -7,6 +7,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import tokenizers, worlds
+from instruct_jax.base import errors
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import generate
 from instruct_jax.models import decoder, heads, sizes
@@ -84,6 +85,11 @@ def make(config: ConfigDict, folders: dict[str, epath.Path]) -> Context:
   the mesh does not fit the devices.
   """
   tokenizer = tokenizers.load(folders["data"])
+  if config.data.get("start", tokenizer.start) != tokenizer.start:
+    raise errors.UserError(
+      f"data.start={config.data.start!r}: the data set {folders['data']} was"
+      f" made with {tokenizer.start!r}; name another, or none to have it built"
+    )
   policy, scalar = _decoders(config, tokenizer.vocab_size)
   return Context(
     config=config,

@@ -23,7 +23,7 @@ def width_of(ctx: context.Context, template: str) -> int:
   that adds more widens the prompt by the difference.
   """
   usual, other = (
-    len(templates.encode([""], ctx.tokenizer, form)[0])
+    templates.added(ctx.tokenizer, form)
     for form in (ctx.config.data.template, template)
   )
   return ctx.config.data.prompt_length + max(0, other - usual)

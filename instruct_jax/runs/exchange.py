@@ -15,11 +15,13 @@ from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.hf import load as hf_load
+from instruct_jax.inference import context
 from instruct_jax.parallel import checkpoint, digest, hosts
 from instruct_jax.runs import reading
 
 ROLES = ("policy", "reward", "value")
 _TENSORS = "tensors.json"
+_TYPED = "Zoë's \u201cwell-known\u201d job; is it here?"
 
 
 def bring_in(
@@ -39,8 +41,7 @@ def bring_in(
   if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
     raise errors.UserError(f"{folder}: is there and not empty; name another.")
   there = hf_folder.Folder(hf_folder.path_of(reference))
-  found = reading.product(epath.Path(reference))
-  role = _role(role or found.role)
+  role = _role(role or reading.product(epath.Path(reference)).role)
   ctx = reading.open_context(epath.Path(reference))
   params = reading.load_parameters(epath.Path(reference), ctx, role)
   item, files = f"params.{role}", run_folder.files(folder)
@@ -81,8 +82,10 @@ def send_out(
   dtype: str = "",
   drop_bias: bool = False,
   shard_bytes: int = hf_export.SHARD_BYTES,
-) -> None:
+) -> list[str]:
   """Writes what a finished run made in Hugging Face format.
+
+  Returns what of the run could not be kept, a line each.
 
   Args:
     run: the run's folder.
@@ -96,14 +99,13 @@ def send_out(
   Raises:
     UserError: not a finished run, no such role, or see `hf.export.export`.
   """
-  found = reading.product(run)
-  role = _role(role or found.role)
+  role = _role(role or reading.product(run).role)
   ctx = reading.open_context(run)
   params = reading.load_kept(run, ctx, role, ema=ema)
   model = ctx.model(role).config
   origin = _origin(epath.Path(run), model)
   kept = run_folder.files(run).origin
-  hf_export.export(
+  lost = hf_export.export(
     params,
     model,
     role,
@@ -115,6 +117,19 @@ def send_out(
     generation=_read(origin / hf_export.GENERATION) if origin else None,
     drop_bias=drop_bias,
     shard_bytes=shard_bytes,
+  )
+  return [line for line in (lost, _not_written(ctx)) if line]
+
+
+def _not_written(ctx: context.Context) -> str:
+  """What a world does to typed text that its tokenizer does not do."""
+  typed = ctx.world.normalize(_TYPED, ctx.tokenizer)
+  if typed == ctx.tokenizer.normalize(_TYPED):
+    return ""
+  return (
+    f"data.source='{ctx.config.data.source}' writes typed text in a form of its"
+    " own, which `sample` gives it and the exported tokenizer does not: type"
+    f" {typed!r} there for {_TYPED!r}"
   )
 
 

@@ -24,6 +24,7 @@ from etils import epath
 
 from instruct_jax.base import errors, storage
 from instruct_jax.tokenizers import files, pretrained, trained, trained_files
+from instruct_jax.tokenizers import start as start_
 
 UNKNOWN_ID, EOT_ID = trained_files.UNKNOWN_ID, trained_files.EOT_ID
 MODEL_FILE, INFO_FILE = files.MODEL, files.INFO
@@ -38,7 +39,9 @@ class Tokenizer(Protocol):
   vocab_size: int
   pad_id: int  # may be `vocab_size`, past the model's embeddings
   eot_id: int
-  start_ids: tuple[int, ...]  # a text or prompt begins with them
+  start: str  # which of `start.CHOICES` a prompt begins with
+  start_ids: tuple[int, ...]  # these are
+  reference_ids: tuple[int, ...]  # what the tokenizer itself would put there
   stop_ids: tuple[int, ...]  # a response ends at any of them
   special_ids: dict[str, int]  # what a template may spell
   special_names: dict[str, str]  # 'bos_token' -> '<s>', as templates say it
@@ -67,8 +70,11 @@ class Tokenizer(Protocol):
   def save(self, folder: os.PathLike | str) -> None:
     """Writes the tokenizer; `load` reads it back."""
 
-  def export(self, folder: os.PathLike | str) -> None:
-    """Writes the files that transformers reads; the ids are the same."""
+  def export(self, folder: os.PathLike | str) -> str:
+    """Writes the files that transformers reads; the ids are the same.
+
+    Returns what could not be kept, in one line, or ''.
+    """
 
 
 def train(
@@ -77,6 +83,7 @@ def train(
   *,
   kind: str,
   vocab_size: int,
+  start: str = start_.REFERENCE,
 ) -> Tokenizer:
   """Trains a tokenizer, saves it in `folder` and returns it.
 
@@ -87,13 +94,16 @@ def train(
     UserError: no text, or a vocabulary too small for it (for 'word': smaller
       than the number of different words, none of which may be lost).
   """
-  return trained.train(texts, folder, kind=kind, vocab_size=vocab_size)
+  tokenizer = trained.train(texts, kind=kind, vocab_size=vocab_size)
+  start_.put(tokenizer, start).save(folder)
+  return tokenizer
 
 
-def load(folder: os.PathLike | str) -> Tokenizer:
+def load(folder: os.PathLike | str, *, start: str = "") -> Tokenizer:
   """Reads what `save` wrote in `folder` or in its `tokenizer` folder.
 
-  Else what stands beside a pretrained model there.
+  Else what stands beside a pretrained model there. `start` is one of
+  `start.CHOICES`; '': what it was saved with, else what the model's own is.
 
   Raises:
     UserError: there is none, or it is damaged.
@@ -104,7 +114,8 @@ def load(folder: os.PathLike | str) -> Tokenizer:
   if not (folder / INFO_FILE).exists():
     kind = pretrained.find(asked)
     if kind:
-      return pretrained.read(asked, kind)
+      tokenizer = pretrained.read(asked, kind)
+      return start_.put(tokenizer, start or start_.REFERENCE)
     pairs = ", ".join(" + ".join(pair) for pair in files.PAIRS)
     raise errors.UserError(
       f"{asked}: no tokenizer here; neither {INFO_FILE}, {files.JSON}, {pairs}"
@@ -117,7 +128,9 @@ def load(folder: os.PathLike | str) -> Tokenizer:
   except (errors.UserError, LookupError) as error:
     raise errors.UserError(f"{where}: a damaged tokenizer: {error}") from None
   if kind in pretrained.CODECS:
-    return pretrained.restore(folder, kind, content)
+    tokenizer = pretrained.restore(folder, kind, content)
+    saved = info.get("start") or start_.before_choices(tokenizer)
+    return start_.put(tokenizer, start or saved)
   if kind not in KINDS:
     raise errors.unknown(f"tokenizer kind in {where}", kind, KINDS)
   model = files.read(folder / MODEL_FILE) if content else b""
@@ -131,4 +144,5 @@ def load(folder: os.PathLike | str) -> Tokenizer:
       f"{folder / MODEL_FILE}: its digest differs from {INFO_FILE}'s; the file "
       "is damaged or of another tokenizer. Build the data set again."
     )
-  return KINDS[kind](model)
+  saved = info.get("start") or start_.REFERENCE
+  return start_.put(KINDS[kind](model), start or saved)

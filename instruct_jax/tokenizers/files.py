@@ -93,7 +93,7 @@ def check_ids(vocabulary: Mapping[str, Any], where: Any) -> None:
     raise errors.UserError(f"{where}: no token has the id {lacking}.")
 
 
-def start(made: library.Tokenizer, ids: Sequence[int]) -> None:
+def put_in_front(made: library.Tokenizer, ids: Sequence[int]) -> None:
   """Has a tokenizer of the library start its texts with these tokens."""
   names = [made.id_to_token(i) for i in ids]
   made.post_processor = library.processors.TemplateProcessing(

@@ -24,7 +24,8 @@ class Backend:
   broken up there.
   """
 
-  bos_id = eos_id = None  # its file does not say
+  eos_id = None  # its file does not say
+  adds_bos = False
 
   def __init__(
     self,
@@ -32,14 +33,17 @@ class Backend:
     where: Any,
     *,
     unknown_id: int | None = None,
+    bos: str = "",
   ):
     self._backend, self._where = backend, where
     self.unknown_id = unknown_id
+    self.bos_id = backend.token_to_id(bos) if bos else None
     backend.no_padding()
     backend.no_truncation()
     self.vocabulary = backend.get_vocab(with_added_tokens=True)
     files.check_ids(self.vocabulary, where)
-    self.start_ids = self._start()
+    # Of GPT-2's files none says what stands in front of a text.
+    self.start_ids = None if bos else self._start()
     self.protect(())
 
   def protect(self, names: Iterable[str]) -> None:
@@ -225,7 +229,7 @@ def open_gpt2(folder: epath.Path, found: files.Files) -> Backend:
 
   made = guarded(where, build)
   _check_bytes(made, where)
-  return Backend(made, where)
+  return Backend(made, where, bos=END_OF_TEXT)
 
 
 def _unknown(model, made):

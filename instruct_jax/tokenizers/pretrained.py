@@ -22,6 +22,7 @@ from instruct_jax.tokenizers import (
   json_codec,
   sentencepiece_codec,
   special_tokens,
+  start,
 )
 
 
@@ -38,7 +39,8 @@ class PretrainedTokenizer:
     codec.protect(known.named)
     self.kind, self._codec, self.files = kind, codec, dict(found)
     self.vocab_size, self.eot_id = known.vocab_size, known.eot_id
-    self.pad_id, self.start_ids = known.pad_id, known.start_ids
+    self.pad_id, self.reference_ids = known.pad_id, known.reference_ids
+    self.start, self.start_ids = start.REFERENCE, known.reference_ids
     self.stop_ids, self.chat_template = known.stop_ids, known.chat_template
     self.special_ids: dict[str, int] = codec.special_ids
     self.special_names = known.special_names
@@ -55,7 +57,8 @@ class PretrainedTokenizer:
     return self._codec.encode_parts(rows)
 
   def decode(self, ids: Iterable[int]) -> str:
-    hidden = {self.pad_id, *self.stop_ids, *self.start_ids}
+    starts = {*self.start_ids, *self.reference_ids}
+    hidden = {self.pad_id, *self.stop_ids, *starts}
     kept = [i for i in map(int, ids) if i < self.vocab_size and i not in hidden]
     return self._codec.decode(kept)
 
@@ -84,16 +87,18 @@ class PretrainedTokenizer:
     info = {
       "kind": self.kind,
       "vocab_size": self.vocab_size,
+      "start": self.start,
       "files": digests,
     }
     storage.write_json(folder / files.INFO, info)
 
-  def export(self, folder: os.PathLike | str) -> None:
+  def export(self, folder: os.PathLike | str) -> str:
     """The files as they were read, and what transformers needs beside them.
 
     That is a tokenizer.json and a tokenizer_config.json where there was none,
     and the tokens that they do not name. There is a "pad_token" where the model
-    has one of its own.
+    has one of its own. Where texts start otherwise than with the model's own
+    tokenizer, tokenizer.json says so.
     """
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,29 +106,38 @@ class PretrainedTokenizer:
     for name, content in self.files.items():
       if name not in others:
         storage.write(folder / name, content)
-    self._write_config(folder)
+    new_start = self.start_ids != self.reference_ids
+    self._write_config(folder, new_start)
     if files.JSON not in self.files:
-      self._write_json(folder)
+      self._write_json(folder, self._codec.written(), bool(self.start_ids))
+    elif new_start:
+      text = files.text(self.files, files.JSON, folder)
+      self._write_json(
+        folder, json_codec.library.Tokenizer.from_str(text), True
+      )
+    return ""
 
-  def _write_config(self, folder):
-    config, made = {}, {}
+  def _write_config(self, folder, new_start):
+    config, added = {}, {}
     if files.CONFIG in self.files:
       config = files.json_object(self.files, files.CONFIG, folder)
-    if files.JSON not in self.files:
+    if files.JSON not in self.files or new_start:
       # Its class would read the other files, or change what we have written.
-      made["tokenizer_class"] = "PreTrainedTokenizerFast"
-      made["clean_up_tokenization_spaces"] = False
+      added["tokenizer_class"] = "PreTrainedTokenizerFast"
+      config = {k: x for k, x in config.items() if k not in _FLAGS}
+    if files.JSON not in self.files:
+      added["clean_up_tokenization_spaces"] = False
     names = {i: name for name, i in self.special_ids.items()}
-    for key, i in (
-      ("bos_token", self.start_ids[0]),
-      ("eos_token", self.eot_id),
-      ("pad_token", self.pad_id),
+    own = self.special_names.get("bos_token")
+    for key, name in (
+      ("bos_token", names[self.start_ids[0]] if self.start_ids else own),
+      ("eos_token", names.get(self.eot_id)),
+      ("pad_token", names.get(self.pad_id)),
     ):
-      missing = config.get(key) is None and not self._in_map(key)
-      if missing and i in names:
-        made[key] = names[i]
-    if made:
-      storage.write_json(folder / files.CONFIG, config | made)
+      if name and config.get(key) is None and not self._in_map(key):
+        added[key] = name
+    if added:
+      storage.write_json(folder / files.CONFIG, config | added)
 
   def _in_map(self, key):
     if files.SPECIAL not in self.files:
@@ -131,13 +145,14 @@ class PretrainedTokenizer:
     found = files.json_object(self.files, files.SPECIAL, epath.Path())
     return found.get(key) is not None
 
-  def _write_json(self, folder):
-    made = self._codec.written()
-    if self.start_ids != (self.eot_id,) or self.kind == "sentencepiece":
-      files.start(made, self.start_ids)
-    storage.write(folder / files.JSON, made.to_str(pretty=True))
+  def _write_json(self, folder, tokenizer, starts):
+    if starts:
+      files.put_in_front(tokenizer, self.start_ids)
+    storage.write(folder / files.JSON, tokenizer.to_str(pretty=True))
 
 
+# What transformers' own classes would put around a text.
+_FLAGS = ("add_bos_token", "add_eos_token")
 CODECS = {
   "hf": lambda folder, found: json_codec.open_json(folder, found),
   "gpt2": lambda folder, found: json_codec.open_gpt2(folder, found),

@@ -29,7 +29,7 @@ class Pieces:
   of transformers 5 does not.
   """
 
-  start_ids = ()
+  start_ids, adds_bos = None, True  # the files beside it say, or its class
 
   def __init__(self, model: bytes, where: Any, *, legacy: bool = True):
     self.model, self._where = model, where

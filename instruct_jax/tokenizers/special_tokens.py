@@ -12,6 +12,9 @@ from etils import epath
 from instruct_jax.base import errors
 from instruct_jax.tokenizers import files, json_codec
 
+# Builds its tokenizer anew, without what tokenizer.json puts around a text.
+_DEAF = ("GPTNeoXTokenizer", "GPTNeoXTokenizerFast")
+
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
@@ -20,7 +23,7 @@ class Facts:
   vocab_size: int
   eot_id: int
   pad_id: int  # `vocab_size` where the model has none of its own
-  start_ids: tuple[int, ...]
+  reference_ids: tuple[int, ...]  # what transformers puts in front of a text
   stop_ids: tuple[int, ...]
   special_names: dict[str, str]  # 'bos_token' -> '<s>'
   chat_template: str
@@ -102,15 +105,15 @@ def read(folder: epath.Path, found: files.Files, codec: Any) -> Facts:
   stop_ids = tuple(dict.fromkeys([eot, *stops]))
   bos = sources.token("bos_token")
   bos = codec.bos_id if bos is None else bos
-  start_ids = _start(sources, codec, bos, eot)
+  reference_ids = _in_front(sources, codec, bos)
   pad = sources.token("pad_token")
-  taken = {None, *stop_ids, *start_ids, codec.unknown_id}
-  named = {*stop_ids, *start_ids, *({bos, pad} - {None})} - {codec.unknown_id}
+  used = {*stop_ids, *reference_ids, bos} - {None}
+  named = {*used, *({pad} - {None})} - {codec.unknown_id}
   return Facts(
     vocab_size=size,
     eot_id=eot,
-    pad_id=size if pad in taken else pad,
-    start_ids=start_ids,
+    pad_id=size if pad in {None, *used, codec.unknown_id} else pad,
+    reference_ids=reference_ids,
     stop_ids=stop_ids,
     special_names={
       name: sources.name(i)
@@ -127,12 +130,18 @@ def read(folder: epath.Path, found: files.Files, codec: Any) -> Facts:
   )
 
 
-def _start(sources, codec, bos, eot):
-  """What a text starts with; end-of-text where the model adds nothing."""
-  if codec.start_ids:
-    return codec.start_ids
-  adds = sources.flag("add_bos_token", codec.bos_id is not None)
-  return (bos,) if adds and bos is not None else (eot,)
+def _in_front(sources, codec, bos):
+  """What the reference puts in front of a text.
+
+  A tokenizer.json says it, but to classes that do not listen; of other files
+  the flag beside them decides. Where that is left out, the class does: as its
+  documentation says, a Llama's adds its BOS and GPT-2's does not.
+  """
+  if codec.start_ids is not None:
+    name = sources.object(files.CONFIG).get("tokenizer_class")
+    return () if name in _DEAF else codec.start_ids
+  adds = sources.flag("add_bos_token", codec.adds_bos)
+  return (bos,) if adds and bos is not None else ()
 
 
 def _chat_template(sources, found, folder):

@@ -67,20 +67,48 @@ def encode(
 ) -> list[list[int]]:
   """The ids of prompts in their template, with what starts a text.
 
-  A chat template says itself what a text starts with.
+  A chat template says itself what a text starts with; another that spells it
+  does not get it twice. What would be no tokens at all is one end-of-text.
 
   Raises UserError where the model has no chat template, or it fails.
   """
+  rows = _encode(texts, tokenizer, template)
+  return [ids or [tokenizer.eot_id] for ids in rows]
+
+
+def added(tokenizer: tokenizers.Tokenizer, template: str) -> int:
+  """How many tokens stand around a prompt: the template's and the start."""
+  return len(_encode([""], tokenizer, template)[0])
+
+
+def _encode(texts, tokenizer, template):
   source = _chat_source(template, tokenizer)
   if source is None:
     check(template)
-    form = PLAIN.get(template, template)
-    filled = [form.replace("{prompt}", text) for text in texts]
-    start = list(tokenizer.start_ids)
-    return [start + ids for ids in tokenizer.encode_batch(filled)]
-  plans = [_plan(source, text, tokenizer) for text in texts]
-  start = list(tokenizer.start_ids) if template == "chatml" else []
-  return [start + ids for ids in tokenizer.encode_parts(plans)]
+    rows = _filled_form(PLAIN.get(template, template), texts, tokenizer)
+  else:
+    plans = [_plan(source, text, tokenizer) for text in texts]
+    rows = tokenizer.encode_parts(plans)
+  start = [] if template == "chat_template" else list(tokenizer.start_ids)
+  return [ids if ids[: len(start)] == start else start + ids for ids in rows]
+
+
+def _filled_form(form, texts, tokenizer):
+  """The ids of a text with '{prompt}' in it, and maybe special tokens."""
+  parts = _splitter(tuple(tokenizer.special_ids))(form)
+  if len(parts) == 1:
+    return tokenizer.encode_batch([form.replace("{prompt}", t) for t in texts])
+  special = tokenizer.special_ids
+  return tokenizer.encode_parts(
+    [
+      [
+        special.get(part, part.replace("{prompt}", text))
+        for part in parts
+        if part
+      ]
+      for text in texts
+    ]
+  )
 
 
 def ends(template: str, tokenizer: tokenizers.Tokenizer) -> tuple[int, ...]:

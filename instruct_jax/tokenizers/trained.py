@@ -27,7 +27,8 @@ class ByteTokenizer:
   vocab_size = 258
   pad_id = 0
   eot_id = 1
-  start_ids = stop_ids = (1,)
+  start, start_ids = "reference", (1,)
+  reference_ids = stop_ids = (1,)
   special_ids: ClassVar[dict[str, int]] = {}
   special_names: ClassVar[dict[str, str]] = {}
   chat_template = ""
@@ -55,11 +56,9 @@ class ByteTokenizer:
     return []
 
   def save(self, folder: os.PathLike | str) -> None:
-    trained_files.write(
-      folder, {"kind": self.kind, "vocab_size": self.vocab_size}, None
-    )
+    trained_files.write(folder, self, None)
 
-  def export(self, folder: os.PathLike | str) -> None:
+  def export(self, folder: os.PathLike | str) -> str:
     vocabulary = {
       trained_files.PAD: self.pad_id,
       trained_files.EOT: self.eot_id,
@@ -70,7 +69,8 @@ class ByteTokenizer:
     )
     steps = library.decoders.ByteFallback(), library.decoders.Fuse()
     made.decoder = library.decoders.Sequence(list(steps))
-    trained_files.export(made, folder)
+    trained_files.export(made, folder, self.start_ids)
+    return ""
 
 
 class SubwordTokenizer:
@@ -78,7 +78,8 @@ class SubwordTokenizer:
 
   pad_id = trained_files.PAD_ID
   eot_id = trained_files.EOT_ID
-  start_ids = stop_ids = (trained_files.EOT_ID,)
+  start, start_ids = "reference", (trained_files.EOT_ID,)
+  reference_ids = stop_ids = (trained_files.EOT_ID,)
   special_ids: ClassVar[dict[str, int]] = {}
   special_names: ClassVar[dict[str, str]] = {}
   chat_template = ""
@@ -122,14 +123,13 @@ class SubwordTokenizer:
     return []
 
   def save(self, folder: os.PathLike | str) -> None:
-    info = {"kind": self.kind, "vocab_size": self.vocab_size}
-    trained_files.write(folder, info, self._model)
+    trained_files.write(folder, self, self._model)
 
-  def export(self, folder: os.PathLike | str) -> None:
+  def export(self, folder: os.PathLike | str) -> str:
     """The ids are the same, with the exceptions of `of_pieces`."""
-    trained_files.export(
-      sentencepiece_codec.of_pieces(self._model, space=" "), folder
-    )
+    pieces = sentencepiece_codec.of_pieces(self._model, space=" ")
+    trained_files.export(pieces, folder, self.start_ids)
+    return ""
 
 
 KINDS = {
@@ -142,20 +142,11 @@ KINDS = {
 
 def train(
   texts: Iterable[str],
-  folder: os.PathLike | str,
   *,
   kind: str,
   vocab_size: int,
 ) -> words.WordTokenizer | ByteTokenizer | SubwordTokenizer:
-  """Trains a tokenizer, saves it in `folder` and returns it.
-
-  The same texts in the same order give the same model. `vocab_size` is a limit:
-  text that supports fewer pieces gives fewer, read `vocab_size` of the result.
-
-  Raises:
-    UserError: no text, or a vocabulary too small for it (for 'word': smaller
-      than the number of different words, none of which may be lost).
-  """
+  """A new tokenizer; raises as `tokenizers.train`."""
   if kind not in KINDS:
     raise errors.unknown("tokenizer kind", kind, KINDS)
   if kind == "byte":
@@ -167,9 +158,7 @@ def train(
       else (line for text in texts for line in text.split("\n") if line.strip())
     )
     model = _train(sentences, kind, vocab_size)
-  tokenizer = KINDS[kind](model)
-  tokenizer.save(folder)
-  return tokenizer
+  return KINDS[kind](model)
 
 
 def _train(sentences: Iterable[str], kind: str, vocab_size: int) -> bytes:

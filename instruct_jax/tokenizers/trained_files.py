@@ -2,31 +2,41 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import tokenizers as library
 from etils import epath
 
 from instruct_jax.base import storage
-from instruct_jax.tokenizers import files
+from instruct_jax.tokenizers import files, start
 
 PAD_ID, UNKNOWN_ID, EOT_ID = 0, 1, 2  # of all but the byte tokenizer
 PAD, EOT = "<pad>", "<eot>"
 
 
-def write(folder: os.PathLike | str, info: dict, model: bytes | None) -> None:
+def write(
+  folder: os.PathLike | str, tokenizer: Any, model: bytes | None
+) -> None:
   """The model first, then the description that vouches for it by digest."""
   folder = epath.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   digest = None if model is None else hashlib.sha256(model).hexdigest()
   if model is not None:
     storage.write(folder / files.MODEL, model)
-  storage.write_json(folder / files.INFO, {**info, "model": digest})
+  info = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
+  if tokenizer.start != start.REFERENCE:
+    info["start"] = tokenizer.start
+  storage.write_json(folder / files.INFO, info | {"model": digest})
 
 
 def export(
-  made: library.Tokenizer, folder: os.PathLike | str, **names: str
+  made: library.Tokenizer,
+  folder: os.PathLike | str,
+  start_ids: Sequence[int],
+  **names: str,
 ) -> None:
-  """Writes a tokenizer for transformers, as ours start and end texts."""
+  """Writes a tokenizer for transformers, as ours starts and ends texts."""
   folder = epath.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   names = {"bos_token": EOT, "eos_token": EOT, "pad_token": PAD} | names
@@ -34,7 +44,7 @@ def export(
   made.add_special_tokens(
     [library.AddedToken(x, special=True, normalized=False) for x in special]
   )
-  files.start(made, (made.token_to_id(EOT),))
+  files.put_in_front(made, start_ids)
   storage.write(folder / files.JSON, made.to_str(pretty=True))
   about = {
     "tokenizer_class": "PreTrainedTokenizerFast",

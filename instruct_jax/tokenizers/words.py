@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import sentencepiece
 import tokenizers as library
@@ -26,7 +26,8 @@ class WordTokenizer:
   kind = "word"
   pad_id = trained_files.PAD_ID
   eot_id = trained_files.EOT_ID
-  start_ids = stop_ids = (trained_files.EOT_ID,)
+  start, start_ids = "reference", (trained_files.EOT_ID,)
+  reference_ids = stop_ids = (trained_files.EOT_ID,)
   special_ids: ClassVar[dict[str, int]] = {}
   special_names: ClassVar[dict[str, str]] = {}
   chat_template = ""
@@ -65,33 +66,21 @@ class WordTokenizer:
     return list(dict.fromkeys(w for w in words if w not in self._known))
 
   def save(self, folder: os.PathLike | str) -> None:
-    info = {"kind": self.kind, "vocab_size": self.vocab_size}
-    trained_files.write(folder, info, self._model)
+    trained_files.write(folder, self, self._model)
 
-  def export(self, folder: os.PathLike | str) -> None:
-    """The ids are the same, but for two unknown words in a row.
+  def export(self, folder: os.PathLike | str) -> str:
+    """The ids are those of a normalised text, as `sample` gives them.
 
-    They are one unknown token in ours and two there.
+    But for two unknown words in a row, which are one unknown token in ours
+    and two there. A text that is normal already is not changed by that.
     """
     vocabulary = {word: i for i, word in enumerate(self.words)}
     unknown = self.words[trained_files.UNKNOWN_ID]
     made = library.Tokenizer(
       library.models.WordLevel(vocabulary, unk_token=unknown)
     )
-    replace = library.normalizers.Replace
-    names = f"{trained_files.PAD}|{trained_files.EOT}"
-    special = f"(?<![^{_BLANKS}])(?:{names})(?![^{_BLANKS}])"
-    made.normalizer = library.normalizers.Sequence(
-      [
-        replace(_NEWLINE, _UNKNOWN),
-        replace(_SPACE, _UNKNOWN),
-        replace(library.Regex(special), _SPACE),  # which is no word
-        replace("\n", f" {_NEWLINE} "),
-      ]
-    )
-    made.pre_tokenizer = library.pre_tokenizers.Split(
-      library.Regex(f"[{_BLANKS}]+"), "removed"
-    )
+    lost = self._not_kept()
+    self._write_words(made) if lost else self._write_normal_words(made)
     made.decoder = library.decoders.Sequence(
       [
         library.decoders.WordPiece(prefix=_SPACE * 2, cleanup=False),
@@ -99,15 +88,54 @@ class WordTokenizer:
         library.decoders.Replace(library.Regex(f" ?{_NEWLINE} ?"), "\n"),
       ]
     )
-    trained_files.export(
-      made, folder, unk_token=self.words[trained_files.UNKNOWN_ID]
+    trained_files.export(made, folder, self.start_ids, unk_token=unknown)
+    return lost
+
+  def _not_kept(self) -> str:
+    """Why `normalize` cannot be written as steps of the library; '' if it can.
+
+    Words with capitals are known in the data and never typed: to lower them
+    in transformers would change the data's ids.
+    """
+    odd = sorted(word for word in self._known if word != word.lower())
+    if not odd:
+      return ""
+    return (
+      "the exported tokenizer takes text as it is, where `sample` lowers it and"
+      f" spaces its punctuation: {len(odd)} words of the vocabulary have"
+      f" capitals, {odd[0]!r} among them"
+    )
+
+  def _write_words(self, made: library.Tokenizer) -> None:
+    """Text is cut where it is blank; what spells a special token is no word."""
+    names = f"{trained_files.PAD}|{trained_files.EOT}"
+    special = f"(?<![^{_BLANKS}])(?:{names})(?![^{_BLANKS}])"
+    steps = _marks()
+    steps.insert(2, _replace(library.Regex(special), _SPACE))
+    made.normalizer = library.normalizers.Sequence(steps)
+    made.pre_tokenizer = library.pre_tokenizers.Split(
+      library.Regex(f"[{_BLANKS}]+"), "removed"
+    )
+
+  def _write_normal_words(self, made: library.Tokenizer) -> None:
+    """`normalize`: lower case, and cut as `_split` does."""
+    whole = [re.escape(w) for w in sorted(self._known) if _parts(w) != [w]]
+    known = f"(?<![^{_BLANKS}])(?:{'|'.join(whole)})(?![^{_BLANKS}])|"
+    made.normalizer = library.normalizers.Sequence(
+      [library.normalizers.Lowercase(), *_marks()]
+    )
+    made.pre_tokenizer = library.pre_tokenizers.Split(
+      library.Regex(
+        f"{known if whole else ''}[\\p{{L}}\\p{{N}}]+|[^{_BLANKS}]"
+      ),
+      "removed",
+      invert=True,  # what matches is kept
     )
 
   def _split(self, line: str) -> list[str]:
     """`have?` -> have ?, unless the vocabulary holds the word as it stands."""
     parts = (
-      [word] if word in self._known else re.findall(r"[^\W_]+|\S", word)
-      for word in line.split()
+      [word] if word in self._known else _parts(word) for word in line.split()
     )
     return list(itertools.chain.from_iterable(parts))
 
@@ -130,3 +158,21 @@ def _spaced(text: str) -> str:
   if _NEWLINE in text or _SPACE in text:  # SentencePiece's and ours: not words
     text = text.replace(_NEWLINE, _UNKNOWN).replace(_SPACE, _UNKNOWN)
   return " ".join(text.replace("\n", f" {_NEWLINE} ").split())
+
+
+def _parts(word: str) -> list[str]:
+  """Letters and digits together, everything else by itself."""
+  return re.findall(r"[^\W_]+|\S", word)
+
+
+def _replace(pattern: str | library.Regex, content: str) -> Any:
+  return library.normalizers.Replace(pattern, content)
+
+
+def _marks() -> list[Any]:
+  """A newline is a word; our marks for it and for spaces are none."""
+  return [
+    _replace(_NEWLINE, _UNKNOWN),
+    _replace(_SPACE, _UNKNOWN),
+    _replace("\n", f" {_NEWLINE} "),
+  ]

@@ -1,7 +1,8 @@
 """Plain text as streams of tokens: <eot> document <eot> document ...
 
-A tokenizer whose texts start with another token than end-of-text, or with
-none, gives <start> document <eot> <start> document <eot> ...
+That is so where prompts start with end-of-text or with nothing. A tokenizer
+whose prompts start with another token gives <start> document <eot> <start>
+document <eot> ...
 """
 
 import itertools
@@ -30,7 +31,7 @@ def token_stream(
 ) -> Iterator[np.ndarray]:
   """The tokens of all texts, in pieces of many documents."""
   dtype, texts = dtype_of(tokenizer), iter(texts)
-  before = tokenizer.start_ids
+  before = _before(tokenizer)
   after = () if _starts_with_end(tokenizer) else (tokenizer.eot_id,)
   while chunk := list(itertools.islice(texts, _CHUNK)):
     rows_ = tokenizer.encode_batch(chunk)
@@ -154,4 +155,9 @@ def _packed(streams, tokenizer, row_length):
 
 
 def _starts_with_end(tokenizer: tokenizers.Tokenizer) -> bool:
-  return tuple(tokenizer.start_ids) == (tokenizer.eot_id,)
+  return _before(tokenizer) == (tokenizer.eot_id,)
+
+
+def _before(tokenizer: tokenizers.Tokenizer) -> tuple[int, ...]:
+  """What stands in front of a document."""
+  return tuple(tokenizer.start_ids) or (tokenizer.eot_id,)

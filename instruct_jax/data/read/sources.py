@@ -24,7 +24,7 @@ from etils import epath
 
 from instruct_jax.base import errors
 from instruct_jax.data.read import files, kinds, specs
-from instruct_jax.tokenizers import templates
+from instruct_jax.tokenizers import start, templates
 
 Record = kinds.Record
 
@@ -148,6 +148,7 @@ def check(data: ml_collections.ConfigDict, needed: Iterable[str] = ()) -> None:
   named, and text where a tokenizer is trained on it.
   """
   templates.check(data.template)
+  start.check(data.start)
   held_out = (data.validation_fraction, data.test_fraction)
   if min(held_out) < 0 or sum(held_out) >= 1:
     raise errors.UserError(

@@ -176,6 +176,7 @@ def _settings(data: ml_collections.ConfigDict) -> dict:
     "quality": data.quality,
     "sizes": sizes,
     "vocab_size": data.vocab_size,
+    "start": data.start,
   }
 
 
@@ -224,7 +225,9 @@ def _measure(rows: Sequence[dict[str, str]], field: str) -> dict[str, float]:
   return figures
 
 
-def _train_tokenizer(folder: epath.Path, vocab_size: int) -> dict[str, float]:
+def _train_tokenizer(
+  folder: epath.Path, vocab_size: int, start: str
+) -> dict[str, float]:
   """The word tokenizer of the training corpus, and how much it covers."""
   documents = [row["text"] for row in source(folder, "pretraining", "train")]
   # A small corpus may miss a word that a prompt or an answer needs.
@@ -234,6 +237,7 @@ def _train_tokenizer(folder: epath.Path, vocab_size: int) -> dict[str, float]:
     folder / "tokenizer",
     kind="word",
     vocab_size=vocab_size,
+    start=start,
   )
   seen = {word for text in documents for word in text.split(" ")}
   return {
@@ -269,6 +273,6 @@ def build(
       if count:
         figures = _measure(list(source(folder, kind, split)), fields[0])
         summary |= {f"{kind}/{split}_{k}": v for k, v in figures.items()}
-  summary |= _train_tokenizer(folder, settings["vocab_size"])
+  summary |= _train_tokenizer(folder, settings["vocab_size"], settings["start"])
   storage.write_json(done, summary)
   return summary

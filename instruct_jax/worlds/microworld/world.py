@@ -10,7 +10,7 @@ from etils import epath
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.data.read import sources, typed
-from instruct_jax.tokenizers import templates
+from instruct_jax.tokenizers import start, templates
 from instruct_jax.worlds import interface
 from instruct_jax.worlds.microworld import (
   claims,
@@ -31,6 +31,7 @@ def check(data: interface.Data, kinds: Sequence[str]) -> None:
   """UserError for a template without a place for the prompt."""
   del kinds  # It has all that are not somebody's judgment.
   templates.check(data.template)
+  start.check(data.start)
 
 
 def build(
