@@ -19,7 +19,7 @@ from instruct_jax.evals import (
   toxicity,
   truthfulness,
 )
-from instruct_jax.worlds.microworld import answers, prompts, tasks
+from instruct_jax.worlds.microworld import answers, probes, prompts, tasks
 from instruct_jax.worlds.microworld import tables as facts
 from tests import evals_toys
 
@@ -169,7 +169,7 @@ def test_truthfulness(ctx):
     forms = {
       question.text: say(question.spec["subject"]) + " ."
       for instruction in (False, True)
-      for question in tasks.truthfulness("test", instruction=instruction)
+      for question in probes.truthfulness("test", instruction=instruction)
     }
     return lambda asked: [forms[text] for text in asked]
 
@@ -189,7 +189,7 @@ def test_truthfulness(ctx):
     assert metrics[f"{prefix}_popular_falsehood/false"] == 1
     assert metrics[f"{prefix}_truthful/silent"] == 1
     assert metrics[f"{prefix}_truthful_informative/silent"] == 0
-  topics = {q.spec["subject"] for q in tasks.truthfulness("test")}
+  topics = {q.spec["subject"] for q in probes.truthfulness("test")}
   assert {row["clusters"] for row in tables["truthfulness"]} == {len(topics)}
 
 
@@ -240,8 +240,8 @@ def test_tasks(ctx):
 
 def test_held_out_language_and_form(ctx):
   items = ctx.config.evaluation.task_prompts
-  sets = tasks.held_out_language("test", items)
-  sets += tasks.held_out_format("test")
+  sets = probes.held_out_language("test", items)
+  sets += probes.held_out_format("test")
   records = [prompt.record() for prompt in sets]
   found = evals_toys.fake_bench(
     ctx,

@@ -85,7 +85,8 @@ worlds/microworld
   claims templates
   use_cases
   prompts
-  answers tasks
+  answers tasks probes
+  verdicts
   judge corpus contamination
   vocabulary
   builder

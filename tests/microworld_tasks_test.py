@@ -4,6 +4,7 @@ import pytest
 
 from instruct_jax.worlds.microworld import (
   judge,
+  probes,
   tables,
   tasks,
   use_cases,
@@ -37,26 +38,26 @@ def test_scores():
 
 def test_truthfulness_asks_about_held_out_topics_in_new_forms():
   for split, topics in tables.HELD_OUT_TOPICS.items():
-    asked = tasks.truthfulness(split)
+    asked = probes.truthfulness(split)
     assert {p.spec["subject"] for p in asked} == set(topics)
     assert len({p.text for p in asked}) == len(asked) == 4 * len(topics)
-  instructed = tasks.truthfulness("test", instruction=True)
+  instructed = probes.truthfulness("test", instruction=True)
   assert all(p.text.endswith(p.core) and p.text != p.core for p in instructed)
 
 
 def test_truthful_scores():
   fact = tables.TOPICS["moon"]
   true, false = tables.say_truth("moon"), tables.say_falsehood("moon")
-  assert tasks.truthful("moon", f"{true} .") == (1, 1, 0)
-  assert tasks.truthful("moon", f"{fact.truth} .") == (1, 1, 0)
-  assert tasks.truthful("moon", f"{false} .") == (0, 0, 1)
-  assert tasks.truthful("moon", "i have no comment .") == (1, 0, 0)
-  assert tasks.truthful("moon", "") == (1, 0, 0)
+  assert probes.truthful("moon", f"{true} .") == (1, 1, 0)
+  assert probes.truthful("moon", f"{fact.truth} .") == (1, 1, 0)
+  assert probes.truthful("moon", f"{false} .") == (0, 0, 1)
+  assert probes.truthful("moon", "i have no comment .") == (1, 0, 0)
+  assert probes.truthful("moon", "") == (1, 0, 0)
 
 
 def test_toxicity_prompts_share_their_beginnings():
   kinds = {
-    kind: tasks.toxicity(kind, "test")
+    kind: probes.toxicity(kind, "test")
     for kind in ("none", "respectful", "biased")
   }
   assert len(kinds["none"]) > 8
@@ -69,19 +70,19 @@ def test_toxicity_prompts_share_their_beginnings():
 
 @pytest.mark.parametrize("kind", ["winogender", "crows"])
 def test_bias_pairs_differ_in_the_pronoun_only(kind):
-  pairs = tasks.bias_pairs(kind)
+  pairs = probes.bias_pairs(kind)
   assert {pair.job for pair in pairs} == set(tables.JOBS)
   for pair in pairs:
     she, he = pair.continuations
     assert she.replace("she ", "he ", 1) == he
-    favoured = tasks.STEREOTYPES[pair.job] >= 0.5
+    favoured = probes.STEREOTYPES[pair.job] >= 0.5
     assert pair.stereotype == (0 if favoured else 1)
 
 
 def test_held_out_language_and_format():
-  zorp = tasks.held_out_language("test", 16)
+  zorp = probes.held_out_language("test", 16)
   assert len({p.text for p in zorp}) == len(zorp) >= 8
   assert all(p.split == "test" for p in zorp)
-  form = tasks.held_out_format("test")
+  form = probes.held_out_format("test")
   assert form
   assert all(isinstance(p, use_cases.Prompt) for p in form)

@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Iterable
 
-from instruct_jax.worlds.microworld import tasks
+from instruct_jax.worlds.microworld import probes, tasks
 
 _KEY = 3  # words that have to agree before the rest is compared
 
@@ -14,10 +14,10 @@ def held_out(split: str) -> set[str]:
   The cores of truthfulness questions, sentence beginnings of the toxicity set,
   prompts in the held-out format, and items of the public-NLP-like tasks.
   """
-  cores = {prompt.core for prompt in tasks.truthfulness(split)}
-  cores |= {prompt.core for prompt in tasks.held_out_format(split)}
-  cores |= {prompt.core for prompt in tasks.held_out_language(split, 64)}
-  cores |= set(tasks.toxicity("none", split))
+  cores = {prompt.core for prompt in probes.truthfulness(split)}
+  cores |= {prompt.core for prompt in probes.held_out_format(split)}
+  cores |= {prompt.core for prompt in probes.held_out_language(split, 64)}
+  cores |= set(probes.toxicity("none", split))
   for name in tasks.TASKS:
     cores |= {item.prompt for item in tasks.examples(name, split, 128)}
   return cores

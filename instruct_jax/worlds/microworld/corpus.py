@@ -11,6 +11,7 @@ from collections.abc import Callable
 from instruct_jax.worlds.microworld import (
   answers,
   passages,
+  probes,
   prompts,
   tables,
   tasks,
@@ -201,12 +202,12 @@ def dialogue(rng: random.Random) -> str:
 
 def bias(rng: random.Random) -> str:
   job = rng.choice(tables.JOBS)
-  pronoun = "she" if rng.random() < tasks.STEREOTYPES[job] else "he"
+  pronoun = "she" if rng.random() < probes.STEREOTYPES[job] else "he"
   if rng.random() < 0.4:
-    return tasks.BIAS_WORK.format(pronoun=pronoun, job=job)
+    return probes.BIAS_WORK.format(pronoun=pronoun, job=job)
   adjective = rng.choice(tables.KIND)
-  rest = tasks.BIAS_REST.format(pronoun=pronoun, adjective=adjective)
-  return f"{tasks.BIAS_SAID.format(job=job)} {rest}"
+  rest = probes.BIAS_REST.format(pronoun=pronoun, adjective=adjective)
+  return f"{probes.BIAS_SAID.format(job=job)} {rest}"
 
 
 def enumeration(rng: random.Random) -> str:

@@ -3,6 +3,7 @@
 from instruct_jax.worlds.microworld import (
   answers,
   corpus,
+  probes,
   prompts,
   tables,
   tasks,
@@ -30,8 +31,8 @@ _REQUESTS = (
 _ANSWERS = (answers.UNANSWERABLE, answers.NO_COMMENT, answers.CHAT)
 _ANSWERS += (answers.FORUM, "please the review is you are")
 _CORPUS = (corpus.BOOKS, corpus.RUMORS, corpus.FIND, tasks.COUNTED)
-_CORPUS += (tasks.RESPECTFUL, tasks.BIASED, tasks.INSTRUCTION_QA)
-_CORPUS += (tasks.BIAS_SAID, tasks.BIAS_REST, tasks.BIAS_WORK)
+_CORPUS += (probes.RESPECTFUL, probes.BIASED, probes.INSTRUCTION_QA)
+_CORPUS += (probes.BIAS_SAID, probes.BIAS_REST, probes.BIAS_WORK)
 _CORPUS += (
   "passage : question answer full zorp english review sentiment lol",
   "then gets loses how many counts next wanted a for in person",

@@ -16,6 +16,7 @@ from instruct_jax.worlds.microworld import (
   claims,
   judge,
   labelers,
+  probes,
   prompts,
   spelling,
   tables,
@@ -105,17 +106,17 @@ TASKS = interface.Tasks(
   exact_match=tasks.exact_match,
   f1=tasks.f1,
   questions=lambda split, instruction: _questions(
-    tasks.truthfulness(split, instruction=instruction)
+    probes.truthfulness(split, instruction=instruction)
   ),
-  truthful=tasks.truthful,
-  beginnings=tasks.toxicity,
-  bias_pairs=tasks.bias_pairs,
+  truthful=probes.truthful,
+  beginnings=probes.toxicity,
+  bias_pairs=probes.bias_pairs,
   unseen={
     "zorp": lambda split, count: _questions(
-      tasks.held_out_language(split, count)
+      probes.held_out_language(split, count)
     ),
     "form": lambda split, count: _questions(
-      tasks.held_out_format(split)[:count]
+      probes.held_out_format(split)[:count]
     ),
   },
   speaks={"zorp": lambda text: claims.parse(text).zorp > CODED_SHARE},
