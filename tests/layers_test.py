@@ -74,6 +74,7 @@ data/batch
   encoding
   loader
 data
+  fingerprint
   prepare inspect
   __main__
 worlds

@@ -122,7 +122,7 @@ def _print(measured: dict[str, Any], samples: Sequence[Record]) -> None:
     for record in samples
   ]
   if console.is_terminal:
-    console.print(_table(title, ("", "found"), map(list, rows.items())))
+    console.print(_table(title, ("", "what is there"), map(list, rows.items())))
     names = list(dict.fromkeys(name for record in cells for name in record))
     if cells:
       table = ([record.get(n, "") for n in names] for record in cells)

@@ -15,7 +15,6 @@ summary.json comes last and says that the rest is complete.
 """
 
 import dataclasses
-import hashlib
 import itertools
 import json
 import os
@@ -28,28 +27,12 @@ from etils import epath
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors, interrupt, storage
+from instruct_jax.data import fingerprint
 from instruct_jax.data.batch import encoding, mixtures, streams
-from instruct_jax.data.clean import hygiene, measures, pii, pipeline, splits
-from instruct_jax.data.read import kinds, sources, specs
+from instruct_jax.data.clean import hygiene, measures, pipeline, splits
+from instruct_jax.data.read import kinds, sources
 
 SUMMARY_FILE = "summary.json"
-IMPORTED = "hf:"  # before the folder of a tokenizer that is taken as it is
-_TOKENIZER_FILES = (".json", ".model", ".txt", ".bpe", ".jinja")
-_SETTINGS = (
-  "template",
-  "start",
-  "prompt_length",
-  "response_length",
-  "row_length",
-  "k_max",
-  "vocab_size",
-  "tokenizer",
-  "validation_fraction",
-  "test_fraction",
-  "prefix",
-  "per_user",
-  "remove_pii",
-)
 
 
 def build(
@@ -66,10 +49,10 @@ def build(
   """
   data, folder = config.data, epath.Path(folder)
   sources.check(data)
-  inputs = fingerprint(data)
-  done = _read_summary(folder, data)
-  if done.get("inputs") == inputs:
-    return done
+  inputs = fingerprint.of(data)
+  earlier = _read_summary(folder, data)
+  if earlier.get("inputs") == inputs:
+    return earlier
   _clear(folder)
   cleaned = clean(data)
   interrupt.check()
@@ -101,34 +84,14 @@ def clean(data: ml_collections.ConfigDict) -> pipeline.Cleaned:
   return pipeline.clean(records, hygiene.Settings(**settings))
 
 
-def fingerprint(data: ml_collections.ConfigDict) -> dict[str, Any]:
-  """What the data set depends on: settings, and digests of all files."""
-  named = [kind for kind in kinds.KINDS if data[kind]]
-  files = {
-    kind: {str(path): _digest(path) for path in specs.paths(data[kind])}
-    for kind in named
-  }
-  if data.tokenizer.startswith(IMPORTED):
-    paths = epath.Path(data.tokenizer.removeprefix(IMPORTED)).glob("*")
-    files["tokenizer"] = {
-      str(path): _digest(path)
-      for path in sorted(paths)
-      if path.suffix in _TOKENIZER_FILES and not path.is_dir()
-    }
-  if data.remove_pii:
-    files["pii"] = {pii.FILE.name: _digest(epath.Path(pii.FILE))}
-  settings = {name: data[name] for name in (*_SETTINGS, *named)}
-  return {**settings, "files": files}
-
-
 def _tokenizer(
   data: ml_collections.ConfigDict,
   folder: epath.Path,
   records: dict[str, splits.BySplit],
 ) -> tokenizers.Tokenizer:
-  if data.tokenizer.startswith(IMPORTED):
+  if data.tokenizer.startswith(fingerprint.IMPORTED):
     tokenizer = tokenizers.load(
-      data.tokenizer.removeprefix(IMPORTED), start=data.start
+      data.tokenizer.removeprefix(fingerprint.IMPORTED), start=data.start
     )
     tokenizer.save(folder / "tokenizer")
     return tokenizer
@@ -268,11 +231,3 @@ def _read_summary(
     else:
       written.append(folder / f"{kind}-{split}.jsonl")
   return summary if all(path.exists() for path in written) else {}
-
-
-def _digest(path: epath.Path) -> str:
-  digest = hashlib.sha256()
-  with path.open("rb") as file:
-    while block := file.read(1 << 20):
-      digest.update(block)
-  return digest.hexdigest()

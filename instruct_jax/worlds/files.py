@@ -3,7 +3,7 @@
 import hashlib
 
 from instruct_jax import tokenizers
-from instruct_jax.data import prepare
+from instruct_jax.data import fingerprint, prepare
 from instruct_jax.data.batch import mixtures
 from instruct_jax.data.read import sources
 from instruct_jax.worlds import interface
@@ -11,7 +11,7 @@ from instruct_jax.worlds import interface
 
 def digests(data: interface.Data) -> dict[str, str]:
   """A hash of the content of the files of each kind that `data` names."""
-  by_kind = prepare.fingerprint(data)["files"]
+  by_kind = fingerprint.of(data)["files"]
   return {
     f"data.{kind}": hashlib.sha256(
       str(sorted(digests_of.values())).encode()

@@ -84,8 +84,8 @@ def left_padded(
   """prompt [N, P] and prompt_length [N], as `rows.Padded` takes them."""
   shape = (len(ids), width)
   prompt = np.full(shape, tokenizer.pad_id, streams.dtype_of(tokenizer))
-  for row, mine in zip(prompt, ids):
-    row[width - len(mine) :] = mine
+  for row, tokens in zip(prompt, ids):
+    row[width - len(tokens) :] = tokens
   return {"prompt": prompt, "prompt_length": _lengths(ids)}
 
 
@@ -94,8 +94,8 @@ def _right_padded(
 ) -> rows.Batch:
   shape = (len(ids), width)
   response = np.full(shape, tokenizer.pad_id, streams.dtype_of(tokenizer))
-  for row, mine in zip(response, ids):
-    row[: len(mine)] = mine
+  for row, tokens in zip(response, ids):
+    row[: len(tokens)] = tokens
   return {"response": response, "response_length": _lengths(ids)}
 
 
@@ -165,9 +165,9 @@ def _packed(
   responses, cut = _responses(texts, [True] * len(texts), tokenizer, data)
   streams_, where = [], []
   for n in range(parts or 1):
-    mine = range(len(texts)) if parts is None else np.flatnonzero(part == n)
-    both = [prompts[i] + responses[i] for i in mine]
-    lengths, context = _lengths(both), _lengths([prompts[i] for i in mine])
+    of_part = range(len(texts)) if parts is None else np.flatnonzero(part == n)
+    both = [prompts[i] + responses[i] for i in of_part]
+    lengths, context = _lengths(both), _lengths([prompts[i] for i in of_part])
     tokens = itertools.chain.from_iterable(both)
     streams_.append(np.fromiter(tokens, streams.dtype_of(tokenizer)))
     where.append((np.cumsum(lengths) - lengths, lengths, context))

@@ -185,10 +185,11 @@ class Batches:
 
   def set_state(self, state: dict[str, Any]) -> None:
     """Goes on where `state` was taken; UserError if it was of other data."""
-    ours = {**self.get_state(), "step": state["step"]}
-    if ours != state:
+    current = {**self.get_state(), "step": state["step"]}
+    if current != state:
       raise errors.UserError(
-        f"the checkpoint's data iterator was of other data: {state}, now {ours}"
+        "the checkpoint's data iterator was of other data: "
+        f"{state}, now {current}"
       )
     self._step = state["step"]
 
@@ -208,11 +209,11 @@ class Batches:
     part, nth = mixture.schedule.draws(start, count)
     chosen = np.empty(count, np.int64)
     for n, rows in enumerate(mixture.rows_of):
-      mine = np.flatnonzero(part == n)
-      epoch, place = np.divmod(nth[mine], len(rows))
+      of_part = np.flatnonzero(part == n)
+      epoch, place = np.divmod(nth[of_part], len(rows))
       for e in np.unique(epoch).tolist():
         order = rows[self._order(kind, n, e, len(rows))]
-        chosen[mine[epoch == e]] = order[place[epoch == e]]
+        chosen[of_part[epoch == e]] = order[place[epoch == e]]
     return chosen
 
   def _order(

@@ -121,8 +121,8 @@ class Pieces:
     tokens = np.empty(len(flat), np.int32)
     stream = np.repeat(self.stream[piece], length)
     for n, values in enumerate(self.streams):
-      mine = stream == n
-      tokens[mine] = values[source[mine]]
+      of_stream = stream == n
+      tokens[of_stream] = values[source[of_stream]]
     return tokens
 
 

@@ -36,11 +36,11 @@ def paths(part: os.PathLike | str) -> list[epath.Path]:
   is_pattern = isinstance(part, str) and glob.has_magic(part)
   try:
     names = _matches(part) if is_pattern else [part]
-    found = [path for path in map(epath.Path, names) if path.exists()]
-    files = [path for path in found if not path.is_dir()]
+    there = [path for path in map(epath.Path, names) if path.exists()]
+    files = [path for path in there if not path.is_dir()]
   except Exception as error:  # remote stores have kinds of their own
     raise errors.UserError(f"{part}: cannot be looked up ({error})") from None
-  if found and not files:
+  if there and not files:
     raise errors.UserError(
       f"{part}: a folder; name a file or a pattern such as {part}/*.jsonl"
     )
@@ -128,13 +128,13 @@ def _json_lines(path: epath.Path) -> Rows:
     if line.strip():
       where = f"{path}:{number}"
       start = _GAP.match(line).end()
-      found, end = _decoded(line, start, where)
+      value, end = _decoded(line, start, where)
       if line[end:].strip():
         raise errors.UserError(
           f"{where}: not JSON (more after the first object: "
           f"{line[end:].strip()[:40]}); one object a line is right"
         )
-      yield where, _object(found, where)
+      yield where, _object(value, where)
 
 
 def _array(path: epath.Path) -> Rows:
@@ -145,8 +145,8 @@ def _array(path: epath.Path) -> Rows:
   while goes_on:
     number += 1
     where = f"{path}, record {number}"
-    found, at = _decoded(text, at, where)
-    yield where, _object(found, where)
+    value, at = _decoded(text, at, where)
+    yield where, _object(value, where)
     at = _after_gap(text, at)
     goes_on = text[at : at + 1] == ","
     if goes_on:
@@ -169,9 +169,9 @@ def _decoded(text: str, start: int, where: str) -> tuple[Any, int]:
   are not finite and halves of surrogate pairs.
   """
   try:
-    found, end = _DECODER.raw_decode(text, start)
+    value, end = _DECODER.raw_decode(text, start)
     if text.find("\\ud", start, end) > 0 or text.find("\\uD", start, end) > 0:
-      json.dumps(found, ensure_ascii=False).encode("utf-8")
+      json.dumps(value, ensure_ascii=False).encode("utf-8")
   except UnicodeEncodeError:
     raise errors.UserError(
       f"{where}: half of a surrogate pair (\\ud8xx) is not text; write the "
@@ -186,16 +186,16 @@ def _decoded(text: str, start: int, where: str) -> tuple[Any, int]:
       f"{where}: not JSON ({error}); one object a line is right, or one array "
       "of objects"
     ) from None
-  return found, end
+  return value, end
 
 
-def _object(found: Any, where: str) -> Row:
-  if not isinstance(found, dict):
+def _object(value: Any, where: str) -> Row:
+  if not isinstance(value, dict):
     raise errors.UserError(
       f'{where}: a JSON object such as {{"prompt": ...}} is right, this is '
-      f"{typed.shown(found)}"
+      f"{typed.shown(value)}"
     )
-  return found
+  return value
 
 
 def _matches(pattern: str) -> list[str | epath.Path]:
@@ -222,14 +222,14 @@ def _first_bytes(path: epath.Path) -> bytes:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Row:
-  found = dict(pairs)
-  if len(found) < len(pairs):
+  row = dict(pairs)
+  if len(row) < len(pairs):
     seen = set()
     for name, _ in pairs:
       if name in seen:
         raise ValueError(f"the key {name[:60]!r} is there twice")
       seen.add(name)
-  return found
+  return row
 
 
 def _finite(number: str) -> float:

@@ -23,8 +23,8 @@ def _nothing_wrong(record: Record, k_max: int) -> str:
 class Kind:
   """A kind of record."""
 
-  # The keys that every record has. The first is what a record is known by, and
-  # without a "split" of its own goes to one by.
+  # The keys that every record has. The first has what a record is known by: it
+  # is hashed for the split of records that name none.
   required: dict[str, type]
   # What is wrong with a record whose keys are right, or ''; k_max is the most
   # responses that it may have.
@@ -39,8 +39,7 @@ class Kind:
   # Customers' own words: near-duplicates go, few of a user stay, a user is on
   # one side of the split, personal data goes from training.
   of_users: bool = False
-  # Policies respond to it: a batch says which records its rows are, and every
-  # inner epoch of RL sees a row again.
+  # Policies respond to it: a batch says which records its rows are.
   is_asked: bool = False
 
   @property

@@ -41,10 +41,10 @@ def parquet_rows(path: epath.Path) -> Rows:
     with path.open("rb") as file:
       table = pyarrow.parquet.ParquetFile(file)
       for batch in table.iter_batches(_CHUNK):
-        for found in batch.to_pylist():
+        for values in batch.to_pylist():
           number += 1
           where = f"{path}, row {number}"
-          yield where, plain_row(found, where)
+          yield where, plain_row(values, where)
   except (pyarrow.ArrowException, ImportError, OSError, ValueError) as error:
     raise errors.UserError(
       f"{path}, row {number + 1}: cannot be read as Parquet ({error})"
@@ -66,9 +66,9 @@ def set_rows(spec: str) -> Rows:
     source = builder.as_data_source(split)
     while number < len(source):
       stop = min(number + _CHUNK, len(source))
-      for found in source.__getitems__(range(number, stop)):
+      for values in source.__getitems__(range(number, stop)):
         where = f"{spec}, record {number + 1}"
-        row = plain_row(_listed(found, builder.info.features), where)
+        row = plain_row(_listed(values, builder.info.features), where)
         number += 1
         yield where, row
   except errors.UserError:
@@ -80,10 +80,10 @@ def set_rows(spec: str) -> Rows:
     ) from None
 
 
-def plain_row(found: Mapping[str, Any], where: str) -> Row:
+def plain_row(values: Mapping[str, Any], where: str) -> Row:
   """A row as JSON would give it, without the columns that hold nothing."""
   row = {}
-  for name, value in found.items():
+  for name, value in values.items():
     try:
       value = _plain(value)
     except ValueError as error:
@@ -127,10 +127,10 @@ def _listed(value: Any, feature: Any) -> Any:
     return value
   is_list = hasattr(feature, "feature")
   fields = feature.feature if is_list else feature
-  found = {name: _listed(x, fields[name]) for name, x in value.items()}
+  columns = {name: _listed(x, fields[name]) for name, x in value.items()}
   if not is_list:
-    return found
-  return [dict(zip(found, values)) for values in zip(*found.values())]
+    return columns
+  return [dict(zip(columns, values)) for values in zip(*columns.values())]
 
 
 def _builder(spec: str) -> tuple[Any, str]:

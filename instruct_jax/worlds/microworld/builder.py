@@ -6,6 +6,7 @@ was finished, and ends with the same bytes.
 """
 
 import contextlib
+import functools
 import io
 import os
 import random
@@ -62,11 +63,12 @@ def records(
 ) -> Iterator[dict[str, str]]:
   """The rows of one split of one kind, in their order."""
   rng = random.Random(f"{world_seed} {kind} {split}")
-  if kind == "pretraining":
-    return _pretraining(rng, split, count)
-  if kind == "prompts":
-    return _prompts(rng, split, count)
-  return _demonstrations(rng, split, count, quality)
+  makers = {
+    "pretraining": _pretraining,
+    "prompts": _prompts,
+    "demonstrations": functools.partial(_demonstrations, quality=quality),
+  }
+  return makers[kind](rng, split, count)
 
 
 class _Writer(writer_lib.ExampleWriter):

@@ -1,0 +1,56 @@
+"""What a data set depends on: settings, and the content of files."""
+
+import hashlib
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+from instruct_jax.data.clean import pii
+from instruct_jax.data.read import kinds, specs
+
+IMPORTED = "hf:"  # before the folder of a tokenizer that is taken as it is
+_TOKENIZER_FILES = (".json", ".model", ".txt", ".bpe", ".jinja")
+_SETTINGS = (
+  "template",
+  "start",
+  "prompt_length",
+  "response_length",
+  "row_length",
+  "k_max",
+  "vocab_size",
+  "tokenizer",
+  "validation_fraction",
+  "test_fraction",
+  "prefix",
+  "per_user",
+  "remove_pii",
+)
+
+
+def of(data: ml_collections.ConfigDict) -> dict[str, Any]:
+  """What the data set depends on: settings, and digests of all files."""
+  named = [kind for kind in kinds.KINDS if data[kind]]
+  files = {
+    kind: {str(path): _digest(path) for path in specs.paths(data[kind])}
+    for kind in named
+  }
+  if data.tokenizer.startswith(IMPORTED):
+    paths = epath.Path(data.tokenizer.removeprefix(IMPORTED)).glob("*")
+    files["tokenizer"] = {
+      str(path): _digest(path)
+      for path in sorted(paths)
+      if path.suffix in _TOKENIZER_FILES and not path.is_dir()
+    }
+  if data.remove_pii:
+    files["pii"] = {pii.FILE.name: _digest(epath.Path(pii.FILE))}
+  settings = {name: data[name] for name in (*_SETTINGS, *named)}
+  return {**settings, "files": files}
+
+
+def _digest(path: epath.Path) -> str:
+  digest = hashlib.sha256()
+  with path.open("rb") as file:
+    while block := file.read(1 << 20):
+      digest.update(block)
+  return digest.hexdigest()
