@@ -46,6 +46,10 @@ DEFAULTS = common.POLICIES | {
   "rl": {key: _NUMBERS[key] for key in _RL}
   | {"value_coef": 1.0, "kl_target": 0.0, "kl_horizon": 10_000.0},
   "batch.prompts": paper.PPO.batch_episodes,
+  # As many as in a batch: the same programs, so nothing more is compiled.
+  "validation.prompts": paper.PPO.batch_episodes,
+  "validate_batches": 1,
+  "validate_every": 20,
   "epoch_of": "prompts",
   "steps": paper.PPO.iterations,
   "ema.policy": paper.PPO.ema_decay,
@@ -74,11 +78,17 @@ SMALL = {
   "optimizer.value": common.optimizer("adam", 1e-3, **OPTIMIZER),
   "save_every": 5,
   "samples_every": 7,
+  "validate_every": 7,
 }
 FILES = (
   SMALL
   | common.FILES_EVALUATION
-  | {"rl.minibatches": 4, "batch.prompts": 64, "steps": 16}
+  | {
+    "rl.minibatches": 4,
+    "batch.prompts": 64,
+    "validation.prompts": 64,
+    "steps": 16,
+  }
 )
 VARIANTS = {
   "tiny": BESIDE_GPT | SMALL,
@@ -88,6 +98,7 @@ VARIANTS = {
   | {
     "rl.minibatches": 4,
     "batch.prompts": 32,
+    "validation.prompts": 32,
     "steps": 4,
     "save_every": 2,
   },

@@ -16,16 +16,23 @@ from instruct_jax import paper
 DEFAULTS = ppo.DEFAULTS | {
   "rl.ptx_coef": paper.PPO_PTX.ptx_coef,
   "batch.pretraining": paper.PPO_PTX.batch_pretraining,
+  "validation.pretraining": paper.PPO_PTX.batch_pretraining,
   "evaluation.subjects": {
     "sft": common.subject("sft"),
     "ppo_ptx": common.subject(),
   },
 }
 SMALL = {"rl.ptx_coef": 0.3}
+
+
+def _text(rows):
+  return {"batch.pretraining": rows, "validation.pretraining": rows}
+
+
 VARIANTS = ppo.VARIANTS | {
-  "tiny": ppo.VARIANTS["tiny"] | SMALL | {"batch.pretraining": 192},
-  "test": ppo.VARIANTS["test"] | SMALL | {"batch.pretraining": 16},
-  "files": ppo.VARIANTS["files"] | SMALL | {"batch.pretraining": 16},
+  "tiny": ppo.VARIANTS["tiny"] | SMALL | _text(192),
+  "test": ppo.VARIANTS["test"] | SMALL | _text(16),
+  "files": ppo.VARIANTS["files"] | SMALL | _text(16),
 }
 
 

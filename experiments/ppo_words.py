@@ -43,6 +43,7 @@ VARIANTS = {
     "rl.kl_horizon": 200.0,
     "rl.missing_end": "none",  # stories are longer than a response
     "batch.prompts": 128,
+    "validation.prompts": 128,
     "steps": 80,
     "optimizer.policy.learning_rate": 2e-4,
     "evaluation.batch": 64,

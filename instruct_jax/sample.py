@@ -32,7 +32,7 @@ _MAX_TOKENS = flags.DEFINE_integer(
 )
 _JSON = flags.DEFINE_bool("json", False, "One JSON object a prompt (and run).")
 _SCORES = flags.DEFINE_bool(
-  "scores", False, "Also what the reward model behind a run says."
+  "scores", False, "Also the reward, and the terms that it is the sum of."
 )
 
 

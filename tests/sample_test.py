@@ -153,6 +153,7 @@ def test_scores(talk):
   ask = f"--prompt={PROMPT}", "--scores", "--n=4"
   (record,) = parsed(talk(*ask, "--json", run="ppo_ptx-test")[0])
   assert len(record["scores"]) == 4
+  assert record["terms"] == [{"model": score} for score in record["scores"]]
   out, _ = talk(*ask, run="ppo_ptx-test")
   for score in record["scores"]:
     assert f"({score:+.2f})" in out

@@ -8,7 +8,7 @@ not on the other prompts.
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import rich.console
@@ -18,7 +18,7 @@ from etils import epath
 
 from instruct_jax.base import errors
 from instruct_jax.data.read import files, sources, specs
-from instruct_jax.inference import respond, score
+from instruct_jax.inference import respond, rewards, score
 from instruct_jax.runs import speaker
 
 ROWS = 64  # of a batch, if so many are asked for
@@ -53,11 +53,16 @@ class Response:
 
   text: str
   ended: bool  # by itself, before the last token allowed
-  score: float | None = None  # of the reward model, if one was asked for
+  score: float | None = None  # of the reward, if it was asked for
+  terms: Mapping[str, float] | None = None  # what the score is the sum of
 
   def __str__(self) -> str:
     text = self.text if self.ended else f"{self.text} …"
-    return text if self.score is None else f"{text}  ({self.score:+.2f})"
+    if self.score is None:
+      return text
+    names = [f"{name} {x:+.2f}" for name, x in self.terms.items()]
+    of_terms = f" = {', '.join(names)}" if len(names) > 1 else ""
+    return f"{text}  ({self.score:+.2f}{of_terms})"
 
 
 def open_runs(folders: Sequence[str], *, scored: bool) -> Speakers:
@@ -128,16 +133,32 @@ def answer(
   key = jax.random.fold_in(jax.random.key(settings.seed), turn)
   asked = [prompt for prompt in prompts for _ in range(n)]
   said = respond.respond(policy, asked, key)
-  scores = [None] * len(asked)
+  scored = [()] * len(asked)
   if one.scorer is not None:
-    ctx, params = one.scorer.ctx, one.scorer.params
-    scores = score.rewards_of(
-      ctx, params, asked, said, rows=policy.rows
-    ).tolist()
+    scored = _scores(one.scorer, asked, said, rows=policy.rows)
   responses = [
-    Response(*row) for row in zip(said.texts, said.ended.tolist(), scores)
+    Response(text, ended, *of_text)
+    for text, ended, of_text in zip(said.texts, said.ended.tolist(), scored)
   ]
   return [responses[i : i + n] for i in range(0, len(responses), n)]
+
+
+def _scores(
+  scorer: speaker.Scorer,
+  prompts: Sequence[str],
+  said: respond.Responses,
+  *,
+  rows: int,
+) -> list[tuple[float, dict[str, float]]]:
+  """The reward of each response, and its terms before their weights."""
+  ctx = scorer.ctx
+  columns = score.terms_of(ctx, scorer.params, prompts, said, rows=rows)
+  totals = rewards.total(ctx.config.reward, columns)
+  terms = [
+    dict(zip(columns, row))
+    for row in zip(*(x.tolist() for x in columns.values()))
+  ]
+  return list(zip(totals.tolist(), terms))
 
 
 def answer_all(
@@ -241,6 +262,7 @@ def _show(
       record |= {"prompt": prompt, "responses": [r.text for r in responses]}
       if responses[0].score is not None:
         record["scores"] = [r.score for r in responses]
+        record["terms"] = [r.terms for r in responses]
       print(json.dumps(record, ensure_ascii=False), flush=True)
     return
   if sys.stdout.isatty() and several:

@@ -6,17 +6,17 @@ from typing import Any
 from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.inference import context
+from instruct_jax.inference import context, rewards
 from instruct_jax.runs import reading
 from instruct_jax.tokenizers import templates
 
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-  """A reward model."""
+  """The reward of a run, with its model where that takes part."""
 
   ctx: context.Context
-  params: dict[str, Any]
+  params: dict[str, Any] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Speaker:
 def open_run(folder: epath.PathLike, *, scored: bool = False) -> Speaker:
   """The policy of a run; of one that goes on, its newest checkpoint.
 
-  With `scored` also the nearest reward model among what it was built on.
+  With `scored` also its reward, by the nearest reward model among what it was
+  built on.
 
   Raises UserError for what is not a run, hands on no policy, or (with
   `scored`) has no reward model of the same tokenizer.
@@ -67,6 +68,8 @@ def open_run(folder: epath.PathLike, *, scored: bool = False) -> Speaker:
 def _open_scorer(folder: epath.Path, ctx: context.Context) -> Scorer:
   where = reading.reward_run(folder)
   if where is None:
+    if "reward" in ctx.config and not rewards.needs_model(ctx.config.reward):
+      return Scorer(ctx, None)
     raise errors.UserError(
       f"--scores: {folder} was built on no reward model. Name a run of PPO, or"
       " leave --scores out."
@@ -78,4 +81,4 @@ def _open_scorer(folder: epath.Path, ctx: context.Context) -> Scorer:
       f"--scores: {where} and {folder} have different tokenizers."
     )
   params = reading.load_parameters(where, scoring, "reward")
-  return Scorer(scoring, params)
+  return Scorer(dataclasses.replace(ctx, scalar=scoring.scalar), params)

@@ -68,7 +68,10 @@ def _check_rows(config, algorithm):
       devices,
       f"rows of {kind} in a microbatch / (config.mesh.data x config.mesh.fsdp)",
     )
-  algorithm.minibatch_rows(config, dict(config.validation))
+  try:
+    algorithm.minibatch_rows(config, dict(config.validation))
+  except errors.UserError as error:
+    raise errors.UserError(f"config.validation: {error}") from None
 
 
 def open_batches(ctx: context.Context) -> tuple[loader.Batches, int]:
