@@ -24,7 +24,7 @@ from instruct_jax.base import (
   keys,
   run_folder,
 )
-from instruct_jax.report import page
+from instruct_jax.report import closing
 from instruct_jax.runs import chain
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
     return
   stage = chain.plan(_CONFIG.value, source, workdir, inherited)
   results = chain.build(stage, evaluate=True)
-  page.print_closing(results)
+  closing.print_closing(results)
   print(f"\nReport: {run_folder.files(stage.folder).report}")
 
 

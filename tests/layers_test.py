@@ -123,7 +123,7 @@ evals
 report
   captions
   exhibits
-  charts curves samples
+  charts closing curves samples
   page
 runs
   reading

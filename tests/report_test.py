@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from instruct_jax.report import charts, curves, exhibits
+from instruct_jax.report import charts, closing, curves, exhibits
 from instruct_jax.report import page as report_page
 
 VOID = {"meta", "br", "link", "img"}
@@ -261,7 +261,7 @@ def test_empty_folder_outside_a_chain(tmp_path):
 
 
 def test_terminal_shows_subjects_side_by_side(capsys):
-  report_page.print_closing(results_of("ppo_ptx", tables=TABLES))
+  closing.print_closing(results_of("ppo_ptx", tables=TABLES))
   out = capsys.readouterr().out
   assert "ppo_ptx:tiny, seed 3" in out
   header = next(line for line in out.splitlines() if "PPO-ptx" in line)
@@ -277,11 +277,11 @@ def test_terminal_without_subjects_shows_metrics(capsys):
     "validation/pretraining/loss": 2.345678,
     "rate/steps_per_second": 9.0,
   }
-  report_page.print_closing(results_of("pretrain", metrics=found))
+  closing.print_closing(results_of("pretrain", metrics=found))
   out = capsys.readouterr().out
   assert "2.346" in out
   assert "rate/" not in out
-  report_page.print_closing({})
+  closing.print_closing({})
 
 
 def test_long_curves_are_thinned_to_the_end():
@@ -324,7 +324,7 @@ def test_a_table_that_nobody_described_closes_the_closing_table():
                               ("ppo", "b", 2.0))
   ]  # fmt: skip
   many = [{"subject": "sft", "kind": str(n), "value": 1.0} for n in range(9)]
-  table = exhibits.closing(
+  table = closing.arrange(
     {"rude_words": rows, "many": many, "other": [{"n": 1}]}
   )
   assert table.headers == ("", "SFT", "PPO")
@@ -334,4 +334,4 @@ def test_a_table_that_nobody_described_closes_the_closing_table():
     ("rude words, b", "", "2.00"),
   ]
   assert [line[0] for line in lines[2:]] == [f"many, {n}" for n in range(4)]
-  assert exhibits.closing({"other": [{"n": 1}]}) is None
+  assert closing.arrange({"other": [{"n": 1}]}) is None

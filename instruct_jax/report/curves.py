@@ -71,7 +71,7 @@ def _series(log: Sequence[Mapping[str, Any]], name: str) -> Line:
 
 def _selection(results: Mapping[str, Any]) -> Iterator[Panel]:
   """The reward and the loss of every SFT epoch (appendix C.1)."""
-  found = results.get("metrics") or {}
+  final = results.get("metrics") or {}
   titles = {
     "score": "SFT epochs: reward model's score",
     "loss": "SFT epochs: validation loss",
@@ -80,7 +80,7 @@ def _selection(results: Mapping[str, Any]) -> Iterator[Panel]:
     prefix = f"select/{measure}/"
     points = sorted(
       (int(name.removeprefix(prefix)), value)
-      for name, value in found.items()
+      for name, value in final.items()
       if name.startswith(prefix) and name.removeprefix(prefix).isdigit()
     )
     if points:

@@ -16,7 +16,6 @@ from instruct_jax.report import captions
 Rows = Sequence[Mapping[str, Any]]
 
 _NUMBERS = ("value", "low", "high", "n", "clusters")
-_MOST_UNLISTED = 4  # lines of the closing table
 _COUNTS = ("n", "clusters", "pairs", "prompts", "tokens")
 
 
@@ -70,7 +69,7 @@ def pivot(rows: Rows, columns: str, exhibit: captions.Exhibit) -> Table:
   heads = list(dict.fromkeys(row[columns] for row in rows))
   cells = {}
   for row in rows:
-    label = _label(row, columns)
+    label = label_of(row, columns)
     percent = exhibit.percent != any(part in label for part in exhibit.but)
     cells.setdefault(label, {})[row[columns]] = cell(row, percent=percent)
     for key, value in row.items():
@@ -123,55 +122,6 @@ def against_each_other(rows: Rows, group: str) -> Table:
   return Table(("", *heads), lines, title, _sizes(rows))
 
 
-def closing(tables: Mapping[str, Rows]) -> Table | None:
-  """A line a figure, a column a subject; None without subjects.
-
-  First what `captions` lists, then the tables that it does not know, which
-  come from people's own evaluations.
-  """
-  lines = [_listed(tables, *entry) for entry in captions.CLOSING]
-  for name, rows in tables.items():
-    if name not in captions.EXHIBITS and name != "preference":
-      lines += _unlisted(name, rows)
-  lines = [(label, cells) for label, cells in lines if cells]
-  if not lines:
-    return None
-  # The order of a table in which everyone is, the baseline too.
-  whole = max((list(cells) for _, cells in lines), key=len)
-  every = [name for _, cells in lines for name in cells]
-  names = list(dict.fromkeys([*whole, *every]))
-  rows = (
-    (label, *(cells.get(name, "") for name in names)) for label, cells in lines
-  )
-  return Table(("", *map(captions.subject, names)), tuple(rows))
-
-
-def _listed(
-  tables: Mapping[str, Rows], label: str, name: str, labels: dict[str, str]
-) -> tuple[str, dict[str, Cell]]:
-  """A line of the closing table: its label, and cells by subject."""
-  rows = tables.get(name) or []
-  baseline = baseline_of(rows)
-  if baseline is not None:
-    labels = labels | {"baseline": baseline}
-    label = label.format(captions.subject(baseline))
-  rows = [r for r in rows if labels.items() <= r.items() and "subject" in r]
-  percent = name in captions.EXHIBITS and captions.EXHIBITS[name].percent
-  percent = percent or name == "preference"
-  return label, {r["subject"]: cell(r, percent=percent) for r in rows}
-
-
-def _unlisted(name: str, rows: Rows) -> list[tuple[str, dict[str, Cell]]]:
-  """The first lines of a table that nobody described."""
-  lines: dict[str, dict[str, Cell]] = {}
-  for row in rows:
-    if "value" in row and "subject" in row:
-      parts = captions.words(name), _label(row, "subject")
-      label = ", ".join(filter(None, parts))
-      lines.setdefault(label, {})[row["subject"]] = cell(row, percent=False)
-  return list(lines.items())[:_MOST_UNLISTED]
-
-
 def baseline_of(rows: Rows) -> str | None:
   """The subject that the others are held against: SFT, if it is there."""
   names = [row["baseline"] for row in rows if "baseline" in row]
@@ -184,7 +134,8 @@ def _with_measure(row: Mapping[str, Any]) -> dict[str, Any]:
   return {**row, "measure": "log loss" if is_loss else "accuracy"}
 
 
-def _label(row: Mapping[str, Any], columns: str) -> str:
+def label_of(row: Mapping[str, Any], columns: str) -> str:
+  """A row's labels in words, but for that of its column."""
   parts = []
   for key, value in row.items():
     if key in (columns, "metric") or not isinstance(value, str):

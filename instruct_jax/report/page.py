@@ -1,4 +1,4 @@
-"""report.html of a chain of runs, and the closing table in the terminal.
+"""report.html of a chain of runs.
 
 The page is one file that needs nothing else: pictures are inline SVG, there is
 no script. A section is there when its data is: what is missing is not shown.
@@ -16,8 +16,6 @@ from instruct_jax.base import errors, journal, run_folder, storage, terminal
 from instruct_jax.report import captions, curves, exhibits, samples
 
 _log = logging.getLogger(__name__)
-
-_UNSHOWN = ("rate/", "seconds/", "count/")  # of no interest when all is over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +35,8 @@ class Stage:
   @property
   def tables(self) -> dict[str, exhibits.Rows]:
     """The tables in its results that have rows."""
-    found = self.results.get("tables") or {}
-    return {name: rows for name, rows in found.items() if _are_rows(rows)}
+    tables = self.results.get("tables") or {}
+    return {name: rows for name, rows in tables.items() if _are_rows(rows)}
 
 
 def write(
@@ -69,29 +67,6 @@ def write(
   path = run_folder.files(folder).report
   storage.write(path, page)
   return path
-
-
-def print_closing(results: Mapping[str, Any]) -> None:
-  """Prints the closing table of a run: subjects side by side, or its metrics.
-
-  Drawn in a terminal, aligned plain text elsewhere.
-  """
-  title = f"{results.get('experiment', '')}:{results.get('variant', '')}"
-  title += f", seed {results.get('seed', 0)}"
-  table = exhibits.closing(results.get("tables") or {})
-  if table is None:
-    found = results.get("metrics") or {}
-    rows = [
-      [name, value]
-      for name, value in sorted(found.items())
-      if not name.startswith(_UNSHOWN)
-    ]
-    headers = ("metric", "value")
-  else:
-    rows = [[str(part) for part in row] for row in table.rows]
-    headers = table.headers
-  if rows:
-    terminal.table(rows, headers, title=title)
 
 
 def _read(folder: epath.Path) -> Stage:
@@ -147,7 +122,7 @@ def _facts(stage: Stage) -> list[tuple[str, str]]:
   """What the header says of the run."""
   results = stage.results
   seconds = results.get("seconds") or {}
-  found = [
+  facts = [
     ("experiment", results.get("experiment")),
     ("variant", results.get("variant")),
     ("seed", results.get("seed")),
@@ -158,7 +133,7 @@ def _facts(stage: Stage) -> list[tuple[str, str]]:
     ("digest of the config", results.get("config_digest")),
     ("digest of the parameters", results.get("parameters_digest")),
   ]
-  return [(name, str(v)) for name, v in found if v not in (None, "")]
+  return [(name, str(v)) for name, v in facts if v not in (None, "")]
 
 
 def _stages(stages: Sequence[Stage]) -> exhibits.Table | None:
@@ -222,22 +197,22 @@ def _arranged(tables: Mapping[str, exhibits.Rows]) -> list[exhibits.Table]:
 
 def _curves(stages: Sequence[Stage]) -> list[dict[str, Any]]:
   """The panels of every run that logged something."""
-  found = []
+  drawings = []
   for stage in stages:
     panels = curves.panels(stage.log, stage.results)
     if panels:
       from instruct_jax.report import charts
 
       drawn = [charts.curves(title, lines) for title, lines in panels]
-      found.append({"name": stage.name, "panels": drawn})
-  return found
+      drawings.append({"name": stage.name, "panels": drawn})
+  return drawings
 
 
 def _all_metrics(stage: Stage) -> exhibits.Table | None:
-  found = stage.results.get("metrics") or {}
+  values = stage.results.get("metrics") or {}
   lines = tuple(
-    (name, exhibits.Cell(terminal.number(found[name])))
-    for name in sorted(found)
+    (name, exhibits.Cell(terminal.number(values[name])))
+    for name in sorted(values)
   )
   if not lines:
     return None

@@ -35,18 +35,18 @@ def side_by_side(folder: epath.Path) -> dict[str, Any] | None:
   }
 
 
-def _answer(found: Any) -> dict[str, str]:
+def _answer(said: Any) -> dict[str, str]:
   """The text of a response, and what judge and reward model made of it."""
-  if found is None:
+  if said is None:
     return {"text": "", "note": ""}
-  found = {"text": found} if isinstance(found, str) else found
+  said = {"text": said} if isinstance(said, str) else said
   notes = []
-  if exhibits.is_number(found.get("likert")):
-    notes.append(f"Likert {terminal.number(found['likert'])}")
-  if exhibits.is_number(found.get("reward")):
-    notes.append(f"reward {found['reward']:+.2f}")
-  text = _cut(found.get("text", ""))
-  if found.get("ended") is False:
+  if exhibits.is_number(said.get("likert")):
+    notes.append(f"Likert {terminal.number(said['likert'])}")
+  if exhibits.is_number(said.get("reward")):
+    notes.append(f"reward {said['reward']:+.2f}")
+  text = _cut(said.get("text", ""))
+  if said.get("ended") is False:
     text += " …"
   return {"text": text, "note": ", ".join(notes)}
 
@@ -65,9 +65,9 @@ def _spread(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def last(folder: epath.Path) -> exhibits.Table | None:
   """What the run said to validation prompts when it last sampled."""
-  found = journal.read_samples(folder)
-  newest = max((row["step"] for row in found), default=None)
-  rows = [row for row in found if row["step"] == newest and "prompt" in row]
+  logged = journal.read_samples(folder)
+  newest = max((row["step"] for row in logged), default=None)
+  rows = [row for row in logged if row["step"] == newest and "prompt" in row]
   if not rows or run_folder.files(folder).responses.exists():
     return None
   keys = [key for key in rows[0] if key != "step"]
@@ -86,15 +86,15 @@ def last(folder: epath.Path) -> exhibits.Table | None:
 
 def _lines(path: epath.Path) -> list[dict[str, Any]]:
   """The objects of a JSONL file; lines that are not whole are left out."""
-  found = []
+  records = []
   for line in path.read_text().split("\n") if path.exists() else []:
     try:
       record = json.loads(line)
     except ValueError:
       continue
     if isinstance(record, dict):
-      found.append(record)
-  return found
+      records.append(record)
+  return records
 
 
 def _cut(text: Any) -> str:
