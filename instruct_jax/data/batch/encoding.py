@@ -1,4 +1,4 @@
-"""Records of demonstrations, prompts and rankings -> rows of tokens.
+"""Records with prompts -> rows of tokens: demonstrations, prompts, rankings.
 
 N records, K completions, P prompt, R response. A prompt is what
 `templates.encode` makes of it; a response ends with end-of-text if it ended by

@@ -1,4 +1,4 @@
-"""Records -> token rows -> batches of numpy arrays.
+"""What a run reads: the rows of a kind and split, and endless batches of them.
 
 B rows of a batch, K completions, P prompt, R response, T row of text. Prompts
 are padded on the left, responses on the right; masks are made where the

@@ -1,1 +1,1 @@
-"""The shapes in which human feedback is published, and their conversion."""
+"""The shapes in which human feedback is published, a file each."""
