@@ -31,9 +31,9 @@ parallel
   stored
   checkpoint
 tokenizers
-  files sentencepiece_codec start
+  files sentencepiece_codec start chat
   json_codec trained_files
-  special_tokens words
+  special_tokens words json_files
   pretrained trained
   __init__
   templates
@@ -47,7 +47,8 @@ hf
   rms
   gpt2 neox llama mistral qwen
   families
-  config tensors
+  config tensors shards
+  places
   load export llama2c
   imported
 data/read

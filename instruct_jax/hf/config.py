@@ -60,8 +60,8 @@ def to_json(model: decoder.DecoderConfig) -> tuple[str, Json]:
     reason = family.misfit(model)
     if not reason:
       tied = model.tied and model.embedding_scale == 1
-      made = {"model_type": name, "tie_word_embeddings": tied}
-      return name, made | family.write(model)
+      common = {"model_type": name, "tie_word_embeddings": tied}
+      return name, common | family.write(model)
     reasons.append(f"{name} {reason}")
   raise errors.UserError(
     f"no Hugging Face family has this model: {'; '.join(reasons)}."

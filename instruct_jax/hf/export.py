@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import safetensors.numpy
 from etils import epath
 
 from instruct_jax import tokenizers
@@ -19,7 +18,7 @@ from instruct_jax.base import errors, storage
 from instruct_jax.hf import config as hf_config
 from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import folder as hf_folder
-from instruct_jax.hf import tensors
+from instruct_jax.hf import shards, tensors
 from instruct_jax.models import decoder
 from instruct_jax.parallel import hosts
 
@@ -81,7 +80,7 @@ def export(
   kinds = _Kinds(NAMES[dtype], dtypes or {})
   named = _tensors(params, model, family, role, kinds)
   folder.mkdir(parents=True, exist_ok=True)
-  _write_shards(named, folder, shard_bytes)
+  shards.write(named, folder, shard_bytes)
   if not hosts.is_writer():
     return ""
   storage.write_json(folder / hf_folder.CONFIG, config)
@@ -106,8 +105,8 @@ def _config(model, role, tokenizer, dtype, original):
     }
     if tokenizer.pad_id < model.vocab_size:
       config["pad_token_id"] = tokenizer.pad_id
-  made = getattr(hf_families.FAMILIES[family], classes.get(role, "classifier"))
-  config["architectures"] = [made]
+  name = getattr(hf_families.FAMILIES[family], classes.get(role, "classifier"))
+  config["architectures"] = [name]
   config["dtype" if "dtype" in config else "torch_dtype"] = dtype
   if role != "policy":
     config |= {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
@@ -117,7 +116,7 @@ def _config(model, role, tokenizer, dtype, original):
 def _generation(tokenizer):
   """How the policy was sampled: plainly, until one of its stop tokens."""
   stops = sorted({tokenizer.eot_id, *tokenizer.stop_ids})
-  made = {
+  settings = {
     "do_sample": True,
     "temperature": 1.0,
     "top_p": 1.0,
@@ -125,8 +124,8 @@ def _generation(tokenizer):
     "eos_token_id": stops if len(stops) > 1 else stops[0],
   }
   if tokenizer.pad_id < tokenizer.vocab_size:
-    made["pad_token_id"] = tokenizer.pad_id
-  return made
+    settings["pad_token_id"] = tokenizer.pad_id
+  return settings
 
 
 def _folded(params, family, drop_bias):
@@ -169,12 +168,12 @@ class _Kinds:
     """The array as it is written; UserError if it cannot be."""
     kind = self.by_name.get(name, self.usual)
     with np.errstate(over="ignore"):
-      made = np.ascontiguousarray(x.astype(hf_folder.DTYPES[kind]))
-    if not np.isfinite(made.astype(np.float32)).all():
+      array = np.ascontiguousarray(x.astype(hf_folder.DTYPES[kind]))
+    if not np.isfinite(array.astype(np.float32)).all():
       raise errors.UserError(
         f"{name}: not every number is finite as {kind}; export in float32."
       )
-    return made
+    return array
 
 
 def _tensors(
@@ -191,8 +190,8 @@ def _tensors(
   for ours, leaf in tensors.table(family, model, role).items():
     groups.setdefault(leaf.tensor, []).append((ours, leaf))
   for name, parts in groups.items():
-    found = [_turned(_fetched(flat, ours, leaf), leaf) for ours, leaf in parts]
-    whole = tensors.joined(parts[0][1], found, model.heads)
+    arrays = [_turned(_fetched(flat, ours, leaf), leaf) for ours, leaf in parts]
+    whole = tensors.joined(parts[0][1], arrays, model.heads)
     if parts[0][0] == "decoder/token_embedding/embedding":
       if untied:
         head = hf_families.FAMILIES[family].unembedding
@@ -215,45 +214,3 @@ def _fetched(flat, ours, leaf):
 
 def _turned(x, leaf):
   return x.T if leaf.transposed else x
-
-
-def _write_shards(named, folder, shard_bytes):
-  """Writes files of at most `shard_bytes` (or one tensor) and the index."""
-  shard, size, files, total, where = {}, 0, 0, 0, {}
-  for name, x in named:
-    if shard and size + x.nbytes > shard_bytes:
-      files += 1
-      where |= dict.fromkeys(shard, files)
-      _write_shard(shard, folder, files)
-      shard, size = {}, 0
-    shard[name] = x
-    size, total = size + x.nbytes, total + x.nbytes
-  files += 1
-  where |= dict.fromkeys(shard, files)
-  _write_shard(shard, folder, files)
-  if not hosts.is_writer():
-    return
-  if files == 1:
-    _part(folder, 1).rename(folder / hf_folder.SINGLE)
-    return
-  for i in range(1, files + 1):
-    _part(folder, i).rename(folder / _shard_name(i, files))
-  index = {
-    "metadata": {"total_size": total},
-    "weight_map": {n: _shard_name(i, files) for n, i in sorted(where.items())},
-  }
-  storage.write_json(folder / hf_folder.INDEX, index)
-
-
-def _write_shard(shard, folder, number):
-  if hosts.is_writer():
-    content = safetensors.numpy.save(shard, metadata={"format": "pt"})
-    storage.write(_part(folder, number), content)
-
-
-def _part(folder, number):
-  return folder / f".model-{number}.part"
-
-
-def _shard_name(i, count):
-  return f"model-{i:05d}-of-{count:05d}.safetensors"

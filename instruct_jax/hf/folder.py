@@ -99,9 +99,9 @@ class Folder:
     if wanted != file or count > _AT_ONCE:
       self.close()
       reader, count = _opened(wanted), 0
-    found = reader.get_slice(name)[index or ...]
-    self._open = wanted, reader, count + found.nbytes
-    return found
+    array = reader.get_slice(name)[index or ...]
+    self._open = wanted, reader, count + array.nbytes
+    return array
 
   def close(self) -> None:
     """Lets the open file and its pages go."""

@@ -63,6 +63,6 @@ def config(folder: hf_folder.Folder) -> ConfigDict:
 
 def describes(path: epath.Path, model: decoder.DecoderConfig) -> bool:
   """Whether the config.json at `path` is of a decoder like `model`."""
-  found = hf_config.decoder_config(hf_folder.read_json(path), str(path))
+  there = hf_config.decoder_config(hf_folder.read_json(path), str(path))
   kept = {name: getattr(model, name) for name in KEPT}
-  return dataclasses.replace(found, **kept) == model
+  return dataclasses.replace(there, **kept) == model

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 from typing import Any
 
 import jax
@@ -21,9 +20,8 @@ from jax.sharding import PartitionSpec as P
 
 from instruct_jax.base import errors
 from instruct_jax.hf import config as hf_config
-from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import folder as hf_folder
-from instruct_jax.hf import tensors
+from instruct_jax.hf import places, tensors
 from instruct_jax.models import decoder
 from instruct_jax.parallel import sharding
 
@@ -42,20 +40,13 @@ def decoder_config(folder: hf_folder.Folder) -> decoder.DecoderConfig:
   return hf_config.decoder_config(folder.config, folder.where)
 
 
-def weights(folder: hf_folder.Folder) -> list[str]:
-  """The names of the tensors that are no buffers of older checkpoints."""
-  family = hf_config.family_of(folder.config, folder.where)
-  buffers = re.compile(hf_families.FAMILIES[family].buffers)
-  return [name for name in folder.names if not buffers.search(name)]
-
-
 def check(folder: hf_folder.Folder, role: str) -> None:
   """UserError where the tensors are not those that config.json asks for.
 
   Reads no tensor, and costs no more than the tensors that are there, whatever
   sizes config.json claims.
   """
-  _Reader(folder, decoder_config(folder), role).check()
+  places.Places(folder, decoder_config(folder), role).check()
 
 
 def load(
@@ -72,11 +63,12 @@ def load(
     UserError: a tensor is missing, left over, of another shape or dtype, or
       holds numbers that are not finite; each is named with its file.
   """
-  reader = _Reader(folder, decoder_config(folder), role)
+  where = places.Places(folder, decoder_config(folder), role)
   paths, structure = jax.tree_util.tree_flatten_with_path(abstract)
   paths = [(sharding.path_name(path), leaf) for path, leaf in paths]
-  reader.check()
-  reader.check_fits(paths)
+  where.check()
+  where.check_fits(paths)
+  reader = _Reader(where)
   loaded = [reader.array(name, leaf) for name, leaf in paths]
   folder.close()
   reader.check_finite()
@@ -107,47 +99,9 @@ def digest(path: os.PathLike | str) -> str:
 class _Reader:
   """Reads the parameters of one role, by our names."""
 
-  def __init__(self, folder, model, role):
-    self._folder, self._model, self._role = folder, model, role
-    family = hf_config.family_of(folder.config, folder.where)
-    if model.layers > len(folder.names):  # before a table of them is made
-      raise errors.UserError(
-        f"{folder.where}: says {model.layers} layers, more than there are"
-        f" tensors ({len(folder.names)})."
-      )
-    self._family, self._leaves = family, tensors.table(family, model, role)
-    self._prefix = self._find_prefix()
+  def __init__(self, where: places.Places):
+    self._folder, self._places = where.folder, where
     self._finite = []  # (name, device bool)
-
-  def check(self):
-    """Every tensor that the config asks for is there, and no other."""
-    wanted = {
-      self._name(entry): tensors.shape(entry) for entry in self._leaves.values()
-    }
-    self._check_there(wanted)
-    self._check_left_over(wanted)
-
-  def check_fits(self, paths):
-    """The parameters asked for are those of the config."""
-    asked = {
-      ours: shape
-      for name, leaf in paths
-      for ours, shape in self._unstacked(name, leaf.shape)
-      if ours != "head/bias"
-    }
-    for ours in asked.keys() ^ self._leaves.keys():
-      raise errors.UserError(
-        f"{self._folder.where}: this {self._family} checkpoint"
-        f" {'has nothing for' if ours in asked else 'has'} {ours}, which the"
-        f" model {'has' if ours in asked else 'has no place for'}."
-      )
-    for ours, shape in asked.items():
-      found = self._leaves[ours].shape
-      if found != shape:
-        raise errors.UserError(
-          f"{self._folder.where}: {ours} has the shape {list(found)} there and"
-          f" {list(shape)} in the model."
-        )
 
   def array(self, name, leaf):
     """One parameter, placed as `leaf` says."""
@@ -162,7 +116,7 @@ class _Reader:
       functools.partial(jnp.zeros, leaf.shape, jnp.float32),
       out_shardings=leaf.sharding,
     )()
-    for i, (ours, shape) in enumerate(self._unstacked(name, leaf.shape)):
+    for i, (ours, shape) in enumerate(self._places.unstacked(name, leaf.shape)):
       stacked = _put_layer(stacked, self._one(ours, shape, one), i)
     return stacked
 
@@ -176,8 +130,8 @@ class _Reader:
         )
 
   def _one(self, name, shape, target):
-    entry = self._leaves[name]
-    tensor, mesh = self._name(entry), target.mesh
+    entry = self._places.leaves[name]
+    tensor, mesh = self._places.tensor(entry), target.mesh
     spec = tuple(target.spec) + (None,) * (len(shape) - len(target.spec))
     turned = P(*(spec[::-1] if entry.transposed else spec))
     source = shape[::-1] if entry.transposed else shape
@@ -201,67 +155,7 @@ class _Reader:
 
   def _part(self, entry, tensor):
     whole = self._folder.read(tensor)
-    return tensors.cut(entry, whole, self._model.heads)
-
-  def _unstacked(self, name, shape):
-    """(name, shape) of each layer where `name` is stacked, else its own."""
-    if "/blocks/" not in name:
-      return [(name, shape)]
-    layers = range(self._model.layers)
-    return [
-      (name.replace("/blocks/", f"/block_{i}/"), shape[1:]) for i in layers
-    ]
-
-  def _name(self, entry):
-    """The name of a leaf's tensor in this folder."""
-    trunk = hf_families.FAMILIES[self._family].trunk + "."
-    if entry.tensor.startswith(trunk):
-      return self._prefix + entry.tensor.removeprefix(trunk)
-    return entry.tensor
-
-  def _find_prefix(self):
-    """The trunk's prefix; the first GPT-2s were saved without it."""
-    trunk = hf_families.FAMILIES[self._family].trunk + "."
-    with_it = any(name.startswith(trunk) for name in self._folder.names)
-    return trunk if with_it else ""
-
-  def _check_there(self, wanted):
-    for name, shape in wanted.items():
-      if name not in self._folder.names:
-        raise errors.UserError(_lacking(self._folder, name, self._role))
-      self._folder.dtype(name)
-      found = self._folder.shape(name)
-      if found != shape:
-        raise errors.UserError(
-          f"{self._folder.file_of(name)}: '{name}' has the shape"
-          f" {list(found)}; {hf_folder.CONFIG} asks for {list(shape)}."
-        )
-
-  def _check_left_over(self, wanted):
-    for name in weights(self._folder):
-      if name in wanted:
-        continue
-      if self._is_tied_copy(name):
-        continue
-      raise errors.UserError(
-        f"{self._folder.file_of(name)}: '{name}' is a tensor that a"
-        f" {self._family} {self._role} has no place for."
-      )
-
-  def _is_tied_copy(self, name):
-    """Whether a tensor is the token embedding once more."""
-    if name != hf_families.FAMILIES[self._family].unembedding:
-      return False
-    if not self._model.tied or self._role != "policy":
-      return False
-    entry = self._leaves["decoder/token_embedding/embedding"]
-    first = self._folder.read(self._name(entry))
-    if not np.array_equal(first, self._folder.read(name)):
-      raise errors.UserError(
-        f"{self._folder.file_of(name)}: '{name}' differs from the token"
-        f' embedding, though {hf_folder.CONFIG} says "tie_word_embeddings".'
-      )
-    return True
+    return tensors.cut(entry, whole, self._places.model.heads)
 
   def _reward_bias(self):
     bias = self._folder.config.get("reward_bias", 0.0)
@@ -294,17 +188,3 @@ def _put_layer(stacked, layer, i):
 
 def _bounded(index):
   return tuple(slice(s.start or 0, s.stop) for s in index)
-
-
-def _lacking(folder, name, role):
-  if name == "score.weight":
-    return (
-      f"{folder.path}: has no 'score.weight': this is a language model, where a"
-      f" {role} is needed."
-    )
-  if "score.weight" in folder.names and role == "policy":
-    return (
-      f"{folder.path}: has a 'score.weight' and no '{name}': this is a reward"
-      " model, where a policy is needed."
-    )
-  return f"{folder.path}: lacks the tensor '{name}'."

@@ -72,8 +72,8 @@ def _leaves(
   if role != "policy":
     yield "head/kernel", hf_family.Leaf("score.weight", transposed=True)
   elif not model.tied:
-    own = hf_family.Leaf(family.unembedding, transposed=True)
-    yield "unembedding/kernel", own
+    leaf = hf_family.Leaf(family.unembedding, transposed=True)
+    yield "unembedding/kernel", leaf
 
 
 def _shape(ours, model):

@@ -13,7 +13,7 @@ from etils import epath
 from instruct_jax.base import errors, run_folder, storage
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
-from instruct_jax.hf import imported
+from instruct_jax.hf import imported, places
 from instruct_jax.hf import load as hf_load
 from instruct_jax.inference import context
 from instruct_jax.parallel import checkpoint, digest, hosts
@@ -141,7 +141,7 @@ def _role(name: str) -> str:
 
 def _kinds(there: hf_folder.Folder) -> dict[str, str]:
   names = {dtype: name for name, dtype in hf_folder.DTYPES.items()}
-  return {name: names[there.dtype(name)] for name in hf_load.weights(there)}
+  return {name: names[there.dtype(name)] for name in places.weights(there)}
 
 
 def _usual_dtype(kept: epath.Path) -> str:

@@ -57,16 +57,16 @@ def json_object(files: Files, name: str, folder: epath.Path) -> dict[str, Any]:
   """The JSON object that a file holds; no key is in it twice."""
   content = text(files, name, folder)
   try:
-    found = json.loads(content, object_pairs_hook=storage.keys_once)
+    tree = json.loads(content, object_pairs_hook=storage.keys_once)
     if re.search(r"\\u[dD][89a-fA-F]", content):
-      json.dumps(found, ensure_ascii=False).encode("utf-8")
+      json.dumps(tree, ensure_ascii=False).encode("utf-8")
   except (ValueError, RecursionError) as error:
     raise errors.UserError(
       f"{folder / name}: not readable JSON ({error})."
     ) from None
-  if not isinstance(found, dict):
+  if not isinstance(tree, dict):
     raise errors.UserError(f"{folder / name}: should be a JSON object.")
-  return found
+  return tree
 
 
 def check_ids(vocabulary: Mapping[str, Any], where: Any) -> None:
@@ -93,10 +93,10 @@ def check_ids(vocabulary: Mapping[str, Any], where: Any) -> None:
     raise errors.UserError(f"{where}: no token has the id {lacking}.")
 
 
-def put_in_front(made: library.Tokenizer, ids: Sequence[int]) -> None:
+def put_in_front(tokenizer: library.Tokenizer, ids: Sequence[int]) -> None:
   """Has a tokenizer of the library start its texts with these tokens."""
-  names = [made.id_to_token(i) for i in ids]
-  made.post_processor = library.processors.TemplateProcessing(
+  names = [tokenizer.id_to_token(i) for i in ids]
+  tokenizer.post_processor = library.processors.TemplateProcessing(
     single=[*names, "$A"],
     special_tokens=list(dict.fromkeys(zip(names, ids))),
   )

@@ -20,6 +20,7 @@ from instruct_jax.base import errors, storage
 from instruct_jax.tokenizers import (
   files,
   json_codec,
+  json_files,
   sentencepiece_codec,
   special_tokens,
   start,
@@ -34,10 +35,14 @@ class PretrainedTokenizer:
   """
 
   def __init__(
-    self, kind: str, codec: Any, known: special_tokens.Facts, found: files.Files
+    self,
+    kind: str,
+    codec: Any,
+    known: special_tokens.Facts,
+    contents: files.Files,
   ):
     codec.protect(known.named)
-    self.kind, self._codec, self.files = kind, codec, dict(found)
+    self.kind, self._codec, self.files = kind, codec, dict(contents)
     self.vocab_size, self.eot_id = known.vocab_size, known.eot_id
     self.pad_id, self.reference_ids = known.pad_id, known.reference_ids
     self.start, self.start_ids = start.REFERENCE, known.reference_ids
@@ -128,9 +133,9 @@ class PretrainedTokenizer:
     if files.JSON not in self.files:
       added["clean_up_tokenization_spaces"] = False
     names = {i: name for name, i in self.special_ids.items()}
-    own = self.special_names.get("bos_token")
+    bos = self.special_names.get("bos_token")
     for key, name in (
-      ("bos_token", names[self.start_ids[0]] if self.start_ids else own),
+      ("bos_token", names[self.start_ids[0]] if self.start_ids else bos),
       ("eos_token", names.get(self.eot_id)),
       ("pad_token", names.get(self.pad_id)),
     ):
@@ -142,8 +147,8 @@ class PretrainedTokenizer:
   def _in_map(self, key):
     if files.SPECIAL not in self.files:
       return False
-    found = files.json_object(self.files, files.SPECIAL, epath.Path())
-    return found.get(key) is not None
+    named = files.json_object(self.files, files.SPECIAL, epath.Path())
+    return named.get(key) is not None
 
   def _write_json(self, folder, tokenizer, starts):
     if starts:
@@ -154,9 +159,9 @@ class PretrainedTokenizer:
 # What transformers' own classes would put around a text.
 _FLAGS = ("add_bos_token", "add_eos_token")
 CODECS = {
-  "hf": lambda folder, found: json_codec.open_json(folder, found),
-  "gpt2": lambda folder, found: json_codec.open_gpt2(folder, found),
-  "sentencepiece": lambda folder, found: _open_pieces(folder, found),
+  "hf": lambda folder, contents: json_files.open_json(folder, contents),
+  "gpt2": lambda folder, contents: json_files.open_gpt2(folder, contents),
+  "sentencepiece": lambda folder, contents: _open_pieces(folder, contents),
 }
 _NEEDED = {
   "hf": ((files.JSON,),),
@@ -180,10 +185,10 @@ def read(folder: epath.Path, kind: str) -> PretrainedTokenizer:
     wanted = " or ".join(" + ".join(names) for names in _NEEDED[kind])
     raise errors.UserError(f"{folder}: lacks {wanted}.")
   there = [name for name in files.BESIDE if (folder / name).exists()]
-  found = {name: files.read(folder / name) for name in (*names, *there)}
-  codec = CODECS[kind](folder, found)
+  contents = {name: files.read(folder / name) for name in (*names, *there)}
+  codec = CODECS[kind](folder, contents)
   return PretrainedTokenizer(
-    kind, codec, special_tokens.read(folder, found, codec), found
+    kind, codec, special_tokens.read(folder, contents, codec), contents
   )
 
 
@@ -193,16 +198,16 @@ def restore(folder: epath.Path, kind: str, digests: Any) -> PretrainedTokenizer:
     raise errors.UserError(
       f'{folder / files.INFO}: a damaged tokenizer: no "files" in it'
     )
-  made = read(folder, kind)
-  for name, content in made.files.items():
+  tokenizer = read(folder, kind)
+  for name, content in tokenizer.files.items():
     if digests.get(name) != hashlib.sha256(content).hexdigest():
       raise errors.UserError(
         f"{folder / name}: its digest differs from {files.INFO}'s; the file is"
         " damaged or of another tokenizer. Build the data set again."
       )
-  for name in digests.keys() - made.files.keys():
+  for name in digests.keys() - tokenizer.files.keys():
     raise errors.UserError(f"{folder / name}: no such file.")
-  return made
+  return tokenizer
 
 
 def _needed(folder, kind):
@@ -212,11 +217,11 @@ def _needed(folder, kind):
   return ()
 
 
-def _open_pieces(folder, found):
+def _open_pieces(folder, contents):
   config = {}
-  if files.CONFIG in found:
-    config = files.json_object(found, files.CONFIG, folder)
+  if files.CONFIG in contents:
+    config = files.json_object(contents, files.CONFIG, folder)
   legacy = config.get("legacy") is not False
   return sentencepiece_codec.Pieces(
-    found[files.MODEL], folder / files.MODEL, legacy=legacy
+    contents[files.MODEL], folder / files.MODEL, legacy=legacy
   )

@@ -105,44 +105,44 @@ def of_pieces(model: bytes, *, space: str = MARK) -> library.Tokenizer:
   with characters that are no pieces. Both: text around pieces that are defined
   by the user or unused.
   """
-  found = proto.ModelProto.FromString(model)
-  names = [p.piece.replace(MARK, space) for p in found.pieces]
-  unigram = found.trainer_spec.model_type == proto.TrainerSpec.UNIGRAM
-  made = library.Tokenizer((_unigram if unigram else _bpe)(found, names))
-  spec = found.normalizer_spec
-  made.normalizer = _normalizer(spec, space)
+  parsed = proto.ModelProto.FromString(model)
+  names = [p.piece.replace(MARK, space) for p in parsed.pieces]
+  unigram = parsed.trainer_spec.model_type == proto.TrainerSpec.UNIGRAM
+  tokenizer = library.Tokenizer((_unigram if unigram else _bpe)(parsed, names))
+  spec = parsed.normalizer_spec
+  tokenizer.normalizer = _normalizer(spec, space)
   steps = [library.decoders.ByteFallback(), library.decoders.Fuse()]
   if space != " ":
     steps.insert(0, library.decoders.Replace(space, " "))
   if spec.add_dummy_prefix:
     steps.append(library.decoders.Strip(" ", left=1, right=0))
-  made.decoder = library.decoders.Sequence(steps)
+  tokenizer.decoder = library.decoders.Sequence(steps)
   special = (_TYPES.CONTROL, _TYPES.UNKNOWN)
-  for name, piece in zip(names, found.pieces):
+  for name, piece in zip(names, parsed.pieces):
     token = library.AddedToken(name, normalized=False)
     if piece.type in special:
-      made.add_special_tokens([token])
+      tokenizer.add_special_tokens([token])
     elif piece.type == _TYPES.USER_DEFINED:
-      made.add_tokens([token])
-  return made
+      tokenizer.add_tokens([token])
+  return tokenizer
 
 
 def _parsed(model, where):
   try:
-    found = proto.ModelProto.FromString(model)
+    parsed = proto.ModelProto.FromString(model)
   except message.DecodeError as error:
     raise errors.UserError(
       f"{where}: not a SentencePiece model ({error})."
     ) from None
-  if not found.pieces:
+  if not parsed.pieces:
     raise errors.UserError(f"{where}: a SentencePiece model without pieces.")
-  kind = found.trainer_spec.model_type
+  kind = parsed.trainer_spec.model_type
   if kind not in _KINDS:
     name = proto.TrainerSpec.ModelType.Name(kind)
     raise errors.UserError(
       f"{where}: a {name} model; {' and '.join(_KINDS.values())} are read."
     )
-  return found
+  return parsed
 
 
 def _processor(model, where):
@@ -157,37 +157,37 @@ def _processor(model, where):
   return processor
 
 
-def _unigram(found, names):
+def _unigram(parsed, names):
   # Text that spells a byte or a special token is ordinary text.
   ordinary = (_TYPES.NORMAL, _TYPES.USER_DEFINED)
   vocabulary = [
     (name, piece.score if piece.type in ordinary else _NEVER)
-    for name, piece in zip(names, found.pieces)
+    for name, piece in zip(names, parsed.pieces)
   ]
-  types = [piece.type for piece in found.pieces]
+  types = [piece.type for piece in parsed.pieces]
   return library.models.Unigram(
     vocabulary,
     unk_id=types.index(_TYPES.UNKNOWN),
-    byte_fallback=found.trainer_spec.byte_fallback,
+    byte_fallback=parsed.trainer_spec.byte_fallback,
   )
 
 
-def _bpe(found, names):
+def _bpe(parsed, names):
   unknown = next(
     name
-    for name, piece in zip(names, found.pieces)
+    for name, piece in zip(names, parsed.pieces)
     if piece.type == _TYPES.UNKNOWN
   )
   return library.models.BPE(
     {name: i for i, name in enumerate(names)},
-    _merges(found, names),
+    _merges(parsed, names),
     unk_token=unknown,
     fuse_unk=True,
-    byte_fallback=found.trainer_spec.byte_fallback,
+    byte_fallback=parsed.trainer_spec.byte_fallback,
   )
 
 
-def _merges(found, names):
+def _merges(parsed, names):
   """Every way to put a piece together of two, the best pieces first.
 
   Of the ways of one piece the one with the longer left side comes first: so a
@@ -195,7 +195,7 @@ def _merges(found, names):
   """
   scores = {
     name: piece.score
-    for name, piece in zip(names, found.pieces)
+    for name, piece in zip(names, parsed.pieces)
     if piece.type == _TYPES.NORMAL
   }
   merges = []

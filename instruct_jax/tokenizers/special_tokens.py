@@ -33,14 +33,14 @@ class Facts:
 class _Sources:
   """The JSON files beside a tokenizer, and what they call things."""
 
-  def __init__(self, folder: epath.Path, found: files.Files, codec: Any):
-    self._folder, self._codec, self._found = folder, codec, found
+  def __init__(self, folder: epath.Path, contents: files.Files, codec: Any):
+    self._folder, self._codec, self._contents = folder, codec, contents
     self._names = {i: name for name, i in codec.vocabulary.items()}
 
   def object(self, name: str) -> dict[str, Any]:
-    if name not in self._found:
+    if name not in self._contents:
       return {}
-    return files.json_object(self._found, name, self._folder)
+    return files.json_object(self._contents, name, self._folder)
 
   def flag(self, name: str, usual: bool) -> bool:
     """A true or false of the tokenizer's config."""
@@ -88,9 +88,9 @@ class _Sources:
     return self._names[i]
 
 
-def read(folder: epath.Path, found: files.Files, codec: Any) -> Facts:
+def read(folder: epath.Path, contents: files.Files, codec: Any) -> Facts:
   """What is known of a tokenizer; UserError naming the file that is wrong."""
-  sources = _Sources(folder, found, codec)
+  sources = _Sources(folder, contents, codec)
   stops = sources.ends(files.GENERATION)
   usual = codec.vocabulary.get(json_codec.END_OF_TEXT)
   ends = [sources.token("eos_token"), *stops]
@@ -125,7 +125,7 @@ def read(folder: epath.Path, found: files.Files, codec: Any) -> Facts:
       )
       if i is not None
     },
-    chat_template=_chat_template(sources, found, folder),
+    chat_template=_chat_template(sources, contents, folder),
     named=tuple(sources.name(i) for i in sorted(named)),
   )
 
@@ -144,10 +144,10 @@ def _in_front(sources, codec, bos):
   return (bos,) if adds and bos is not None else ()
 
 
-def _chat_template(sources, found, folder):
+def _chat_template(sources, contents, folder):
   """The model's own template; of several the one called 'default'."""
-  if files.TEMPLATE in found:
-    return files.text(found, files.TEMPLATE, folder)
+  if files.TEMPLATE in contents:
+    return files.text(contents, files.TEMPLATE, folder)
   value = sources.object(files.CONFIG).get("chat_template")
   if isinstance(value, list) and all(isinstance(x, dict) for x in value):
     named = {x.get("name"): x.get("template") for x in value}

@@ -14,18 +14,13 @@ becomes those; what a prompt spells of them stays ordinary text. The sandbox
 keeps a template from the machine; it does not bound its time and memory.
 """
 
-import datetime
 import functools
-import json
 import re
 from collections.abc import Sequence
 
-import jinja2
-import jinja2.ext
-import jinja2.sandbox
-
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
+from instruct_jax.tokenizers import chat
 
 PLAIN = {
   "plain": "{prompt}",
@@ -38,14 +33,6 @@ CHATML = (
 )
 NAMES = (*PLAIN, "chatml", "chat_template")
 _END = "<|im_end|>"
-# Private-use characters around the place of a content: its number, and what
-# the template strips off it.
-_OPEN, _CLOSE = "\ue0f0", "\ue0f1"
-_SLOT = re.compile(f"{_OPEN}(\\d+)((?::[slr][0-9a-f]*)*){_CLOSE}")
-_STRIPS = {"s": str.strip, "l": str.lstrip, "r": str.rstrip}
-_PROBE = " \n a\tb \n\n"
-# What a template takes for today, the same every day: Llama's own choice.
-_TODAY = datetime.date(2024, 7, 26)
 _TURN = re.compile(r"\n\n(Human|Assistant): ?")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 
@@ -144,121 +131,14 @@ def _plan(source, prompt, tokenizer):
   """Special ids and runs of ordinary text, in order."""
   turns = messages(prompt)
   names = tuple(sorted(tokenizer.special_names.items()))
-  text = _slotted(source, tuple(turn["role"] for turn in turns), names)
+  text = chat.slotted(source, tuple(turn["role"] for turn in turns), names)
   plan = []
   for part in _splitter(tuple(tokenizer.special_ids))(text):
     if part in tokenizer.special_ids:
       plan.append(tokenizer.special_ids[part])
     elif part:
-      plan.append(_filled(part, [turn["content"] for turn in turns]))
+      plan.append(chat.filled(part, [turn["content"] for turn in turns]))
   return plan
-
-
-class _Slot(str):
-  """The place of a content, which remembers what is stripped off it."""
-
-  __slots__ = ()
-
-  def strip(self, chars: str | None = None) -> str:
-    return self._then("s", chars)
-
-  def lstrip(self, chars: str | None = None) -> str:
-    return self._then("l", chars)
-
-  def rstrip(self, chars: str | None = None) -> str:
-    return self._then("r", chars)
-
-  def _then(self, what, chars):
-    code = "" if chars is None else chars.encode().hex()
-    return _Slot(f"{self[:-1]}:{what}{code}{_CLOSE}")
-
-
-def _filled(text, contents):
-  """The text with the contents in their places."""
-
-  def content(found):
-    value = contents[int(found[1])]
-    for what, *code in found[2].split(":")[1:]:
-      chars = bytes.fromhex("".join(code)).decode() or None
-      value = _STRIPS[what](value, chars)
-    return value
-
-  return _SLOT.sub(content, text)
-
-
-@functools.lru_cache(64)
-def _slotted(source, roles, names):
-  """What a template makes of turns, with slots for their contents.
-
-  Raises UserError where it does more with a content than to put it somewhere.
-  """
-  slots = [_Slot(f"{_OPEN}{n}{_CLOSE}") for n in range(len(roles))]
-  text = _rendered(source, roles, slots, names)
-  if [int(found[1]) for found in _SLOT.finditer(text)] != [*range(len(roles))]:
-    raise errors.UserError(
-      "the model's chat template leaves a turn out, or repeats one; take"
-      f" another data.template: {', '.join(NAMES[:-1])}"
-    )
-  probes = [f"{_PROBE}{n}{_PROBE}" for n in range(len(roles))]
-  if _filled(text, probes) != _rendered(source, roles, probes, names):
-    raise errors.UserError(
-      "the model's chat template changes what a turn says, so what is of the"
-      " template and what of the prompt cannot be told apart; take another"
-      f" data.template: {', '.join(NAMES[:-1])}"
-    )
-  return text
-
-
-def _rendered(source, roles, contents, names):
-  turns = [{"role": r, "content": c} for r, c in zip(roles, contents)]
-  try:
-    return _compiled(source).render(
-      messages=turns,
-      tools=None,
-      documents=None,
-      add_generation_prompt=True,
-      **dict(names),
-    )
-  except errors.UserError:
-    raise
-  except Exception as error:  # whatever a stranger's template throws
-    raise errors.UserError(
-      f"the model's chat template failed: {type(error).__name__}: {error}"
-    ) from None
-
-
-class _Generation(jinja2.ext.Extension):
-  """{% generation %}, which marks what the assistant says, marks nothing."""
-
-  tags = {"generation"}  # noqa: RUF012
-
-  def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-    next(parser.stream)
-    return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-@functools.lru_cache(8)
-def _compiled(source):
-  environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-    trim_blocks=True,
-    lstrip_blocks=True,
-    extensions=["jinja2.ext.loopcontrols", _Generation],
-  )
-
-  def refuse(message):
-    raise errors.UserError(f"the model's chat template says: {message}")
-
-  environment.filters["tojson"] = lambda x, indent=None: json.dumps(
-    x, ensure_ascii=False, indent=indent
-  )
-  environment.globals["raise_exception"] = refuse
-  environment.globals["strftime_now"] = _TODAY.strftime
-  try:
-    return environment.from_string(source)
-  except (jinja2.TemplateError, RecursionError) as error:
-    raise errors.UserError(
-      f"the model's chat template is no Jinja2: {error}"
-    ) from None
 
 
 @functools.lru_cache(8)

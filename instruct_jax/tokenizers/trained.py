@@ -64,12 +64,12 @@ class ByteTokenizer:
       trained_files.EOT: self.eot_id,
     }
     vocabulary |= {f"<0x{byte:02X}>": byte + 2 for byte in range(256)}
-    made = library.Tokenizer(
+    tokenizer = library.Tokenizer(
       library.models.BPE(vocabulary, [], byte_fallback=True)
     )
     steps = library.decoders.ByteFallback(), library.decoders.Fuse()
-    made.decoder = library.decoders.Sequence(list(steps))
-    trained_files.export(made, folder, self.start_ids)
+    tokenizer.decoder = library.decoders.Sequence(list(steps))
+    trained_files.export(tokenizer, folder, self.start_ids)
     return ""
 
 

@@ -31,7 +31,7 @@ def write(
 
 
 def export(
-  made: library.Tokenizer,
+  tokenizer: library.Tokenizer,
   folder: os.PathLike | str,
   start_ids: Sequence[int],
   **names: str,
@@ -41,11 +41,11 @@ def export(
   folder.mkdir(parents=True, exist_ok=True)
   names = {"bos_token": EOT, "eos_token": EOT, "pad_token": PAD} | names
   special = dict.fromkeys(names.values())
-  made.add_special_tokens(
+  tokenizer.add_special_tokens(
     [library.AddedToken(x, special=True, normalized=False) for x in special]
   )
-  files.put_in_front(made, start_ids)
-  storage.write(folder / files.JSON, made.to_str(pretty=True))
+  files.put_in_front(tokenizer, start_ids)
+  storage.write(folder / files.JSON, tokenizer.to_str(pretty=True))
   about = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "clean_up_tokenization_spaces": False,

@@ -76,19 +76,21 @@ class WordTokenizer:
     """
     vocabulary = {word: i for i, word in enumerate(self.words)}
     unknown = self.words[trained_files.UNKNOWN_ID]
-    made = library.Tokenizer(
+    tokenizer = library.Tokenizer(
       library.models.WordLevel(vocabulary, unk_token=unknown)
     )
     lost = self._not_kept()
-    self._write_words(made) if lost else self._write_normal_words(made)
-    made.decoder = library.decoders.Sequence(
+    self._write_words(tokenizer) if lost else self._write_normal_words(
+      tokenizer
+    )
+    tokenizer.decoder = library.decoders.Sequence(
       [
         library.decoders.WordPiece(prefix=_SPACE * 2, cleanup=False),
         library.decoders.Fuse(),
         library.decoders.Replace(library.Regex(f" ?{_NEWLINE} ?"), "\n"),
       ]
     )
-    trained_files.export(made, folder, self.start_ids, unk_token=unknown)
+    trained_files.export(tokenizer, folder, self.start_ids, unk_token=unknown)
     return lost
 
   def _not_kept(self) -> str:
@@ -106,25 +108,25 @@ class WordTokenizer:
       f" capitals, {odd[0]!r} among them"
     )
 
-  def _write_words(self, made: library.Tokenizer) -> None:
+  def _write_words(self, tokenizer: library.Tokenizer) -> None:
     """Text is cut where it is blank; what spells a special token is no word."""
     names = f"{trained_files.PAD}|{trained_files.EOT}"
     special = f"(?<![^{_BLANKS}])(?:{names})(?![^{_BLANKS}])"
     steps = _marks()
     steps.insert(2, _replace(library.Regex(special), _SPACE))
-    made.normalizer = library.normalizers.Sequence(steps)
-    made.pre_tokenizer = library.pre_tokenizers.Split(
+    tokenizer.normalizer = library.normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = library.pre_tokenizers.Split(
       library.Regex(f"[{_BLANKS}]+"), "removed"
     )
 
-  def _write_normal_words(self, made: library.Tokenizer) -> None:
+  def _write_normal_words(self, tokenizer: library.Tokenizer) -> None:
     """`normalize`: lower case, and cut as `_split` does."""
     whole = [re.escape(w) for w in sorted(self._known) if _parts(w) != [w]]
     known = f"(?<![^{_BLANKS}])(?:{'|'.join(whole)})(?![^{_BLANKS}])|"
-    made.normalizer = library.normalizers.Sequence(
+    tokenizer.normalizer = library.normalizers.Sequence(
       [library.normalizers.Lowercase(), *_marks()]
     )
-    made.pre_tokenizer = library.pre_tokenizers.Split(
+    tokenizer.pre_tokenizer = library.pre_tokenizers.Split(
       library.Regex(
         f"{known if whole else ''}[\\p{{L}}\\p{{N}}]+|[^{_BLANKS}]"
       ),
