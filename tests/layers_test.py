@@ -108,8 +108,7 @@ algorithms
 training
   optim
   step
-  validate
-  hooks
+  log save validate
   loop
 labeling
   quality

@@ -51,7 +51,7 @@ def run_training(
     for role in ("policy", "reward")
     if role in needs
   }
-  outcome = loop.run(ctx, folder, checkpoints)
+  outcome = loop.train(ctx, folder, checkpoints)
   state, role = outcome.state, config.product
   kept = "ema" if role in state.ema else "params"
   product = {

@@ -1,5 +1,6 @@
 """The one training loop. It knows no algorithm by name but the registry's."""
 
+import contextlib
 import dataclasses
 import logging
 from typing import Any
@@ -15,8 +16,7 @@ from instruct_jax.data.read import kinds
 from instruct_jax.inference import context, rewards
 from instruct_jax.maths import arrays
 from instruct_jax.parallel import checkpoint, sharding
-from instruct_jax.training import hooks
-from instruct_jax.training import step as step_lib
+from instruct_jax.training import log, save, step, validate
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def open_batches(ctx: context.Context) -> tuple[loader.Batches, int]:
     for kind in config.batch
   }
   sizes = {config.epoch_of: config.batch[config.epoch_of]} | dict(config.batch)
-  found = loader.Batches(
+  batches = loader.Batches(
     rows,
     sizes,
     seed=config.seed,
@@ -90,8 +90,8 @@ def open_batches(ctx: context.Context) -> tuple[loader.Batches, int]:
     process_count=jax.process_count(),
   )
   if config.epochs:
-    return found, config.epochs * found.steps_per_epoch
-  return found, config.steps
+    return batches, config.epochs * batches.steps_per_epoch
+  return batches, config.steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Outcome:
   seconds: float  # in the loop, all starts together
 
 
-def run(
+def train(
   ctx: context.Context, folder: epath.Path, checkpoints: dict[str, Any]
 ) -> Outcome:
   """Trains as `ctx.config` says, from the newest good checkpoint in `folder`.
@@ -113,58 +113,76 @@ def run(
   Raises Interrupted after SIGTERM (what was done is saved) and Diverged after
   `config.max_skipped` updates in a row that were not finite.
   """
-  with jax.set_mesh(ctx.mesh):
-    return _run(ctx, folder, checkpoints)
+  with jax.set_mesh(ctx.mesh), contextlib.ExitStack() as stack:
+    return _train(ctx, folder, checkpoints, stack)
 
 
-def _run(ctx, folder, checkpoints):
+def _train(ctx, folder, checkpoints, stack):
   config = ctx.config
   data, total_steps = open_batches(ctx)
   algorithm = algorithms.named(config.algorithm)
-  run_, state = step_lib.setup(ctx, algorithm, total_steps, checkpoints)
+  run, state = step.setup(ctx, algorithm, total_steps, checkpoints)
   keep_every = data.steps_per_epoch if config.keep_epochs else 0
-  saver = checkpoint.Checkpointer(
+  checkpointer = checkpoint.Checkpointer(
     run_folder.files(folder).checkpoints, keep_every=keep_every
   )
-  restored = saver.restore(step_lib.items_of(state))
-  earlier = 0.0
+  stack.callback(checkpointer.close)
+  restored = checkpointer.restore(step.items_of(state))
+  first, earlier = 0, 0.0
   if restored is not None:
-    state = step_lib.with_items(state, restored.items)
+    state = step.with_items(state, restored.items)
     data.set_state(restored.extra["batches"])
-    earlier = restored.extra["seconds"]
-    _log.info("%s: resumed at step %d", config.experiment, restored.step)
-  first = 0 if restored is None else restored.step
-  log = journal.Log(folder)
-  log.truncate(first)
-  update_state = step_lib.compiled(run_)
-  with hooks.Hooks(run_, data, log, saver, first, keep_every, earlier) as after:
-    for step in range(first, total_steps):
-      clock = hooks.Clock()
-      batch = sharding.global_batch(next(data), ctx.mesh)
-      clock.lap("data")
-      k_collect, k_update = jax.random.split(
-        jax.random.fold_in(run_.root, step)
-      )
-      minibatches, collected = algorithm.collect(ctx, state, batch, k_collect)
-      if config.time_phases:
-        jax.block_until_ready(minibatches)
-      clock.lap("collect")
-      after.flush()  # The step before, whose values are ready by now.
-      state, found = update_state(state, minibatches, collected, k_update)
-      if config.time_phases:
-        jax.block_until_ready(found)
-      clock.lap("update")
-      if step + 1 == total_steps:
-        state = algorithm.finish(ctx, state)
-      after(step + 1, state, found, clock)
+    first, earlier = restored.step, restored.extra["seconds"]
+    _log.info("%s: resumed at step %d", config.experiment, first)
+  book = journal.Log(folder)
+  book.truncate(first)
+  logger = log.Logger(run, book, first, checkpointer.steps)
+  stack.callback(logger.close)
+  validation = validate.Validation(run, book)
+  saver = save.Saver(
+    *(run, checkpointer, data),
+    keep_every=keep_every,
+    earlier=earlier,
+    flush=logger.flush,
+  )
+  after = (validation.measure, validation.show, logger, saver)
+  for done in _steps(run, state, data, first, logger.flush):
+    state = done.state
+    for happens in after:
+      happens(done)
+  logger.flush()
   ends = range(keep_every, total_steps + 1, keep_every) if keep_every else ()
   return Outcome(
     state=state,
-    metrics=after.last or _last_row(folder),
+    metrics=logger.last or _last_row(folder),
     steps=total_steps,
     epochs=list(ends),
-    seconds=after.seconds(),
+    seconds=saver.seconds(),
   )
+
+
+def _steps(run, state, data, first, flush):
+  """Yields each step when it is done, dispatched but not waited for."""
+  ctx, algorithm = run.ctx, run.algorithm
+  update_state = step.compiled(run)
+  for number in range(first, run.total_steps):
+    clock = log.Clock()
+    batch = sharding.global_batch(next(data), ctx.mesh)
+    clock.lap("data")
+    k_collect, k_update = jax.random.split(jax.random.fold_in(run.root, number))
+    minibatches, collected = algorithm.collect(ctx, state, batch, k_collect)
+    if ctx.config.time_phases:
+      jax.block_until_ready(minibatches)
+    clock.lap("collect")
+    flush()  # The step before, whose values are ready by now.
+    state, metrics = update_state(state, minibatches, collected, k_update)
+    if ctx.config.time_phases:
+      jax.block_until_ready(metrics)
+    clock.lap("update")
+    is_last = number + 1 == run.total_steps
+    if is_last:
+      state = algorithm.finish(ctx, state)
+    yield step.Done(number + 1, state, metrics, clock.seconds, is_last)
 
 
 def _last_row(folder):

@@ -40,6 +40,21 @@ class Run:
   root: jax.Array  # the key that every step folds its number into
 
 
+@dataclasses.dataclass
+class Done:
+  """A step that is done, for what comes after it."""
+
+  number: int  # of steps done
+  state: algorithms.State
+  metrics: dict[str, Any]  # (sum, weight) by name; validation adds its own
+  seconds: dict[str, float]  # by phase
+  is_last: bool
+
+  def is_due(self, every: int) -> bool:
+    """Whether what happens every so many steps (0: never), and last, does."""
+    return self.is_last or (every > 0 and self.number % every == 0)
+
+
 def setup(
   ctx: context.Context,
   algorithm: algorithms.Algorithm,

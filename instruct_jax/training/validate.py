@@ -7,7 +7,7 @@ import zlib
 import jax
 
 from instruct_jax import algorithms
-from instruct_jax.base import means
+from instruct_jax.base import journal, means
 from instruct_jax.inference import respond, score
 from instruct_jax.parallel import sharding
 from instruct_jax.training import step
@@ -18,12 +18,22 @@ _log = logging.getLogger(__name__)
 class Validation:
   """Metrics and samples of a state, on validation rows."""
 
-  def __init__(self, run: step.Run):
-    self._run = run
+  def __init__(self, run: step.Run, log: journal.Log):
+    self._run, self._log = run, log
     self._rows = {}
     self._losses = jax.jit(self._losses_of)
     # The same at every step, so that steps can be compared.
     self._key = jax.random.fold_in(run.root, zlib.crc32(b"validation"))
+
+  def measure(self, done: step.Done) -> None:
+    """Adds `validation/...` to the step's metrics where that is due."""
+    if done.is_due(self._run.ctx.config.validate_every):
+      done.metrics |= self.metrics(done.state)
+
+  def show(self, done: step.Done) -> None:
+    """Writes samples into the journal where that is due."""
+    if done.is_due(self._run.ctx.config.samples_every):
+      self._log.samples(done.number, self.samples(done.state))
 
   def metrics(self, state: algorithms.State) -> dict:
     """`validation/...` metrics (sum, weight), without dropout."""

@@ -1,0 +1,93 @@
+"""After a step: its metrics and seconds into the journal and the terminal."""
+
+import time
+from collections.abc import Callable
+
+from instruct_jax.base import errors, journal, means, terminal
+from instruct_jax.training import step
+
+
+class Clock:
+  """Seconds by phase of one step."""
+
+  def __init__(self):
+    self.seconds: dict[str, float] = {}
+    self._last = time.monotonic()
+
+  def lap(self, phase: str) -> None:
+    """Books the time since the last lap on `phase`."""
+    now = time.monotonic()
+    self.seconds[phase] = now - self._last
+    self._last = now
+
+
+class Logger:
+  """Writes the metrics of a step, one step late: on the devices till then.
+
+  `saved_steps` tells which checkpoints there are.
+  """
+
+  def __init__(
+    self,
+    run: step.Run,
+    log: journal.Log,
+    first: int,
+    saved_steps: Callable[[], list[int]],
+  ):
+    self._config, self._log = run.ctx.config, log
+    self._saved_steps = saved_steps
+    self._pending: step.Done | None = None
+    self._flushed = time.monotonic()
+    self._progress = terminal.Progress(
+      self._config.experiment,
+      run.total_steps,
+      start=first,
+      show=self._config.show,
+    )
+    self.last: dict[str, float] = {}  # of the last step logged
+
+  def __call__(self, done: step.Done) -> None:
+    """Keeps a step until `flush`."""
+    self._pending = done
+
+  def flush(self) -> None:
+    """Fetches the metrics of the last step: logs them, checks them.
+
+    Raises Diverged after `config.max_skipped` bad updates in a row.
+    """
+    if self._pending is None:
+      return
+    done, self._pending = self._pending, None
+    # Counts are totals over microbatches and minibatches, the rest means.
+    values = means.divide(
+      {
+        name: pair[0] if name.startswith("count/") else pair
+        for name, pair in done.metrics.items()
+      }
+    )
+    now = time.monotonic()
+    seconds, self._flushed = now - self._flushed, now
+    values["rate/tokens_per_second"] = values.get("count/tokens", 0.0) / seconds
+    values["rate/steps_per_second"] = 1.0 / seconds
+    values |= {f"seconds/{phase}": x for phase, x in done.seconds.items()}
+    if done.is_due(self._config.log_every):
+      self.last = self._log.write(done.number, values)
+    self._progress.update(done.number, values)
+    if values["count/skipped_in_a_row"] >= self._config.max_skipped:
+      self._diverged(done.number, values)
+
+  def close(self) -> None:
+    """Gives the terminal back, and closes the journal."""
+    self._progress.close()
+    self._log.close()
+
+  def _diverged(self, number, values):
+    bad = [name for name, value in values.items() if not abs(value) < 1e38]
+    name = bad[0] if bad else "the gradient"
+    saved = max(self._saved_steps(), default=0)
+    raise errors.Diverged(
+      f"{self._config.experiment}: {self._config.max_skipped} updates in a row "
+      f"were not finite, the last at step {number}, where the first bad metric "
+      f"was {name}. The last good checkpoint, of step {saved}, is kept. "
+      "Lower the learning rate, or raise config.max_skipped."
+    )
