@@ -1,12 +1,15 @@
 """The bag of words: a planted preference, a dense twin, symmetries."""
 
+import json
+import logging
 import sys
 
 import numpy as np
 import pytest
 from scipy import optimize
 
-from instruct_jax.evals import baselines
+from instruct_jax.evals import baselines, reward
+from tests import evals_toys
 
 pytest.importorskip("sklearn")
 
@@ -119,7 +122,27 @@ def test_rare_and_unknown_words_count_nothing():
   np.testing.assert_array_equal(empty.scores(records, 3), np.zeros((20, 3)))
 
 
-def test_what_is_missing_is_said(monkeypatch):
+def test_it_stands_beside_the_reward_model_or_one_line_says_why(
+  tmp_path, monkeypatch, caplog
+):
+  splits = ("train",) * 40 + ("test",) * 9
+  rows = [
+    record | {"prompt": f"q {n}", "split": split}
+    for n, (record, split) in enumerate(zip(rankings(9, 49), splits))
+  ]
+  path = tmp_path / "rankings.jsonl"
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  changes = {"data.source": "files", "data.rankings": str(path)}
+  ctx = evals_toys.make_context(evals_toys.config_of(**changes))
+  monkeypatch.setattr(
+    reward, "scores", lambda ctx, tree, batch, rows: 1.0 * batch["ranks"]
+  )
+  metrics, _ = reward.measure_accuracy(ctx, {})
+  assert metrics["reward/accuracy_words/all"] > 0.8
+  assert metrics["reward/accuracy/all"] == 0  # rank 1 is best
   assert baselines.what_is_missing() == ""
   monkeypatch.setitem(sys.modules, "sklearn", None)
-  assert "pip install 'instruct_jax[baselines]'" in baselines.what_is_missing()
+  with caplog.at_level(logging.INFO):
+    without, _ = reward.measure_accuracy(ctx, {})
+  assert set(metrics) - set(without) == {"reward/accuracy_words/all"}
+  assert "pip install 'instruct_jax[baselines]'" in caplog.text
