@@ -265,3 +265,25 @@ def test_length(ctx):
   found = evals_toys.fake_bench(ctx, records, a=constant("ann is kind ."))
   metrics, _ = length.evaluate_length(found)
   assert metrics == {"length/a": 5.0, "ended/a": 1.0}
+
+
+def test_prompts_without_a_use_case(ctx):
+  """A world may have a judge and neither use cases nor cores."""
+  records = [
+    {key: record[key] for key in ("prompt", "spec")}
+    for record in records_of(20)
+  ]
+  shared = evals_toys.fake_bench(
+    ctx,
+    records,
+    ideal=evals_toys.writer(records),
+    sft=evals_toys.writer(records, answers.flawed),
+  )
+  assert shared.use_cases is None
+  metrics, tables = likert.evaluate_likert(shared)
+  assert metrics["likert/ideal"] > metrics["likert/sft"]
+  assert tables["likert_by_use_case"] == []
+  metrics, tables = preference.evaluate_preference(shared)
+  assert metrics["preference/ideal_over_sft/training"] > 0.5
+  assert tables["preference_by_use_case"] == []
+  assert hallucination.evaluate_hallucination(shared) == ({}, {})

@@ -1,11 +1,13 @@
 """Candidates, labelers and the rankings job."""
 
+import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
 
+from instruct_jax import worlds
 from instruct_jax.base import errors, interrupt
 from instruct_jax.data.batch import encoding, loader
 from instruct_jax.inference import encode, respond
@@ -248,12 +250,30 @@ def test_a_finished_job_samples_nothing(ranked, monkeypatch):
     ({"rankings.k_max": 10}, "data.k_max"),
     ({"rankings.k_min": 1}, "k_min"),
     ({"rankings.train": 1000}, r"rankings\.train=1000.*24 prompts"),
+    ({"data.source": "files"}, "data.source=files: there is nobody who can"),
   ],
 )
 def test_impossible_configs(changes, message, tmp_path):
   ctx = evals_toys.make_context(evals_toys.config_of(**changes))
   with pytest.raises(errors.UserError, match=message):
     rankings.rank_prompts(ctx, policies(), tmp_path)
+
+
+def test_a_world_without_held_out_labelers_has_its_own_rank(
+  tmp_path, monkeypatch
+):
+  here = worlds.of(evals_toys.config_of().data)
+  panel = {"training": here.labelers["training"][:2]}
+  world = dataclasses.replace(here, labelers=panel)
+  monkeypatch.setattr(worlds, "of", lambda data: world)
+  config = evals_toys.config_of(**{"rankings.train": 4, "rankings.test": 0})
+  ctx = evals_toys.make_context(config)
+  metrics, tables = rankings.rank_prompts(ctx, policies(), tmp_path)
+  assert metrics["rankings/lists/train"] == 4
+  assert metrics["rankings/lists/validation"] == 4
+  who = {r["labeler"] for r in records(tmp_path, "train")}
+  assert who <= {"training-0", "training-1"}
+  assert [row["labelers"] for row in tables["agreement"]] == ["training"]
 
 
 def test_statistics_of_a_ranking():
