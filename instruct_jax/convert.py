@@ -70,7 +70,8 @@ def _little_llama(source: str, target: str) -> None:
     raise errors.UserError(
       f"{source} -> {target}: right is llama2c:MODEL.bin,TOKENIZER.bin hf:/path"
     )
-  llama2c.to_hf(*paths, hf_folder.path_of(target))
+  model, tokenizer = paths
+  llama2c.to_hf(model, tokenizer, hf_folder.path_of(target))
   print(f"{hf_folder.path_of(target)}: written")
 
 

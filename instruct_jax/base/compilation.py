@@ -23,8 +23,10 @@ def enable_cache() -> epath.Path | None:
   already (JAX_COMPILATION_CACHE_DIR) stays. Returns the folder, None without
   one: a folder that cannot be written costs time, not the run.
   """
-  if jax.config.jax_compilation_cache_dir:
-    return epath.Path(jax.config.jax_compilation_cache_dir)
+  # pyrefly: ignore[missing-attribute]  # jax makes its options at run time
+  given: str | None = jax.config.jax_compilation_cache_dir
+  if given:
+    return epath.Path(given)
   home = os.path.join("~", ".cache", "instruct_jax")
   name = os.environ.get(FOLDER_VARIABLE, home)
   if not name:
@@ -77,10 +79,10 @@ def _is_whole(entry: bytes) -> bool:
   return True
 
 
-def _listen(event: str, seconds: float, **_) -> None:
+def _listen(event: str, duration_secs: float, **_: str | int) -> None:
   global _seconds
   if event == "/jax/core/compile/backend_compile_duration":
-    _seconds += seconds
+    _seconds += duration_secs
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)

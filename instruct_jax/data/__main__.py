@@ -4,6 +4,7 @@ The first shows what is in a source (`inspect`), the second converts public
 data sets (`convert`); each has --help.
 """
 
+import io
 import os
 import sys
 
@@ -30,5 +31,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  sys.stdout.reconfigure(errors="backslashreplace")  # where it is not UTF-8
+  if isinstance(sys.stdout, io.TextIOWrapper):  # where it is not UTF-8
+    sys.stdout.reconfigure(errors="backslashreplace")
   main(sys.argv[1:])

@@ -14,7 +14,7 @@ gone from the training split. Exit codes: 0 done, 2 bad input.
 import argparse
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import rich.console
 import rich.table
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def guess_kind(inputs: Sequence[str]) -> str:
   """The kind of records by the keys of the first; raises UserError."""
-  part = specs.parts(inputs[0])[0].pattern
+  part = str(specs.parts(inputs[0])[0].pattern)
   if not part.startswith(files.TFDS):
     first = files.paths(part)[0]
     if not files.holds_objects(first):
@@ -167,7 +167,7 @@ def _cut(text: str, length: int) -> str:
 class _Parser(argparse.ArgumentParser):
   """Its errors are ours."""
 
-  def error(self, message: str) -> None:
+  def error(self, message: str) -> NoReturn:
     raise errors.UserError(message)
 
 

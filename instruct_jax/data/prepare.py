@@ -127,7 +127,7 @@ def _write_text(
 ) -> dict[str, Any]:
   """Writes the tokens of the text; counts by split, packed ones beside."""
   weights = mixtures.weights_of(data, kind, {})
-  counts = {}
+  counts: dict[str, dict[str, Any]] = {}
   for split, records in by_split.items():
     paths = streams.paths(folder, kind, split, len(weights))
     for path, texts in zip(paths, streams.texts_of(records, len(weights))):
@@ -164,7 +164,7 @@ def _write_records(
   """
   longest = data.prompt_length + data.response_length
   can_pack = kinds.KINDS[kind].can_pack and longest <= data.row_length
-  counts = {}
+  counts: dict[str, dict[str, Any]] = {}
   for split, records in by_split.items():
     lines = (json.dumps(record, ensure_ascii=False) for record in records)
     storage.write_lines(folder / f"{kind}-{split}.jsonl", lines)

@@ -78,7 +78,7 @@ def fit(
   regression = linear_model.LogisticRegression(
     fit_intercept=False, warm_start=True, tol=1e-6, max_iter=10_000
   )
-  best = None
+  best: tuple[float, BagOfWords] | None = None
   for penalty in sorted(penalties, reverse=True):
     regression.set_params(C=1 / penalty)
     regression.fit(both, wins, sample_weight=np.tile(weights / 2, 2))
@@ -87,6 +87,7 @@ def fit(
     loss = float(held_out_weights @ losses)
     if best is None or loss < best[0]:
       best = loss, BagOfWords(words, fitted, penalty)
+  assert best is not None  # there is a penalty
   return best[1]
 
 

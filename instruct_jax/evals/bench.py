@@ -10,7 +10,7 @@ import functools
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -62,14 +62,14 @@ class Bench:
     return self.ctx.config.evaluation
 
   @property
-  def judge(self) -> interface.Judge | None:
-    """Who grades responses, where the world has somebody."""
-    return self.ctx.world.judge
+  def judge(self) -> interface.Judge:
+    """Who grades responses; None to an evaluation that does not need one."""
+    return cast(interface.Judge, self.ctx.world.judge)
 
   @property
-  def tasks(self) -> interface.Tasks | None:
-    """The world's automatic sets, where it has them."""
-    return self.ctx.world.tasks
+  def tasks(self) -> interface.Tasks:
+    """The world's sets; None to an evaluation that does not need them."""
+    return cast(interface.Tasks, self.ctx.world.tasks)
 
   @property
   def prompts(self) -> tuple[str, ...]:
@@ -101,14 +101,6 @@ class Bench:
     """The subject that the others are held against, if it is there."""
     name = self.settings.baseline
     return next((s for s in self.subjects if s.name == name), None)
-
-  def template_of(self, subject: Subject, *, raw: bool = False) -> str:
-    """The template that a subject's prompts go through."""
-    if raw:
-      return encode.RAW_TEMPLATE
-    if subject.prompted:
-      return self.ctx.world.prompted_template
-    return self.ctx.config.data.template
 
   def graded(self, subject: Subject) -> list[Mapping[str, float]]:
     """The judge's grades of a subject's responses to the test prompts."""
@@ -181,6 +173,17 @@ def make(
   )
 
 
+def template_of(
+  ctx: context.Context, subject: Subject, *, raw: bool = False
+) -> str:
+  """The template that a subject's prompts go through; `raw`: none."""
+  if raw:
+    return encode.RAW_TEMPLATE
+  if subject.prompted:
+    return ctx.world.prompted_template
+  return ctx.config.data.template
+
+
 def open_prompts(ctx: context.Context, split: str) -> tuple[dict, ...]:
   """The records of a split's prompts that are short enough."""
   rows = ctx.rows("prompts", split)
@@ -196,7 +199,6 @@ def asker(ctx: context.Context) -> Callable[..., respond.Responses]:
   """
   known: dict[tuple, respond.Responses] = {}
   settings = ctx.config.evaluation
-  templates = Bench(ctx, (), (), (), None, None, {}).template_of
 
   def ask(
     subject: Subject,
@@ -205,7 +207,7 @@ def asker(ctx: context.Context) -> Callable[..., respond.Responses]:
     raw: bool = False,
     temperature: float | None = None,
   ) -> respond.Responses:
-    template = templates(subject, raw=raw)
+    template = template_of(ctx, subject, raw=raw)
     heat = settings.temperature if temperature is None else temperature
     asked = (id(subject.params), template, heat, tuple(prompts))
     if asked not in known:

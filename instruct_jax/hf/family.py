@@ -7,6 +7,7 @@ outputs]: such a `Leaf` is transposed.
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from instruct_jax.hf import keys
 from instruct_jax.models import decoder
@@ -53,7 +54,7 @@ class Family:
   norm_bias: bool  # the last norm has a bias, which can hold a reward's
 
 
-def dense(ours: str, theirs: str, bias: bool, **where: object) -> Leaves:
+def dense(ours: str, theirs: str, bias: bool, **where: Any) -> Leaves:
   """The leaves of a linear layer; `where` as in `Leaf`."""
   yield f"{ours}/kernel", Leaf(f"{theirs}.weight", **where)
   if bias:

@@ -63,7 +63,8 @@ class Folder:
         f"{self._files[lacking[0]]}: lacks the tensor '{lacking[0]}' that"
         f" {INDEX} says is there."
       )
-    self._open = None, None, 0  # file, its reader, bytes read since
+    # A file, its reader, bytes read since.
+    self._open: tuple[epath.Path | None, Any, int] = None, None, 0
 
   @property
   def names(self) -> list[str]:

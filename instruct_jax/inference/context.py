@@ -115,9 +115,10 @@ def _decoders(
     config.data.prompt_length + config.data.response_length,
     config.data.row_length,
   )
-  return tuple(
+  policy, reward = (
     sizes.decoder_config(
       section, vocab_size=vocab_size, context_length=context_length
     )
     for section in (config.model, config.reward_model)
   )
+  return policy, reward

@@ -132,9 +132,10 @@ def make_chunk(plan: Plan, split: str, number: int) -> dict[str, Any]:
     jax.random.fold_in(jax.random.key(seed), name),
   )
   records, statistics, agreements = [], {}, []
+  assert world.judge is not None  # `plan` has asked for one
   for i, prompt in enumerate(prompts):
     mine = np.flatnonzero(owner == i)
-    listed = {
+    listed: dict[str, Any] = {
       "prompt": prompt["prompt"],
       "responses": [texts[j] for j in mine],
       "ended": [bool(ended[j]) for j in mine],

@@ -44,10 +44,10 @@ def of_ranking(group: str, ranks: Sequence[int], grades: Grades) -> Statistics:
 
   The judge's order counts only where its scores differ.
   """
-  ranks = np.asarray(ranks)
+  places = np.asarray(ranks)
   scores = np.asarray([g["score"] for g in grades])
   first, second = np.triu_indices(len(ranks), k=1)
-  said = np.sign(ranks[second] - ranks[first])  # +1: the first is better
+  said = np.sign(places[second] - places[first])  # +1: the first is better
   gold = np.sign(scores[first] - scores[second])
   both = (said != 0) & (gold != 0)
   concur = float((said == gold)[both].sum())

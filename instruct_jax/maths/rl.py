@@ -167,7 +167,7 @@ def gae(
   deltas = keep(rewards) + jnp.float32(discount) * following - values
   decay = jnp.float32(discount) * jnp.float32(gae_lambda)
 
-  def backwards(later: jax.Array, delta: jax.Array) -> tuple[jax.Array, ...]:
+  def backwards(later, delta):
     advantage = delta + decay * later
     return advantage, advantage
 

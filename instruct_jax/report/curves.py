@@ -84,4 +84,5 @@ def _selection(results: Mapping[str, Any]) -> Iterator[Panel]:
       if name.startswith(prefix) and name.removeprefix(prefix).isdigit()
     )
     if points:
-      yield title, {"validation": tuple(zip(*points))}
+      steps, values = zip(*points)
+      yield title, {"validation": (steps, values)}

@@ -8,7 +8,7 @@ subject; what it cannot lay out so is shown as it is. Nothing is computed here.
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from instruct_jax.base import terminal
 from instruct_jax.report import captions
@@ -181,6 +181,6 @@ def _interval(row: Mapping[str, Any], percent: bool) -> str:
   return f"[{low:.2f}, {high:.2f}]"
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
   """True for integers and floats, NaN included."""
   return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -181,7 +181,7 @@ def _preference(rows: exhibits.Rows) -> dict[str, Any] | None:
     }
     for group in groups
   }
-  name = captions.subject(baseline)
+  name = captions.subject(baseline or "")
   return {
     "baseline": name,
     "chart": charts.win_rates(points, name, f"Win rates against {name}"),

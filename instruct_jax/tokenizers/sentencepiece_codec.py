@@ -80,15 +80,18 @@ class Pieces:
     return of_pieces(self.model)
 
   def _encode_row(self, row):
-    ids, text = [], ""
-    for part in [*row, None]:
+    ids: list[int] = []
+    text = ""
+    for part in row:
       if isinstance(part, str):
         text += part
         continue
-      if text:
-        ids += (self._later if ids else self._processor).encode(text)
-      ids, text = [*ids, part], ""
-    return ids[:-1]
+      ids, text = [*ids, *self._ids_after(ids, text), part], ""
+    return ids + self._ids_after(ids, text)
+
+  def _ids_after(self, ids, text):
+    processor = self._later if ids else self._processor
+    return processor.encode(text) if text else []
 
 
 def of_pieces(model: bytes, *, space: str = MARK) -> library.Tokenizer:

@@ -107,12 +107,13 @@ def read(folder: epath.Path, contents: files.Files, codec: Any) -> Facts:
   bos = codec.bos_id if bos is None else bos
   reference_ids = _in_front(sources, codec, bos)
   pad = sources.token("pad_token")
-  used = {*stop_ids, *reference_ids, bos} - {None}
-  named = {*used, *({pad} - {None})} - {codec.unknown_id}
+  used = {i for i in (*stop_ids, *reference_ids, bos) if i is not None}
+  has_pad = pad is not None and pad not in {*used, codec.unknown_id}
+  named = {*used, *(() if pad is None else (pad,))} - {codec.unknown_id}
   return Facts(
     vocab_size=size,
     eot_id=eot,
-    pad_id=size if pad in {None, *used, codec.unknown_id} else pad,
+    pad_id=pad if has_pad else size,
     reference_ids=reference_ids,
     stop_ids=stop_ids,
     special_names={

@@ -16,7 +16,7 @@ keeps a template from the machine; it does not bound its time and memory.
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
@@ -142,10 +142,10 @@ def _plan(source, prompt, tokenizer):
 
 
 @functools.lru_cache(8)
-def _splitter(special):
+def _splitter(special: tuple[str, ...]) -> Callable[[str], list[str]]:
   """A function that cuts a text at special tokens, the longest first."""
   if not special:
     return lambda text: [text]
-  longest = sorted(special, key=len, reverse=True)
+  longest: list[str] = sorted(special, key=len, reverse=True)
   pattern = re.compile("(" + "|".join(map(re.escape, longest)) + ")")
   return pattern.split

@@ -6,7 +6,7 @@ import os
 import re
 import string
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import sentencepiece
 import tokenizers as library
@@ -42,7 +42,8 @@ class ByteTokenizer:
   def encode_parts(
     self, rows: Sequence[Sequence[str | int]]
   ) -> list[list[int]]:
-    return self.encode_batch(["".join(row) for row in rows])
+    texts = cast(Sequence[Sequence[str]], rows)  # it has no special tokens
+    return self.encode_batch(["".join(row) for row in texts])
 
   def decode(self, ids: Iterable[int]) -> str:
     data = bytes(int(i) - 2 for i in ids if i >= 2)
@@ -110,7 +111,8 @@ class SubwordTokenizer:
   def encode_parts(
     self, rows: Sequence[Sequence[str | int]]
   ) -> list[list[int]]:
-    return self.encode_batch(["".join(row) for row in rows])
+    texts = cast(Sequence[Sequence[str]], rows)  # it has no special tokens
+    return self.encode_batch(["".join(row) for row in texts])
 
   def decode(self, ids: Iterable[int]) -> str:
     return self._processor.decode([int(i) for i in ids])

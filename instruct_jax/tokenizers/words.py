@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import sentencepiece
 import tokenizers as library
@@ -49,7 +49,8 @@ class WordTokenizer:
   def encode_parts(
     self, rows: Sequence[Sequence[str | int]]
   ) -> list[list[int]]:
-    return self.encode_batch(["".join(row) for row in rows])
+    texts = cast(Sequence[Sequence[str]], rows)  # it has no special tokens
+    return self.encode_batch(["".join(row) for row in texts])
 
   def decode(self, ids: Iterable[int]) -> str:
     hidden = (trained_files.PAD_ID, trained_files.EOT_ID)

@@ -52,7 +52,7 @@ def encode_records(
   else:
     table, good, counts = _padded(kind, used, ids, tokenizer, data)
     index, source = fitting[good], records
-    part = part[good] if weights else None
+    part = None if part is None else part[good]
   counts = {
     "records": len(records),
     "prompts_too_long": len(records) - len(used),
@@ -219,7 +219,7 @@ def _differ(arrays: rows.Batch) -> np.ndarray:
 
 
 def _nothing_left(
-  where: str, counts: dict[str, int], data: ml_collections.ConfigDict
+  where: str, counts: dict[str, int | float], data: ml_collections.ConfigDict
 ) -> str:
   if not counts["records"]:
     return (

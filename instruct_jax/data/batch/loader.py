@@ -20,7 +20,7 @@ that completion i won against j. The segments of a row count its texts from 1,
 import functools
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -41,10 +41,10 @@ def make(
   tokenizer: tokenizers.Tokenizer,
   kind: str,
   split: str,
-  folders: dict[str, os.PathLike | str],
+  folders: Mapping[str, os.PathLike | str],
   *,
   packed: bool = False,
-  open_records: Callable[..., Sequence[sources.Record]] = sources.open_source,
+  open_records: Callable[..., Sequence[Any]] = sources.open_source,
   weights_of: Callable[..., tuple[float, ...]] = mixtures.weights_of,
 ) -> Rows:
   """The rows of one kind and split.
@@ -148,7 +148,7 @@ class Batches:
       for kind in sizes
       if rows[kind].weights
     }
-    self._orders: dict[tuple, np.ndarray] = {}
+    self._orders: dict[tuple, tuple[int, np.ndarray]] = {}
     self._step = 0
 
   @property
@@ -220,7 +220,7 @@ class Batches:
     self, kind: str, part: int | None, epoch: int, count: int
   ) -> np.ndarray:
     """The permutation of an epoch; the last one of each part is kept."""
-    if self._orders.get((kind, part), (None,))[0] != epoch:
+    if self._orders.get((kind, part), (-1,))[0] != epoch:
       seeds = [self._seed, zlib.crc32(kind.encode()), epoch]
       seeds += [] if part is None else [part]
       order = np.random.default_rng(seeds).permutation(count)
@@ -240,7 +240,7 @@ def _check(kind: str, rows: Rows, size: int, process_count: int) -> None:
       f"there are {len(rows)}: {rows.counts}. Give more data or a smaller batch"
     )
   for n, weight in enumerate(rows.weights):
-    if not (rows.part == n).any():
+    if not np.any(rows.part == n):
       raise errors.UserError(
         f"part {n + 1} of data.{kind} has the weight {weight:g} but not one "
         f"row to train on: {rows.counts}. Give it more data or leave it out"

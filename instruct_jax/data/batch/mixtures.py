@@ -43,8 +43,9 @@ def weights_of(
   """The weights that `data` gives to the parts of a kind; () for none."""
   if kind in folders or not data[kind]:
     return ()
-  weights = [part.weight for part in specs.parts(data[kind])]
-  return () if None in weights else tuple(weights)
+  parts = specs.parts(data[kind])
+  weights = tuple(x.weight for x in parts if x.weight is not None)
+  return weights if len(weights) == len(parts) else ()
 
 
 def schedule(weights: Sequence[float]) -> Schedule:
@@ -65,13 +66,14 @@ def schedule(weights: Sequence[float]) -> Schedule:
   scale = 2 * k - 2
   counts, order = [0] * k, np.empty(period, np.int32)
   for n in range(1, period + 1):
-    best = None
+    best: tuple[int, int] | None = None
     for i, share in enumerate(shares):
       due = scale * (n * share - period * counts[i])
       if due >= period:
         deadline = (scale * period - period - due) // share
         if best is None or deadline < best[0]:
           best = deadline, i
+    assert best is not None  # some part is always due
     order[n - 1] = best[1]
     counts[best[1]] += 1
   drawn = order[:, None] == np.arange(k)
@@ -110,7 +112,7 @@ class Mixture:
     part: the part [N] that each row is of.
   """
 
-  def __init__(self, weights: Sequence[float], part: np.ndarray):
+  def __init__(self, weights: Sequence[float], part: np.ndarray | None):
     self.weights, self.schedule = tuple(weights), schedule(weights)
     self.rows_of = [np.flatnonzero(part == n) for n in range(len(weights))]
 

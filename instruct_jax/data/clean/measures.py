@@ -212,7 +212,7 @@ def _annotators(records):
       of_two[" and ".join(names)] += values
   most = sorted(of_two, key=lambda names: (-len(of_two[names]), names))
   labelers = _counted(records, "labeler")
-  annotators = {
+  annotators: dict[str, Any] = {
     "labelers": len(labelers),
     "records_of": dict(itertools.islice(labelers.items(), _SHOWN)),
     "ranked_by_several": several,

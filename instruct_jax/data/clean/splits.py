@@ -82,7 +82,7 @@ def with_marks(
       return record
     return record | held_out.get(kinds.known_by(record, kind), {})
 
-  return dict(records) | {
+  return {kind: list(of_kind) for kind, of_kind in records.items()} | {
     kind: [marked(kind, record) for record in records[kind]]
     for kind in _with_prompts(records)
   }

@@ -10,7 +10,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from etils import epath
 
@@ -21,7 +21,7 @@ ERRORS = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 _BLOCK = 1 << 16
 
 
-def opened(raw: BinaryIO, path: epath.Path) -> BinaryIO:
+def opened(raw: IO[bytes], path: epath.Path) -> IO[bytes]:
   """The file itself, or what is in it.
 
   Reading it raises one of `ERRORS` or OSError where it is damaged.
@@ -29,7 +29,7 @@ def opened(raw: BinaryIO, path: epath.Path) -> BinaryIO:
   first = raw.read(6)
   raw.seek(0)
   if first[:2] == b"\x1f\x8b":
-    return gzip.open(raw)
+    return io.BufferedReader(gzip.GzipFile(fileobj=raw))
   if first[:3] == b"BZh":
     return io.BufferedReader(_Members(raw, bz2.BZ2Decompressor))
   if first == b"\xfd7zXZ\x00":
@@ -47,14 +47,14 @@ class _Members(io.RawIOBase):
   `bz2.open` and `lzma.open` take a member with a damaged head for the end.
   """
 
-  def __init__(self, raw: BinaryIO, start: Callable[[], Any]):
+  def __init__(self, raw: IO[bytes], start: Callable[[], Any]):
     self._raw, self._start, self._member = raw, start, start()
 
   def readable(self) -> bool:
     """Always."""
     return True
 
-  def readinto(self, buffer: memoryview) -> int:
+  def readinto(self, buffer: Any) -> int:
     """Fills some of the buffer; 0 at the end of the last member."""
     data = b""
     while not data:

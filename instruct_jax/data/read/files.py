@@ -13,7 +13,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -49,7 +49,7 @@ def paths(part: os.PathLike | str) -> list[epath.Path]:
   return files
 
 
-def units(part: os.PathLike | str) -> list[epath.Path | str]:
+def units(part: os.PathLike | str) -> Sequence[epath.Path | str]:
   """What one spec names, piece by piece: each a file or a TFDS set."""
   is_set = isinstance(part, str) and part.startswith(TFDS)
   return [part] if is_set else paths(part)
@@ -127,7 +127,7 @@ def _json_lines(path: epath.Path) -> Rows:
   for number, line in lines(path):
     if line.strip():
       where = f"{path}:{number}"
-      start = _GAP.match(line).end()
+      start = _after_gap(line, 0)
       value, end = _decoded(line, start, where)
       if line[end:].strip():
         raise errors.UserError(
@@ -159,7 +159,8 @@ def _array(path: epath.Path) -> Rows:
 
 
 def _after_gap(text: str, at: int) -> int:
-  return _GAP.match(text, at).end()
+  gap = _GAP.match(text, at)
+  return gap.end() if gap else at
 
 
 def _decoded(text: str, start: int, where: str) -> tuple[Any, int]:

@@ -17,7 +17,7 @@ says what would be right.
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import ml_collections
 from etils import epath
@@ -33,7 +33,7 @@ def open_source(
   data: ml_collections.ConfigDict,
   kind: str,
   split: str,
-  folders: dict[str, os.PathLike | str],
+  folders: Mapping[str, os.PathLike | str],
 ) -> Sequence[Record]:
   """The records of one kind and split, always in the same order.
 
@@ -65,7 +65,7 @@ def open_rankings(
   data: ml_collections.ConfigDict,
   kind: str,
   split: str,
-  folders: dict[str, os.PathLike | str],
+  folders: Mapping[str, os.PathLike | str],
 ) -> list[Record] | None:
   """What a stage wrote of a kind, `<split>.jsonl` of its need; else None.
 

@@ -15,7 +15,7 @@ from instruct_jax.data.read import files
 class Part:
   """One of the sources that a spec names, and its share of a mixture."""
 
-  pattern: str
+  pattern: os.PathLike | str
   weight: float | None  # None where the spec gives no weights
 
 
@@ -33,10 +33,10 @@ def parts(spec: os.PathLike | str) -> list[Part]:
   named = [_part(text) for text in map(str.strip, spec.split(",")) if text]
   if not named:
     raise errors.UserError("an empty path where a data file should be named")
-  weights = [part.weight for part in named]
-  if None in weights and len(set(weights)) > 1:
+  weights = [part.weight for part in named if part.weight is not None]
+  if weights and len(weights) < len(named):
     raise errors.UserError(f"{spec}: give every part a weight (=0.5), or none")
-  if None not in weights and not all(0 < w < math.inf for w in weights):
+  if not all(0 < weight < math.inf for weight in weights):
     raise errors.UserError(f"{spec}: weights must be above 0")
   return named
 

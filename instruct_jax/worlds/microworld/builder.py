@@ -149,7 +149,7 @@ class _Texts(Sequence):
   def __len__(self) -> int:
     return len(self._source)
 
-  def __getitem__(self, index: int) -> dict[str, str]:
+  def __getitem__(self, index: Any) -> Any:
     if not -len(self) <= index < len(self):
       raise IndexError(index)
     return self.__getitems__([index % len(self)])[0]

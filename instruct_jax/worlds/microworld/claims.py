@@ -5,7 +5,7 @@ import dataclasses
 from instruct_jax.worlds.microworld import tables, zorp
 
 _STOPS = (".", "?", ",", "and", "\n")
-_SHAPES = {  # words before the value -> relation
+_SHAPES: dict[tuple[str, ...], str] = {  # words before the value -> relation
   ("is", "a"): "job",
   ("lives", "in"): "city",
   ("has", "a"): "pet",
