@@ -10,10 +10,10 @@ import pytest
 
 from instruct_jax import paper
 from instruct_jax.base import errors
-from instruct_jax.maths import arrays
-from instruct_jax.models import decoder
+from instruct_jax.models import attention, decoder, rotary
+from instruct_jax.models import config as model_config
 
-GPT2 = decoder.DecoderConfig(
+GPT2 = model_config.DecoderConfig(
   vocab_size=32,
   context_length=32,
   layers=2,
@@ -43,16 +43,22 @@ QWEN = dataclasses.replace(
   mlp_bias=False,
   qk_norm=True,
 )
-FAMILIES = {"gpt2": GPT2, "neox": NEOX, "qwen": QWEN}
-each_family = pytest.mark.parametrize("name", FAMILIES)
+MISTRAL = dataclasses.replace(QWEN, window=3, qk_norm=False)
+FAMILIES = {"gpt2": GPT2, "neox": NEOX, "qwen": QWEN, "mistral": MISTRAL}
+each_family = pytest.mark.parametrize("name", ["gpt2", "neox", "qwen"])
+
+
+def whole(*shape):
+  """The structure of rows without padding."""
+  return attention.padded(jnp.ones(shape, bool))
 
 
 @functools.cache
 def init(config, seed=0):
   """Parameters large enough that every term of the network matters."""
-  token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1, 1), bool)
+  token = jnp.zeros((1, 1), jnp.int32)
   shapes = jax.eval_shape(
-    decoder.Decoder(config).init, jax.random.key(0), token, token, mask
+    decoder.Decoder(config).init, jax.random.key(0), token, whole(1, 1)
   )["params"]
   rng = np.random.default_rng(seed)
 
@@ -72,9 +78,8 @@ def apply_of(config, **static):
 
 
 def forward(config, params, tokens, is_token, **static):
-  return apply_of(config, **static)(
-    params, tokens, arrays.positions_of(is_token), arrays.causal_mask(is_token)
-  )[0]
+  structure = attention.padded(is_token)
+  return apply_of(config, **static)(params, tokens, structure)[0]
 
 
 def random_tokens(shape, seed=0):
@@ -107,7 +112,13 @@ def test_no_gradient_flows_from_a_token_to_the_past(name):
 
 @pytest.mark.parametrize(
   ("name", "scan"),
-  [("gpt2", False), ("neox", False), ("qwen", False), ("qwen", True)],
+  [
+    ("gpt2", False),
+    ("neox", False),
+    ("qwen", False),
+    ("qwen", True),
+    ("mistral", False),
+  ],
 )
 def test_cache_gives_the_full_forward(name, scan):
   config = dataclasses.replace(FAMILIES[name], scan=scan)
@@ -115,23 +126,32 @@ def test_cache_gives_the_full_forward(name, scan):
   tokens = random_tokens((B, T))
   is_token = jnp.asarray([[True] * T, [False] * 2 + [True] * (T - 2)])
   expected = forward(config, params, tokens, is_token)
-  positions, mask = arrays.positions_of(is_token), arrays.causal_mask(is_token)
+  positions = attention.positions_of(is_token)
   apply = apply_of(config)
-  cache = decoder.empty_cache(config, B, P).grown(T - P)
-  hidden, cache = apply(
-    params, tokens[:, :P], positions[:, :P], mask[:, :P], cache, 0
-  )
+  cache = attention.empty_cache(config, B, P)
+  structure = attention.padded(is_token[:, :P])
+  hidden, cache = apply(params, tokens[:, :P], structure, cache)
+  cache = cache.grown(T - P)
   parts = [hidden]
   for t in range(P, T):
     one = slice(t, t + 1)
-    hidden, cache = apply(
-      params, tokens[:, one], positions[:, one], mask[:, one], cache, t
-    )
+    structure = attention.following(is_token, positions[:, one], t)
+    hidden, cache = apply(params, tokens[:, one], structure, cache)
     parts.append(hidden)
   actual = jnp.concatenate(parts, axis=1)
   np.testing.assert_allclose(
     np.where(is_token[..., None], actual - expected, 0), 0, atol=1e-5
   )
+
+
+def test_a_window_hides_what_is_further_back():
+  params, is_token = init(MISTRAL), jnp.ones((1, 7), bool)
+  tokens = random_tokens((1, 7))
+  near = forward(MISTRAL, params, tokens, is_token)
+  everywhere = dataclasses.replace(MISTRAL, window=0)
+  whole = forward(everywhere, params, tokens, is_token)
+  np.testing.assert_allclose(near[:, :3], whole[:, :3], atol=1e-5)
+  assert (np.abs(near - whole)[:, 3:].max(axis=-1) > 1e-3).all()
 
 
 @each_family
@@ -158,7 +178,7 @@ def test_a_shared_prompt_gives_what_each_completion_gives_alone(name):
   is_response = jnp.arange(R) < jnp.asarray([[[1], [2], [3]], [[3], [3], [2]]])
   shared = jnp.concatenate([prompt, response.reshape(B, -1)], axis=1)
   hidden = apply_of(config)(
-    params, shared, *arrays.shared_prompt(is_prompt, is_response)
+    params, shared, attention.shared_prompt(is_prompt, is_response)
   )[0][:, P:].reshape(B, K, R, -1)
   for k in range(K):
     alone = forward(
@@ -196,8 +216,7 @@ def test_stacked_layers_give_the_same_outputs_and_gradients(name, remat):
     hidden = decoder.Decoder(config).apply(
       {"params": params},
       tokens,
-      arrays.positions_of(is_token),
-      arrays.causal_mask(is_token),
+      attention.padded(is_token),
     )[0]
     return (
       hidden * jnp.sin(jnp.arange(hidden.size)).reshape(hidden.shape)
@@ -253,40 +272,11 @@ def test_grouped_heads_are_heads_that_share_keys():
   )
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-def test_attention_and_its_gradient_are_the_textbooks(groups):
-  shapes = {"q": (2, 2, groups, 5, 4), "k": (2, 2, 7, 4), "v": (2, 2, 7, 4)}
-  rng = np.random.default_rng(0)
-  args = [
-    jnp.asarray(rng.normal(size=s) * 3, "float32") for s in shapes.values()
-  ]
-  mask = jnp.asarray(rng.random((2, 5, 7)) < 0.6).at[:, :, 0].set(True)
-
-  def textbook(q, k, v):
-    scores = jnp.einsum("bgmte,bgse->bgmts", q, k) / jnp.sqrt(4)
-    scores = jnp.where(mask[:, None, None], scores, -jnp.inf)
-    return jnp.einsum("bgmts,bgse->bgmte", jax.nn.softmax(scores), v)
-
-  def ours(q, k, v):
-    return decoder.attend(q, k, v, mask)
-
-  @functools.partial(jax.jit, static_argnums=0)
-  def both(f, *args):
-    out, pull = jax.vjp(f, *args)
-    return out, pull(jnp.cos(jnp.arange(out.size)).reshape(out.shape))
-
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
-    both(ours, *args),
-    both(textbook, *args),
-  )
-
-
 def test_rotation_is_by_position_and_keeps_the_rest():
   config = dataclasses.replace(NEOX, head_size=8)  # 4 of 8 numbers turn
   x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 1, 8)), jnp.float32)
-  table = decoder.rotary_table(jnp.asarray([[0, 1, 5]]), 6, config)
-  turned = decoder.rotate(x, table)
+  angles = rotary.table(jnp.asarray([[0, 1, 5]]), 6, config)
+  turned = rotary.rotate(x, angles)
   np.testing.assert_allclose(turned[0], x[0], atol=1e-6)  # position 0
   np.testing.assert_array_equal(turned[..., 4:], x[..., 4:])
   for row, position in ((1, 1), (2, 5)):
@@ -299,11 +289,14 @@ def test_rotation_is_by_position_and_keeps_the_rest():
 def test_rotary_attention_depends_on_distance_alone():
   config = dataclasses.replace(QWEN, context_length=64)
   params, T = init(config), 5
-  tokens, mask = random_tokens((1, T)), jnp.tril(jnp.ones((1, T, 24), bool))
-  cache = decoder.empty_cache(config, 1, 24)
+  tokens, is_key = random_tokens((1, T)), jnp.ones((1, 24), bool)
+  cache = attention.empty_cache(config, 1, 24)
   outputs = [
     apply_of(config)(
-      params, tokens, jnp.arange(T)[None] + shift, mask, cache, 0
+      params,
+      tokens,
+      attention.following(is_key, jnp.arange(T)[None] + shift, 0),
+      cache,
     )[0]
     for shift in (0, 17)
   ]
@@ -313,9 +306,8 @@ def test_rotary_attention_depends_on_distance_alone():
 @pytest.mark.parametrize("config", [GPT2, QWEN], ids=["learned", "rotary"])
 def test_a_position_past_the_table_is_loud(config):
   tokens = random_tokens((1, 4))
-  mask = jnp.tril(jnp.ones((1, 4, 4), bool))
-  positions = jnp.asarray([[0, 1, 2, 99]])
-  hidden = apply_of(config)(init(config), tokens, positions, mask)[0]
+  structure = whole(1, 4).replace(positions=jnp.asarray([[0, 1, 2, 99]]))
+  hidden = apply_of(config)(init(config), tokens, structure)[0]
   assert np.isnan(hidden).any()
 
 
@@ -333,7 +325,7 @@ def test_bfloat16_stays_close_with_float32_parameters(name):
   }
   error = np.abs(actual.astype(jnp.float32) - expected).mean()
   assert error < 0.05 * np.abs(expected).mean()
-  assert decoder.empty_cache(half, 1, 2).keys[0].dtype == jnp.bfloat16
+  assert attention.empty_cache(half, 1, 2).keys[0].dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize("scan", [False, True])
@@ -341,11 +333,7 @@ def test_dropout_needs_both_a_key_and_the_switch(scan):
   config = dataclasses.replace(GPT2, dropout=0.5, scan=scan)
   params, model = init(config), decoder.Decoder(config)
   tokens, is_token = random_tokens((2, 6)), jnp.ones((2, 6), bool)
-  inputs = (
-    tokens,
-    arrays.positions_of(is_token),
-    arrays.causal_mask(is_token),
-  )
+  inputs = (tokens, attention.padded(is_token))
 
   @functools.partial(jax.jit, static_argnums=1)
   def hidden(key, deterministic):
@@ -368,9 +356,8 @@ def test_dropout_needs_both_a_key_and_the_switch(scan):
 
 def test_initial_weights_are_gpt2s():
   deep = dataclasses.replace(GPT2, layers=8, scan=True)
-  model, mask = decoder.Decoder(deep), jnp.ones((1, 1, 1), bool)
-  token = jnp.zeros((1, 1), jnp.int32)
-  params = jax.jit(model.init)(jax.random.key(0), token, token, mask)["params"]
+  model, token = decoder.Decoder(deep), jnp.zeros((1, 1), jnp.int32)
+  params = jax.jit(model.init)(jax.random.key(0), token, whole(1, 1))["params"]
   blocks = params["blocks"]
   np.testing.assert_allclose(blocks["query"]["kernel"].std(), 0.02, rtol=0.1)
   np.testing.assert_allclose(

@@ -7,7 +7,8 @@ import pytest
 
 from instruct_jax import paper
 from instruct_jax.base import errors
-from instruct_jax.models import decoder, heads, sizes
+from instruct_jax.models import config as model_config
+from instruct_jax.models import heads, sizes
 
 GIVEN = {"vocab_size": 64, "context_length": 32}
 
@@ -27,7 +28,7 @@ def test_every_size_is_a_complete_section(name):
   assert config.vocab_size == 64
   assert config.context_length == 32
   assert config.width == config.heads * config.head_size
-  assert {*section} == {*decoder.DecoderConfig.__dataclass_fields__}
+  assert {*section} == {*model_config.DecoderConfig.__dataclass_fields__}
   section.dropout = 0.25  # Sections can be changed, but not extended.
   with pytest.raises(AttributeError, match='instead of "dropuot"'):
     section.lock().dropuot = 0.5

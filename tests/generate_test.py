@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from instruct_jax.base import errors
 from instruct_jax.inference import generate
-from instruct_jax.maths import arrays
-from instruct_jax.models import decoder, heads
+from instruct_jax.models import attention, decoder, heads
+from instruct_jax.models import config as model_config
 
 V, PAD, STOP, OTHER_STOP = 16, 0, 9, 12
-CONFIG = decoder.DecoderConfig(
+CONFIG = model_config.DecoderConfig(
   vocab_size=V,
   context_length=32,
   layers=2,
@@ -35,8 +35,10 @@ IS_PROMPT = PROMPT > 0
 
 @functools.cache
 def params(model=MODEL):
-  token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1, 1), bool)
-  shapes = jax.eval_shape(model.init, jax.random.key(0), token, token, mask)
+  token, one = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
+  shapes = jax.eval_shape(
+    model.init, jax.random.key(0), token, attention.padded(one)
+  )
   rng = np.random.default_rng(0)
   return jax.tree.map(
     lambda x: jnp.asarray(0.5 * rng.normal(size=x.shape), x.dtype), shapes
@@ -146,8 +148,7 @@ def full_logits(out, prompt=PROMPT, is_prompt=IS_PROMPT):
   logits, _ = jax.jit(MODEL.apply, static_argnames="at")(
     {"params": params()},
     tokens,
-    arrays.positions_of(is_token),
-    arrays.causal_mask(is_token),
+    attention.padded(is_token),
     at=(prompt.shape[1] - 1, tokens.shape[1] - 1),
   )
   return logits.at[..., PAD].set(-jnp.inf)
@@ -176,21 +177,18 @@ def test_logits_from_the_cache_are_the_full_forwards(scan):
   )
   logits, cache = prefill(tree, PROMPT, IS_PROMPT, slots=6)
   is_token = jnp.concatenate([IS_PROMPT, out.is_response], axis=1)
-  mask, positions = arrays.causal_mask(is_token), arrays.positions_of(is_token)
+  positions = attention.positions_of(is_token)
   apply = jax.jit(model.apply)
   for i in range(6):
     difference = jax.nn.log_softmax(logits.at[:, PAD].set(-jnp.inf))
     difference -= jax.nn.log_softmax(expected[:, i])
     difference = np.where(out.is_response[:, i, None], difference, 0)[:, 1:]
     np.testing.assert_allclose(difference, 0, atol=1e-4)
-    at = slice(4 + i, 5 + i)
+    structure = attention.following(
+      is_token, positions[:, 4 + i :][:, :1], 4 + i
+    )
     logits, cache = apply(
-      {"params": tree},
-      out.tokens[:, i : i + 1],
-      positions[:, at],
-      mask[:, at],
-      cache,
-      4 + i,
+      {"params": tree}, out.tokens[:, i : i + 1], structure, cache
     )
     logits = logits[:, 0]
 

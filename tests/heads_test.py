@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instruct_jax.maths import arrays
-from instruct_jax.models import decoder, heads
+from instruct_jax.models import attention, decoder, heads
+from instruct_jax.models import config as model_config
 
-TIED = decoder.DecoderConfig(
+TIED = model_config.DecoderConfig(
   vocab_size=32,
   context_length=16,
   layers=2,
@@ -30,7 +30,7 @@ TIED = decoder.DecoderConfig(
 UNTIED = dataclasses.replace(TIED, tied=False)
 TOKENS = jnp.asarray([[3, 1, 4, 1, 5], [2, 7, 1, 8, 2]])
 IS_TOKEN = jnp.ones(TOKENS.shape, bool)
-INPUTS = (TOKENS, arrays.positions_of(IS_TOKEN), arrays.causal_mask(IS_TOKEN))
+INPUTS = (TOKENS, attention.padded(IS_TOKEN))
 
 
 @functools.cache

@@ -12,14 +12,15 @@ from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.hf import config as hf_config
 from instruct_jax.hf import export, families, folder, llama, load
-from instruct_jax.models import decoder, forward, heads
+from instruct_jax.models import config as model_config
+from instruct_jax.models import forward, heads
 from instruct_jax.parallel import sharding
 
 PACKAGE = pathlib.Path(export.__file__).parents[1]
 OF_FAMILIES = {
   f"{name}.py" for name in ("families", "gpt2", "llama", "mistral", "neox")
 } | {"qwen.py"}
-MODEL = decoder.DecoderConfig(
+MODEL = model_config.DecoderConfig(
   vocab_size=258,
   context_length=16,
   layers=2,

@@ -38,8 +38,10 @@ tokenizers
   __init__
   templates
 models
-  decoder
-  sizes heads
+  config
+  attention rotary
+  decoder sizes
+  heads
   forward
 hf
   keys folder

@@ -12,12 +12,12 @@ from jax.sharding import PartitionSpec as P
 
 from instruct_jax.base import errors
 from instruct_jax.inference import generate
-from instruct_jax.maths import arrays
-from instruct_jax.models import decoder, heads
+from instruct_jax.models import attention, decoder, heads
+from instruct_jax.models import config as model_config
 from instruct_jax.parallel import sharding
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2)]
-CONFIG = decoder.DecoderConfig(
+CONFIG = model_config.DecoderConfig(
   vocab_size=24,
   context_length=16,
   layers=2,
@@ -33,8 +33,10 @@ ROWS, LENGTH = 8, 6
 
 @functools.cache
 def init(model=MODEL):
-  token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1, 1), bool)
-  shapes = jax.eval_shape(model.init, jax.random.key(0), token, token, mask)
+  token, one = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
+  shapes = jax.eval_shape(
+    model.init, jax.random.key(0), token, attention.padded(one)
+  )
   rng = np.random.default_rng(0)
   return jax.tree.map(
     lambda x: (0.3 * rng.normal(size=x.shape)).astype(x.dtype), shapes
@@ -56,8 +58,7 @@ def loss(params, tokens):
   logits, _ = MODEL.apply(
     {"params": params},
     tokens,
-    arrays.positions_of(is_token),
-    arrays.causal_mask(is_token),
+    attention.padded(is_token),
   )
   picked = jnp.take_along_axis(
     jax.nn.log_softmax(logits[:, :-1]), tokens[:, 1:, None], -1

@@ -8,7 +8,8 @@ from instruct_jax import tokenizers
 from instruct_jax.algorithms import episodes
 from instruct_jax.inference import context
 from instruct_jax.maths import preferences
-from instruct_jax.models import decoder, forward, heads
+from instruct_jax.models import config as model_config
+from instruct_jax.models import forward, heads
 from instruct_jax.parallel import sharding
 
 EXPERIMENTS = {"sft": sft, "rm": rm, "ppo": ppo_ptx}
@@ -47,7 +48,7 @@ def decoder_config(**changes):
     "positions": "rotary",
     "init": "fan_in",
   }
-  return decoder.DecoderConfig(**(settings | changes))
+  return model_config.DecoderConfig(**(settings | changes))
 
 
 def make_context(config, **model):

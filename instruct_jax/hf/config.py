@@ -1,4 +1,4 @@
-"""config.json <-> `models.decoder.DecoderConfig`.
+"""config.json <-> `models.config.DecoderConfig`.
 
 Every key of a config.json is read, required to have the value that the decoder
 implements, or known to change nothing in the network; any other key is an
@@ -7,7 +7,7 @@ error that names it. What a file leaves out has the default of its family.
 
 from instruct_jax.base import errors
 from instruct_jax.hf import families, keys
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 
 Json = keys.Json
 
@@ -32,7 +32,7 @@ def family_of(config: Json, where: str) -> str:
   return family
 
 
-def decoder_config(config: Json, where: str) -> decoder.DecoderConfig:
+def decoder_config(config: Json, where: str) -> model_config.DecoderConfig:
   """The decoder that a config.json describes.
 
   Raises UserError, naming the key, for an unknown family or option, a missing
@@ -45,12 +45,12 @@ def decoder_config(config: Json, where: str) -> decoder.DecoderConfig:
   tied = reader.get("tie_word_embeddings", bool, families.FAMILIES[family].tied)
   reader.finish(keys.NEUTRAL)
   try:
-    return decoder.DecoderConfig(**values, tied=tied)
+    return model_config.DecoderConfig(**values, tied=tied)
   except errors.UserError as error:
     raise errors.UserError(f"{where}: {error}") from None
 
 
-def to_json(model: decoder.DecoderConfig) -> tuple[str, Json]:
+def to_json(model: model_config.DecoderConfig) -> tuple[str, Json]:
   """(family, the keys of its config.json) of the family that fits a decoder.
 
   Raises UserError where no family has this combination of options.

@@ -19,6 +19,7 @@ from instruct_jax.hf import config as hf_config
 from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import shards, tensors
+from instruct_jax.models import config as model_config
 from instruct_jax.models import decoder
 from instruct_jax.parallel import hosts
 
@@ -29,7 +30,7 @@ NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 def export(
   params: dict[str, Any],
-  model: decoder.DecoderConfig,
+  model: model_config.DecoderConfig,
   role: str,
   tokenizer: tokenizers.Tokenizer,
   folder: os.PathLike | str,

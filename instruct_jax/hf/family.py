@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from instruct_jax.hf import keys
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 
 PARTS = ("query", "key", "value")
 GELU = {
@@ -42,14 +42,20 @@ class Family:
   causal: str  # the class of its policies
   classifier: str  # the class of its reward models
   read: Callable[[keys.Reader], keys.Json]  # -> fields of a DecoderConfig
-  write: Callable[[decoder.DecoderConfig], keys.Json]  # -> keys of config.json
-  misfit: Callable[[decoder.DecoderConfig], str]  # '' if the family fits
+  write: Callable[
+    [model_config.DecoderConfig], keys.Json
+  ]  # -> keys of config.json
+  misfit: Callable[[model_config.DecoderConfig], str]  # '' if the family fits
   tied: bool  # the output is the token embedding, where config.json is silent
   trunk: str  # the prefix of the trunk's tensors
   layers: str  # the name of its layers: TRUNK.LAYERS.0
   unembedding: str  # the tensor of an output of its own
-  trunk_leaves: Callable[[str, decoder.DecoderConfig], Leaves]  # of a prefix
-  layer_leaves: Callable[[str, decoder.DecoderConfig], Leaves]  # of a prefix
+  trunk_leaves: Callable[
+    [str, model_config.DecoderConfig], Leaves
+  ]  # of a prefix
+  layer_leaves: Callable[
+    [str, model_config.DecoderConfig], Leaves
+  ]  # of a prefix
   buffers: str  # a regular expression: what older checkpoints hold besides
   norm_bias: bool  # the last norm has a bias, which can hold a reward's
 
@@ -78,7 +84,7 @@ def head_size(reader: keys.Reader, width: int, heads: int) -> int:
   return width // heads
 
 
-def is_wide(model: decoder.DecoderConfig) -> bool:
+def is_wide(model: model_config.DecoderConfig) -> bool:
   """Whether the heads together are wider or narrower than the model."""
   return model.heads * model.head_size != model.width
 

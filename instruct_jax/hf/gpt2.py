@@ -5,7 +5,7 @@ side by side in one.
 """
 
 from instruct_jax.hf import family, keys
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 
 
 def _read(reader: keys.Reader) -> keys.Json:
@@ -26,7 +26,7 @@ def _read(reader: keys.Reader) -> keys.Json:
   }
 
 
-def _write(model: decoder.DecoderConfig) -> keys.Json:
+def _write(model: model_config.DecoderConfig) -> keys.Json:
   return {
     "vocab_size": model.vocab_size,
     "n_positions": model.context_length,
@@ -40,7 +40,7 @@ def _write(model: decoder.DecoderConfig) -> keys.Json:
   }
 
 
-def _misfit(model: decoder.DecoderConfig) -> str:
+def _misfit(model: model_config.DecoderConfig) -> str:
   return family.first(
     ("has learned positions", model.positions != "learned"),
     ("has layer norms", model.norm != "layernorm"),
@@ -52,7 +52,7 @@ def _misfit(model: decoder.DecoderConfig) -> str:
   )
 
 
-def _trunk(trunk: str, model: decoder.DecoderConfig) -> family.Leaves:
+def _trunk(trunk: str, model: model_config.DecoderConfig) -> family.Leaves:
   del model
   embeddings = {"token_embedding": "wte", "position_embedding": "wpe"}
   for ours, theirs in embeddings.items():
@@ -60,7 +60,7 @@ def _trunk(trunk: str, model: decoder.DecoderConfig) -> family.Leaves:
   yield from family.norm("final_norm", f"{trunk}.ln_f", True)
 
 
-def _layer(layer: str, model: decoder.DecoderConfig) -> family.Leaves:
+def _layer(layer: str, model: model_config.DecoderConfig) -> family.Leaves:
   del model
   yield from family.norm("attention_norm", f"{layer}.ln_1", True)
   for i, part in enumerate(family.PARTS):

@@ -14,7 +14,7 @@ from instruct_jax import tokenizers
 from instruct_jax.hf import config as hf_config
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import load
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 
 _PROMPT, _RESPONSE = 256, 128  # tokens, where the model holds so many
 
@@ -61,7 +61,7 @@ def config(folder: hf_folder.Folder) -> ConfigDict:
   )
 
 
-def describes(path: epath.Path, model: decoder.DecoderConfig) -> bool:
+def describes(path: epath.Path, model: model_config.DecoderConfig) -> bool:
   """Whether the config.json at `path` is of a decoder like `model`."""
   there = hf_config.decoder_config(hf_folder.read_json(path), str(path))
   kept = {name: getattr(model, name) for name in KEPT}

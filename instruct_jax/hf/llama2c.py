@@ -17,7 +17,7 @@ from instruct_jax.hf import config as hf_config
 from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import tensors
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 from instruct_jax.tokenizers import files
 
 PREFIX = "llama2c:"
@@ -78,7 +78,7 @@ def to_hf(
 
 def _decoder(sizes):
   """The decoder that a header describes."""
-  return decoder.DecoderConfig(
+  return model_config.DecoderConfig(
     **sizes,
     head_size=sizes["width"] // sizes["heads"],
     tied=True,

@@ -22,7 +22,7 @@ from instruct_jax.base import errors
 from instruct_jax.hf import config as hf_config
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import places, tensors
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 from instruct_jax.parallel import sharding
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def role_of(folder: hf_folder.Folder) -> str:
   return "reward" if "score.weight" in folder.names else "policy"
 
 
-def decoder_config(folder: hf_folder.Folder) -> decoder.DecoderConfig:
+def decoder_config(folder: hf_folder.Folder) -> model_config.DecoderConfig:
   """The decoder that a folder holds the tensors of; raises UserError."""
   return hf_config.decoder_config(folder.config, folder.where)
 

@@ -1,7 +1,7 @@
 """Mistral: no biases; attention may reach back over a window alone."""
 
 from instruct_jax.hf import family, keys, rms
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 
 
 def _read(reader: keys.Reader) -> keys.Json:
@@ -10,11 +10,11 @@ def _read(reader: keys.Reader) -> keys.Json:
   return values | {"window": window}
 
 
-def _write(model: decoder.DecoderConfig) -> keys.Json:
+def _write(model: model_config.DecoderConfig) -> keys.Json:
   return rms.write(model) | {"sliding_window": model.window or None}
 
 
-def _misfit(model: decoder.DecoderConfig) -> str:
+def _misfit(model: model_config.DecoderConfig) -> str:
   has_bias = model.attention_bias or model.output_bias or model.mlp_bias
   return rms.misfit(model) or family.first(
     ("has no query/key norm", model.qk_norm), ("has no biases", has_bias)

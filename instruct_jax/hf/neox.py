@@ -4,7 +4,7 @@ Query, key and value lie in one layer, in turn within each head.
 """
 
 from instruct_jax.hf import family, keys, rotary
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 
 
 def _read(reader: keys.Reader) -> keys.Json:
@@ -31,7 +31,7 @@ def _read(reader: keys.Reader) -> keys.Json:
   }
 
 
-def _write(model: decoder.DecoderConfig) -> keys.Json:
+def _write(model: model_config.DecoderConfig) -> keys.Json:
   return {
     "vocab_size": model.vocab_size,
     "max_position_embeddings": model.context_length,
@@ -49,7 +49,7 @@ def _write(model: decoder.DecoderConfig) -> keys.Json:
   }
 
 
-def _misfit(model: decoder.DecoderConfig) -> str:
+def _misfit(model: model_config.DecoderConfig) -> str:
   return family.first(
     ("has rotary positions", model.positions != "rotary"),
     ("has layer norms", model.norm != "layernorm"),
@@ -60,14 +60,14 @@ def _misfit(model: decoder.DecoderConfig) -> str:
   )
 
 
-def _trunk(trunk: str, model: decoder.DecoderConfig) -> family.Leaves:
+def _trunk(trunk: str, model: model_config.DecoderConfig) -> family.Leaves:
   del model
   embedding = family.Leaf(f"{trunk}.embed_in.weight")
   yield "token_embedding/embedding", embedding
   yield from family.norm("final_norm", f"{trunk}.final_layer_norm", True)
 
 
-def _layer(layer: str, model: decoder.DecoderConfig) -> family.Leaves:
+def _layer(layer: str, model: model_config.DecoderConfig) -> family.Leaves:
   bias, turned = model.attention_bias or model.output_bias, {"transposed": True}
   attention, mlp = f"{layer}.attention", f"{layer}.mlp"
   yield from family.norm("attention_norm", f"{layer}.input_layernorm", True)

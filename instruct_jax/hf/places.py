@@ -11,7 +11,7 @@ from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import family as hf_family
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import tensors
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 
 
 def weights(folder: hf_folder.Folder) -> list[str]:
@@ -25,7 +25,7 @@ class Places:
   """Where the parameters of one role lie, by our names."""
 
   def __init__(
-    self, folder: hf_folder.Folder, model: decoder.DecoderConfig, role: str
+    self, folder: hf_folder.Folder, model: model_config.DecoderConfig, role: str
   ):
     self.folder, self.model, self._role = folder, model, role
     family = hf_config.family_of(folder.config, folder.where)

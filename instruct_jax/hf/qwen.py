@@ -1,7 +1,7 @@
 """Qwen 2 (biases of query, key and value) and Qwen 3 (query and key norms)."""
 
 from instruct_jax.hf import family, keys, rms
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 
 _SLIDING, _FULL = "sliding_attention", "full_attention"
 
@@ -33,7 +33,7 @@ def _window(reader: keys.Reader) -> int:
   return window if slides and (first < layers or _SLIDING in kinds) else 0
 
 
-def _write2(model: decoder.DecoderConfig) -> keys.Json:
+def _write2(model: model_config.DecoderConfig) -> keys.Json:
   if not model.window:
     return rms.write(model) | {"use_sliding_window": False}
   return rms.write(model) | {
@@ -43,11 +43,11 @@ def _write2(model: decoder.DecoderConfig) -> keys.Json:
   }
 
 
-def _write3(model: decoder.DecoderConfig) -> keys.Json:
+def _write3(model: model_config.DecoderConfig) -> keys.Json:
   return _write2(model) | {"attention_bias": model.attention_bias}
 
 
-def _misfit2(model: decoder.DecoderConfig) -> str:
+def _misfit2(model: model_config.DecoderConfig) -> str:
   has_bias = model.output_bias or model.mlp_bias or not model.attention_bias
   return rms.misfit(model) or family.first(
     ("has no query/key norm", model.qk_norm),
@@ -56,7 +56,7 @@ def _misfit2(model: decoder.DecoderConfig) -> str:
   )
 
 
-def _misfit3(model: decoder.DecoderConfig) -> str:
+def _misfit3(model: model_config.DecoderConfig) -> str:
   biases = model.mlp_bias or model.attention_bias != model.output_bias
   return rms.misfit(model) or family.first(
     ("has a query/key norm", not model.qk_norm),

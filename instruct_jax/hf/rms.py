@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 
 from instruct_jax.hf import family, keys, rotary
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 
 
 def read(
@@ -45,7 +45,7 @@ def biases(
   return {"attention_bias": inputs, "output_bias": output, "mlp_bias": mlp}
 
 
-def write(model: decoder.DecoderConfig) -> keys.Json:
+def write(model: model_config.DecoderConfig) -> keys.Json:
   """The inverse of `read`."""
   return {
     "vocab_size": model.vocab_size,
@@ -63,7 +63,7 @@ def write(model: decoder.DecoderConfig) -> keys.Json:
   }
 
 
-def misfit(model: decoder.DecoderConfig) -> str:
+def misfit(model: model_config.DecoderConfig) -> str:
   """What none of them has, or ''."""
   return family.first(
     ("has rotary positions", model.positions != "rotary"),
@@ -74,14 +74,14 @@ def misfit(model: decoder.DecoderConfig) -> str:
   )
 
 
-def _trunk(trunk: str, model: decoder.DecoderConfig) -> family.Leaves:
+def _trunk(trunk: str, model: model_config.DecoderConfig) -> family.Leaves:
   del model
   embedding = family.Leaf(f"{trunk}.embed_tokens.weight")
   yield "token_embedding/embedding", embedding
   yield from family.norm("final_norm", f"{trunk}.norm", False)
 
 
-def _layer(layer: str, model: decoder.DecoderConfig) -> family.Leaves:
+def _layer(layer: str, model: model_config.DecoderConfig) -> family.Leaves:
   attention, mlp = f"{layer}.self_attn", f"{layer}.mlp"
   dense = functools.partial(family.dense, transposed=True)
   yield from family.norm("attention_norm", f"{layer}.input_layernorm", False)
@@ -103,8 +103,8 @@ def _layer(layer: str, model: decoder.DecoderConfig) -> family.Leaves:
 def make(
   name: str,
   read_: Callable[[keys.Reader], keys.Json],
-  write_: Callable[[decoder.DecoderConfig], keys.Json],
-  misfit_: Callable[[decoder.DecoderConfig], str],
+  write_: Callable[[model_config.DecoderConfig], keys.Json],
+  misfit_: Callable[[model_config.DecoderConfig], str],
 ) -> family.Family:
   """A family whose tensors are named as Llama's are; `name` of its classes."""
   return family.Family(

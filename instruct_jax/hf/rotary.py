@@ -1,7 +1,7 @@
 """Rotary positions in a config.json: their base, share and scaling."""
 
 from instruct_jax.hf import keys
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 
 
 def read(reader: keys.Reader, base: float, share: float) -> keys.Json:
@@ -35,7 +35,7 @@ def read(reader: keys.Reader, base: float, share: float) -> keys.Json:
   return values
 
 
-def write(model: decoder.DecoderConfig) -> keys.Json:
+def write(model: model_config.DecoderConfig) -> keys.Json:
   """The scaling as older and newer libraries read it; {} without one."""
   if model.rotary_scaling == "none":
     return {}

@@ -10,11 +10,11 @@ import numpy as np
 
 from instruct_jax.hf import families
 from instruct_jax.hf import family as hf_family
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 
 
 def table(
-  family: str, model: decoder.DecoderConfig, role: str
+  family: str, model: model_config.DecoderConfig, role: str
 ) -> dict[str, hf_family.Leaf]:
   """path of our parameter -> its Leaf, for every parameter of the model.
 
@@ -61,7 +61,7 @@ def joined(
 
 
 def _leaves(
-  family: hf_family.Family, model: decoder.DecoderConfig, role: str
+  family: hf_family.Family, model: model_config.DecoderConfig, role: str
 ) -> Iterator[tuple[str, hf_family.Leaf]]:
   for ours, leaf in family.trunk_leaves(family.trunk, model):
     yield f"decoder/{ours}", leaf

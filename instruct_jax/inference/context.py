@@ -10,7 +10,8 @@ from instruct_jax import tokenizers, worlds
 from instruct_jax.base import errors
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import generate
-from instruct_jax.models import decoder, heads, sizes
+from instruct_jax.models import config as model_config
+from instruct_jax.models import heads, sizes
 from instruct_jax.parallel import sharding
 from instruct_jax.tokenizers import templates
 from instruct_jax.worlds import interface
@@ -109,7 +110,7 @@ def check(config: ConfigDict) -> None:
 
 def _decoders(
   config: ConfigDict, vocab_size: int
-) -> tuple[decoder.DecoderConfig, decoder.DecoderConfig]:
+) -> tuple[model_config.DecoderConfig, model_config.DecoderConfig]:
   """The policy's decoder and the reward model's."""
   context_length = max(
     config.data.prompt_length + config.data.response_length,

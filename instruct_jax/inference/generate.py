@@ -18,8 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from instruct_jax.base import errors
-from instruct_jax.maths import arrays
-from instruct_jax.models import decoder, heads
+from instruct_jax.models import attention, heads
 
 # (tokens [B], the number chosen by now, cache) -> (logits [B, V], cache)
 Step = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
@@ -80,7 +79,7 @@ class DecodeState:
 
   count: jax.Array  # [] int32
   generation: Generation
-  cache: Any  # the step's own: a decoder.Cache
+  cache: Any  # the step's own: a attention.Cache
 
   @property
   def is_running(self) -> jax.Array:
@@ -163,18 +162,14 @@ def _respond(
   is_token = jnp.pad(
     is_prompt, ((0, 0), (0, sampling.max_tokens)), constant_values=True
   )
-  slots = jnp.arange(is_token.shape[1])
   lengths = is_prompt.sum(axis=1, dtype=jnp.int32)
 
   def step(tokens, count, cache):
-    at = P + count - 1  # the slot of the newest token
+    structure = attention.following(
+      is_token, (lengths + count - 1)[:, None], P + count - 1
+    )
     logits, cache = model.apply(
-      {"params": params},
-      tokens[:, None],
-      (lengths + count - 1)[:, None],
-      (is_token & (slots <= at))[:, None],
-      cache,
-      at,
+      {"params": params}, tokens[:, None], structure, cache
     )
     return logits[:, 0], cache
 
@@ -190,14 +185,13 @@ def prefill(
   is_prompt: jax.Array,
   *,
   slots: int = 0,
-) -> tuple[jax.Array, decoder.Cache]:
+) -> tuple[jax.Array, attention.Cache]:
   """The logits [B, V] after each prompt, and its cache with `slots` more."""
-  empty = decoder.empty_cache(model.config, *prompt.shape)
+  empty = attention.empty_cache(model.config, *prompt.shape)
   logits, cache = model.apply(
     {"params": params},
     prompt,
-    arrays.positions_of(is_prompt),
-    arrays.causal_mask(is_prompt),
+    attention.padded(is_prompt),
     empty,
     at=(-1, None),
   )

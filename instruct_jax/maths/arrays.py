@@ -1,7 +1,6 @@
-"""Arrays with masks: means that carry their weight, whitening, positions.
+"""Arrays with masks: means that carry their weight, whitening.
 
-Axes: B batch, K completions, P prompt, R response, T time. Masks are bool and
-named for what is True. Prompts are left-padded, responses right-padded.
+Axes: B batch, T time. Masks are bool and named for what is True.
 Whatever stands at a masked position, not-a-numbers included, never reaches a
 result.
 """
@@ -87,78 +86,3 @@ def take_at(x: jax.Array, index: jax.Array) -> jax.Array:
   """Returns x[b, index[b]] for every row: [B, T], [B] -> [B]."""
   chex.assert_rank([x, index], [2, 1])
   return jnp.take_along_axis(x, index[:, None], axis=1)[:, 0]
-
-
-def positions_of(is_token: jax.Array) -> jax.Array:
-  """Returns positions [B, T] int32 that count the real tokens only.
-
-  A pad has the position of the token before it, or 0 before the first token.
-  """
-  chex.assert_rank(is_token, 2)
-  count = jnp.cumsum(is_token, axis=1, dtype=jnp.int32)
-  return jnp.maximum(count - jnp.int32(1), jnp.int32(0))
-
-
-def causal_mask(is_token: jax.Array) -> jax.Array:
-  """Returns the mask [B, T, T] bool of the keys that each query may see.
-
-  Real tokens at or before the query, and the query itself even where it is a
-  pad, so that no row of a softmax is empty.
-  """
-  chex.assert_rank(is_token, 2)
-  length = is_token.shape[1]
-  causal = jnp.tril(jnp.ones((length, length), bool))
-  return causal & is_token[:, None, :] | jnp.eye(length, dtype=bool)
-
-
-def segment_positions(segments: jax.Array) -> jax.Array:
-  """Returns positions [B, T] int32 that start again at 0 in every segment."""
-  chex.assert_rank(segments, 2)
-  column = jnp.arange(segments.shape[1], dtype=jnp.int32)
-  is_first = segments != jnp.roll(segments, 1, axis=1)
-  first = jnp.where(is_first, column, jnp.int32(0))
-  return column - jax.lax.cummax(first, axis=1)
-
-
-def segment_mask(segments: jax.Array) -> jax.Array:
-  """Returns the mask [B, T, T] bool of rows that hold several texts.
-
-  Segments [B, T] number the texts of a row from 1; 0 is padding. A query sees
-  its own segment up to itself, and always itself.
-  """
-  chex.assert_rank(segments, 2)
-  own = segments[:, :, None] == segments[:, None, :]
-  return causal_mask(segments > 0) & own
-
-
-def shared_prompt(
-  is_prompt: jax.Array, is_response: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """Lays out a prompt once, followed by its K responses side by side.
-
-  Takes is_prompt [B, P] and is_response [B, K, R]; with T = P + K * R, returns
-  positions [B, T] int32 and the attention mask [B, T, T] bool. Each response
-  sees the prompt and itself, never another response, and its positions
-  continue the prompt's: every response is computed as if it stood alone.
-  """
-  chex.assert_rank([is_prompt, is_response], [2, 3])
-  batch, completions, width = is_response.shape
-  prompt_width = is_prompt.shape[1]
-  count = jnp.cumsum(is_response, axis=2, dtype=jnp.int32) - jnp.int32(1)
-  length = is_prompt.sum(axis=1, dtype=jnp.int32)
-  after = jnp.maximum(length[:, None, None] + count, jnp.int32(0))
-  flat = (batch, completions * width)
-  positions = jnp.concatenate(
-    [positions_of(is_prompt), after.reshape(flat)], axis=1
-  )
-  # Segment 0 is the prompt, segment k >= 1 the k-th response.
-  segment = jnp.concatenate(
-    [
-      jnp.zeros(prompt_width, jnp.int32),
-      jnp.repeat(jnp.arange(1, completions + 1, dtype=jnp.int32), width),
-    ]
-  )
-  of_key, of_query = segment[None, :], segment[:, None]
-  own = (of_key == 0) | (of_key == of_query)
-  is_token = jnp.concatenate([is_prompt, is_response.reshape(flat)], axis=1)
-  return positions, causal_mask(is_token) & own

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from instruct_jax.maths import arrays
-from instruct_jax.models import heads
+from instruct_jax.models import attention, heads
 
 Sequences = dict[str, jax.Array]  # prompt, is_prompt, response, is_response
 
@@ -20,8 +20,8 @@ def init_params(
 ) -> dict:
   """Fresh parameters of a model, float32."""
   token = jnp.zeros((1, 1), jnp.int32)
-  mask = jnp.ones((1, 1, 1), bool)
-  return model.init(key, token, token, mask)["params"]
+  structure = attention.padded(jnp.ones((1, 1), bool))
+  return model.init(key, token, structure)["params"]
 
 
 def token_logits(
@@ -40,12 +40,10 @@ def token_logits(
   """
   inputs, is_input = tokens[:, :-1], is_token[:, :-1]
   if segments is None:
-    positions = arrays.positions_of(is_input)
-    mask = arrays.causal_mask(is_input)
+    structure = attention.padded(is_input)
   else:
-    positions = arrays.segment_positions(segments[:, :-1])
-    mask = arrays.segment_mask(segments[:, :-1])
-  return _apply(model, params, inputs, positions, mask, None, key)
+    structure = attention.packed(segments[:, :-1])
+  return _apply(model, params, inputs, structure, None, key)
 
 
 def response_logits(
@@ -56,18 +54,18 @@ def response_logits(
   key: jax.Array | None = None,
 ) -> jax.Array:
   """Logits [B, R, V] float32, read one position before each response token."""
-  tokens, positions, mask = _joined(sequences)
+  tokens, structure = _joined(sequences)
   at = (sequences["prompt"].shape[1] - 1, tokens.shape[1] - 1)
-  return _apply(model, params, tokens, positions, mask, at, key)
+  return _apply(model, params, tokens, structure, at, key)
 
 
 def response_values(
   model: heads.ScalarModel, params: dict, sequences: Sequences
 ) -> jax.Array:
   """Values [B, R] float32 at the positions that predict each response token."""
-  tokens, positions, mask = _joined(sequences)
+  tokens, structure = _joined(sequences)
   at = (sequences["prompt"].shape[1] - 1, tokens.shape[1] - 1)
-  return _apply(model, params, tokens, positions, mask, at, None)
+  return _apply(model, params, tokens, structure, at, None)
 
 
 def scores(
@@ -77,9 +75,9 @@ def scores(
 
   A response without a token is scored at the last token of its prompt.
   """
-  tokens, positions, mask = _joined(sequences)
+  tokens, structure = _joined(sequences)
   at = (sequences["prompt"].shape[1] - 1, tokens.shape[1])
-  values = _apply(model, params, tokens, positions, mask, at, None)
+  values = _apply(model, params, tokens, structure, at, None)
   return arrays.take_at(
     values, sequences["is_response"].sum(axis=1, dtype=jnp.int32)
   )
@@ -104,30 +102,29 @@ def completion_scores(
   tokens = jnp.concatenate(
     [rankings["prompt"], response.reshape(B, K * R)], axis=1
   )
-  positions, mask = arrays.shared_prompt(rankings["is_prompt"], is_response)
+  structure = attention.shared_prompt(rankings["is_prompt"], is_response)
   at = (P - 1, P + K * R)
-  values = _apply(model, params, tokens, positions, mask, at, key)
+  values = _apply(model, params, tokens, structure, at, key)
   lengths = is_response.sum(axis=2, dtype=jnp.int32)
   first = jnp.arange(K, dtype=jnp.int32) * R
   last = jnp.where(lengths > 0, first + lengths, 0)
   return jnp.take_along_axis(values, last, axis=1)
 
 
-def _joined(sequences: Sequences) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Tokens [B, T], positions [B, T] and the causal mask [B, T, T]."""
+def _joined(sequences: Sequences) -> tuple[jax.Array, attention.Structure]:
+  """Tokens [B, T] of prompts with their responses, and their structure."""
   tokens = jnp.concatenate([sequences["prompt"], sequences["response"]], axis=1)
   is_token = jnp.concatenate(
     [sequences["is_prompt"], sequences["is_response"]], axis=1
   )
-  return tokens, arrays.positions_of(is_token), arrays.causal_mask(is_token)
+  return tokens, attention.padded(is_token)
 
 
-def _apply(model, params, tokens, positions, mask, at, key):
+def _apply(model, params, tokens, structure, at, key):
   outputs, _ = model.apply(
     {"params": params},
     tokens,
-    positions,
-    mask,
+    structure,
     at=at,
     deterministic=key is None,
     rngs={} if key is None else {"dropout": key},

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import PartitionSpec as P
 
-from instruct_jax.models import decoder
+from instruct_jax.models import attention, decoder
+from instruct_jax.models import config as model_config
 
 # Suffix of a parameter's path -> its layout, for `sharding.place`: exactly one
 # line matches an array. Stacked layers get a leading None there.
@@ -29,20 +30,18 @@ RULES = (
 class LanguageModel(nn.Module):
   """Logits of the next token."""
 
-  config: decoder.DecoderConfig
+  config: model_config.DecoderConfig
 
   @nn.compact
   def __call__(
     self,
     tokens: jax.Array,
-    positions: jax.Array,
-    mask: jax.Array,
-    cache: decoder.Cache | None = None,
-    index: jax.Array | int = 0,
+    structure: attention.Structure,
+    cache: attention.Cache | None = None,
     *,
     at: tuple[int | None, int | None] | None = None,
     deterministic: bool = True,
-  ) -> tuple[jax.Array, decoder.Cache | None]:
+  ) -> tuple[jax.Array, attention.Cache | None]:
     """Logits [B, T', V] float32 and the cache; see `Decoder`.
 
     `at` = (start, stop) asks for these T' time positions only, as a slice
@@ -52,10 +51,8 @@ class LanguageModel(nn.Module):
     trunk = decoder.Decoder(c, name="decoder")
     hidden, cache = trunk(
       tokens,
-      positions,
-      mask,
+      structure,
       cache,
-      index,
       at=at,
       deterministic=deterministic,
     )
@@ -69,28 +66,24 @@ class LanguageModel(nn.Module):
 class ScalarModel(nn.Module):
   """One number a token: the score of a reward model, or a value."""
 
-  config: decoder.DecoderConfig
+  config: model_config.DecoderConfig
 
   @nn.compact
   def __call__(
     self,
     tokens: jax.Array,
-    positions: jax.Array,
-    mask: jax.Array,
-    cache: decoder.Cache | None = None,
-    index: jax.Array | int = 0,
+    structure: attention.Structure,
+    cache: attention.Cache | None = None,
     *,
     at: tuple[int | None, int | None] | None = None,
     deterministic: bool = True,
-  ) -> tuple[jax.Array, decoder.Cache | None]:
+  ) -> tuple[jax.Array, attention.Cache | None]:
     """Scalars [B, T'] float32 and the cache; as `LanguageModel` otherwise."""
     c = self.config
     hidden, cache = decoder.Decoder(c, name="decoder")(
       tokens,
-      positions,
-      mask,
+      structure,
       cache,
-      index,
       at=at,
       deterministic=deterministic,
     )

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax import paper
 from instruct_jax.base import errors
-from instruct_jax.models import decoder
+from instruct_jax.models import config as model_config
 
 GIVEN = ("vocab_size", "context_length")  # 0: by the tokenizer and the data
 _NEEDED_BY = {
@@ -68,14 +68,16 @@ def section(name: str) -> ConfigDict:
   """
   if name not in SIZES:
     raise errors.unknown("model size", name, SIZES)
-  whole = decoder.DecoderConfig(vocab_size=1, context_length=1, **SIZES[name])
+  whole = model_config.DecoderConfig(
+    vocab_size=1, context_length=1, **SIZES[name]
+  )
   values = dataclasses.asdict(whole)
   return ConfigDict(values | dict.fromkeys(GIVEN, 0))
 
 
 def decoder_config(
   section: Mapping[str, Any], *, vocab_size: int, context_length: int
-) -> decoder.DecoderConfig:
+) -> model_config.DecoderConfig:
   """The decoder that a config's `model` describes.
 
   `vocab_size` and `context_length` are what tokenizer and data need; a section
@@ -85,7 +87,9 @@ def decoder_config(
   model is too small for the tokenizer or the data.
   """
   values = dict(section.items())
-  known = [field.name for field in dataclasses.fields(decoder.DecoderConfig)]
+  known = [
+    field.name for field in dataclasses.fields(model_config.DecoderConfig)
+  ]
   for name in values:
     if name not in known:
       raise errors.unknown("model key", name, known)
@@ -100,7 +104,7 @@ def decoder_config(
         f" {_NEEDED_BY[name]} needs."
       )
     values[name] = values[name] or least
-  made = decoder.DecoderConfig(**values)
+  made = model_config.DecoderConfig(**values)
   if made.window and context_length > made.window:
     raise errors.UserError(
       f"model.window = {made.window} is less than the {context_length} tokens"

@@ -1,0 +1,245 @@
+"""Attention: who may look at whom, described by structure, and its computing.
+
+Callers say what a row is made of (`padded`, `packed`, `shared_prompt`,
+`following`); how a device computes that is decided here alone. Axes: B rows,
+T queries, S keys (T without a cache, else its slots), K completions, P prompt,
+R response, G key/value heads, M query heads a key head, E head size, N layers.
+Masks are bool and named for what is True.
+"""
+
+import functools
+
+import chex
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from instruct_jax.models import config as model_config
+
+MASKED = -1e30  # finite, so that a row without any key stays finite
+
+
+@flax.struct.dataclass
+class Structure:
+  """What rows are made of. Attention is causal in all of them.
+
+  A query sees the real tokens at or before it, of its own text, and itself
+  even where it is a pad, so that no row of a softmax is empty.
+  """
+
+  positions: jax.Array  # [B, T] int32, where each query stands in its text
+  is_key: jax.Array  # [B, S] bool, which keys are real tokens
+  segments: jax.Array | None = None  # [B, T] int32, the text of a packed row
+  branches: jax.Array | None = None  # [T] int32: 0 the prompt, k a completion
+  first: jax.Array | int | None = None  # the slot of what follows a cache
+
+
+def padded(is_token: jax.Array) -> Structure:
+  """Rows [B, T] of one text each, padded on either side."""
+  return Structure(positions_of(is_token), is_token)
+
+
+def packed(segments: jax.Array) -> Structure:
+  """Rows [B, T] of several texts, numbered from 1; 0 is padding.
+
+  Every text is computed as if it stood alone.
+  """
+  return Structure(segment_positions(segments), segments > 0, segments=segments)
+
+
+def shared_prompt(is_prompt: jax.Array, is_response: jax.Array) -> Structure:
+  """A prompt [B, P] once, followed by its K responses [B, K, R] side by side.
+
+  T = P + K * R. Each response sees the prompt and itself, never another
+  response, and its positions continue the prompt's: every response is computed
+  as if it stood alone.
+  """
+  chex.assert_rank([is_prompt, is_response], [2, 3])
+  batch, completions, width = is_response.shape
+  count = jnp.cumsum(is_response, axis=2, dtype=jnp.int32) - jnp.int32(1)
+  length = is_prompt.sum(axis=1, dtype=jnp.int32)
+  after = jnp.maximum(length[:, None, None] + count, jnp.int32(0))
+  flat = (batch, completions * width)
+  number = jnp.arange(1, completions + 1, dtype=jnp.int32)
+  prompt = jnp.zeros(is_prompt.shape[1], jnp.int32)
+  return Structure(
+    positions=jnp.concatenate(
+      [positions_of(is_prompt), after.reshape(flat)], axis=1
+    ),
+    is_key=jnp.concatenate([is_prompt, is_response.reshape(flat)], axis=1),
+    branches=jnp.concatenate([prompt, jnp.repeat(number, width)]),
+  )
+
+
+def following(
+  is_key: jax.Array, positions: jax.Array, first: jax.Array | int
+) -> Structure:
+  """T tokens that follow what a cache of S slots holds.
+
+  They are real tokens, stand at `positions` [B, T] of their texts and take the
+  slots from `first` on; is_key [B, S] is True of those, and may be of slots
+  after them.
+  """
+  return Structure(positions, is_key, first=first)
+
+
+def positions_of(is_token: jax.Array) -> jax.Array:
+  """Positions [B, T] int32 that count the real tokens only.
+
+  A pad has the position of the token before it, or 0 before the first token.
+  """
+  chex.assert_rank(is_token, 2)
+  count = jnp.cumsum(is_token, axis=1, dtype=jnp.int32)
+  return jnp.maximum(count - jnp.int32(1), jnp.int32(0))
+
+
+def segment_positions(segments: jax.Array) -> jax.Array:
+  """Positions [B, T] int32 that start again at 0 in every segment."""
+  chex.assert_rank(segments, 2)
+  column = jnp.arange(segments.shape[1], dtype=jnp.int32)
+  is_first = segments != jnp.roll(segments, 1, axis=1)
+  first = jnp.where(is_first, column, jnp.int32(0))
+  return column - jax.lax.cummax(first, axis=1)
+
+
+@flax.struct.dataclass
+class Plan:
+  """How a structure is computed, made once for all layers by `plan`."""
+
+  mask: jax.Array  # [B, T, S] bool
+  cap: float = flax.struct.field(pytree_node=False, default=0.0)
+
+  def sliced(self, at: tuple[int | None, int | None]) -> "Plan":
+    """The plan of the queries `at` = (start, stop) alone."""
+    return self.replace(mask=self.mask[:, slice(*at)])
+
+
+def plan(structure: Structure, *, window: int = 0, cap: float = 0.0) -> Plan:
+  """Prepares attention over a structure.
+
+  With a `window` a query sees the `window` newest positions up to its own
+  (Mistral); with a `cap` scores s become cap * tanh(s / cap) (Gemma 2).
+  """
+  T, S = structure.positions.shape[1], structure.is_key.shape[1]
+  slots = jnp.arange(S)
+  is_whole = structure.first is None
+  queries = (jnp.arange(T) + (0 if is_whole else structure.first))[:, None]
+  mask = (slots <= queries) & structure.is_key[:, None, :]
+  if structure.segments is not None:
+    segments = structure.segments
+    mask &= segments[:, :, None] == segments[:, None, :]
+  if structure.branches is not None:
+    of_key, of_query = structure.branches, structure.branches[:, None]
+    mask &= (of_key == 0) | (of_key == of_query)
+  if window:
+    of_query = structure.positions
+    of_key = of_query if T == S else positions_of(structure.is_key)
+    mask &= of_query[:, :, None] - of_key[:, None, :] < window
+  if is_whole:  # What follows is no padding, and sees itself already.
+    mask |= slots == queries
+  return Plan(mask, cap)
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, plan_: Plan) -> jax.Array:
+  """Attention of q [B, G, M, T, E] over k, v [B, G, S, E] -> like q.
+
+  Scores and their softmax are float32 whatever the dtype of q.
+  """
+  B, G, M, T, E = q.shape
+  mask = plan_.mask
+  if M > 1:
+    mask = jnp.tile(mask, (1, M, 1))
+  out = _attend(q.reshape(B, G, M * T, E) * E**-0.5, k, v, mask, plan_.cap)
+  return out.reshape(q.shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend(q, k, v, mask, cap):
+  return _attend_forward(q, k, v, mask, cap)[0]
+
+
+def _attend_forward(q, k, v, mask, cap):
+  # Dividing by the softmax's sum last leaves fewer passes over [T, S].
+  scores = _matmul("bgte,bgse->bgts", q, k)
+  slope = None
+  if cap:
+    scores = jnp.tanh(scores / cap)
+    slope = 1 - scores * scores
+    scores *= cap
+  scores = jnp.where(mask[:, None], scores, MASKED)
+  weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
+  total = weights.sum(axis=-1, keepdims=True)
+  weights = weights.astype(v.dtype)
+  out = _matmul("bgts,bgse->bgte", weights, v) / total
+  out = out.astype(q.dtype)
+  return out, (q, k, v, weights, total, out, slope)
+
+
+def _attend_backward(cap, saved, g):
+  """A quarter faster than what is derived on a CPU: the mask and the maximum
+  play no part, and `weights` is read once."""
+  del cap  # Its slope is saved.
+  q, k, v, weights, total, out, slope = saved
+  g = g / total
+  inner = (g * out).sum(axis=-1, keepdims=True)
+  g = g.astype(v.dtype)
+  scores = weights * (_matmul("bgte,bgse->bgts", g, v) - inner)
+  if slope is not None:
+    scores *= slope
+  scores = scores.astype(k.dtype)
+  d_q = _matmul("bgts,bgse->bgte", scores, k).astype(q.dtype)
+  d_k = _matmul("bgts,bgte->bgse", scores, q).astype(k.dtype)
+  d_v = _matmul("bgts,bgte->bgse", weights, g).astype(v.dtype)
+  return d_q, d_k, d_v, None
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
+_matmul = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+@flax.struct.dataclass
+class Cache:
+  """Keys and values of every layer, one slot a token.
+
+  A tuple of [B, G, S, E], one a layer; scanned layers [N, B, G, S, E].
+  """
+
+  keys: tuple[jax.Array, ...] | jax.Array
+  values: tuple[jax.Array, ...] | jax.Array
+
+  def grown(self, slots: int) -> "Cache":
+    """The cache with `slots` empty slots more."""
+
+    def grow(x):
+      spare = [(0, 0)] * x.ndim
+      spare[-2] = (0, slots)
+      return jnp.pad(x, spare)
+
+    return jax.tree.map(grow, self)
+
+  def written(self, layer, index, k: jax.Array, v: jax.Array) -> "Cache":
+    """The cache with k, v [B, G, T, E] in `layer`'s slots from `index` on."""
+    return Cache(
+      keys=_write(self.keys, layer, index, k),
+      values=_write(self.values, layer, index, v),
+    )
+
+
+def _write(old, layer, index, new):
+  put = jax.lax.dynamic_update_slice
+  if isinstance(old, tuple):
+    there = put(old[layer], new, (0, 0, index, 0))
+    return (*old[:layer], there, *old[layer + 1 :])
+  return put(old, new[None], (layer, 0, 0, index, 0))
+
+
+def empty_cache(
+  config: model_config.DecoderConfig, batch: int, slots: int
+) -> Cache:
+  """A cache of zeros for `batch` rows of `slots` tokens."""
+  shape = (batch, config.kv_heads, slots, config.head_size)
+  if config.scan:
+    zeros = jnp.zeros((config.layers, *shape), config.dtype)
+  else:
+    zeros = (jnp.zeros(shape, config.dtype),) * config.layers
+  return Cache(keys=zeros, values=zeros)

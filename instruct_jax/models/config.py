@@ -1,0 +1,120 @@
+"""The shape of a decoder, as data: `DecoderConfig`."""
+
+import dataclasses
+
+from instruct_jax.base import errors
+
+CHOICES = {
+  "norm": ("layernorm", "rmsnorm"),
+  "positions": ("learned", "rotary"),
+  "rotary_scaling": ("none", "linear", "llama3"),
+  "mlp": ("gelu", "gelu_exact", "swiglu"),
+  "init": ("gpt2", "fan_in"),
+  "dtype": ("float32", "bfloat16"),
+}
+SIZES = (
+  "vocab_size",
+  "context_length",
+  "layers",
+  "width",
+  "heads",
+  "kv_heads",
+  "head_size",
+  "mlp_width",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+  """The shape of a decoder. Every field is a key of a config's `model`."""
+
+  vocab_size: int
+  context_length: int  # positions that a learned table holds
+  layers: int
+  width: int
+  heads: int
+  kv_heads: int  # = heads, unless the heads are grouped
+  head_size: int
+  mlp_width: int
+  norm: str = "layernorm"
+  norm_eps: float = 1e-5
+  norm_bias: bool = True
+  positions: str = "learned"
+  rotary_base: float = 10_000.0
+  rotary_fraction: float = 1.0  # share of a head that turns (NeoX: 0.25)
+  rotary_scaling: str = "none"  # how a longer context was reached
+  rotary_factor: float = 1.0  # by how much the slow rates are divided
+  rotary_low: float = 1.0  # llama3: turns in the old context, fewer: slow
+  rotary_high: float = 4.0  # llama3: turns in the old context, more: fast
+  rotary_old_length: int = 8192  # llama3: the old context
+  window: int = 0  # attention reaches this far back (Mistral); 0: everywhere
+  mlp: str = "gelu"  # the tanh form of GPT-2; gelu_exact is erf's
+  attention_bias: bool = True  # of query, key and value
+  output_bias: bool = True  # of the projection after them (Qwen 2: off)
+  mlp_bias: bool = True
+  init: str = "gpt2"  # kernels N(0, 0.02); fan_in: N(0, 1 / sqrt(inputs))
+  embedding_scale: float = 1.0  # token embeddings are multiplied by this
+  tied: bool = True  # the unembedding is the token embedding
+  qk_norm: bool = False  # RMS norm of each query and key head (Qwen 3)
+  parallel_residual: bool = False  # attention and MLP side by side (NeoX)
+  dropout: float = 0.0  # of the embedding and of both residual branches
+  dtype: str = "float32"  # of activations; parameters are float32
+  scan: bool = False  # layers stacked in 'blocks', compiled once
+  remat: bool = False  # recompute a layer's activations going backward
+
+  def __post_init__(self):
+    for name in SIZES:
+      value = getattr(self, name)
+      if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise errors.UserError(
+          f"model.{name} must be a whole number above 0, not {value!r}."
+        )
+    for name, known in CHOICES.items():
+      if getattr(self, name) not in known:
+        raise errors.unknown(f"model.{name}", str(getattr(self, name)), known)
+    for good, message in self._conditions():
+      if not good:
+        raise errors.UserError(f"model.{message}.")
+
+  def _conditions(self):
+    yield (
+      self.heads % self.kv_heads == 0,
+      f"kv_heads = {self.kv_heads} must divide model.heads = {self.heads}",
+    )
+    yield 0 <= self.dropout < 1, f"dropout = {self.dropout} must be in [0, 1)"
+    yield self.norm_eps > 0, f"norm_eps = {self.norm_eps} must be above 0"
+    yield (
+      not (self.norm == "rmsnorm" and self.norm_bias),
+      "norm_bias must be False: model.norm = 'rmsnorm' has no bias",
+    )
+    if self.positions == "rotary":
+      yield (
+        0 < self.rotary_fraction <= 1,
+        f"rotary_fraction = {self.rotary_fraction} must be in (0, 1]",
+      )
+      yield (
+        self.rotary_size >= 2 and self.rotary_size % 2 == 0,
+        f"rotary_fraction = {self.rotary_fraction} of model.head_size ="
+        f" {self.head_size} turns {self.rotary_size} numbers of a head; it"
+        " must be an even number above 0",
+      )
+    yield (
+      self.rotary_base > 0,
+      f"rotary_base = {self.rotary_base} must be above 0",
+    )
+    if self.rotary_scaling == "llama3":
+      yield (
+        0 < self.rotary_low < self.rotary_high,
+        f"rotary_high = {self.rotary_high} must be above model.rotary_low ="
+        f" {self.rotary_low}, and both above 0",
+      )
+    yield (
+      self.rotary_factor > 0,
+      f"rotary_factor = {self.rotary_factor} must be above 0",
+    )
+    yield self.window >= 0, f"window = {self.window} must not be negative"
+
+  @property
+  def rotary_size(self) -> int:
+    """Numbers of a head that turn with the position."""
+    return int(self.head_size * self.rotary_fraction)
