@@ -117,7 +117,8 @@ labeling
   chunks
   rankings
 evals
-  baselines bench
+  baselines asking
+  bench
   loss truthfulness
   bias hallucination kl language length likert metadata nlp
   preference reward score select toxicity
