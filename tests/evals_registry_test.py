@@ -116,16 +116,14 @@ def without(shared, need):
     "reward_model": {},
   }[need]
   frozen = dict(shared.frozen)
-  config = shared.ctx.config
-  if need in ("reward", "reward_model"):
+  if need == "reward":
     frozen.pop("reward")
-  if need == "reward_model":  # A rule is a reward too.
-    changes = {"reward.model.weight": 0.0, "reward.length.weight": 1.0}
-    config = evals_toys.config_of(**changes)
+  if need == "reward_model":
+    frozen["reward"] = {}
   folders = dict(shared.ctx.folders)
   if need == "rankings":
     folders.pop("rankings")
-  ctx = dataclasses.replace(shared.ctx, config=config, folders=folders)
+  ctx = dataclasses.replace(shared.ctx, folders=folders)
   world = dataclasses.replace(here, **lacking)
   return dataclasses.replace(shared, ctx=ctx, frozen=frozen), world
 

@@ -192,25 +192,6 @@ def test_parameters_are_split_over_a_mesh(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, params, whole)
 
 
-def test_an_export_says_what_a_world_does_to_typed_text(tmp_path):
-  reference = epath.Path(checkpoint(tmp_path / "in"))
-  assert exchange.send_out(reference, tmp_path / "out") == []
-  config = reading.read_config(reference).unlock()
-  config.data.source = "microworld"
-  ctx = context.make(config.lock(), reading.read_needs(reference))
-  line = exchange._not_written(ctx)
-  assert line.startswith("data.source='microworld' writes typed text")
-  assert "zoe well known job" in line
-
-
-def test_a_data_set_of_another_start_is_refused(tmp_path):
-  reference = epath.Path(checkpoint(tmp_path / "in"))
-  config = reading.read_config(reference).unlock()
-  config.data.start = "none"
-  with pytest.raises(errors.UserError, match="was made with 'reference'"):
-    context.make(config.lock(), reading.read_needs(reference))
-
-
 def run_command(*arguments):
   return subprocess.run(
     [sys.executable, "-m", "instruct_jax.convert", *map(str, arguments)],

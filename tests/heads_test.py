@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import re
 
 import jax
@@ -99,15 +98,56 @@ def test_a_tied_table_learns_from_both_its_uses():
   assert (rows > 0).all()  # Also of words that are not in the text.
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def drawn(model):
+  """Fresh parameters from 400 keys at once."""
+  keys = jax.random.split(jax.random.key(0), 400)
+  return jax.vmap(lambda key: model.init(key, *INPUTS)["params"])(keys)
+
+
 def test_the_scalar_head_starts_as_in_the_reference_code():
-  model = heads.ScalarModel(dataclasses.replace(TIED, layers=1, width=1024))
-  head = jax.jit(model.init)(jax.random.key(0), *INPUTS)["params"]["head"]
-  assert head["kernel"].shape == (1024, 1)
-  assert head["bias"].shape == (1,)
+  head = drawn(heads.ScalarModel(dataclasses.replace(TIED, layers=1)))["head"]
+  assert head["kernel"].shape == (400, 16, 1)
+  assert head["bias"].shape == (400, 1)
   assert not head["bias"].any()
-  np.testing.assert_allclose(
-    head["kernel"].std(), 1 / math.sqrt(1025), rtol=0.1
-  )
+  np.testing.assert_allclose(head["kernel"].std(), 17**-0.5, rtol=0.02)
+
+
+def test_an_unembedding_of_its_own_starts_as_gpt2_s():
+  model = heads.LanguageModel(dataclasses.replace(UNTIED, layers=1))
+  kernel = drawn(model)["unembedding"]["kernel"]
+  assert kernel.shape == (400, 16, 32)
+  np.testing.assert_allclose(kernel.std(), 0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("kind", [heads.LanguageModel, heads.ScalarModel])
+def test_dropout_is_off_unless_asked_for(kind):
+  params = init(kind(TIED))
+  model = kind(dataclasses.replace(TIED, dropout=0.5))
+  off = outputs(model, params)
+  np.testing.assert_array_equal(off, outputs(kind(TIED), params))
+  on = jax.jit(functools.partial(model.apply, deterministic=False))(
+    {"params": params}, *INPUTS, rngs={"dropout": jax.random.key(0)}
+  )[0]
+  assert not np.allclose(on, off, atol=1e-3)
+
+
+def spec_of(path):
+  (spec,) = [s for rule, s in heads.RULES if re.search(f"(^|/){rule}$", path)]
+  return tuple(spec)
+
+
+def test_what_one_matrix_splits_over_tensor_the_next_one_sums_over():
+  """Columns first, rows next: one sum over the devices a block (Megatron)."""
+  for first in ("query", "key", "value", "up", "gate"):
+    assert spec_of(f"mlp/{first}/kernel") == ("fsdp", "tensor")
+    assert spec_of(f"mlp/{first}/bias") == ("tensor",)
+  for second in ("output", "down"):
+    assert spec_of(f"mlp/{second}/kernel") == ("tensor", "fsdp")
+    assert spec_of(f"mlp/{second}/bias") == (None,)
+  assert spec_of("token_embedding/embedding") == (None, ("fsdp", "tensor"))
+  assert spec_of("unembedding/kernel") == (("fsdp", "tensor"), None)
+  assert spec_of("head/kernel") == ("fsdp", None)
 
 
 @pytest.mark.parametrize(

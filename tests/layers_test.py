@@ -117,8 +117,7 @@ labeling
   chunks
   rankings
 evals
-  baselines asking
-  bench
+  baselines bench
   loss truthfulness
   bias hallucination kl language length likert metadata nlp
   preference reward score select toxicity

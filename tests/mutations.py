@@ -11,20 +11,23 @@ changes nothing in EQUIVALENT. Exit code 1 if more than --allow survive.
 
 import argparse
 import ast
-import concurrent.futures
 import dataclasses
 import hashlib
+import importlib
 import json
 import os
 import pathlib
-import queue
 import random
 import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+
+import hypothesis
+import pytest
 
 from tests.mutations_known import EQUIVALENT, NAMED, TARGETS
 
@@ -45,7 +48,12 @@ TWINS = (
   ("argmax", "argmin"), ("floor", "ceil"), ("cummax", "cummin"),
 )  # fmt: skip
 TWIN = {a: b for pair in TWINS for a, b in (pair, pair[::-1])}
+COMMUTES = ("maximum", "minimum", "max", "min", "add", "array_equal")
+SPLITS = {"train": "validation", "validation": "test", "test": "validation"}
 MASK = re.compile(r"(is_\w+|\w*mask|beats|ended|running|finite|\w*_masks?)$")
+LIBRARIES = ("tests.conftest", "flax.linen", "optax", "chex", "hypothesis")
+LIBRARIES += ("scipy.stats", "ml_collections", "orbax.checkpoint", "rich")
+LIBRARIES += ("tensorflow_datasets", "tokenizers", "array_record", "absl.flags")
 SILENT = ("chex", "errors", "logging", "_log", "log", "warnings", "print")
 
 
@@ -191,7 +199,9 @@ class Mutator:
       yield self._between(left, right, old, new)
 
   def _of_Constant(self, node, scope):
-    if isinstance(node.value, bool):
+    if node.value in SPLITS:
+      yield (repr(SPLITS[node.value]),)
+    elif isinstance(node.value, bool):
       yield (str(not node.value),)
     elif isinstance(node.value, int):
       yield (str(node.value + 1),)
@@ -238,7 +248,8 @@ class Mutator:
     plain = [x for x in node.args if not isinstance(x, ast.Starred)]
     for i in range(len(plain) - 1):
       one, other = self._code(plain[i]), self._code(plain[i + 1])
-      if one != other and plain == node.args:
+      name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+      if one != other and plain == node.args and name not in COMMUTES:
         start, stop = self._span(plain[i])[0], self._span(plain[i + 1])[1]
         yield (start, stop, f"{other}, {one}")
     for keyword in node.keywords:
@@ -383,35 +394,64 @@ def copy_tree(folder: pathlib.Path) -> None:
 
 
 def check(folder: pathlib.Path, tests: tuple[str, ...], seconds: int) -> str:
-  """'survived', 'killed' by a named test, or 'timed out'."""
-  command = [
-    *(sys.executable, "-B", "-m", "pytest", "-x", "-q", "-n", "0"),
-    *("-p", "no:cacheprovider", "-m", "not slow and not long and not parity"),
-    *("--durations=0", "--tb=no", "-W", "ignore"),
-    *(f"--timeout={seconds}", *tests),
-  ]
-  environment = os.environ | {
-    "PYTHONHASHSEED": "0",
-    "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
-  }
-  try:
-    done = subprocess.run(
-      command,
-      cwd=folder,
-      env=environment,
-      capture_output=True,
-      text=True,
-      timeout=seconds,
-      check=False,
-    )
-  except subprocess.TimeoutExpired:
-    return "timed out"
-  if done.returncode == 0:
+  """'survived', 'killed' by a named test, or 'timed out'.
+
+  The tests run in a fork of this process, which has imported the libraries
+  (but nothing of ours, and no device): a mutant costs what its tests cost.
+  """
+  output = folder / "output"
+  child = os.fork()
+  if not child:
+    os._exit(_run_tests(folder, tests, seconds, output))
+  deadline = time.monotonic() + seconds + 10
+  while not (done := os.waitpid(child, os.WNOHANG))[0]:
+    if time.monotonic() > deadline:
+      os.kill(child, signal.SIGKILL)
+      os.waitpid(child, 0)
+      return "timed out"
+    time.sleep(0.05)
+  code = os.waitstatus_to_exitcode(done[1])
+  if code == 0:
     return "survived"
-  hits = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-  if done.returncode not in (1, 2, 4) and "Timeout" not in done.stdout:
-    hits = [f"exit code {done.returncode}"]
-  return "killed by " + (hits[0] if hits else "an error")
+  text = output.read_text(errors="replace")
+  hits = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
+  if "Timeout (>" in text or "Timeout >" in text:
+    return "timed out"
+  return "killed by " + (hits[0] if hits else f"exit code {code}")
+
+
+def _run_tests(folder, tests, seconds, output) -> int:
+  """pytest in this process, in the folder; its exit code."""
+  code = 1
+  try:
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.chdir(folder)
+    sys.path[:] = [str(folder), *(x for x in sys.path if x != str(ROOT))]
+    for name in list(sys.modules):
+      if name.split(".")[0] in ("tests", "instruct_jax", "experiments"):
+        del sys.modules[name]
+    code = pytest.main([
+      *("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--tb=line"),
+      *("-m", "not slow and not long and not parity", "--durations=0"),
+      *("-W", "ignore", f"--timeout={seconds}", *tests),
+    ])  # fmt: skip
+    sys.stdout.flush()
+  finally:
+    os._exit(int(code))
+  return int(code)
+
+
+def _import_libraries() -> None:
+  """What every test imports, so that no mutant pays for it."""
+  os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+  sys.dont_write_bytecode = True
+  for name in LIBRARIES:
+    importlib.import_module(name)
+  quick = (hypothesis.Phase.explicit, hypothesis.Phase.generate)  # no shrinking
+  hypothesis.settings.register_profile("mutants", phases=quick)
+  hypothesis.settings.load_profile("mutants")
 
 
 def _digest(*paths: str) -> str:
@@ -426,51 +466,42 @@ def run_all(mutants: list[Mutant], options: argparse.Namespace) -> list[str]:
   seen = {}
   for record in map(json.loads, records):
     seen[record["mutant"], record["source"]] = record
-  folders: queue.Queue = queue.Queue()
-  outcomes: dict[int, str] = {}
+  outcomes: list[str] = []
   proven: set = set()
-
-  def try_one(index: int, mutant: Mutant) -> None:
-    tests = TARGETS[mutant.path]
-    source, near = _digest(mutant.path), _digest(*tests)
-    before = seen.get((str(mutant), source))
-    if before and (before["outcome"] != "survived" or before["near"] == near):
-      outcomes[index] = before["outcome"]
-      print(f"{mutant}  [{before['outcome']}, known]", flush=True)
-      return
-    if reason := EQUIVALENT.get((mutant.path, mutant.before, mutant.after)):
-      outcomes[index] = "equivalent"
-      print(f"{mutant}  [equivalent: {reason}]", flush=True)
-      return
-    folder = folders.get()
-    try:
-      if tests not in proven:
-        clean = check(folder, tests, options.seconds)
-        if clean != "survived":
-          raise SystemExit(f"without a mutant: {clean} ({' '.join(tests)})")
-        proven.add(tests)
-      target = folder / mutant.path
-      whole = target.read_bytes()
-      target.write_bytes(mutant.source(ROOT))
-      outcome = check(folder, tests, options.seconds)
-      target.write_bytes(whole)
-    finally:
-      folders.put(folder)
-    outcomes[index] = outcome
-    record = {"mutant": str(mutant), "source": source, "near": near}
-    with log.open("a") as file:
-      file.write(json.dumps(record | {"outcome": outcome}) + "\n")
-    print(f"{mutant}  [{outcome}]", flush=True)
-
   with tempfile.TemporaryDirectory() as name:
-    for job in range(options.jobs):
-      folder = pathlib.Path(name) / str(job)
-      folder.mkdir()
-      copy_tree(folder)
-      folders.put(folder)
-    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-      list(pool.map(try_one, range(len(mutants)), mutants))
-  return [outcomes[i] for i in range(len(mutants))]
+    folder = pathlib.Path(name)
+    copy_tree(folder)
+    for mutant in mutants:
+      tests = TARGETS[mutant.path]
+      source, near = _digest(mutant.path), _digest(*tests)
+      outcome = _known(mutant, seen.get((str(mutant), source)), near)
+      if not outcome:
+        if tests not in proven:
+          clean = check(folder, tests, options.seconds)
+          if clean != "survived":
+            print((folder / "output").read_text()[-3000:])
+            raise SystemExit(f"without a mutant: {clean} ({' '.join(tests)})")
+          proven.add(tests)
+        target = folder / mutant.path
+        target.write_bytes(mutant.source(ROOT))
+        outcome = check(folder, tests, options.seconds)
+        shutil.copy(ROOT / mutant.path, target)
+        record = {"mutant": str(mutant), "source": source, "near": near}
+        with log.open("a") as file:
+          file.write(json.dumps(record | {"outcome": outcome}) + "\n")
+      outcomes.append(outcome)
+      print(f"{mutant}  [{outcome}]", flush=True)
+  return outcomes
+
+
+def _known(mutant: Mutant, record: dict | None, near: str) -> str:
+  """The outcome that needs no run: argued, or of an earlier time."""
+  reason = EQUIVALENT.get((mutant.path, mutant.before, mutant.after))
+  if reason:
+    return f"equivalent: {reason}"
+  if record and (record["outcome"] != "survived" or record["near"] == near):
+    return record["outcome"]
+  return ""
 
 
 def main() -> int:
@@ -481,7 +512,6 @@ def main() -> int:
   parser.add_argument("--only", default="", help="part of a module's path")
   parser.add_argument("--named", action="store_true", help="the literal list")
   parser.add_argument("--list", action="store_true", help="draw, run nothing")
-  parser.add_argument("--jobs", type=int, default=1)
   parser.add_argument("--seconds", type=int, default=300, help="a mutant's")
   parser.add_argument("--allow", type=int, default=0, help="survivors allowed")
   parser.add_argument("--log", default=".mutations.jsonl")
@@ -492,9 +522,10 @@ def main() -> int:
   if options.list:
     print(*mutants, sep="\n")
     return 0
+  _import_libraries()
   outcomes = run_all(mutants, options)
   survivors = [m for m, o in zip(mutants, outcomes) if o == "survived"]
-  kinds = [outcome.split(" by ")[0] for outcome in outcomes]
+  kinds = [re.split(" by |:", outcome)[0] for outcome in outcomes]
   counts = {kind: kinds.count(kind) for kind in sorted({*kinds})}
   print(f"{len(mutants)} mutants: " + ", ".join(
     f"{count} {kind}" for kind, count in counts.items()

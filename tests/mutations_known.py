@@ -1,14 +1,107 @@
 """What `tests/mutations.py` mutates, and what is known of its mutants."""
 
+_ALGORITHMS = (
+  "tests/wiring_test.py",
+  "tests/episodes_test.py",
+  "tests/algorithms_test.py",
+  "tests/step_test.py",
+)
+_EVALS = (
+  "tests/evals_bench_test.py",
+  "tests/wiring_test.py",
+  "tests/evals_suite_test.py",
+  "tests/evals_registry_test.py",
+)
+
 # Module -> the tests nearest to it, the quickest to notice first.
 TARGETS = {
   "instruct_jax/maths/rl.py": ("tests/rl_test.py",),
   "instruct_jax/maths/preferences.py": ("tests/preferences_test.py",),
   "instruct_jax/models/heads.py": ("tests/heads_test.py",),
+  "instruct_jax/inference/generate.py": (
+    "tests/generate_test.py",
+    "tests/wiring_test.py",
+  ),
+  "instruct_jax/inference/respond.py": (
+    "tests/respond_test.py",
+    "tests/sample_test.py",
+  ),
+  "instruct_jax/inference/rewards.py": (
+    "tests/rewards_test.py",
+    "tests/wiring_test.py",
+  ),
+  "instruct_jax/algorithms/ppo.py": _ALGORITHMS,
+  "instruct_jax/algorithms/episodes.py": _ALGORITHMS,
+  "instruct_jax/algorithms/rm.py": _ALGORITHMS,
+  "instruct_jax/algorithms/sft.py": _ALGORITHMS,
+  "instruct_jax/training/step.py": (
+    "tests/step_test.py",
+    "tests/wiring_test.py",
+    "tests/algorithms_test.py",
+  ),
+  "instruct_jax/evals/bench.py": _EVALS,
+  "instruct_jax/evals/select.py": _EVALS,
+  "instruct_jax/evals/loss.py": _EVALS,
+  "instruct_jax/evals/reward.py": _EVALS,
 }
 
 # (module, before, after): bugs in the wiring that tests once did not notice.
-NAMED: list[tuple[str, str, str]] = []
+NAMED = [
+  (  # The reference is the current policy: KL identically 0.
+    "instruct_jax/algorithms/episodes.py",
+    'ctx, params["policy"], frozen["reference"], params["value"], sequences',
+    'ctx, params["policy"], params["policy"], params["value"], sequences',
+  ),
+  (  # The decode loop's position is off by one.
+    "instruct_jax/inference/generate.py",
+    "(lengths + count - 1)[:, None],",
+    "(lengths + count)[:, None],",
+  ),
+  (  # The temperature does not reach the sampler ...
+    "instruct_jax/algorithms/episodes.py",
+    "respond.policy_of(ctx, policy, temperature=temperature)",
+    "respond.policy_of(ctx, policy)",
+  ),
+  (  # ... the scoring ...
+    "instruct_jax/algorithms/episodes.py",
+    'logits, sequences["response"], temperature=ctx.config.rl.temperature',
+    'logits, sequences["response"]',
+  ),
+  (  # ... or the update.
+    "instruct_jax/algorithms/ppo.py",
+    'rl.logprobs(logits, rows["response"], temperature=config.temperature),',
+    'rl.logprobs(logits, rows["response"]),',
+  ),
+  (  # Dropout stays on in RL.
+    "instruct_jax/algorithms/ppo.py",
+    'logits = forward.response_logits(ctx.policy, params["policy"], rows)',
+    "logits = forward.response_logits("
+    'ctx.policy, params["policy"], rows, key=jax.random.key(0))',
+  ),
+  (  # Tokens after the end count in the reported KL.
+    "instruct_jax/algorithms/ppo.py",
+    "kl = jnp.where(is_response, scored.logprobs - scored.ref_logprobs, 0.0)",
+    "kl = scored.logprobs - scored.ref_logprobs",
+  ),
+]
+
+_MASKED = "only where the mask, or the test before it, throws it away"
 
 # (module, before, after) -> why nothing that matters changes.
-EQUIVALENT: dict[tuple[str, str, str], str] = {}
+EQUIVALENT = {
+  (
+    "instruct_jax/maths/rl.py",
+    "jnp.where(is_response, jnp.asarray(x, jnp.float32), jnp.float32(0))",
+    "jnp.where(is_response, jnp.asarray(x, jnp.float32), jnp.float32(1))",
+  ): _MASKED,
+  (
+    "instruct_jax/maths/rl.py",
+    "log_ratio = jnp.where(is_response, log_ratio, jnp.float32(0))",
+    "log_ratio = jnp.where(is_response, log_ratio, jnp.float32(1))",
+  ): _MASKED,
+  (
+    "instruct_jax/maths/rl.py",
+    "share = left / jnp.where(varies, total, jnp.float32(1))",
+    "share = left / jnp.where(varies, total, jnp.float32(2))",
+  ): _MASKED,
+}

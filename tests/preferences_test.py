@@ -116,6 +116,9 @@ class TestRankingLoss:
     assert float(weight) == 2
     accuracy = variant(preferences.ranking_accuracy)(scores, beats, real)
     assert tuple(map(float, accuracy)) == (3, 5)
+    total, pairs = variant(preferences.ranking_log_loss)(scores, beats, real)
+    np.testing.assert_allclose(total, 3 * first + 6 * second, rtol=1e-6)
+    assert float(pairs) == 5
 
   @pytest.mark.parametrize("seed", range(3))
   def test_twin(self, variant, seed):
@@ -275,6 +278,42 @@ class TestMeanInterval:
     )
     assert 1 <= bounded.low < 2 < bounded.high <= 7
 
+  @pytest.mark.parametrize("prompts", [1, 4])
+  @pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 1.0])
+  def test_wilson_s_bounds_are_where_the_rate_is_z_deviations_off(
+    self, prompts, rate
+  ):
+    """(p - rate)² = z² p (1 - p) / n at both bounds, scaled to 2 .. 7."""
+    value = 2 + 5 * rate
+    interval = preferences.mean_interval(
+      np.full(prompts, value), np.arange(prompts), bounds=(2.0, 7.0)
+    )
+    z = stats.norm.ppf(0.975)
+    for bound in (interval.low, interval.high):
+      p = (bound - 2) / 5
+      np.testing.assert_allclose(
+        (p - rate) ** 2, z * z * p * (1 - p) / prompts, atol=1e-12
+      )
+    assert interval.low <= value <= interval.high
+    assert interval.high - interval.low > 0.1
+
+  def test_an_interval_is_cut_to_its_bounds(self):
+    """Otherwise it is Student's, as without bounds."""
+    values, clusters = np.array([2.0, 7, 2, 7, 7]), np.arange(5)
+    free = preferences.mean_interval(values, clusters)
+    wide = preferences.mean_interval(values, clusters, bounds=(1.0, 8.0))
+    assert free.low < 2 < 5 < 7 < free.high
+    assert (wide.low, wide.high) == (free.low, 8.0)
+    near = preferences.mean_interval(values, clusters, bounds=(2.0, 99.0))
+    assert (near.low, near.high) == (2.0, free.high)
+
+  def test_its_own_bounds_are_not_excluded(self):
+    interval = preferences.Interval(0.5, 0.25, 0.75, 9, 9)
+    inside = [interval.excludes(x) for x in (0.25, 0.5, 0.75)]
+    assert inside == [False] * 3
+    assert interval.excludes(0.2)
+    assert interval.excludes(0.8)
+
   def test_equal_values(self):
     interval = preferences.mean_interval(np.full(4, 0.1), np.arange(4))
     np.testing.assert_allclose((interval.low, interval.high), 0.1)
@@ -286,7 +325,9 @@ class TestMeanInterval:
       ([1.0], [1, 2], None, "one cluster a value"),
       ([math.nan], [1], None, "finite"),
       ([0.5, 2], [1, 2], (0, 1), "leave"),
+      ([-0.5, 1], [1, 2], (0, 1), "leave"),
       ([0.5], [1], (1, 0), "bounds"),
+      ([1.0], [1], (1, 1), "bounds"),
     ],
   )
   def test_bad_input(self, values, clusters, bounds, message):

@@ -117,6 +117,14 @@ class TestLogprobs:
     with pytest.raises(AssertionError):
       rl.logprobs(jnp.zeros((2, 5)), jnp.zeros((2,), jnp.int32))
 
+  def test_entropy_by_hand(self, variant):
+    """Of (1, 3) / 4, at temperature 1 if none is said."""
+    logits = np.log(np.array([[[1, 3]]], np.float32))
+    expected = -math.log(1 / 4) / 4 - 3 * math.log(3 / 4) / 4
+    np.testing.assert_allclose(
+      variant(rl.entropy)(logits), [[expected]], rtol=1e-6
+    )
+
   def test_entropy_of_the_uniform(self, variant):
     np.testing.assert_allclose(
       variant(rl.entropy)(np.zeros((1, 1, 8), np.float32)),

@@ -7,23 +7,35 @@ asked before, and is sampled once.
 
 import dataclasses
 import functools
+import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from instruct_jax.base import errors
-from instruct_jax.evals import asking
-from instruct_jax.inference import context, respond, score
+from instruct_jax.inference import context, encode, respond, score
 from instruct_jax.inference import rewards as rewards_lib
 from instruct_jax.maths import preferences
 from instruct_jax.worlds import interface
 
 Rows = list[dict[str, Any]]
-Subject = asking.Subject
 Findings = tuple[dict[str, float], dict[str, Rows]]
+
+
 Evaluate = Callable[["Bench"], Findings]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """A policy under evaluation."""
+
+  name: str
+  params: dict
+  prompted: bool = False  # through the template of *prompted GPT*
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +148,7 @@ def make(
   """The bench on the first `evaluation.prompts` prompts of its split."""
   settings = ctx.config.evaluation
   pool = open_prompts(ctx, settings.split)
-  records, ask = pool[: settings.prompts], asking.asker(ctx)
+  records, ask = pool[: settings.prompts], asker(ctx)
   prompts = [record["prompt"] for record in records]
 
   @functools.cache
@@ -161,10 +173,57 @@ def make(
   )
 
 
+def template_of(
+  ctx: context.Context, subject: Subject, *, raw: bool = False
+) -> str:
+  """The template that a subject's prompts go through; `raw`: none."""
+  if raw:
+    return encode.RAW_TEMPLATE
+  if subject.prompted:
+    return ctx.world.prompted_template
+  return ctx.config.data.template
+
+
 def open_prompts(ctx: context.Context, split: str) -> tuple[dict, ...]:
   """The records of a split's prompts that are short enough."""
   rows = ctx.rows("prompts", split)
   return tuple(dict(rows.source[int(i)]) for i in rows.index)
+
+
+def asker(ctx: context.Context) -> Callable[..., respond.Responses]:
+  """The function `ask`, which samples responses and remembers them.
+
+  ask(subject, prompts, raw=False, temperature=None) -> Responses: `raw` leaves
+  the template away; the temperature is `evaluation.temperature` unless given.
+  Repeated prompts get different samples. All subjects share their randomness.
+  """
+  known: dict[tuple, respond.Responses] = {}
+  settings = ctx.config.evaluation
+
+  def ask(
+    subject: Subject,
+    prompts: Sequence[str],
+    *,
+    raw: bool = False,
+    temperature: float | None = None,
+  ) -> respond.Responses:
+    template = template_of(ctx, subject, raw=raw)
+    heat = settings.temperature if temperature is None else temperature
+    asked = (id(subject.params), template, heat, tuple(prompts))
+    if asked not in known:
+      name = zlib.crc32(json.dumps(prompts).encode())
+      key = jax.random.fold_in(jax.random.key(settings.seed), name)
+      policy = respond.policy_of(
+        ctx,
+        subject.params,
+        template=template,
+        temperature=heat,
+        rows=settings.batch,
+      )
+      known[asked] = respond.respond(policy, prompts, key)
+    return known[asked]
+
+  return ask
 
 
 @functools.cache
