@@ -142,11 +142,11 @@ def test_the_pad_token_is_never_chosen():
 # A real network.
 
 
-def full_logits(out, prompt=PROMPT, is_prompt=IS_PROMPT):
+def full_logits(out, prompt=PROMPT, is_prompt=IS_PROMPT, model=MODEL):
   tokens = jnp.concatenate([prompt, out.tokens], axis=1)
   is_token = jnp.concatenate([is_prompt, out.is_response], axis=1)
-  logits, _ = jax.jit(MODEL.apply, static_argnames="at")(
-    {"params": params()},
+  logits, _ = jax.jit(model.apply, static_argnames="at")(
+    {"params": params(model)},
     tokens,
     attention.padded(is_token),
     at=(prompt.shape[1] - 1, tokens.shape[1] - 1),
@@ -154,13 +154,31 @@ def full_logits(out, prompt=PROMPT, is_prompt=IS_PROMPT):
   return logits.at[..., PAD].set(-jnp.inf)
 
 
-def test_greedy_tokens_are_the_full_forwards():
-  out = sample(temperature=0.0)
-  best = full_logits(out).argmax(axis=-1)
-  np.testing.assert_array_equal(
-    np.where(out.is_response, out.tokens, 0),
-    np.where(out.is_response, best, 0),
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("temperature", [0.0, 0.6])
+def test_what_was_sampled_is_what_the_full_forward_gives(
+  positions, temperature
+):
+  """Replays each token: the likeliest, or where the draw meets the CDF."""
+  model = heads.LanguageModel(
+    dataclasses.replace(CONFIG, positions=positions, tied=False)
   )
+  key, episodes = jax.random.key(2), jnp.asarray([4, 0, 7])
+  sampling = dataclasses.replace(
+    SAMPLING, temperature=temperature, max_tokens=14, stop_ids=()
+  )
+  out = generate.generate(
+    model, params(model), PROMPT, IS_PROMPT, episodes, key, sampling
+  )
+  logits = np.asarray(full_logits(out, model=model), np.float64)
+  for i in range(14):
+    expected = logits[:, i].argmax(axis=-1)
+    if temperature:
+      weights = np.exp(logits[:, i] / temperature)
+      total = np.cumsum(weights, axis=-1) / weights.sum(-1, keepdims=True)
+      draws = np.asarray(generate.draws(key, episodes, i))
+      expected = (total > draws[:, None]).argmax(axis=-1)
+    np.testing.assert_array_equal(out.tokens[:, i], expected)
 
 
 @pytest.mark.parametrize("scan", [False, True])
