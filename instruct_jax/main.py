@@ -25,7 +25,7 @@ from instruct_jax.base import (
   run_folder,
 )
 from instruct_jax.report import closing
-from instruct_jax.runs import chain
+from instruct_jax.runs import build, plan, references
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "An experiment: experiments/NAME.py or NAME.py:VARIANT."
@@ -35,6 +35,10 @@ _WORKDIR = flags.DEFINE_string(
 )
 _PRINT_CONFIG = flags.DEFINE_bool(
   "print_config", False, "Print every key, its value and what it means; end."
+)
+
+_NOWAIT = flags.DEFINE_bool(
+  "nowait", False, "End with 2 where another job works in a folder."
 )
 
 
@@ -51,14 +55,14 @@ def main(argv: list[str]) -> None:
   given = config_flags.get_config_filename(flags.FLAGS["config"])
   source = epath.Path(given.partition(":")[0])
   reference = f"{source.name}:{_CONFIG.value.variant}"
-  default, _ = chain.load_config(reference, source.parent)
-  inherited = chain.overrides_of(_CONFIG.value, default)
+  default, _ = references.load_config(reference, source.parent)
+  inherited = plan.overrides_of(_CONFIG.value, default)
   workdir = epath.Path(_WORKDIR.value)
   if _PRINT_CONFIG.value:
     print_config(_CONFIG.value, source, workdir, inherited)
     return
-  stage = chain.plan(_CONFIG.value, source, workdir, inherited)
-  results = chain.build(stage, evaluate=True)
+  stage = plan.plan(_CONFIG.value, source, workdir, inherited)
+  results = build.build(stage, wait=not _NOWAIT.value)
   closing.print_closing(results)
   print(f"\nReport: {run_folder.files(stage.folder).report}")
 
@@ -71,7 +75,7 @@ def print_config(
 ) -> None:
   """The keys as the chain would run them; what would stop it, on stderr."""
   try:
-    chain.plan(config, source, workdir, inherited)
+    plan.plan(config, source, workdir, inherited)
   except errors.UserError as error:
     print(f"note: this would not run yet: {error}", file=sys.stderr)
   print("\n".join(keys.explained(keys.flatten(config))))
@@ -96,7 +100,7 @@ def check_overrides(arguments: list[str]) -> None:
     return
   name, _, variant = configs[-1].partition(":")
   path = epath.Path(name)
-  default, _ = chain.load_config(f"{path.name}:{variant}", path.parent)
+  default, _ = references.load_config(f"{path.name}:{variant}", path.parent)
   names = [name for name, _, _ in given if name.startswith("config.")]
   keys.check(
     [name.removeprefix("config.") for name in names], keys.flatten(default)

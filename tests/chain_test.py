@@ -17,7 +17,7 @@ from etils import epath
 
 from experiments import ppo_ptx
 from instruct_jax.base import errors
-from instruct_jax.runs import chain
+from instruct_jax.runs import build, plan
 
 ROOT = pathlib.Path(__file__).parent.parent
 STAGES = ("dataset", "pretrain", "sft", "rankings", "rm", "select", "ppo_ptx")
@@ -263,6 +263,41 @@ def test_what_no_longer_fits_is_moved_aside_and_said(whole, cache, tmp_path):
   assert "pretrain-test: starts" not in output
 
 
+PRETRAIN = "experiments/pretrain.py:test"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_at_once_end_with_one_run(cache, tmp_path):
+  """The same command twice after one that was killed while it built the data,
+  and another config: one works in a folder, and nothing is there twice."""
+  lock = tmp_path / ".dataset-test.lock"
+  killed = start(tmp_path, cache, config=PRETRAIN)
+  while not lock.exists():
+    assert killed.poll() is None, killed.communicate()[0]
+    time.sleep(0.02)
+  killed.send_signal(signal.SIGSTOP)  # It holds the lock, half-way.
+  code, output = finish(tmp_path, cache, "--nowait", config=PRETRAIN)
+  assert code == 2, output
+  assert f"held by process {killed.pid} on" in output
+  first = start(tmp_path, cache, config=PRETRAIN)
+  killed.kill()
+  killed.communicate()
+  second = start(tmp_path, cache, config=PRETRAIN)
+  other = start(tmp_path, cache, "--config.seed=1", config=PRETRAIN)
+  outputs = [job.communicate(timeout=600)[0] for job in (first, second, other)]
+  assert [job.returncode for job in (first, second, other)] == [0] * 3, outputs
+  together = "".join(outputs)
+  assert together.count("dataset-test: starts") == 1
+  assert together.count("pretrain-test: starts") == 1
+  assert together.count("pretrain-test-seed1: starts") == 1
+  steps = [row["step"] for row in metrics(tmp_path, "pretrain")]
+  assert steps == sorted(set(steps))
+  assert steps[-1] == results(tmp_path, "pretrain")["steps"]
+  assert not list(tmp_path.glob(".*.lock"))
+  assert not list(tmp_path.glob("*.old*"))
+
+
 BAD = [
   (["--config.optimizr.policy.name=adam"], "optimizer"),
   (["--config.rl.kl_coeff=1"], "kl_coef"),
@@ -311,8 +346,8 @@ def plan_of(tmp_path, **changes):
   default = ppo_ptx.get_config("test")
   config.update_from_flattened_dict(changes)
   source = epath.Path(ROOT / "experiments" / "ppo_ptx.py")
-  overrides = chain.overrides_of(config, default)
-  return chain.plan(config, source, epath.Path(tmp_path), overrides)
+  overrides = plan.overrides_of(config, default)
+  return plan.plan(config, source, epath.Path(tmp_path), overrides)
 
 
 def digests(stage):
@@ -355,5 +390,5 @@ def test_peak_memory_is_what_the_system_says():
   if not status.exists():
     pytest.skip("no /proc")
   kilobytes = int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])
-  assert abs(chain.peak_memory_bytes() - 1024 * kilobytes) < 16e6
+  assert abs(build.peak_memory_bytes() - 1024 * kilobytes) < 16e6
   del held

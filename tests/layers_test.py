@@ -129,9 +129,11 @@ report
   page
 runs
   reading
-  stages speaker exchange
+  stages speaker exchange lock
   chat
-  chain
+  references
+  plan
+  build
 .
   main sample convert
 """

@@ -17,7 +17,7 @@ from etils import epath
 from experiments import dataset
 from instruct_jax import algorithms
 from instruct_jax.base import errors
-from instruct_jax.runs import chain
+from instruct_jax.runs import build, plan
 
 ROOT = pathlib.Path(__file__).parent.parent
 ALGORITHM = '''
@@ -100,8 +100,8 @@ def data(tmp_path_factory):
   """The data set of `:test`, built once."""
   root = epath.Path(tmp_path_factory.mktemp("data"))
   source = epath.Path(dataset.__file__)
-  stage = chain.plan(dataset.get_config("test"), source, root, {})
-  chain.build(stage, evaluate=False)
+  stage = plan.plan(dataset.get_config("test"), source, root, {})
+  build.build(stage)
   return stage.folder
 
 

@@ -13,7 +13,7 @@ from experiments import ppo_ptx, sft
 from instruct_jax import main
 from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
-from instruct_jax.runs import chain, exchange, reading, stages
+from instruct_jax.runs import exchange, plan, reading, references, stages
 from tests import exchange_test
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -56,16 +56,16 @@ def config_of(module, folder, **changes):
 
 def planned(module, config, folder):
   name = pathlib.Path(module.__file__).name
-  default, source = chain.load_config(f"{name}:files", EXPERIMENTS)
-  overrides = chain.overrides_of(config, default)
-  return chain.plan(config, source, epath.Path(folder) / "runs", overrides)
+  default, source = references.load_config(f"{name}:files", EXPERIMENTS)
+  overrides = plan.overrides_of(config, default)
+  return plan.plan(config, source, epath.Path(folder) / "runs", overrides)
 
 
 def test_a_checkpoint_decides_model_and_tokenizer_of_the_whole_chain(tmp_path):
   reference = exchange_test.checkpoint(tmp_path / "in")
   config = config_of(ppo_ptx, tmp_path, pretrained=reference)
   stage = planned(ppo_ptx, config, tmp_path)
-  stages = {s.name: s for s in chain._in_order(stage)}
+  stages = {s.name: s for s in plan.in_order(stage)}
   assert "pretrain-files" not in stages
   there = hf_folder.Folder(tmp_path / "in")
   for name in ("sft-files", "rm-files", "select-files", "ppo_ptx-files"):
@@ -75,7 +75,7 @@ def test_a_checkpoint_decides_model_and_tokenizer_of_the_whole_chain(tmp_path):
     assert found.data.tokenizer == reference
   assert stages["dataset-files"].config.data.tokenizer == reference
   first = stages["sft-files"].needs["policy"]
-  assert first.config is None
+  assert isinstance(first, references.Given)
   assert first.digest == reading.read_results(first.folder)["config_digest"]
   there.close()
 
@@ -85,7 +85,7 @@ def test_print_config_shows_what_a_checkpoint_decides(tmp_path, capsys):
   config = config_of(ppo_ptx, tmp_path, pretrained=reference)
   source = EXPERIMENTS / "ppo_ptx.py"
   default = ppo_ptx.get_config("files")
-  overrides = chain.overrides_of(config, default)
+  overrides = plan.overrides_of(config, default)
   main.print_config(config, source, epath.Path(tmp_path) / "runs", overrides)
   out, err = capsys.readouterr()
   assert "model.norm = 'rmsnorm'" in out
@@ -118,7 +118,7 @@ def test_a_need_may_be_a_checkpoint_and_a_reward_another(tmp_path):
     "needs.reward": reward,
   }
   stage = planned(ppo_ptx, config_of(ppo_ptx, tmp_path, **needs), tmp_path)
-  assert {s.name for s in chain._in_order(stage) if s.config} == {
+  assert {s.name for s in plan.in_order(stage)} == {
     "dataset-files",
     "ppo_ptx-files",
   }
@@ -130,7 +130,7 @@ def test_the_microworld_is_not_for_pretrained_models(tmp_path):
   config = sft.get_config("tiny").unlock()
   config.pretrained = reference
   with pytest.raises(errors.UserError, match="does not know the microworld"):
-    chain.plan(config.lock(), EXPERIMENTS / "sft.py", epath.Path(tmp_path), {})
+    plan.plan(config.lock(), EXPERIMENTS / "sft.py", epath.Path(tmp_path), {})
 
 
 def test_rows_longer_than_the_model_are_refused_before_anything_is_built(

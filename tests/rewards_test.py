@@ -14,7 +14,7 @@ from instruct_jax.algorithms import episodes, ppo
 from instruct_jax.base import errors
 from instruct_jax.inference import respond, rewards, score
 from instruct_jax.models import forward
-from instruct_jax.runs import chain, chat
+from instruct_jax.runs import chat, plan
 from instruct_jax.training import loop
 from tests import toys
 
@@ -250,7 +250,7 @@ def test_a_reward_model_is_needed_where_it_has_a_weight(tmp_path, weight):
   config.reward.length.weight = 0.1
   config.reward.model.weight = weight
   source = epath.Path(ppo_experiment.__file__)
-  stage = chain.plan(config, source, epath.Path(tmp_path), {})
+  stage = plan.plan(config, source, epath.Path(tmp_path), {})
   assert ("reward" in stage.needs) == bool(weight)
 
 

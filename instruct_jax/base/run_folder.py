@@ -40,3 +40,9 @@ def files(folder: epath.PathLike) -> Files:
   """The paths in a run's folder, whether they are there or not."""
   home = epath.Path(folder)
   return Files(**{field: home / name for field, name in NAMES.items()})
+
+
+def lock_of(folder: epath.PathLike) -> epath.Path:
+  """The lock of a run's folder: beside it, for folders are moved aside."""
+  home = epath.Path(folder)
+  return home.parent / f".{home.name}.lock"

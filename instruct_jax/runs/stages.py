@@ -199,6 +199,14 @@ def evaluations(config: ConfigDict) -> tuple[str, ...]:
   return ("reward",) if section.suite == "reward" else ()
 
 
+def needs_of_evaluation(config: ConfigDict) -> set[str]:
+  """The needs that a stage's evaluation alone reads: policies to compare."""
+  if config.job != "train":
+    return set()
+  compared = {section.run for section in config.evaluation.subjects.values()}
+  return compared - {"", "data", "policy", "reward", "rankings"}
+
+
 def check_evaluation(config: ConfigDict) -> None:
   """Raises UserError where what a command names could not be evaluated."""
   if config.evaluation.suite == "policies":

@@ -1,0 +1,157 @@
+"""Builds what a plan names, like make.
+
+What is there and still fits is reused; what is there and no longer fits is
+moved aside, never overwritten. A stage is built, and evaluated, by the one job
+that holds its lock.
+"""
+
+import logging
+import resource
+import sys
+import time
+from typing import Any
+
+from etils import epath
+
+from instruct_jax.base import (
+  compilation,
+  errors,
+  run_folder,
+  storage,
+)
+from instruct_jax.parallel import hosts
+from instruct_jax.report import page
+from instruct_jax.runs import lock, plan, stages
+
+_log = logging.getLogger(__name__)
+
+
+def build(stage: plan.Stage, *, wait: bool = True) -> dict[str, Any]:
+  """Builds what is missing, `stage` last; returns its results.
+
+  `stage` is also evaluated and reported, which is done for what a command names
+  and not for what that needs.
+
+  Raises UserError where another job works in a folder and `wait` is off.
+  """
+  *needs, last = plan.in_order(stage)
+  for need in needs:
+    with lock.hold(need.folder, wait=wait):
+      _build_one(need, evaluate=need.config.evaluation.always)
+  with lock.hold(last.folder, wait=wait):
+    results = _build_one(last, evaluate=True)
+    chain = [s.folder for s in (*needs, last)]
+    hosts.once("report", lambda: str(page.write(last.folder, chain)))
+  return results
+
+
+def _build_one(stage: plan.Stage, *, evaluate: bool) -> dict[str, Any]:
+  results = hosts.once(f"look at {stage.name}", lambda: _finished(stage))
+  if results is None:
+    hosts.once(f"needs of {stage.name}", lambda: _check_needs(stage))
+    results = _start(stage)
+  if evaluate and _lacks_evaluation(stage, results):
+    outcome = stages.evaluate(stage.config, stage.folder, stage.folders)
+    results["metrics"] |= outcome.metrics
+    results["tables"] |= outcome.tables
+    results["evaluations"] = outcome.evaluations
+    results["evaluation_digest"] = plan.evaluation_digest(stage)
+    _write_once(run_folder.files(stage.folder).results, results)
+  return results
+
+
+def _lacks_evaluation(stage: plan.Stage, results: dict[str, Any]) -> bool:
+  """Whether a run was evaluated otherwise, or before an evaluation came."""
+  if results["evaluation_digest"] != plan.evaluation_digest(stage):
+    return True
+  return not set(stages.evaluations(stage.config)) <= set(
+    results.get("evaluations", ())  # Runs of before have none.
+  )
+
+
+def _check_needs(stage: plan.Stage) -> None:
+  """UserError where another job has built a need anew, with other settings."""
+  for need in stage.needs.values():
+    if not isinstance(need, plan.Stage):
+      continue
+    written = storage.read_json(run_folder.files(need.folder).config)
+    if written["digest"] != need.digest:
+      raise errors.UserError(
+        f"{need.folder}: another job has built it with other settings. Give"
+        " the two of them different --workdir."
+      )
+
+
+def _write_once(path: epath.Path, tree: Any) -> None:
+  hosts.once(f"write {path.name}", lambda: storage.write_json(path, tree))
+
+
+def _finished(stage: plan.Stage) -> dict[str, Any] | None:
+  """The results of a run that is complete and still fits, else None.
+
+  A run that no longer fits is moved aside, and the log says why.
+  """
+  written = run_folder.files(stage.folder).config
+  if not written.exists():
+    return None
+  before = storage.read_json(written)
+  if before["digest"] != stage.digest:
+    aside = _free_name(stage.folder)
+    _log.warning(
+      "%s: built again, because %s. The earlier run is now %s",
+      stage.name,
+      plan.difference(before, plan.record_of(stage)),
+      aside.name,
+    )
+    stage.folder.rename(aside)
+    return None
+  done = run_folder.files(stage.folder).results
+  if not done.exists():
+    _log.info("%s: continues where it stopped", stage.name)
+    return None
+  _log.info("%s: is there, and fits", stage.name)
+  return storage.read_json(done)
+
+
+def _free_name(folder: epath.Path) -> epath.Path:
+  number = 1
+  while (folder.parent / f"{folder.name}.old{number}").exists():
+    number += 1
+  return folder.parent / f"{folder.name}.old{number}"
+
+
+def _start(stage: plan.Stage) -> dict[str, Any]:
+  config, folder = stage.config, stage.folder
+  _log.info("%s: starts", stage.name)
+  hosts.once("folder", lambda: folder.mkdir(parents=True, exist_ok=True))
+  _write_once(run_folder.files(folder).config, plan.record_of(stage))
+  start, compiled = time.monotonic(), compilation.compile_seconds()
+  result = stages.JOBS[config.job](config, folder, stage.folders)
+  wall = time.monotonic() - start
+  results = {
+    "experiment": config.experiment,
+    "variant": config.variant,
+    "seed": config.seed if "seed" in config else 0,
+    "steps": result.steps,
+    "seconds": {
+      "wall": round(max(wall, result.seconds), 2),
+      "compile": round(compilation.compile_seconds() - compiled, 2),
+    },
+    "peak_memory_bytes": peak_memory_bytes(),
+    "config_digest": stage.digest,
+    "parameters_digest": result.parameters_digest,
+    "product": result.product,
+    "evaluation_digest": "",
+    "evaluations": {},
+    "metrics": result.metrics,
+    "tables": result.tables,
+  }
+  _write_once(run_folder.files(folder).results, results)
+  _log.info("%s: done in %.0f s", stage.name, wall)
+  return results
+
+
+def peak_memory_bytes() -> int:
+  """The most memory this process has held so far, as the system counts it."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,286 @@
+"""What a command has to build: the stages, their needs and their digests.
+
+A stage is one experiment with its resolved config and its own folder under the
+root of the runs. Nothing is built or written here.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from instruct_jax import worlds
+from instruct_jax.base import errors, keys, run_folder, storage
+from instruct_jax.hf import folder as hf_folder
+from instruct_jax.hf import imported
+from instruct_jax.inference import rewards
+from instruct_jax.runs import references, stages
+
+_log = logging.getLogger(__name__)
+
+# Overrides of these pass down to what an experiment needs; nothing else does.
+INHERITED = ("seed", "data", "model", "reward_model", "mesh", "pretrained")
+
+# These change what is shown or kept, not what is computed.
+UNDIGESTED = (
+  "evaluation",
+  "log_every",
+  "pretrained",  # what is needed counts, by its content
+  "samples",
+  "samples_every",
+  "save_every",
+  "show",
+  "time_phases",
+  "validate_batches",
+  "validate_every",
+  "validation",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """An experiment, where it lies, and what it needs."""
+
+  config: ConfigDict
+  folder: epath.Path
+  needs: dict[str, "Stage | references.Given"]
+  digest: str
+
+  @property
+  def name(self) -> str:
+    """The folder's name, such as sft-tiny or sft-tiny-seed1."""
+    return self.folder.name
+
+  @property
+  def folders(self) -> dict[str, epath.Path]:
+    """Where what it needs lies, by name."""
+    return {name: need.folder for name, need in self.needs.items()}
+
+  def written(self) -> str:
+    """How the config.json of a run beside it names it."""
+    return f"../{self.name}"
+
+
+def overrides_of(config: ConfigDict, default: ConfigDict) -> dict[str, Any]:
+  """The keys of `config` that differ from `default` and pass down to needs."""
+  before, found = keys.flatten(default), {}
+  for key, value in keys.flatten(config).items():
+    if key.split(".")[0] in INHERITED and before.get(key) != value:
+      found[key] = value
+  return found
+
+
+def plan(
+  config: ConfigDict,
+  source: epath.Path,
+  workdir: epath.Path,
+  inherited: dict[str, Any],
+) -> Stage:
+  """The stage of `config`, read from `source`, with all that it needs.
+
+  What only its evaluation reads is needed if the stage is evaluated: the one
+  that a command names, and those with `evaluation.always`.
+
+  Raises UserError where a config is impossible, and where a stage that must be
+  built has the folder of a run that the user named.
+  """
+  inherited = inherited | _adopted(config, source, inherited)
+  config.update_from_flattened_dict(_fitting(inherited, config))
+  stages.check_evaluation(config)
+  stage = _plan(config, source, workdir, inherited, {}, evaluated=True)
+  _check_kept(stage)
+  return stage
+
+
+def _plan(config, source, workdir, inherited, known, *, evaluated=False):
+  stages.check(config)
+  seed = config.seed if "seed" in config else 0  # A dataset has none.
+  name = f"{config.experiment}-{config.variant}"
+  folder = workdir / (f"{name}-seed{seed}" if seed else name)
+  if str(folder) in known:
+    return known[str(folder)]
+  evaluated = evaluated or config.evaluation.always
+  needs = {}
+  for need, reference in _references(config, evaluated=evaluated).items():
+    if not reference:
+      raise errors.UserError(
+        f"config.needs.{need} of {config.experiment}:{config.variant} is empty:"
+        " name an experiment file beside it, or the folder of a finished run"
+      )
+    if not references.is_experiment(reference):
+      needs[need] = references.resolve(need, reference)
+      _log.info("config.needs.%s: %s, as given", need, reference)
+      continue
+    below, path = references.load_config(reference, source.parent)
+    below.update_from_flattened_dict(_fitting(inherited, below))
+    needs[need] = _plan(below, path, workdir, inherited, known)
+  stage = Stage(config, folder, needs, _digest(config, needs))
+  known[str(folder)] = stage
+  return stage
+
+
+def _references(config: ConfigDict, *, evaluated: bool) -> dict[str, str]:
+  """What a config needs, `config.pretrained` in the place of pretraining.
+
+  Training whose reward has no model in it needs none, and what only the
+  evaluation reads is not needed without one.
+  """
+  found = dict(config.needs.items())
+  if config.job == "train" and not rewards.needs_model(config.reward):
+    found.pop("reward", None)
+  if not evaluated or config.evaluation.suite != "policies":
+    for need in stages.needs_of_evaluation(config):
+      found.pop(need, None)
+  for need, reference in found.items():
+    if not reference or reference.startswith("pretrain.py"):
+      found[need] = config.pretrained or reference
+  return found
+
+
+def in_order(stage: Stage) -> list[Stage]:
+  """The stage and its needs that are built, each once, needs first."""
+  ordered = {}
+  for need in stage.needs.values():
+    if isinstance(need, Stage):
+      ordered |= {below.folder: below for below in in_order(need)}
+  ordered[stage.folder] = stage
+  return list(ordered.values())
+
+
+def _check_kept(stage: Stage) -> None:
+  """UserError where building would move a run that the user named."""
+  every = in_order(stage)
+  given = [
+    need
+    for each in every
+    for need in each.needs.values()
+    if isinstance(need, references.Given)
+  ]
+  for each in every:
+    config = run_folder.files(each.folder).config
+    if not config.exists():
+      continue
+    named = [n for n in given if str(each.folder.resolve()) in n.keeps()]
+    if named and storage.read_json(config)["digest"] != each.digest:
+      first = named[0]
+      raise errors.UserError(
+        f"{each.name} has to be built, with other settings than those of the"
+        f" run in its folder {each.folder}, which {first.key}={first.folder}"
+        " uses and which is therefore not moved. Name another --workdir, or"
+        f" that run wherever {each.name} is needed (--config.needs.NAME=...)."
+      )
+
+
+def _fitting(overrides: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+  """Those of the overrides that the config has a key for."""
+  known = keys.flatten(config)
+  return {key: value for key, value in overrides.items() if key in known}
+
+
+def _adopted(
+  config: ConfigDict, source: epath.Path, inherited: dict[str, Any]
+) -> dict[str, Any]:
+  """The keys that checkpoints of the chain decide for all of its stages.
+
+  A policy 'hf:/path' brings its decoder and its tokenizer, a reward model its
+  decoder. What the command line says of a model stays.
+  """
+  found = _checkpoints(config, source, inherited)
+  if not found:
+    return {}
+  world = worlds.of(config.data)
+  if world.own_words:
+    raise errors.UserError(
+      f"{next(iter(found.values()))}: a pretrained model does not know the"
+      f" {world.name}'s words; take the :files variant and your own data"
+    )
+  adopted = {}
+  for section in ("model", "reward_model"):
+    role = "reward" if section == "reward_model" else "policy"
+    reference = found.get(role) or found.get("policy")
+    if reference:
+      there = hf_folder.Folder(hf_folder.path_of(reference))
+      values = imported.model_section(there)
+      adopted |= {f"{section}.{name}": x for name, x in values.items()}
+  adopted["data.tokenizer"] = next(iter(found.values()))
+  return {k: v for k, v in adopted.items() if k not in inherited}
+
+
+def _checkpoints(
+  config: ConfigDict,
+  source: epath.Path,
+  inherited: dict[str, Any],
+  seen: set[str] | None = None,
+) -> dict[str, str]:
+  """'hf:/path' by role, 'policy' first, of all that a chain needs."""
+  seen, found = set() if seen is None else seen, {}
+  for need, reference in _references(config, evaluated=True).items():
+    if hf_folder.is_reference(reference):
+      role = "reward" if need == "reward" else "policy"
+      found.setdefault(role, reference)
+    elif references.is_experiment(reference) and reference not in seen:
+      seen.add(reference)
+      below, path = references.load_config(reference, source.parent)
+      below.update_from_flattened_dict(_fitting(inherited, below))
+      for role, deeper in _checkpoints(below, path, inherited, seen).items():
+        found.setdefault(role, deeper)
+  return dict(sorted(found.items()))
+
+
+def record_of(stage: Stage) -> dict[str, Any]:
+  """What config.json holds."""
+  return {
+    "digest": stage.digest,
+    "needs": {name: need.written() for name, need in stage.needs.items()},
+    "needs_digests": {n: s.digest for n, s in stage.needs.items()},
+    "data_digests": stages.data_digests(stage.config),
+    "config": stage.config.to_dict(),
+  }
+
+
+def difference(before: dict[str, Any], after: dict[str, Any]) -> str:
+  """In words, what changed between two records."""
+  parts = []
+  for section, label in (
+    ("config", "config."),
+    ("needs_digests", "what it needs as "),
+    ("data_digests", "the content of "),
+  ):
+    old = keys.flatten(json.loads(json.dumps(before[section], default=str)))
+    new = keys.flatten(json.loads(json.dumps(after[section], default=str)))
+    for key in sorted(old | new):
+      top = key.split(".")[0]
+      if old.get(key) != new.get(key) and top not in (*UNDIGESTED, "needs"):
+        values = f" ({old.get(key)} -> {new.get(key)})"
+        parts.append(f"{label}{key} changed{values}")
+  return "; ".join(parts) or "its configuration changed"
+
+
+def evaluation_digest(stage: Stage) -> str:
+  """A hash of what an evaluation depends on but the run's own parameters."""
+  flat = keys.flatten(stage.config.evaluation)
+  only = stages.needs_of_evaluation(stage.config)
+  return _hash(
+    flat | {f"needs.{n}": s.digest for n, s in stage.needs.items() if n in only}
+  )
+
+
+def _digest(config: ConfigDict, needs: dict[str, Any]) -> str:
+  """A hash of all that determines what a stage computes."""
+  flat = {
+    key: value
+    for key, value in keys.flatten(config).items()
+    if key.split(".")[0] not in (*UNDIGESTED, "needs")
+  }
+  only = stages.needs_of_evaluation(config)
+  flat |= {f"needs.{n}": s.digest for n, s in needs.items() if n not in only}
+  return _hash(flat | stages.data_digests(config))
+
+
+def _hash(flat: dict[str, Any]) -> str:
+  text = json.dumps(flat, sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]

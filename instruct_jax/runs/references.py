@@ -1,0 +1,92 @@
+"""What a need's reference means, resolved once.
+
+'file.py:variant' is an experiment, to be built; a folder is a finished run and
+'hf:/path' a checkpoint in Hugging Face format, both taken as they are: what a
+user named is never moved or rebuilt.
+"""
+
+import dataclasses
+import difflib
+import importlib.util
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from instruct_jax.base import errors
+from instruct_jax.hf import folder as hf_folder
+from instruct_jax.runs import reading
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+  """A finished run, or a checkpoint, that a config names by its path."""
+
+  key: str  # where it is named, such as config.needs.policy
+  folder: epath.Path
+  digest: str  # of its parameters, or of its config where it has none
+  role: str  # 'policy' or 'reward'; '' for data and rankings
+  holds: epath.Path  # the run whose checkpoints hold its parameters
+
+  def written(self) -> str:
+    """How config.json names it."""
+    if hf_folder.is_reference(self.folder):
+      path = hf_folder.path_of(self.folder).resolve()
+      return f"{hf_folder.PREFIX}{path}"
+    return str(self.folder.resolve())
+
+  def keeps(self) -> set[str]:
+    """The folders that must stay as they are."""
+    if hf_folder.is_reference(self.folder):
+      return set()
+    return {str(self.folder.resolve()), str(self.holds.resolve())}
+
+
+def is_experiment(reference: str) -> bool:
+  """Whether a reference names an experiment's file."""
+  return ".py" in reference and not hf_folder.is_reference(reference)
+
+
+def resolve(need: str, reference: str) -> Given:
+  """The run or checkpoint that a reference names.
+
+  Raises UserError where it is none that has finished, or where the need says
+  what it should hand on and it hands on something else.
+  """
+  folder, key = epath.Path(reference), f"config.needs.{need}"
+  results = reading.read_results(folder)
+  role, holds = "", folder
+  if results.get("product"):
+    product = reading.product(folder)
+    role, holds = product.role, product.run
+  if need in ("policy", "reward") and role != need:
+    raise errors.UserError(
+      f"{key}={reference}: hands on {f'a {role}' if role else 'no parameters'},"
+      f" where a {need} is needed."
+    )
+  digest = results.get("parameters_digest") or results["config_digest"]
+  return Given(key, folder, digest, role, holds)
+
+
+def load_config(reference: str, beside: epath.Path) -> tuple[ConfigDict, Any]:
+  """The default config of 'file.py' or 'file.py:variant', and the file.
+
+  Raises UserError for a file that is not there and for an unknown variant.
+  """
+  name, _, variant = reference.partition(":")
+  path = epath.Path(beside) / name
+  if not path.exists():
+    raise errors.UserError(
+      f"there is no experiment '{name}' in '{beside}'{_near(beside, name)}"
+    )
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  made = module.get_config(variant) if variant else module.get_config()
+  return made, path
+
+
+def _near(folder: epath.Path, name: str) -> str:
+  there = [p.name for p in epath.Path(folder).glob("*.py")]
+  near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+  return f". Did you mean '{near[0]}'?" if near else ""
