@@ -44,10 +44,11 @@ setuptools.setup(
     "test": [
       "hypothesis>=6.100",
       "pyarrow>=17",
+      "pyrefly>=1.4",
       "pytest>=8",
       "pytest-timeout>=2.3",
       "pytest-xdist>=3.6",
-      "ruff>=0.12",
+      "ruff>=0.17",
       "scikit-learn>=1.5",
     ],
     "parity": ["torch>=2.6", "transformers>=4.51"],

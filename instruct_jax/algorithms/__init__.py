@@ -31,7 +31,7 @@ import dataclasses
 import importlib
 import importlib.util
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.struct
 import jax
@@ -57,6 +57,12 @@ class State:
   frozen: Roles  # reloaded, never checkpointed
   extra: dict[str, jax.Array]  # the algorithm's own, as an adaptive KL's
   counters: dict[str, jax.Array]  # of updates that were skipped
+
+  if TYPE_CHECKING:  # flax adds it, where no checker sees it
+
+    def replace(self, **changes: Any) -> "State":
+      """Another state with these fields changed."""
+      ...
 
 
 @jax.jit

@@ -40,8 +40,9 @@ class Progress:
     console = rich.console.Console(file=self._stream, highlight=False)
     active = jax.process_index() == 0
     drawn = console.is_terminal and not console.is_dumb_terminal
+    self._line = _Line(tuple(show))
     self._bar = rich.progress.Progress(
-      _Line(tuple(show)),
+      self._line,
       console=console,
       speed_estimate_period=_REMEMBERED,
       redirect_stdout=sys.stdout.isatty(),  # a pipe gets its lines untouched
@@ -51,7 +52,8 @@ class Progress:
     self._bar.add_task(name, total=total, completed=start, metrics={})
     self._prints = active and not drawn
     self._clock, self._interval = clock, interval
-    self._printed, self._last = -math.inf, start  # when, and which step
+    # When, and which step.
+    self._printed, self._last = -math.inf, float(start)
     self._bar.start()
 
   def update(
@@ -62,7 +64,7 @@ class Progress:
     shown = task.fields["metrics"] | dict(metrics or {})
     self._bar.update(task.id, completed=step, metrics=shown)
     due = self._clock() - self._printed >= self._interval
-    if due or step >= task.total:
+    if due or step >= (task.total or 0):
       self._print()
 
   def close(self) -> None:
@@ -80,10 +82,10 @@ class Progress:
     self.close()
 
   def _print(self) -> None:
-    (task,), (column,) = self._bar.tasks, self._bar.columns
+    (task,) = self._bar.tasks
     self._printed, self._last = self._clock(), task.completed
     if self._prints:
-      print(column.render(task).plain, file=self._stream, flush=True)
+      print(self._line.render(task).plain, file=self._stream, flush=True)
 
 
 class _Line(rich.progress.ProgressColumn):
@@ -97,7 +99,7 @@ class _Line(rich.progress.ProgressColumn):
   def render(self, task: rich.progress.Task) -> rich.text.Text:
     """'name  11/100  11 %  2/s  0:45 left  loss 1.235'; compiling, the first
     step, is left out of the rate."""
-    step, total, rate = task.completed, task.total, task.speed
+    step, total, rate = task.completed, task.total or 0, task.speed
     parts = [task.description, f"{step}/{total}"]
     if total:
       parts.append(f"{task.percentage:.0f} %")

@@ -195,6 +195,7 @@ def prefill(
     empty,
     at=(-1, None),
   )
+  # pyrefly: ignore[missing-attribute]  # linen says nothing of a cache
   return logits[:, 0], cache.grown(slots)
 
 

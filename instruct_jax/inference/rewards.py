@@ -54,7 +54,7 @@ class Judged:
     )
     return prompts, responses
 
-  def by_text(self, values: Sequence[float]) -> jax.Array:
+  def by_text(self, values: Sequence[float] | np.ndarray) -> jax.Array:
     """Scores [N] on the devices, from those of this process's texts."""
     array = np.asarray(values, np.float32)
     if jax.process_count() == 1:
@@ -65,6 +65,7 @@ class Judged:
 def model(section: ConfigDict, judged: Judged) -> jax.Array:
   """The reward model's score at the last token (section 3.5)."""
   del section
+  assert judged.params is not None  # where the term counts, they are there
   return model_scores(judged.ctx, judged.params, judged.sequences)
 
 

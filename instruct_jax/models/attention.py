@@ -7,6 +7,7 @@ R response, G key/value heads, M query heads a key head, E head size, N layers.
 Masks are bool and named for what is True.
 """
 
+import dataclasses
 import functools
 
 import chex
@@ -111,7 +112,7 @@ class Plan:
 
   def sliced(self, at: tuple[int | None, int | None]) -> "Plan":
     """The plan of the queries `at` = (start, stop) alone."""
-    return self.replace(mask=self.mask[:, slice(*at)])
+    return dataclasses.replace(self, mask=self.mask[:, slice(*at)])
 
 
 def plan(structure: Structure, *, window: int = 0, cap: float = 0.0) -> Plan:
@@ -123,7 +124,8 @@ def plan(structure: Structure, *, window: int = 0, cap: float = 0.0) -> Plan:
   T, S = structure.positions.shape[1], structure.is_key.shape[1]
   slots = jnp.arange(S)
   is_whole = structure.first is None
-  queries = (jnp.arange(T) + (0 if is_whole else structure.first))[:, None]
+  first = 0 if structure.first is None else structure.first
+  queries = (jnp.arange(T) + first)[:, None]
   mask = (slots <= queries) & structure.is_key[:, None, :]
   if structure.segments is not None:
     segments = structure.segments
@@ -217,7 +219,13 @@ class Cache:
 
     return jax.tree.map(grow, self)
 
-  def written(self, layer, index, k: jax.Array, v: jax.Array) -> "Cache":
+  def written(
+    self,
+    layer: int | jax.Array,
+    index: int | jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+  ) -> "Cache":
     """The cache with k, v [B, G, T, E] in `layer`'s slots from `index` on."""
     return Cache(
       keys=_write(self.keys, layer, index, k),

@@ -9,6 +9,8 @@ No token is special in here: what may be attended to and where a token stands
 is an `attention.Structure`. The cache is an argument and a result.
 """
 
+import dataclasses
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -145,7 +147,7 @@ class Decoder(nn.Module):
 
   config: model_config.DecoderConfig
 
-  def setup(self):
+  def setup(self) -> None:
     c, init = self.config, nn.initializers.normal(0.02)
     block = nn.remat(Block, prevent_cse=not c.scan) if c.remat else Block
     self.token_embedding = nn.Embed(c.vocab_size, c.width, embedding_init=init)
@@ -193,7 +195,7 @@ class Decoder(nn.Module):
       index=0 if structure.first is None else structure.first,
       deterministic=deterministic,
     )
-    last = inputs.replace(at=at)
+    last = dataclasses.replace(inputs, at=at)
     if c.scan:
       (x, cache), _ = self.blocks((x, cache), jnp.arange(c.layers), inputs)
       x = last.kept(x)

@@ -21,7 +21,7 @@ def init_params(
   """Fresh parameters of a model, float32."""
   token = jnp.zeros((1, 1), jnp.int32)
   structure = attention.padded(jnp.ones((1, 1), bool))
-  return model.init(key, token, structure)["params"]
+  return dict(model.init(key, token, structure)["params"])
 
 
 def token_logits(

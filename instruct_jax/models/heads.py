@@ -97,8 +97,8 @@ class _Kernel(nn.Module):
   """A bare matrix under a name of its own."""
 
   shape: tuple[int, int]
-  init: nn.initializers.Initializer
+  initializer: nn.initializers.Initializer
 
   @nn.compact
   def __call__(self):
-    return self.param("kernel", self.init, self.shape)
+    return self.param("kernel", self.initializer, self.shape)

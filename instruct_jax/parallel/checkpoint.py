@@ -86,7 +86,7 @@ class Checkpointer:
     arrays = {
       k: filled for k, v in named.items() if (filled := digest.filled(v))
     }
-    parts = {"manifest": ocp.args.JsonSave(manifest)}
+    parts: dict[str, Any] = {"manifest": ocp.args.JsonSave(manifest)}
     if arrays:
       parts["arrays"] = ocp.args.PyTreeSave(arrays)
     if self._manager is None:

@@ -176,7 +176,7 @@ def _chunks(data: np.ndarray, index: tuple[slice, ...], salt: np.uint32):
     for axis, (start, length) in enumerate(zip(starts, words.shape))
   ]
   axes += [np.zeros(1, np.uint32)] * (2 - len(axes))
-  places = salt[None]
+  places = np.asarray(salt)[None]
   for axis in axes[:-1]:
     places = (places[:, None] + axis).reshape(-1)
   words = words.reshape(len(places), len(axes[-1]))

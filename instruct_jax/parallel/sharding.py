@@ -8,7 +8,7 @@ does everything that is kept for each parameter: optimizer moments, averages.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -112,7 +112,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, P())
 
 
-def global_batch(batch: Mapping[str, Any], mesh: Mesh) -> Any:
+def global_batch(batch: Any, mesh: Mesh) -> Any:
   """Global arrays from the rows that this process has read.
 
   `batch` is a tree of numpy arrays [rows of this process, ...]. Raises

@@ -62,7 +62,8 @@ def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def read_manifest(folder: epath.Path) -> dict[str, Any]:
   """The manifest of a step, verified on every process."""
-  manifest, problem = None, ""
+  manifest: dict[str, Any] = {}
+  problem = ""
   try:
     text = (folder / "manifest" / "manifest.json").read_text()
     manifest = json.loads(text)["manifest"]

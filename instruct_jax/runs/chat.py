@@ -9,6 +9,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import rich.console
@@ -60,7 +61,8 @@ class Response:
     text = self.text if self.ended else f"{self.text} …"
     if self.score is None:
       return text
-    names = [f"{name} {x:+.2f}" for name, x in self.terms.items()]
+    terms = (self.terms or {}).items()
+    names = [f"{name} {x:+.2f}" for name, x in terms]
     of_terms = f" = {', '.join(names)}" if len(names) > 1 else ""
     return f"{text}  ({self.score:+.2f}{of_terms})"
 
@@ -133,7 +135,7 @@ def answer(
   key = jax.random.fold_in(jax.random.key(settings.seed), turn)
   asked = [prompt for prompt in prompts for _ in range(n)]
   said = respond.respond(policy, asked, key)
-  scored = [()] * len(asked)
+  scored: Sequence[tuple] = [()] * len(asked)
   if one.scorer is not None:
     scored = _scores(one.scorer, asked, said, rows=policy.rows)
   responses = [
@@ -258,7 +260,7 @@ def _show(
   """One prompt and its responses: JSON, a table, or plain lines."""
   if display.json:
     for name, responses in rows.items():
-      record = {"run": name} if several else {}
+      record: dict[str, Any] = {"run": name} if several else {}
       record |= {"prompt": prompt, "responses": [r.text for r in responses]}
       if responses[0].score is not None:
         record["scores"] = [r.score for r in responses]

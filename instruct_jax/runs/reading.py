@@ -209,7 +209,7 @@ def load_kept(
   if hf_folder.is_reference(folder):
     return load_parameters(folder, ctx, role)
   config = read_config(found.run)
-  roles = {found.role, *config.get("optimizer", {})}
+  roles = {found.role, *(config.get("optimizer") or {})}
   if role not in roles:
     raise errors.unknown(f"role of the run {folder}", role, roles)
   kept = "ema" if ema and role in config.ema else "params"

@@ -96,6 +96,7 @@ def train(
   """
   tokenizer = trained.train(texts, kind=kind, vocab_size=vocab_size)
   start_.put(tokenizer, start).save(folder)
+  # pyrefly: ignore[bad-return]  # what the protocol reads is constant there
   return tokenizer
 
 

@@ -9,6 +9,7 @@ import functools
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import jinja2
 import jinja2.ext
@@ -127,8 +128,8 @@ def _compiled(source):
   environment.filters["tojson"] = lambda x, indent=None: json.dumps(
     x, ensure_ascii=False, indent=indent
   )
-  environment.globals["raise_exception"] = refuse
-  environment.globals["strftime_now"] = _TODAY.strftime
+  known: dict[str, Any] = environment.globals
+  known |= {"raise_exception": refuse, "strftime_now": _TODAY.strftime}
   try:
     return environment.from_string(source)
   except (jinja2.TemplateError, RecursionError) as error:

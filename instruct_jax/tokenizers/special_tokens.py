@@ -108,12 +108,11 @@ def read(folder: epath.Path, contents: files.Files, codec: Any) -> Facts:
   reference_ids = _in_front(sources, codec, bos)
   pad = sources.token("pad_token")
   used = {i for i in (*stop_ids, *reference_ids, bos) if i is not None}
-  has_pad = pad is not None and pad not in {*used, codec.unknown_id}
   named = {*used, *(() if pad is None else (pad,))} - {codec.unknown_id}
   return Facts(
     vocab_size=size,
     eot_id=eot,
-    pad_id=pad if has_pad else size,
+    pad_id=size if pad is None or pad in {*used, codec.unknown_id} else pad,
     reference_ids=reference_ids,
     stop_ids=stop_ids,
     special_names={

@@ -125,6 +125,7 @@ def gradients(
     metrics = means.add(metrics, of_part)
     metrics[f"gradient/{part}_norm"] = (optax.global_norm(grads), 1.0)
     total = grads if total is None else jax.tree.map(jnp.add, total, grads)
+  assert total is not None  # a minibatch has a part
   for role, grads in total.items():
     norm = optax.global_norm(grads)
     metrics[f"gradient/{role}_total_norm"] = (norm, 1.0)

@@ -14,11 +14,11 @@ def rankings(rows: files.Rows, counts: Counts) -> Iterator[Record]:
   for where, row in rows:
     counts["read"] += 1
     prompt = _prompt(row, where)
-    responses = [row.get(name) for name in ("response1", "response2")]
-    if not all(isinstance(text, str) for text in responses):
+    given = [row.get(name) for name in ("response1", "response2")]
+    responses = [text.strip() for text in given if isinstance(text, str)]
+    if len(responses) < len(given):
       counts["dropped: a response that is no text"] += 1  # true, in six places
       continue
-    responses = [text.strip() for text in responses]
     if responses[0] == responses[1]:
       counts[formats.SAME] += 1
       continue

@@ -58,7 +58,9 @@ def _scored(
   ]
   has = (k for k in _SCORES if any(k in one for one in completions))
   name = next(has, None)
-  if completions and name is None:
+  if name is None:
+    if not completions:
+      return
     raise errors.UserError(
       f"{where}: no score; a completion should have one of {', '.join(_SCORES)}"
     )
