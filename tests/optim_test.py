@@ -92,7 +92,9 @@ class TestLearningRate:
     section = _section(warmup_steps=10, warmup_from=0.1)
     rate = optim.learning_rate(section, total_steps=500)
     np.testing.assert_allclose(
-      [rate(0), rate(5), rate(10), rate(499)], [0.01, 0.055, 0.1, 0.1]
+      [rate(0), rate(5), rate(10), rate(499)],
+      [0.01, 0.055, 0.1, 0.1],
+      rtol=1e-6,
     )
 
   def test_warm_up_then_cosine(self):
@@ -253,19 +255,13 @@ class TestMake:
       optim.make(_section(clip_norm=-1.0), total_steps=3)
 
 
-@pytest.mark.usefixtures("strict")
-class TestEma:
-  def test_by_hand(self):
-    """Appendix C.4: decay 0.992, once an update."""
-    old, new = {"x": jnp.ones(2)}, {"x": jnp.zeros(2)}
-    once = optim.ema(old, new, 0.992)
-    np.testing.assert_allclose(once["x"], 0.992)
-    np.testing.assert_allclose(optim.ema(once, new, 0.992)["x"], 0.992**2)
-
-  def test_of_equal_trees_changes_no_bit(self):
-    x = np.random.default_rng(0).normal(size=100).astype(np.float32)
-    np.testing.assert_array_equal(optim.ema({"x": x}, {"x": x}, 0.992)["x"], x)
-
-  def test_stays_float32(self):
-    y = optim.ema({"x": jnp.ones(1)}, {"x": jnp.ones(1, jnp.bfloat16)}, 0.9)
-    assert y["x"].dtype == jnp.float32
+def test_updates_done_of_every_optimizer():
+  params, _ = _tree(0)
+  grads = jax.tree.map(jnp.ones_like, params)
+  for name in optim.OPTIMIZERS:
+    optimizer = optim.make(_section(name=name), total_steps=10)
+    state = optimizer.init(params)
+    assert int(optim.updates_done(state)) == 0
+    for _ in range(2):
+      _, state = optimizer.update(grads, state, params)
+    assert int(optim.updates_done(state)) == 2

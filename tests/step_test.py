@@ -149,9 +149,12 @@ def test_a_bad_update_is_skipped_and_counted():
   assert not any(
     int(x) for x in jax.tree.leaves(counts) if x.dtype == jnp.int32
   )
-  good, _ = update(
-    run, state.replace(counters=after.counters), collected, jax.random.key(0)
-  )
+  again = state.replace(counters=after.counters, step=after.step)
+  good, found = update(run, again, collected, jax.random.key(0))
+  # The rate that is logged is the one applied: the skipped one is made now.
+  rate = found["optimizer/policy_learning_rate"]
+  assert float(rate[0]) == float(run.schedules["policy"](0)) * float(rate[1])
+  assert float(run.schedules["policy"](1)) > float(run.schedules["policy"](0))
   assert int(good.counters["skipped_in_a_row"]) == 0
   assert int(good.counters["skipped"]) == 1
 
@@ -241,6 +244,27 @@ def test_steps_and_learning_rates_are_counted():
   assert int(state.step) == 2
   rates = [float(run.schedules["policy"](n)) for n in (0, 2, 4)]
   assert len(set(rates)) > 1
+
+
+def test_an_average_of_what_stands_still_stands_still():
+  """To one rounding (appendix C.4: decay 0.992), and in float32."""
+  x = np.random.default_rng(0).normal(size=100).astype(np.float32)
+  params = {"policy": {"head": {"kernel": jnp.asarray(x)[:, None]}}}
+  toy = algorithms.Algorithm(
+    init=lambda ctx, key, checkpoints: (checkpoints, {}, {}),
+    loss=lambda ctx, params, frozen, rows, key: (
+      {"x": (0.0 * params["policy"]["head"]["kernel"].sum(), 1.0, 1.0)},
+      {},
+    ),
+  )
+  config = toys.config_of("sft", ema={"policy": 0.992})
+  run, state = step_lib.setup(toys.make_context(config), toy, 3, params)
+  collected = {"x": {"rows": jnp.ones((1, 4))}}, {}
+  after, _ = update(run, state, collected, jax.random.key(0))
+  average = after.ema["policy"]["head"]["kernel"][:, 0]
+  now = after.params["policy"]["head"]["kernel"][:, 0]
+  np.testing.assert_allclose(average, 0.992 * x + 0.008 * now, rtol=3e-7)
+  assert average.dtype == jnp.float32
 
 
 def test_items_of_a_state_are_its_whole_inverse():

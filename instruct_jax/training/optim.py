@@ -28,14 +28,13 @@ from instruct_jax.base import errors
 Schedule = Callable[[int | jax.Array], jax.Array]
 
 
-def _constant(progress: jax.Array, final_fraction: float) -> jax.Array:
-  del final_fraction
-  return jnp.ones_like(progress)
+def _constant(peak: float, steps: int, final_fraction: float) -> optax.Schedule:
+  del steps, final_fraction
+  return optax.constant_schedule(peak)
 
 
-def _cosine(progress: jax.Array, final_fraction: float) -> jax.Array:
-  wave = (1 + jnp.cos(jnp.float32(jnp.pi) * progress)) / 2
-  return final_fraction + (1 - final_fraction) * wave
+def _cosine(peak: float, steps: int, final_fraction: float) -> optax.Schedule:
+  return optax.cosine_decay_schedule(peak, steps, final_fraction)
 
 
 SCHEDULES = {"constant": _constant, "cosine": _cosine}
@@ -58,19 +57,32 @@ def learning_rate(
   """
   if section.schedule not in SCHEDULES:
     raise errors.unknown("schedule", section.schedule, SCHEDULES)
-  shape = SCHEDULES[section.schedule]
   peak, warmup = section.learning_rate, section.warmup_steps
-  first, final = section.warmup_from, section.final_fraction
+  by_step = optax.join_schedules(
+    [
+      optax.linear_schedule(section.warmup_from * peak, peak, warmup),
+      SCHEDULES[section.schedule](
+        peak, max(total_steps - warmup, 1), section.final_fraction
+      ),
+    ],
+    [warmup],
+  )
 
   def schedule(count: int | jax.Array) -> jax.Array:
     step = jnp.asarray(count, jnp.int32) // updates_per_step
-    step = step.astype(jnp.float32)
-    rising = first + (1 - first) * step / max(warmup, 1)
-    progress = (step - warmup) / max(total_steps - warmup, 1)
-    after = shape(jnp.clip(progress, 0, 1), final)
-    return jnp.float32(peak) * jnp.where(step < warmup, rising, after)
+    return jnp.asarray(by_step(step.astype(jnp.float32)), jnp.float32)
 
   return schedule
+
+
+def updates_done(state: optax.OptState) -> jax.Array:
+  """[] int32: the updates that an optimizer of `make` has made.
+
+  The next one is made at this place of the schedule; a skipped update does not
+  count.
+  """
+  counts = optax.tree_utils.tree_get_all_with_path(state, "count")
+  return counts[0][1]
 
 
 def _path(path: tuple) -> str:
@@ -180,12 +192,3 @@ def make(
   if section.clip_norm:
     clip = optax.clip_by_global_norm(section.clip_norm)
   return optax.chain(clip, OPTIMIZERS[section.name](section, rate))
-
-
-def ema(old: Any, new: Any, decay: float) -> Any:
-  """Returns decay * old + (1 - decay) * new for every array of two trees."""
-  return jax.tree.map(
-    lambda o, n: (o + (1 - decay) * (n.astype(o.dtype) - o)).astype(o.dtype),
-    old,
-    new,
-  )

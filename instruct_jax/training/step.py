@@ -193,8 +193,9 @@ def apply(
     )
     params[role] = optax.apply_updates(state.params[role], updates)
     if role in ema:
-      decay = run.ctx.config.ema[role]
-      ema[role] = optim.ema(ema[role], params[role], decay)
+      ema[role] = optax.incremental_update(
+        params[role], ema[role], 1 - run.ctx.config.ema[role]
+      )
   skipped = 1 - finite.astype(jnp.int32)
   return state.replace(
     params=_chosen(finite, params, state.params),
@@ -235,6 +236,7 @@ def update(
   def body(state, x):
     minibatch, key = x
     grads, metrics = gradients(run, state.params, frozen, minibatch, key)
+    metrics |= _rates(run, state)
     return apply(run, state, grads, metrics), metrics
 
   count = jax.tree.leaves(minibatches)[0].shape[0]
@@ -249,13 +251,21 @@ def update(
   metrics = means.add(metrics, collected)
   extra = run.algorithm.adapt(run.ctx, state.extra, metrics)
   extra = _chosen(_is_finite((extra, metrics)), extra, state.extra)
-  for role, schedule in run.schedules.items():
-    rate = jnp.asarray(schedule(state.step * count), jnp.float32)
-    metrics[f"optimizer/{role}_learning_rate"] = (rate, 1.0)
   for name, value in state.counters.items():
     metrics[f"count/{name}"] = (value.astype(jnp.float32), 1.0)
   state = state.replace(step=state.step + 1, extra=extra, frozen=frozen)
   return state, metrics
+
+
+def _rates(run, state):
+  """The learning rates of the next update, as the optimizers count them."""
+  return {
+    f"optimizer/{role}_learning_rate": (
+      schedule(optim.updates_done(state.optimizer[role])),
+      1.0,
+    )
+    for role, schedule in run.schedules.items()
+  }
 
 
 def _first(x: jax.Array) -> jax.Array:
