@@ -108,7 +108,7 @@ algorithms
   episodes sft rm
   ppo
 training
-  optim
+  gradient optim
   step
   log save validate
   loop

@@ -1,5 +1,10 @@
 """What `tests/mutations.py` mutates, and what is known of its mutants."""
 
+_STEP = (
+  "tests/step_test.py",
+  "tests/wiring_test.py",
+  "tests/algorithms_test.py",
+)
 _ALGORITHMS = (
   "tests/wiring_test.py",
   "tests/episodes_test.py",
@@ -34,11 +39,8 @@ TARGETS = {
   "instruct_jax/algorithms/episodes.py": _ALGORITHMS,
   "instruct_jax/algorithms/rm.py": _ALGORITHMS,
   "instruct_jax/algorithms/sft.py": _ALGORITHMS,
-  "instruct_jax/training/step.py": (
-    "tests/step_test.py",
-    "tests/wiring_test.py",
-    "tests/algorithms_test.py",
-  ),
+  "instruct_jax/training/gradient.py": _STEP,
+  "instruct_jax/training/step.py": _STEP,
   "instruct_jax/evals/bench.py": _EVALS,
   "instruct_jax/evals/select.py": _EVALS,
   "instruct_jax/evals/loss.py": _EVALS,

@@ -14,6 +14,7 @@ from instruct_jax import algorithms
 from instruct_jax.algorithms import ppo
 from instruct_jax.models import forward
 from instruct_jax.parallel import sharding
+from instruct_jax.training import gradient
 from instruct_jax.training import step as step_lib
 from tests import toys
 
@@ -46,6 +47,10 @@ def update(run, state, collected, key):
     return jax.jit(functools.partial(step_lib.update, run))(
       state, *collected, key
     )
+
+
+def gradients(run, *arguments):
+  return gradient.of_minibatch(run.ctx, run.algorithm, *arguments)
 
 
 def trained(algorithm, steps, **kwargs):
@@ -164,13 +169,11 @@ def test_ptx_adds_gamma_times_its_gradient_to_the_same_update():
   minibatches, _ = collected_of(run, state, "ppo", 0)
   first = jax.tree.map(lambda x: x[0], minibatches)
   key = jax.random.key(0)
-  both, _ = step_lib.gradients(run, state.params, {}, first, key)
-  alone, _ = step_lib.gradients(
-    run, state.params, {}, {k: first[k] for k in ("policy", "value")}, key
-  )
-  ptx, found = step_lib.gradients(
-    run, state.params, {}, {"ptx": first["ptx"]}, key
-  )
+  both, _ = gradients(run, state.params, {}, first, key)
+  rl = {k: first[k] for k in ("policy", "value")}
+  alone, _ = gradients(run, state.params, {}, rl, key)
+  text = {"ptx": first["ptx"]}
+  ptx, found = gradients(run, state.params, {}, text, key)
   total = jax.tree.map(jnp.add, alone["policy"], ptx["policy"])
   for a, b in zip(jax.tree.leaves(total), jax.tree.leaves(both["policy"])):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

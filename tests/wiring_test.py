@@ -22,7 +22,7 @@ from instruct_jax.evals import reward as eval_reward
 from instruct_jax.inference import context, generate
 from instruct_jax.models import forward
 from instruct_jax.parallel import sharding
-from instruct_jax.training import loop, validate
+from instruct_jax.training import gradient, loop, validate
 from instruct_jax.training import step as step_lib
 from tests import toys
 
@@ -274,7 +274,9 @@ def test_dropout_draws_anew_for_every_update():
   run, state = step_lib.setup(
     ctx, algorithms.named("sft"), 3, toys.checkpoints(ctx)
   )
-  gradients = jax.jit(functools.partial(step_lib.gradients, run))
+  gradients = jax.jit(
+    functools.partial(gradient.of_minibatch, run.ctx, run.algorithm)
+  )
   rows = toys.batch("sft", 0)
   losses = []
   for seed in (0, 1, 1):

@@ -1,10 +1,4 @@
-"""One step of training: an update for each minibatch, for any algorithm.
-
-What an algorithm is stands in `algorithms`. A loss returns one term for each
-part of a minibatch, whose weight comes from masks alone. Hence the weights can
-be totalled first, and neither the number of microbatches nor the mesh changes
-the value.
-"""
+"""One step of training: an update for each minibatch, for any algorithm."""
 
 import dataclasses
 import functools
@@ -19,10 +13,9 @@ import optax
 from instruct_jax import algorithms
 from instruct_jax.base import means
 from instruct_jax.inference import context
-from instruct_jax.maths import arrays
 from instruct_jax.models import heads
 from instruct_jax.parallel import sharding
-from instruct_jax.training import optim
+from instruct_jax.training import gradient, optim
 
 COUNTERS = ("skipped", "skipped_in_a_row")
 FIRST = "_first_minibatch"  # of a step's updates, such a metric is the first's
@@ -108,79 +101,6 @@ def setup(
   return run, create(init_key, checkpoints)
 
 
-def gradients(
-  run: Run, params: dict, frozen: dict, minibatch: dict, key: jax.Array
-) -> tuple[dict, dict]:
-  """The gradient by role and the metrics of one minibatch.
-
-  Parts are differentiated one after the other and accumulated into one
-  gradient (appendix C.4), each over `config.microbatches` slices.
-  """
-  total, metrics = None, {}
-  for i, part in enumerate(sorted(minibatch)):
-    grads, of_part = _part_gradients(
-      *(run, params, frozen, {part: minibatch[part]}),
-      jax.random.fold_in(key, i),
-    )
-    metrics = means.add(metrics, of_part)
-    metrics[f"gradient/{part}_norm"] = (optax.global_norm(grads), 1.0)
-    total = grads if total is None else jax.tree.map(jnp.add, total, grads)
-  assert total is not None  # a minibatch has a part
-  for role, grads in total.items():
-    norm = optax.global_norm(grads)
-    metrics[f"gradient/{role}_total_norm"] = (norm, 1.0)
-  return total, metrics
-
-
-def _part_gradients(run, params, frozen, minibatch, key):
-  """The gradient of one part, and its metrics with its terms."""
-  loss = functools.partial(run.algorithm.loss, run.ctx)
-
-  def objective(params, rows, key, weights):
-    terms, metrics = loss(params, frozen, rows, key)
-    value = sum(
-      coefficient * total / jnp.maximum(weights.get(name, weight), 1.0)
-      for name, (total, weight, coefficient) in terms.items()
-    )
-    return value, with_losses(terms, metrics)
-
-  grad = jax.grad(objective, has_aux=True)
-  count = run.ctx.config.microbatches
-  if count == 1:
-    return grad(params, minibatch, key, {})
-
-  def weights_of(rows):
-    terms, _ = loss(params, frozen, rows, None)
-    return {name: weight for name, (_, weight, _) in terms.items()}
-
-  slices = jax.tree.map(functools.partial(_interleave, count=count), minibatch)
-  weights = jax.tree.map(jnp.sum, jax.lax.map(weights_of, slices))
-
-  def accumulate(carry, x):
-    rows, key = x
-    grads, metrics = grad(params, rows, key, weights)
-    return jax.tree.map(jnp.add, carry, grads), metrics
-
-  zeros = jax.tree.map(jnp.zeros_like, params)
-  keys = jax.random.split(key, count)
-  grads, metrics = jax.lax.scan(accumulate, zeros, (slices, keys))
-  return grads, jax.tree.map(lambda x: x.sum(axis=0), metrics)
-
-
-def with_losses(terms: dict, metrics: dict) -> dict:
-  """The metrics of a loss, and the value of each term as 'part/loss'."""
-  losses = {f"{part}/loss": (s, w) for part, (s, w, _) in terms.items()}
-  return metrics | losses
-
-
-def _interleave(x, count):
-  """[B, ...] -> [count, B / count, ...], every device's rows in each slice."""
-  size = arrays.exact_div(
-    x.shape[0], count, "rows of a minibatch / config.microbatches"
-  )
-  return x.reshape(size, count, *x.shape[1:]).swapaxes(0, 1)
-
-
 def apply(
   run: Run, state: algorithms.State, grads: dict, metrics: dict
 ) -> algorithms.State:
@@ -235,7 +155,9 @@ def update(
 
   def body(state, x):
     minibatch, key = x
-    grads, metrics = gradients(run, state.params, frozen, minibatch, key)
+    grads, metrics = gradient.of_minibatch(
+      run.ctx, run.algorithm, state.params, frozen, minibatch, key
+    )
     metrics |= _rates(run, state)
     return apply(run, state, grads, metrics), metrics
 

@@ -10,7 +10,7 @@ from instruct_jax import algorithms
 from instruct_jax.base import journal, means
 from instruct_jax.inference import respond, score
 from instruct_jax.parallel import sharding
-from instruct_jax.training import step
+from instruct_jax.training import gradient, step
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Validation:
       terms_and_metrics = run.algorithm.loss(
         run.ctx, params, frozen, minibatch, None
       )
-      return step.with_losses(*terms_and_metrics)
+      return gradient.with_losses(*terms_and_metrics)
 
     each = jax.lax.map(one, minibatches)
     return jax.tree.map(lambda x: x.sum(axis=0), each)
