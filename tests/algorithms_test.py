@@ -202,7 +202,7 @@ def test_after_finish_demonstrations_score_zero(rm_run, monkeypatch, gain):
   config.reward_gain = gain
   ctx = toys.make_context(config.lock())
   rows = toys.batch("sft", 3)["demonstrations"]
-  monkeypatch.setattr(loader, "make", lambda *_: OneBatch(rows))
+  monkeypatch.setattr(loader, "make", lambda *_, **__: OneBatch(rows))
   state = algorithms.State(
     step=jnp.int32(0),
     params={"reward": reward},
