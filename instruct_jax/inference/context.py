@@ -64,8 +64,8 @@ class Context:
   def stop_ids(self) -> tuple[int, ...]:
     """What ends a response: first the token that training ends one with."""
     ends = templates.ends(self.config.data.template, self.tokenizer)
-    found = self.tokenizer.eot_id, *self.tokenizer.stop_ids, *ends
-    return tuple(dict.fromkeys(found))
+    ids = self.tokenizer.eot_id, *self.tokenizer.stop_ids, *ends
+    return tuple(dict.fromkeys(ids))
 
   def sampling(self, *, temperature: float = 1.0) -> generate.Sampling:
     """Plain sampling of responses: no top-k, no top-p (README, detail 3)."""

@@ -245,8 +245,8 @@ def draws(
   """Draws [B] of [0, 1) for the response tokens at `position` (from 0)."""
 
   def draw(episode):
-    own = jax.random.fold_in(jax.random.fold_in(key, episode), position)
-    return jax.random.uniform(own)
+    token_key = jax.random.fold_in(jax.random.fold_in(key, episode), position)
+    return jax.random.uniform(token_key)
 
   return jax.vmap(draw)(episodes)
 
