@@ -104,7 +104,7 @@ def _plan(config, source, workdir, inherited, known, *, evaluated=False):
   if str(folder) in known:
     return known[str(folder)]
   evaluated = evaluated or config.evaluation.always
-  needs = {}
+  needs: dict[str, Stage | references.Given] = {}
   for need, reference in _references(config, evaluated=evaluated).items():
     if not reference:
       raise errors.UserError(

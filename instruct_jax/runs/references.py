@@ -80,6 +80,8 @@ def load_config(reference: str, beside: epath.Path) -> tuple[ConfigDict, Any]:
       f"there is no experiment '{name}' in '{beside}'{_near(beside, name)}"
     )
   spec = importlib.util.spec_from_file_location(path.stem, path)
+  if spec is None or spec.loader is None:
+    raise errors.UserError(f"{path}: an experiment is a Python file, NAME.py")
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   made = module.get_config(variant) if variant else module.get_config()
