@@ -81,17 +81,6 @@ def print_config(
   print("\n".join(keys.explained(keys.flatten(config))))
 
 
-def experiments(arguments: list[str]) -> str:
-  """What --help says of experiments: those beside --config, or ours."""
-  named = [x.partition("=")[2] for x in arguments if x.startswith("--config=")]
-  beside = epath.Path(named[-1].partition(":")[0]).parent if named else None
-  return f"""
-{catalogue.experiments(beside)}
-
-Any key can be set: --config.KEY=VALUE. --print_config shows an experiment's
-keys, their values and what each means; all of them: {keys.__file__}"""
-
-
 def check_overrides(arguments: list[str]) -> None:
   """UserError for a config that is not there, or a key that it has not."""
   given = [a.lstrip("-").partition("=") for a in arguments]
@@ -108,4 +97,4 @@ def check_overrides(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  command.run(main, check_overrides, more=experiments)
+  command.run(main, check_overrides, more=catalogue.help_of)

@@ -116,10 +116,8 @@ def without(shared, need):
     "reward_model": {},
   }[need]
   frozen = dict(shared.frozen)
-  if need == "reward":
+  if need in ("reward", "reward_model"):
     frozen.pop("reward")
-  if need == "reward_model":
-    frozen["reward"] = {}
   folders = dict(shared.ctx.folders)
   if need == "rankings":
     folders.pop("rankings")
@@ -135,9 +133,10 @@ def test_what_is_not_there_is_missed_by_who_declares_it(
   shared, world = without(toy_bench("test", ranked), need)
   monkeypatch.setattr(worlds, "of", lambda data: world)
   declared = bench.needs(need)(lambda shared: ({}, {}))
-  others = bench.needs(*(set(bench.NEEDS) - {need, "reward_model"}))(
-    lambda shared: ({}, {})
-  )
+  # Without its model there is no reward either, where that is what scores.
+  of_rewards = {"reward", "reward_model"}
+  together = of_rewards if need in of_rewards else {need}
+  others = bench.needs(*(set(bench.NEEDS) - together))(lambda shared: ({}, {}))
   assert bench.missing(shared, declared) == (need,)
   assert bench.missing(shared, others) == ()
   assert bench.missing(shared, lambda shared: ({}, {})) == ()
@@ -249,12 +248,10 @@ def test_a_path_that_leads_nowhere(outside, path, message):
     suite.evaluations_of(path.format(outside))
 
 
-def test_what_a_module_of_ones_own_lacks_is_shown_as_it_is(
-  tmp_path, monkeypatch
-):
+def test_what_a_module_of_ones_own_lacks_is_named(tmp_path, monkeypatch):
   (tmp_path / "imports_badly.py").write_text("import nowhere_at_all\n")
   monkeypatch.syspath_prepend(tmp_path)
-  with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
+  with pytest.raises(errors.UserError, match=r"nowhere_at_all.*badly.py:1"):
     suite.evaluations_of("imports_badly:f")
 
 

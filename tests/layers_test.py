@@ -16,8 +16,9 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 # other. "." is the top of the package.
 ORDER = """
 base
-  errors interrupt compilation catalogue means run_folder terminal
+  errors interrupt compilation means run_folder terminal
   keys outside
+  catalogue
   storage
   journal command
 .

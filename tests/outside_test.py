@@ -4,6 +4,7 @@ An algorithm, a reward and an experiment are written into a folder and run
 through `main`.
 """
 
+import importlib
 import json
 import os
 import pathlib
@@ -17,7 +18,7 @@ from etils import epath
 from experiments import dataset
 from instruct_jax import algorithms
 from instruct_jax.base import errors
-from instruct_jax.runs import build, plan
+from instruct_jax.runs import build, plan, references
 
 ROOT = pathlib.Path(__file__).parent.parent
 ALGORITHM = '''
@@ -173,8 +174,12 @@ def test_an_algorithm_and_a_reward_of_ones_own(folder, data):
   [
     ("", "", "Did you mean 'ppo'"),
     ("mine_empty", "x = 1", r"mine_empty has no ALGORITHM ="),
-    ("mine_failing", "1 / 0", "cannot be imported: ZeroDivisionError"),
-    ("mine.nowhere", "", "cannot be imported: ModuleNotFoundError"),
+    (
+      "mine_failing",
+      "1 / 0",
+      r"cannot be imported: ZeroDivisionError.*mine_failing\.py:1",
+    ),
+    ("mine.nowhere", "", "there is no module 'mine.nowhere'"),
   ],
 )
 def test_what_is_no_algorithm_is_named(
@@ -185,3 +190,21 @@ def test_what_is_no_algorithm_is_named(
     (tmp_path / f"{name}.py").write_text(body)
   with pytest.raises(errors.UserError, match=message):
     algorithms.named(name or "ppoo")
+
+
+def test_a_changed_reward_function_is_another_run(folder, data, monkeypatch):
+  monkeypatch.syspath_prepend(str(folder))
+
+  def digest():
+    for name in ("my_algorithm", "my_reward"):
+      sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    config, source = references.load_config("mine.py:test", epath.Path(folder))
+    with config.unlocked():
+      config.needs.data = str(data)
+    return plan.plan(config, source, epath.Path(folder) / "runs", {}).digest
+
+  first = digest()
+  assert digest() == first
+  (folder / "my_reward.py").write_text(REWARD + "\n# longer is no better\n")
+  assert digest() != first

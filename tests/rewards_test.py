@@ -173,10 +173,13 @@ def test_what_a_function_does_wrong_is_named(module, body, message):
     ({"reward.model.weight": float("nan")}, "model.weight=nan: must be finite"),
     (OFF | {"reward.words.weight": 1.0}, r"reward\.words\.words is empty"),
     ({"reward.length": {"weight": 1.0, "free": 5}}, "free=5: .*less than .*=5"),
-    ({"reward.function.path": "a.b"}, "'package.module:function' is right"),
-    ({"reward.function.path": "no.such:f"}, "ModuleNotFoundError"),
+    (
+      {"reward.function.path": "a.b"},
+      "name a function as my_package",
+    ),
+    ({"reward.function.path": "no.such:f"}, "there is no module 'no.such'"),
     ({"reward.function.path": "math:squrt"}, "Did you mean 'sqrt'"),
-    ({"reward.function.path": "math:pi"}, "unknown function"),
+    ({"reward.function.path": "math:pi"}, "is no function but 3.14"),
   ],
 )
 def test_a_reward_that_cannot_be_is_named(changes, message):

@@ -28,7 +28,6 @@ key for the loss; its metrics are logged as "validation/...".
 """
 
 import dataclasses
-import importlib
 import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,7 @@ import flax.struct
 import jax
 from ml_collections import ConfigDict
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, outside
 from instruct_jax.inference import context
 
 Roles = dict[str, Any]  # {"policy", "value", "reward", ...: parameters}
@@ -163,18 +162,11 @@ def named(name: str) -> Algorithm:
   Raises UserError for an unknown name, a module that cannot be imported and
   one without an ALGORITHM.
   """
+  is_word = name not in MODULES and "." not in name
+  if is_word and importlib.util.find_spec(name) is None:
+    raise errors.unknown("algorithm", name, MODULES)
   path = MODULES.get(name, name)
-  try:
-    if name not in MODULES and importlib.util.find_spec(name) is None:
-      raise errors.unknown("algorithm", name, MODULES)
-    module = importlib.import_module(path)
-  except errors.UserError:
-    raise
-  except Exception as error:  # A file of somebody's own may raise anything.
-    raise errors.UserError(
-      f"config.algorithm={name}: the module {path} cannot be imported:"
-      f" {type(error).__name__}: {error}"
-    ) from error
+  module = outside.module(path, f"config.algorithm={name}")
   algorithm = getattr(module, "ALGORITHM", None)
   if not isinstance(algorithm, Algorithm):
     raise errors.UserError(

@@ -5,6 +5,8 @@ import importlib.util
 
 from etils import epath
 
+from instruct_jax.base import keys
+
 
 def experiments(beside: epath.Path | None = None) -> str:
   """Each experiment's file, first line and variants; of `beside`, or ours.
@@ -20,6 +22,17 @@ def experiments(beside: epath.Path | None = None) -> str:
       lines.append(f"  {path.name:<14} {_first_line(tree)}")
       lines.append(f"  {'':<14} {_first_line(makers[0])}")
   return "\n".join(lines)
+
+
+def help_of(arguments: list[str]) -> str:
+  """What --help says of experiments: those beside --config, or ours."""
+  named = [x.partition("=")[2] for x in arguments if x.startswith("--config=")]
+  beside = epath.Path(named[-1].partition(":")[0]).parent if named else None
+  return f"""
+{experiments(beside)}
+
+Any key can be set: --config.KEY=VALUE. --print_config shows an experiment's
+keys, their values and what each means; all of them: {keys.__file__}"""
 
 
 def _ours() -> epath.Path:

@@ -1,6 +1,9 @@
 """What people write in files of their own, named by its import path."""
 
+import hashlib
 import importlib
+import pathlib
+import traceback
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -14,19 +17,22 @@ def module(path: str, key: str) -> ModuleType:
   Python looks for it where the command is given and in what is installed.
 
   Raises:
-    UserError: there is no such module. What goes wrong inside of it is shown
-      as it is.
+    UserError: there is no such module, or it fails as it is imported: then
+      with file and line.
   """
   try:
     return importlib.import_module(path)
-  except ModuleNotFoundError as error:
-    if not error.name or not f"{path}.".startswith(f"{error.name}."):
-      raise  # The module is there, and imports another that is not.
+  except Exception as error:  # Somebody's own file may raise anything.
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    if name and f"{path}.".startswith(f"{name}."):
+      raise errors.UserError(
+        f"{key}: there is no module '{path}' (nothing is called '{name}')."
+        " Give the command in the folder that holds it, or add that folder to"
+        " PYTHONPATH"
+      ) from None
     raise errors.UserError(
-      f"{key}: there is no module '{path}' (nothing is called '{error.name}')."
-      " Give the command in the folder that holds it, or add that folder to"
-      " PYTHONPATH"
-    ) from None
+      f"{key}: the module '{path}' cannot be imported: {described(error)}"
+    ) from error
 
 
 def function(path: str, key: str) -> Callable[..., Any]:
@@ -48,3 +54,23 @@ def function(path: str, key: str) -> Callable[..., Any]:
   if not callable(found):
     raise errors.UserError(f"{key}: '{path}' is no function but {found!r}")
   return found
+
+
+def described(error: Exception) -> str:
+  """An error of somebody's own code in a line: kind, message, file and line."""
+  *_, last = traceback.extract_tb(error.__traceback__)
+  where = (last.filename, last.lineno)
+  if isinstance(error, SyntaxError):
+    where = (error.filename, error.lineno)
+  return f"{type(error).__name__}: {error} ({where[0]}:{where[1]})"
+
+
+def digest(path: str, key: str) -> str:
+  """A hash of the file of the module in 'my_package.my_module[:function]'.
+
+  '' where it has no file of its own. Raises as `module`.
+  """
+  file = getattr(module(path.partition(":")[0], key), "__file__", None)
+  if not file:
+    return ""
+  return hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()[:16]

@@ -13,7 +13,6 @@ The prompts are as the policy reads them, in their template. N responses.
 
 import dataclasses
 import functools
-import importlib
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -24,11 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, outside
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import context
 from instruct_jax.models import forward
 from instruct_jax.parallel import hosts, sharding
+
+_PATH = "config.reward.function.path"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,14 +100,16 @@ def function(section: ConfigDict, judged: Judged) -> jax.Array:
   where = f"config.reward.function.path={section.path}"
   prompts, responses = judged.texts
   try:
-    values = _imported(section.path)(list(prompts), list(responses))
+    values = outside.function(section.path, _PATH)(
+      list(prompts), list(responses)
+    )
     scores = np.asarray(values, np.float32)
   except errors.UserError:
     raise
   except Exception as error:  # Somebody's own code may raise anything.
     raise errors.UserError(
-      f"{where}: failed on {len(responses)} responses: {type(error).__name__}:"
-      f" {error}"
+      f"{where}: failed on {len(responses)} responses:"
+      f" {outside.described(error)}"
     ) from error
   if scores.shape != (len(responses),):
     raise errors.UserError(
@@ -211,27 +214,4 @@ def check(config: ConfigDict) -> None:
       f" and less than config.data.response_length={limit}"
     )
   if "function" in terms:
-    _imported(terms["function"].path)
-
-
-def _imported(path: str) -> Callable[..., Any]:
-  """The function at 'package.module:name'; UserError where there is none."""
-  where = f"config.reward.function.path={path}"
-  module_name, _, name = path.partition(":")
-  if not module_name or not name:
-    raise errors.UserError(f"{where}: 'package.module:function' is right")
-  try:
-    module = importlib.import_module(module_name)
-  except Exception as error:  # Somebody's own module may raise anything.
-    raise errors.UserError(
-      f"{where}: the module {module_name} cannot be imported:"
-      f" {type(error).__name__}: {error}"
-    ) from error
-  found = vars(module).get(name)
-  if not callable(found):
-    raise errors.unknown(
-      f"function in {where}",
-      name,
-      [key for key, value in vars(module).items() if callable(value)],
-    )
-  return found
+    outside.function(terms["function"].path, _PATH)

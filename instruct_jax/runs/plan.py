@@ -237,7 +237,7 @@ def record_of(stage: Stage) -> dict[str, Any]:
     "digest": stage.digest,
     "needs": {name: need.written() for name, need in stage.needs.items()},
     "needs_digests": {n: s.digest for n, s in stage.needs.items()},
-    "data_digests": stages.data_digests(stage.config),
+    "data_digests": stages.content_digests(stage.config),
     "config": stage.config.to_dict(),
   }
 
@@ -278,7 +278,7 @@ def _digest(config: ConfigDict, needs: dict[str, Any]) -> str:
   }
   only = stages.needs_of_evaluation(config)
   flat |= {f"needs.{n}": s.digest for n, s in needs.items() if n not in only}
-  return _hash(flat | stages.data_digests(config))
+  return _hash(flat | stages.content_digests(config))
 
 
 def _hash(flat: dict[str, Any]) -> str:
