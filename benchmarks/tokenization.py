@@ -141,4 +141,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  command.run(main)
+  command.run_main(main)

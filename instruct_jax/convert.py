@@ -76,4 +76,4 @@ def _little_llama(source: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-  command.run(main, names=("SOURCE", "TARGET"))
+  command.run_main(main, names=("SOURCE", "TARGET"))

@@ -97,4 +97,4 @@ def check_overrides(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  command.run(main, check_overrides, more=catalogue.help_of)
+  command.run_main(main, check_overrides, more=catalogue.help_of)

@@ -94,4 +94,4 @@ def _given_prompts() -> list[tuple[str, str]] | None:
 
 
 if __name__ == "__main__":
-  command.run(main)
+  command.run_main(main)

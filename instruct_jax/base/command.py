@@ -15,7 +15,7 @@ BAD_INPUT = 2
 DIVERGED = 3
 
 
-def run(
+def run_main(
   main: Callable[[list[str]], None],
   check: Callable[[list[str]], None] = lambda argv: None,
   *,

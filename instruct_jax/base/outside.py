@@ -50,10 +50,10 @@ def function(path: str, key: str) -> Callable[..., Any]:
   if not hasattr(there, attribute):
     known = [n for n, value in vars(there).items() if callable(value)]
     raise errors.unknown(f"function in {key}={name}:", attribute, known)
-  found = getattr(there, attribute)
-  if not callable(found):
-    raise errors.UserError(f"{key}: '{path}' is no function but {found!r}")
-  return found
+  named = getattr(there, attribute)
+  if not callable(named):
+    raise errors.UserError(f"{key}: '{path}' is no function but {named!r}")
+  return named
 
 
 def described(error: Exception) -> str:

@@ -104,11 +104,11 @@ def decoder_config(
         f" {_NEEDED_BY[name]} needs."
       )
     values[name] = values[name] or least
-  made = model_config.DecoderConfig(**values)
-  if made.window and context_length > made.window:
+  config = model_config.DecoderConfig(**values)
+  if config.window and context_length > config.window:
     raise errors.UserError(
-      f"model.window = {made.window} is less than the {context_length} tokens"
+      f"model.window = {config.window} is less than the {context_length} tokens"
       f" that {_NEEDED_BY['context_length']} needs; shorten them (a sliding"
       " window is the same as full attention within its length)."
     )
-  return made
+  return config

@@ -70,16 +70,16 @@ def place(tree: Any, mesh: Mesh, rules: Rules, *, strict: bool = True) -> Any:
     if x.ndim == 0:
       return NamedSharding(mesh, P())
     name = path_name(path)
-    found = [spec for rule, spec in compiled if rule.search(name)]
+    matches = [spec for rule, spec in compiled if rule.search(name)]
     loose = not strict or "optimizer" in name.split("/")
-    if loose and (not found or x.ndim < len(found[0])):
+    if loose and (not matches or x.ndim < len(matches[0])):
       return NamedSharding(mesh, P())
-    if len(found) != 1:
+    if len(matches) != 1:
       raise errors.UserError(
-        f"{name} {tuple(x.shape)}: {len(found)} sharding rules match it;"
+        f"{name} {tuple(x.shape)}: {len(matches)} sharding rules match it;"
         " exactly one must."
       )
-    spec = P(*(None,) * (x.ndim - len(found[0])), *found[0])
+    spec = P(*(None,) * (x.ndim - len(matches[0])), *matches[0])
     _check_divides(name, x.shape, spec, mesh)
     return NamedSharding(mesh, spec)
 

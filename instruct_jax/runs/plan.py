@@ -67,11 +67,11 @@ class Stage:
 
 def overrides_of(config: ConfigDict, default: ConfigDict) -> dict[str, Any]:
   """The keys of `config` that differ from `default` and pass down to needs."""
-  before, found = keys.flatten(default), {}
+  before, changed = keys.flatten(default), {}
   for key, value in keys.flatten(config).items():
     if key.split(".")[0] in INHERITED and before.get(key) != value:
-      found[key] = value
-  return found
+      changed[key] = value
+  return changed
 
 
 def plan(
@@ -129,16 +129,16 @@ def _references(config: ConfigDict, *, evaluated: bool) -> dict[str, str]:
   Training whose reward has no model in it needs none, and what only the
   evaluation reads is not needed without one.
   """
-  found = dict(config.needs.items())
+  needs = dict(config.needs.items())
   if config.job == "train" and not rewards.needs_model(config.reward):
-    found.pop("reward", None)
+    needs.pop("reward", None)
   if not evaluated or config.evaluation.suite != "policies":
     for need in stages.needs_of_evaluation(config):
-      found.pop(need, None)
-  for need, reference in found.items():
+      needs.pop(need, None)
+  for need, reference in needs.items():
     if not reference or reference.startswith("pretrain.py"):
-      found[need] = config.pretrained or reference
-  return found
+      needs[need] = config.pretrained or reference
+  return needs
 
 
 def in_order(stage: Stage) -> list[Stage]:
@@ -189,24 +189,24 @@ def _adopted(
   A policy 'hf:/path' brings its decoder and its tokenizer, a reward model its
   decoder. What the command line says of a model stays.
   """
-  found = _checkpoints(config, source, inherited)
-  if not found:
+  by_role = _checkpoints(config, source, inherited)
+  if not by_role:
     return {}
   world = worlds.of(config.data)
   if world.own_words:
     raise errors.UserError(
-      f"{next(iter(found.values()))}: a pretrained model does not know the"
+      f"{next(iter(by_role.values()))}: a pretrained model does not know the"
       f" {world.name}'s words; take the :files variant and your own data"
     )
   adopted = {}
   for section in ("model", "reward_model"):
     role = "reward" if section == "reward_model" else "policy"
-    reference = found.get(role) or found.get("policy")
+    reference = by_role.get(role) or by_role.get("policy")
     if reference:
       there = hf_folder.Folder(hf_folder.path_of(reference))
       values = imported.model_section(there)
       adopted |= {f"{section}.{name}": x for name, x in values.items()}
-  adopted["data.tokenizer"] = next(iter(found.values()))
+  adopted["data.tokenizer"] = next(iter(by_role.values()))
   return {k: v for k, v in adopted.items() if k not in inherited}
 
 
@@ -217,18 +217,18 @@ def _checkpoints(
   seen: set[str] | None = None,
 ) -> dict[str, str]:
   """'hf:/path' by role, 'policy' first, of all that a chain needs."""
-  seen, found = set() if seen is None else seen, {}
+  seen, by_role = set() if seen is None else seen, {}
   for need, reference in _references(config, evaluated=True).items():
     if hf_folder.is_reference(reference):
       role = "reward" if need == "reward" else "policy"
-      found.setdefault(role, reference)
+      by_role.setdefault(role, reference)
     elif references.is_experiment(reference) and reference not in seen:
       seen.add(reference)
       below, path = references.load_config(reference, source.parent)
       below.update_from_flattened_dict(_fitting(inherited, below))
       for role, deeper in _checkpoints(below, path, inherited, seen).items():
-        found.setdefault(role, deeper)
-  return dict(sorted(found.items()))
+        by_role.setdefault(role, deeper)
+  return dict(sorted(by_role.items()))
 
 
 def record_of(stage: Stage) -> dict[str, Any]:

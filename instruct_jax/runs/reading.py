@@ -99,8 +99,8 @@ def read_results(folder: epath.PathLike) -> dict[str, Any]:
   if hf_folder.is_reference(folder):
     path = hf_folder.path_of(folder)
     role = hf_load.role_of(hf_folder.Folder(path))
-    found = {"run": ".", "step": 0, "item": f"params.{role}"}
-    return {"product": found, "config_digest": hf_load.digest(path)}
+    product = {"run": ".", "step": 0, "item": f"params.{role}"}
+    return {"product": product, "config_digest": hf_load.digest(path)}
   read_record(folder)
   files = run_folder.files(folder)
   if not files.results.exists():
@@ -130,11 +130,13 @@ def product(folder: epath.PathLike, *, unfinished: bool = False) -> Product:
     kept = "ema" if role in config.ema else "params"
     newest = checkpoint.steps(folder)[-1]
     return Product(folder, newest, f"{kept}.{role}", finished=False)
-  found = read_results(folder).get("product")
-  if not found:
+  written = read_results(folder).get("product")
+  if not written:
     raise _without_parameters(folder, config)
   try:
-    return Product(folder / found["run"], int(found["step"]), found["item"])
+    return Product(
+      folder / written["run"], int(written["step"]), written["item"]
+    )
   except (KeyError, TypeError, ValueError) as error:
     raise errors.UserError(
       f'{run_folder.files(folder).results}: "product" should hold "run",'
@@ -173,23 +175,23 @@ def load_parameters(
   Raises:
     UserError: as `product`; a run of the other role; arrays of other shapes.
   """
-  found = product(folder, unfinished=unfinished)
-  if found.role != role:
+  handed_on = product(folder, unfinished=unfinished)
+  if handed_on.role != role:
     raise errors.UserError(
-      f"{folder}: a {found.role} is what this run hands on, where a {role} is"
-      " needed."
+      f"{folder}: a {handed_on.role} is what this run hands on, where a {role}"
+      " is needed."
     )
   if hf_folder.is_reference(folder):
     there = hf_folder.Folder(hf_folder.path_of(folder))
     hf_load.check(there, role)
     return hf_load.load(there, abstract_parameters(ctx, role), role)
   abstract = abstract_parameters(ctx, role)
-  steps = [found.step if step is None else step]
-  if not found.finished and step is None:
-    steps = checkpoint.steps(found.run)[::-1]
+  steps = [handed_on.step if step is None else step]
+  if not handed_on.finished and step is None:
+    steps = checkpoint.steps(handed_on.run)[::-1]
   for last, number in zip([*[False] * (len(steps) - 1), True], steps):
     try:
-      return checkpoint.load(found.run, number, found.item, abstract)
+      return checkpoint.load(handed_on.run, number, handed_on.item, abstract)
     except stored.Damaged as damage:
       if last:
         raise
@@ -205,16 +207,18 @@ def load_kept(
   The average of a role that has one, unless `ema` is off. Raises UserError
   where the run has no such role.
   """
-  found = product(folder)
+  handed_on = product(folder)
   if hf_folder.is_reference(folder):
     return load_parameters(folder, ctx, role)
-  config = read_config(found.run)
-  roles = {found.role, *(config.get("optimizer") or {})}
+  config = read_config(handed_on.run)
+  roles = {handed_on.role, *(config.get("optimizer") or {})}
   if role not in roles:
     raise errors.unknown(f"role of the run {folder}", role, roles)
   kept = "ema" if ema and role in config.ema else "params"
   abstract = abstract_parameters(ctx, role)
-  return checkpoint.load(found.run, found.step, f"{kept}.{role}", abstract)
+  return checkpoint.load(
+    handed_on.run, handed_on.step, f"{kept}.{role}", abstract
+  )
 
 
 def abstract_parameters(ctx: context.Context, role: str) -> dict[str, Any]:
@@ -243,10 +247,9 @@ def reward_run(folder: epath.PathLike) -> epath.Path | None:
       continue
     seen.add(str(here.resolve()))
     if run_folder.files(here).results.exists():
-      made = (
-        storage.read_json(run_folder.files(here).results).get("product") or {}
-      )
-      if str(made.get("item", "")).endswith(".reward"):
+      results = storage.read_json(run_folder.files(here).results)
+      handed_on = results.get("product") or {}
+      if str(handed_on.get("item", "")).endswith(".reward"):
         return here
     queue += read_needs(here).values()
   return None

@@ -84,8 +84,8 @@ def load_config(reference: str, beside: epath.Path) -> tuple[ConfigDict, Any]:
     raise errors.UserError(f"{path}: an experiment is a Python file, NAME.py")
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  made = module.get_config(variant) if variant else module.get_config()
-  return made, path
+  config = module.get_config(variant) if variant else module.get_config()
+  return config, path
 
 
 def _near(folder: epath.Path, name: str) -> str:

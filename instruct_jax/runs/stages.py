@@ -77,8 +77,8 @@ def rank(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:
     for name in needs
     if name != "data"
   }
-  found, tables = rankings.rank_prompts(ctx, policies, folder)
-  return Result(metrics=found, tables=tables)
+  metrics, tables = rankings.rank_prompts(ctx, policies, folder)
+  return Result(metrics=metrics, tables=tables)
 
 
 def pick_epoch(
@@ -101,10 +101,10 @@ def pick_epoch(
 
   candidates = [(step, loader(step)) for step in product["epochs"]]
   scorer = reading.load_parameters(needs["reward"], ctx, "reward")
-  found, best = select.select_epoch(ctx, candidates, scorer)
+  metrics, best = select.select_epoch(ctx, candidates, scorer)
   relative = os.path.relpath(needs["policy"], needs["policy"].parent / "here")
   chosen = {"run": relative, "step": best, "item": product["item"]}
-  return Result(metrics=found, product=chosen)
+  return Result(metrics=metrics, product=chosen)
 
 
 def evaluate(
