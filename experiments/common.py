@@ -5,7 +5,7 @@ table `VARIANTS` of what each variant changes, by dotted key. The variants:
 'tiny' (the laptop default, on the microworld), 'test' (the same in seconds,
 learns nothing), 'files' (your own data), and the paper's '1.3b', '6b', '175b',
 whose numbers all come from `instruct_jax.paper`. Every config is complete and
-locked. What a key means stands in `experiments.keys`.
+locked. What a key means stands in `instruct_jax.base.keys`.
 """
 
 from collections.abc import Mapping

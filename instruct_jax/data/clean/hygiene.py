@@ -18,6 +18,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 
+from instruct_jax import paper
 from instruct_jax.base import errors
 from instruct_jax.data.clean import pii
 from instruct_jax.data.read import kinds
@@ -29,8 +30,8 @@ Record = kinds.Record
 class Settings:
   """How records are cleaned and split."""
 
-  prefix: int = 128  # characters
-  per_user: int = 200
+  prefix: int = paper.LONG_PREFIX  # characters
+  per_user: int = paper.MAX_PROMPTS_PER_USER
   validation_fraction: float = 0.1
   test_fraction: float = 0.05
   remove_pii: bool = True
