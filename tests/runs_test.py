@@ -135,7 +135,7 @@ def test_another_shape_is_named(root):
 @pytest.mark.parametrize(
   ("name", "content", "message"),
   [
-    ("config.json", "{", "cannot be read"),
+    ("config.json", "{", "not readable JSON"),
     ("config.json", "{}", 'has no "config"'),
     ("config.json", "[1]", "a JSON object"),
     ("results.json", '{"product": {"run": "."}}', '"product" should hold'),
