@@ -1,6 +1,7 @@
 """What a run hands on, and what is said of folders that are not runs."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -100,6 +101,42 @@ def test_a_damaged_newest_checkpoint_of_a_run_that_goes_on(tmp_path):
   (folder / "checkpoints" / "2" / "manifest" / "manifest.json").write_text("")
   with pytest.raises(errors.UserError, match="damaged"):
     reading.load_parameters(folder, ctx, "policy", unfinished=True)
+
+
+def test_what_was_moved_aside_is_read_where_it_is_now(tmp_path):
+  """A data set and an SFT run with other settings stand under their names."""
+
+  def change(folder, **changes):
+    path = tmp_path / folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+  data = run_folders.dataset(tmp_path)
+  sft, saved = run_folders.make(tmp_path, "sft")
+  change("dataset-test", digest="old data")
+  change("sft-test", digest="old sft", needs_digests={"data": "old data"})
+  config = run_folders.sft.get_config("test").unlock()
+  config.job = "select"
+  needs = {"data": "../dataset-test", "policy": "../sft-test"}
+  record = run_folders.record_of(config, needs)
+  record["needs_digests"] = {"data": "old data", "policy": "old sft"}
+  select = tmp_path / "select-test"
+  run_folders.write_json(select / "config.json", record)
+  product = {"run": "../sft-test", "step": 3, "item": "params.policy"}
+  run_folders.write_json(select / "results.json", {"product": product})
+  for folder in (data, sft):
+    folder.rename(f"{folder}.old2")
+  run_folders.dataset(tmp_path, ["one two three"])
+  run_folders.make(tmp_path, "sft", seed=1)
+  shutil.copytree(data, f"{data}.old1")
+  shutil.copytree(sft, f"{sft}.old1")
+  for folder in (select, tmp_path / "sft-test.old2"):
+    ctx = reading.open_context(folder)
+    assert ctx.tokenizer.encode("what job does ann have ?")
+    assert reading.read_needs(folder)["data"].name == "dataset-test.old2"
+    loaded = reading.load_parameters(folder, ctx, "policy")
+    assert same(loaded, saved[3])
+  assert reading.product(select).run.name == "sft-test.old2"
+  assert reading.read_needs(sft)["data"].name == "dataset-test"
 
 
 def refused(message, function, *args, **kwargs):

@@ -42,6 +42,12 @@ def files(folder: epath.PathLike) -> Files:
   return Files(**{field: home / name for field, name in NAMES.items()})
 
 
+def earlier(folder: epath.PathLike, number: int) -> epath.Path:
+  """Where a run that no longer fits is moved aside to, counted from 1."""
+  home = epath.Path(folder)
+  return home.parent / f"{home.name}.old{number}"
+
+
 def lock_of(folder: epath.PathLike) -> epath.Path:
   """The lock of a run's folder: beside it, for folders are moved aside."""
   home = epath.Path(folder)

@@ -115,9 +115,9 @@ def _finished(stage: plan.Stage) -> dict[str, Any] | None:
 
 def _free_name(folder: epath.Path) -> epath.Path:
   number = 1
-  while (folder.parent / f"{folder.name}.old{number}").exists():
+  while run_folder.earlier(folder, number).exists():
     number += 1
-  return folder.parent / f"{folder.name}.old{number}"
+  return run_folder.earlier(folder, number)
 
 
 def _start(stage: plan.Stage) -> dict[str, Any]:

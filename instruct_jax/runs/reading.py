@@ -82,15 +82,31 @@ def read_config(folder: epath.PathLike) -> ConfigDict:
 
 
 def read_needs(folder: epath.PathLike) -> dict[str, epath.Path]:
-  """The folders of what a run was built on, by name; raises as above."""
+  """The folders of what a run was built on, by name; raises as above.
+
+  What was moved aside since is read where it is now.
+  """
   folder = epath.Path(folder)
-  needs = read_record(folder).get("needs", {})
+  record = read_record(folder)
+  digests = record.get("needs_digests", {})
   return {
     name: epath.Path(path)
     if hf_folder.is_reference(path)
-    else epath.Path(folder / path)
-    for name, path in needs.items()
+    else _where_now(folder / path, digests.get(name, ""))
+    for name, path in record.get("needs", {}).items()
   }
+
+
+def _where_now(folder: epath.Path, digest: str) -> epath.Path:
+  """The run of this digest, here or moved aside; `folder` where it is gone."""
+  here, number = folder, 0
+  while digest and here.exists():
+    config = run_folder.files(here).config
+    if config.exists() and storage.read_json(config).get("digest") == digest:
+      return here
+    number += 1
+    here = run_folder.earlier(folder, number)
+  return folder
 
 
 def read_results(folder: epath.PathLike) -> dict[str, Any]:
@@ -134,9 +150,11 @@ def product(folder: epath.PathLike, *, unfinished: bool = False) -> Product:
   if not written:
     raise _without_parameters(folder, config)
   try:
-    return Product(
-      folder / written["run"], int(written["step"]), written["item"]
-    )
+    # What is selected from is needed as the policy.
+    digest = read_record(folder).get("needs_digests", {}).get("policy", "")
+    run = folder / written["run"]
+    run = run if written["run"] == "." else _where_now(run, digest)
+    return Product(run, int(written["step"]), written["item"])
   except (KeyError, TypeError, ValueError) as error:
     raise errors.UserError(
       f'{run_folder.files(folder).results}: "product" should hold "run",'
