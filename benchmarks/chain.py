@@ -23,7 +23,7 @@ from etils import epath
 from instruct_jax.algorithms import episodes, ppo
 from instruct_jax.base import command, compilation, errors, terminal
 from instruct_jax.parallel import sharding
-from instruct_jax.runs import reading
+from instruct_jax.runs import reading, records
 from instruct_jax.training import loop
 from instruct_jax.training import step as step_lib
 
@@ -35,9 +35,9 @@ _OUT = flags.DEFINE_string("out", "", "Where to write the results as JSON.")
 def stages(folder: epath.Path) -> list[dict[str, float | str]]:
   """Seconds and memory of every stage that a run was built on, it last."""
   found = {}
-  for need in reading.read_needs(folder).values():
+  for need in records.read_needs(folder).values():
     found |= {row["stage"]: row for row in stages(need)}
-  results = reading.read_results(folder)
+  results = records.read_results(folder)
   name = folder.resolve().name
   seconds = results["seconds"]
   found[name] = {
@@ -112,7 +112,7 @@ def main(argv: list[str]) -> None:
   """Prints both tables and writes them as JSON."""
   del argv
   folder = epath.Path(_RUN.value)
-  if reading.read_config(folder).get("algorithm") != "ppo":
+  if records.read_config(folder).get("algorithm") != "ppo":
     raise errors.UserError(f"--run={folder}: not a PPO run")
   table = stages(folder)
   phases = iteration(folder, _REPEATS.value)

@@ -17,7 +17,7 @@ from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import llama2c
 from instruct_jax.inference import context, generate, respond
-from instruct_jax.runs import exchange, reading, speaker
+from instruct_jax.runs import exchange, reading, records, speaker
 from tests import hf_fuzz_test as hf
 from tests import pretrained_tokenizers_test as tokens
 
@@ -73,7 +73,7 @@ def same_tensors(one, other):
 def test_there_and_back_is_bit_exact(dtype, reward, tmp_path):
   reference = checkpoint(tmp_path / "in", dtype=dtype, reward=reward)
   exchange.bring_in(reference, tmp_path / "run")
-  found = reading.product(tmp_path / "run")
+  found = records.product(tmp_path / "run")
   assert found.item == ("params.reward" if reward else "params.policy")
   exchange.send_out(tmp_path / "run", tmp_path / "out", shard_bytes=4400)
   same_tensors(tmp_path / "in", tmp_path / "out")
@@ -167,9 +167,9 @@ def test_a_bias_without_a_place_is_refused_or_noted(tmp_path):
 
 def test_stacked_layers_go_out_and_come_in(tmp_path):
   reference = epath.Path(checkpoint(tmp_path / "in"))
-  config = reading.read_config(reference).unlock()
+  config = records.read_config(reference).unlock()
   config.model.scan = True
-  ctx = context.make(config.lock(), reading.read_needs(reference))
+  ctx = context.make(config.lock(), records.read_needs(reference))
   params = reading.load_parameters(reference, ctx, "policy")
   assert "blocks" in params["decoder"]
   hf_export.export(
@@ -180,9 +180,9 @@ def test_stacked_layers_go_out_and_come_in(tmp_path):
 
 def test_parameters_are_split_over_a_mesh(tmp_path):
   reference = epath.Path(checkpoint(tmp_path / "in"))
-  config = reading.read_config(reference).unlock()
+  config = records.read_config(reference).unlock()
   config.mesh.fsdp, config.mesh.tensor = 2, 2
-  ctx = context.make(config.lock(), reading.read_needs(reference))
+  ctx = context.make(config.lock(), records.read_needs(reference))
   params = reading.load_parameters(reference, ctx, "policy")
   kernel = params["decoder"]["block_0"]["up"]["kernel"]
   assert len(kernel.sharding.device_set) == 4

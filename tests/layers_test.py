@@ -129,6 +129,7 @@ report
   charts closing curves samples
   page
 runs
+  records
   reading
   stages speaker exchange lock
   chat

@@ -13,7 +13,7 @@ from experiments import ppo_ptx, sft
 from instruct_jax import main
 from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
-from instruct_jax.runs import exchange, plan, reading, references, stages
+from instruct_jax.runs import exchange, plan, records, references, stages
 from tests import exchange_test
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def test_a_checkpoint_decides_model_and_tokenizer_of_the_whole_chain(tmp_path):
   assert stages["dataset-files"].config.data.tokenizer == reference
   first = stages["sft-files"].needs["policy"]
   assert isinstance(first, references.Given)
-  assert first.digest == reading.read_results(first.folder)["config_digest"]
+  assert first.digest == records.read_results(first.folder)["config_digest"]
   there.close()
 
 
@@ -186,9 +186,9 @@ def test_sft_from_a_checkpoint_and_out_again(tmp_path):
   )
   assert found.returncode == 0, found.stderr
   run = epath.Path(tmp_path / "runs" / "sft-files")
-  results = reading.read_results(run)
+  results = records.read_results(run)
   assert results["product"]["item"] == "params.policy"
-  assert reading.read_needs(run)["policy"] == epath.Path(reference)
+  assert records.read_needs(run)["policy"] == epath.Path(reference)
   exchange.send_out(run, tmp_path / "out")
   before, after = (hf_folder.Folder(tmp_path / name) for name in ("in", "out"))
   assert sorted(after.names) == sorted(before.names)

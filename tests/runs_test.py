@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from instruct_jax.base import errors
-from instruct_jax.runs import reading
+from instruct_jax.runs import reading, records
 from tests import run_folders
 
 
@@ -40,24 +40,24 @@ def same(left, right):
 
 
 def test_config_needs_and_results(root):
-  config = reading.read_config(root / "ppo_ptx-test")
+  config = records.read_config(root / "ppo_ptx-test")
   assert config.experiment == "ppo_ptx"
   assert config.rl.clip == 0.2
-  needs = reading.read_needs(root / "ppo_ptx-test")
+  needs = records.read_needs(root / "ppo_ptx-test")
   assert needs["reward"].resolve() == (root / "rm-test").resolve()
-  assert reading.read_results(root / "rm-test")["product"]["step"] == 3
-  assert reading.reward_run(root / "ppo_ptx-test").name == "rm-test"
-  assert reading.reward_run(root / "sft-test") is None
+  assert records.read_results(root / "rm-test")["product"]["step"] == 3
+  assert records.reward_run(root / "ppo_ptx-test").name == "rm-test"
+  assert records.reward_run(root / "sft-test") is None
 
 
 def test_products(root):
-  found = reading.product(root / "ppo_ptx-test")
+  found = records.product(root / "ppo_ptx-test")
   assert (found.step, found.item, found.role) == (3, "ema.policy", "policy")
-  assert reading.product(root / "rm-test").role == "reward"
-  selected = reading.product(root / "select-test")
+  assert records.product(root / "rm-test").role == "reward"
+  selected = records.product(root / "select-test")
   assert selected.run.resolve() == (root / "sft-test").resolve()
   assert selected.step == 2
-  newest = reading.product(root / "going-on", unfinished=True)
+  newest = records.product(root / "going-on", unfinished=True)
   assert (newest.step, newest.item) == (4, "params.policy")
   assert not newest.finished
 
@@ -132,11 +132,11 @@ def test_what_was_moved_aside_is_read_where_it_is_now(tmp_path):
   for folder in (select, tmp_path / "sft-test.old2"):
     ctx = reading.open_context(folder)
     assert ctx.tokenizer.encode("what job does ann have ?")
-    assert reading.read_needs(folder)["data"].name == "dataset-test.old2"
+    assert records.read_needs(folder)["data"].name == "dataset-test.old2"
     loaded = reading.load_parameters(folder, ctx, "policy")
     assert same(loaded, saved[3])
-  assert reading.product(select).run.name == "sft-test.old2"
-  assert reading.read_needs(sft)["data"].name == "dataset-test"
+  assert records.product(select).run.name == "sft-test.old2"
+  assert records.read_needs(sft)["data"].name == "dataset-test"
 
 
 def refused(message, function, *args, **kwargs):
@@ -146,13 +146,13 @@ def refused(message, function, *args, **kwargs):
 
 
 def test_errors_name_folder_and_remedy(root):
-  refused("It holds the runs", reading.product, root)
+  refused("It holds the runs", records.product, root)
   refused(
-    f"Did you mean {root / 'sft-test'}?", reading.product, root / "sft-tst"
+    f"Did you mean {root / 'sft-test'}?", records.product, root / "sft-tst"
   )
-  refused("not a run", reading.product, root / "nowhere" / "at" / "all")
-  refused("has not finished", reading.product, root / "going-on")
-  refused("hands on no parameters", reading.product, root / "dataset-test")
+  refused("not a run", records.product, root / "nowhere" / "at" / "all")
+  refused("has not finished", records.product, root / "going-on")
+  refused("hands on no parameters", records.product, root / "dataset-test")
   ctx = reading.open_context(root / "ppo_ptx-test")
   refused(
     "a reward is what this run hands on",
@@ -183,5 +183,5 @@ def test_damaged_files_are_named(root, tmp_path, name, content, message):
   for file in ("config.json", "results.json"):
     text = (root / "sft-test" / file).read_text()
     (tmp_path / file).write_text(content if file == name else text)
-  refused(message, reading.product, tmp_path)
-  refused(str(tmp_path / name), reading.product, tmp_path)
+  refused(message, records.product, tmp_path)
+  refused(str(tmp_path / name), records.product, tmp_path)

@@ -15,7 +15,7 @@ from absl.testing import flagsaver
 from instruct_jax import sample
 from instruct_jax.base import errors
 from instruct_jax.models import heads
-from instruct_jax.runs import chat, reading, speaker
+from instruct_jax.runs import chat, records, speaker
 from tests import run_folders
 
 PROMPT = "What job does Ann have?"
@@ -101,7 +101,7 @@ def test_flags_reach_the_sampler(talk, root, monkeypatch):
   assert how.max_tokens == 4
   talk("--prompt=ann")
   settings, how = seen.pop()
-  config = reading.read_config(root / "sft-test")
+  config = records.read_config(root / "sft-test")
   assert how.max_tokens == config.data.response_length
   assert (how.top_k, how.top_p, how.temperature) == (0, 1.0, 1.0)
 

@@ -17,7 +17,7 @@ from instruct_jax.hf import imported, places
 from instruct_jax.hf import load as hf_load
 from instruct_jax.inference import context
 from instruct_jax.parallel import checkpoint, digest, hosts
-from instruct_jax.runs import reading
+from instruct_jax.runs import reading, records
 
 ROLES = ("policy", "reward", "value")
 _TENSORS = "tensors.json"
@@ -41,7 +41,7 @@ def bring_in(
   if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
     raise errors.UserError(f"{folder}: is there and not empty; name another.")
   there = hf_folder.Folder(hf_folder.path_of(reference))
-  role = _role(role or reading.product(epath.Path(reference)).role)
+  role = _role(role or records.product(epath.Path(reference)).role)
   ctx = reading.open_context(epath.Path(reference))
   params = reading.load_parameters(epath.Path(reference), ctx, role)
   item, files = f"params.{role}", run_folder.files(folder)
@@ -99,7 +99,7 @@ def send_out(
   Raises:
     UserError: not a finished run, no such role, or see `hf.export.export`.
   """
-  role = _role(role or reading.product(run).role)
+  role = _role(role or records.product(run).role)
   ctx = reading.open_context(run)
   params = reading.load_kept(run, ctx, role, ema=ema)
   model = ctx.model(role).config
@@ -167,7 +167,7 @@ def _origin(run: epath.Path, model: Any) -> epath.Path | None:
       files = run_folder.files(here).origin
     else:
       is_run = run_folder.files(here).config.exists()
-      queue += reading.read_needs(here).values() if is_run else ()
+      queue += records.read_needs(here).values() if is_run else ()
       continue
     if imported.describes(files / hf_folder.CONFIG, model):
       return files

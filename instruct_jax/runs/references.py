@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
-from instruct_jax.runs import reading
+from instruct_jax.runs import records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +54,10 @@ def resolve(need: str, reference: str) -> Given:
   what it should hand on and it hands on something else.
   """
   folder, key = epath.Path(reference), f"config.needs.{need}"
-  results = reading.read_results(folder)
+  results = records.read_results(folder)
   role, holds = "", folder
   if results.get("product"):
-    product = reading.product(folder)
+    product = records.product(folder)
     role, holds = product.role, product.run
   if need in ("policy", "reward") and role != need:
     raise errors.UserError(

@@ -7,7 +7,7 @@ from etils import epath
 
 from instruct_jax.base import errors
 from instruct_jax.inference import context, rewards
-from instruct_jax.runs import reading
+from instruct_jax.runs import reading, records
 from instruct_jax.tokenizers import templates
 
 
@@ -26,7 +26,7 @@ class Speaker:
   folder: epath.Path
   ctx: context.Context
   params: dict[str, Any]
-  product: reading.Product
+  product: records.Product
   scorer: Scorer | None = None
 
   def normalize(self, text: str) -> str:
@@ -53,7 +53,7 @@ def open_run(folder: epath.PathLike, *, scored: bool = False) -> Speaker:
   `scored`) has no reward model of the same tokenizer.
   """
   folder = epath.Path(folder)
-  product = reading.product(folder, unfinished=True)
+  product = records.product(folder, unfinished=True)
   if product.role != "policy":
     raise errors.UserError(
       f"{folder}: this run made a {product.role} model, which gives scores and"
@@ -66,7 +66,7 @@ def open_run(folder: epath.PathLike, *, scored: bool = False) -> Speaker:
 
 
 def _open_scorer(folder: epath.Path, ctx: context.Context) -> Scorer:
-  where = reading.reward_run(folder)
+  where = records.reward_run(folder)
   if where is None:
     if "reward" in ctx.config and not rewards.needs_model(ctx.config.reward):
       return Scorer(ctx, None)

@@ -14,7 +14,7 @@ from instruct_jax.evals import reward, select, suite
 from instruct_jax.inference import context, rewards
 from instruct_jax.labeling import rankings
 from instruct_jax.parallel import digest, hosts
-from instruct_jax.runs import reading
+from instruct_jax.runs import reading, records
 from instruct_jax.training import loop
 
 Folders = dict[str, epath.Path]
@@ -87,7 +87,7 @@ def pick_epoch(
   """Picks the SFT epoch with the best reward on validation prompts (C.1)."""
   del folder
   ctx = context.make(config, needs)
-  product = reading.read_results(needs["policy"])["product"]
+  product = records.read_results(needs["policy"])["product"]
   if not product.get("epochs"):
     raise errors.UserError(
       f"{needs['policy']}: kept no epochs to select from; config.needs.policy"
