@@ -1,23 +1,20 @@
 """Sizes by name, and config sections that are complete and locked."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from instruct_jax import paper
 from instruct_jax.base import errors
 from instruct_jax.models import config as model_config
-from instruct_jax.models import heads, sizes
+from instruct_jax.models import forward, heads, sizes
 
 GIVEN = {"vocab_size": 64, "context_length": 32}
 
 
 def parameters(config) -> int:
-  token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1, 1), bool)
-  shapes = jax.eval_shape(
-    heads.LanguageModel(config).init, jax.random.key(0), token, token, mask
-  )
+  model = heads.LanguageModel(config)
+  shapes = jax.eval_shape(lambda: forward.init_params(model, jax.random.key(0)))
   return sum(x.size for x in jax.tree.leaves(shapes))
 
 

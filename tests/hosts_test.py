@@ -11,9 +11,10 @@ from instruct_jax.parallel import hosts
 from tests import processes
 
 PROGRAM = """
-import json, pathlib, time
+import json, pathlib, time, types
 from instruct_jax.base import errors, interrupt
 from instruct_jax.parallel import hosts
+from instruct_jax import worlds
 from instruct_jax.runs import stages
 import ml_collections
 folder = pathlib.Path(rest[0])
@@ -39,7 +40,7 @@ for error in (errors.UserError, interrupt.Interrupted, KeyError):
 def build(config, folder):
   write()
   return {"rows": 3.0}
-stages.DATASETS["toy"] = build
+worlds.of = lambda data: types.SimpleNamespace(build=build)
 config = ml_collections.ConfigDict({"data": {"source": "toy"}})
 seen.append(stages.build_data(config, folder, {}).metrics)
 hosts.barrier("end")
