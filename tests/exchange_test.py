@@ -16,7 +16,7 @@ from instruct_jax.base import errors
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import llama2c
-from instruct_jax.inference import context, generate, respond
+from instruct_jax.inference import choice, context, generate, respond
 from instruct_jax.runs import exchange, reading, records, speaker
 from tests import hf_fuzz_test as hf
 from tests import pretrained_tokenizers_test as tokens
@@ -290,7 +290,7 @@ def test_stories260k_tells_the_story_that_is_published(tmp_path):
     np.ones(start.shape, bool),
     np.zeros(1, np.int32),
     jax.random.key(0),
-    generate.Sampling(
+    choice.Sampling(
       max_tokens=256,
       stop_ids=ctx.stop_ids,
       pad_id=ctx.tokenizer.pad_id,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instruct_jax.base import errors
-from instruct_jax.inference import generate
+from instruct_jax.inference import choice, generate
 from instruct_jax.models import attention, decoder, heads
 from instruct_jax.models import config as model_config
 
@@ -28,7 +28,7 @@ CONFIG = model_config.DecoderConfig(
   positions="rotary",
 )
 MODEL = heads.LanguageModel(CONFIG)
-SAMPLING = generate.Sampling(max_tokens=6, stop_ids=(STOP,), pad_id=PAD)
+SAMPLING = choice.Sampling(max_tokens=6, stop_ids=(STOP,), pad_id=PAD)
 PROMPT = jnp.asarray([[0, 0, 3, 4], [5, 6, 7, 8], [0, 2, 2, 2]])
 IS_PROMPT = PROMPT > 0
 
@@ -72,7 +72,7 @@ def count_up(last, *, max_tokens=6, stop_ids=(STOP,), temperature=0.0):
     return logits_of(tokens), cache.at[count].set(True)
 
   last = jnp.asarray(last)
-  sampling = generate.Sampling(
+  sampling = choice.Sampling(
     max_tokens=max_tokens,
     stop_ids=stop_ids,
     pad_id=PAD,
@@ -295,7 +295,7 @@ LOGITS = jnp.log(jnp.asarray([[0.5, 0.1, 0.2, 0.05, 0.15]]))  # 0 is the pad
 def frequencies(n=4000, temperature=1.0, **changes):
   sampling = dataclasses.replace(SAMPLING, **changes)
   uniforms = (jnp.arange(n) + 0.5) / n
-  tokens = generate.choose(
+  tokens = choice.choose(
     jnp.tile(LOGITS, (n, 1)), uniforms, sampling, temperature=temperature
   )
   return np.bincount(tokens, minlength=5) / n
@@ -331,7 +331,7 @@ def test_inverting_the_distribution_is_numpys(seed, size):
   weights[:, rng.integers(size)] = 1
   uniforms = rng.random(64).astype(np.float32)
   uniforms[:2] = 0, 1 - 2**-24
-  actual = np.asarray(jax.jit(generate.invert_cdf)(weights, uniforms))
+  actual = np.asarray(jax.jit(choice.invert_cdf)(weights, uniforms))
   assert (weights[np.arange(64), actual] > 0).all()
   exact = np.cumsum(weights.astype(np.float64), axis=1)
   target = uniforms * exact[:, -1]

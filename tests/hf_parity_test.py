@@ -17,7 +17,7 @@ from instruct_jax import tokenizers
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import load as hf_load
-from instruct_jax.inference import generate
+from instruct_jax.inference import choice, generate
 from instruct_jax.models import forward, heads, sizes
 from instruct_jax.parallel import sharding
 
@@ -185,9 +185,7 @@ def test_greedy_generation_with_a_cache_token_for_token(policies, padded):
     jnp.asarray(is_token),
     jnp.arange(len(tokens)),
     jax.random.key(0),
-    generate.Sampling(
-      max_tokens=10, stop_ids=(1,), pad_id=PAD, temperature=0.0
-    ),
+    choice.Sampling(max_tokens=10, stop_ids=(1,), pad_id=PAD, temperature=0.0),
   )
   with torch.no_grad():
     expected = theirs.generate(

@@ -99,6 +99,7 @@ worlds/microworld
 worlds
   files
 inference
+  choice
   generate
   context
   batching encode rewards

@@ -27,6 +27,7 @@ TARGETS = {
     "tests/generate_test.py",
     "tests/wiring_test.py",
   ),
+  "instruct_jax/inference/choice.py": ("tests/generate_test.py",),
   "instruct_jax/inference/respond.py": (
     "tests/respond_test.py",
     "tests/sample_test.py",

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from instruct_jax.base import errors
-from instruct_jax.inference import generate
+from instruct_jax.inference import choice, generate
 from instruct_jax.models import attention, decoder, heads
 from instruct_jax.models import config as model_config
 from instruct_jax.parallel import sharding
@@ -212,7 +212,7 @@ def test_loss_and_gradients_are_those_of_one_device(shape, in_context):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_responses_are_those_of_one_device(temperature):
-  sampling = generate.Sampling(
+  sampling = choice.Sampling(
     max_tokens=4, stop_ids=(3,), pad_id=0, temperature=temperature, rows=4
   )
 

@@ -19,7 +19,7 @@ from instruct_jax.algorithms import episodes, ppo, rm
 from instruct_jax.evals import bench, select
 from instruct_jax.evals import loss as eval_loss
 from instruct_jax.evals import reward as eval_reward
-from instruct_jax.inference import context, generate
+from instruct_jax.inference import choice, context, generate
 from instruct_jax.models import forward
 from instruct_jax.parallel import sharding
 from instruct_jax.training import gradient, loop, validate
@@ -120,7 +120,7 @@ def test_what_was_sampled_is_chosen_again_by_the_full_forward_pass(ran):
   logits = LOGITS(ran.plain.policy, ran.params["policy"], sequences)
   ids = jnp.arange(toys.B, dtype=jnp.int32)
   for t in range(toys.R):
-    again = generate.choose(
+    again = choice.choose(
       logits[:, t],
       generate.draws(key, ids, t),
       ran.ctx.sampling(),

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from instruct_jax import tokenizers, worlds
 from instruct_jax.base import errors
 from instruct_jax.data.batch import loader
-from instruct_jax.inference import generate
+from instruct_jax.inference import choice
 from instruct_jax.models import config as model_config
 from instruct_jax.models import heads, sizes
 from instruct_jax.parallel import sharding
@@ -67,9 +67,9 @@ class Context:
     ids = self.tokenizer.eot_id, *self.tokenizer.stop_ids, *ends
     return tuple(dict.fromkeys(ids))
 
-  def sampling(self, *, temperature: float = 1.0) -> generate.Sampling:
+  def sampling(self, *, temperature: float = 1.0) -> choice.Sampling:
     """Plain sampling of responses: no top-k, no top-p (README, detail 3)."""
-    return generate.Sampling(
+    return choice.Sampling(
       temperature=temperature,
       max_tokens=self.config.data.response_length,
       stop_ids=self.stop_ids,

@@ -1,4 +1,4 @@
-"""Sampling: prefill once, then decode in a loop on the device.
+"""choice.Sampling: prefill once, then decode in a loop on the device.
 
 Axes: B rows, P prompt (left-padded), R response, S = P + R cache slots, V
 vocabulary. The draw that picks a token depends on the key, the row's episode
@@ -17,38 +17,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from instruct_jax.base import errors
+from instruct_jax.inference import choice
 from instruct_jax.models import attention, heads
 
 # (tokens [B], the number chosen by now, cache) -> (logits [B, V], cache)
 Step = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-  """How to choose tokens, and when to stop."""
-
-  max_tokens: int  # R
-  stop_ids: tuple[int, ...]  # each of them ends a response
-  pad_id: int  # fills what follows the end; is never chosen
-  temperature: float = 1.0  # 0 takes the likeliest token
-  top_k: int = 0  # only the k likeliest; 0 is all of them
-  top_p: float = 1.0  # only the likeliest that together reach p
-  # Rows decoded at a time, 0 for all; changes no sample. On a CPU 64 is half
-  # as fast again as 512, because so small a cache stays in the processor's.
-  rows: int = 0
-
-  def __post_init__(self):
-    for good, what in (
-      (self.max_tokens >= 1, "max_tokens must be at least 1"),
-      (self.temperature >= 0, "temperature must not be negative"),
-      (self.top_k >= 0, "top_k must not be negative"),
-      (0 < self.top_p <= 1, "top_p must be in (0, 1]"),
-      (self.rows >= 0, "rows must not be negative"),
-      (self.pad_id not in self.stop_ids, "pad_id must not be a stop token"),
-    ):
-      if not good:
-        raise errors.UserError(f"sampling: {what}; got {self}.")
 
 
 @flax.struct.dataclass
@@ -102,7 +75,7 @@ def generate(
   is_prompt: jax.Array,
   episodes: jax.Array,
   key: jax.Array,
-  sampling: Sampling,
+  sampling: choice.Sampling,
 ) -> Generation:
   """One response to each prompt [B, P]; one program, whatever the temperature.
 
@@ -205,7 +178,7 @@ def decode(
   cache: Any,
   episodes: jax.Array,
   key: jax.Array,
-  sampling: Sampling,
+  sampling: choice.Sampling,
   *,
   temperature: jax.Array,
 ) -> DecodeState:
@@ -218,7 +191,7 @@ def decode(
 
   def extend(generation, count, logits):
     uniforms = draws(key, episodes, count)
-    tokens = choose(logits, uniforms, sampling, temperature=temperature)
+    tokens = choice.choose(logits, uniforms, sampling, temperature=temperature)
     return _append(generation, count, tokens, sampling)
 
   def body(state):
@@ -263,72 +236,6 @@ def _append(generation, count, tokens, sampling) -> Generation:
     is_response=put(generation.is_response, running),
     ended=generation.ended | is_stop(tokens, sampling.stop_ids),
   )
-
-
-def choose(
-  logits: jax.Array,
-  uniforms: jax.Array,
-  sampling: Sampling,
-  *,
-  temperature: jax.Array | float,
-) -> jax.Array:
-  """The next tokens [B] int32, from logits [B, V] and a draw of [0, 1) each.
-
-  Temperature first, then top-k, then top-p; tokens that tie with the last one
-  kept are kept.
-  """
-  logits = logits.astype(jnp.float32).at[:, sampling.pad_id].set(-jnp.inf)
-  if sampling.temperature == 0:
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-  logits /= temperature
-  if 0 < sampling.top_k < logits.shape[-1]:
-    least = jax.lax.top_k(logits, sampling.top_k)[0][:, -1:]
-    logits = jnp.where(logits < least, -jnp.inf, logits)
-  weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
-  if sampling.top_p < 1:
-    weights = _nucleus(weights, sampling.top_p)
-  return invert_cdf(weights, uniforms)
-
-
-def _nucleus(weights: jax.Array, top_p: float) -> jax.Array:
-  """Zero for all but the largest weights [B, V] that reach `top_p` of all."""
-  down = -jnp.sort(-weights, axis=-1)
-  total = jnp.cumsum(down, axis=-1)
-  needed = total - down < top_p * total[:, -1:]
-  least = jnp.where(needed, down, jnp.inf).min(axis=-1, keepdims=True)
-  return jnp.where(weights < least, 0.0, weights)
-
-
-def invert_cdf(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
-  """Draws an index [B] int32 in proportion to weights [B, V] >= 0.
-
-  `uniforms` [B] in [0, 1) picks a block of about sqrt(V) indices first, then
-  an index in it: one random number a row and two short cumulative sums,
-  where Gumbel noise takes V random numbers. A weight of 0 is never drawn.
-  """
-  B, V = weights.shape
-  size = int(V**0.5) or 1
-  blocks = jnp.pad(weights, ((0, 0), (0, -V % size))).reshape(B, -1, size)
-  sums = blocks.sum(axis=-1)
-  target = uniforms * sums.sum(axis=-1)
-  block, target = _first_above(sums, target)
-  inner = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
-  index, _ = _first_above(inner, target)
-  return (block * size + index).astype(jnp.int32)
-
-
-def _first_above(weights, target):
-  """The first index whose cumulative weight passes target [B], and the rest.
-
-  Rounding may leave none: then the last index with a weight.
-  """
-  total = jnp.cumsum(weights, axis=-1)
-  positive = weights > 0
-  hit = positive & (total > target[:, None])
-  last = weights.shape[-1] - 1 - jnp.argmax(positive[:, ::-1], axis=-1)
-  index = jnp.where(hit.any(axis=-1), jnp.argmax(hit, axis=-1), last)
-  before = jnp.take_along_axis(total - weights, index[:, None], axis=-1)[:, 0]
-  return index, target - before
 
 
 def is_stop(tokens: jax.Array, stop_ids: tuple[int, ...]) -> jax.Array:

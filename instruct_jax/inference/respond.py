@@ -26,7 +26,7 @@ import numpy as np
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.data.batch import loader
-from instruct_jax.inference import batching, context, encode, generate
+from instruct_jax.inference import batching, choice, context, encode, generate
 from instruct_jax.models import heads
 
 
@@ -39,7 +39,7 @@ class Policy:
   tokenizer: tokenizers.Tokenizer
   template: str  # what is put around a prompt
   width: int  # P
-  sampling: generate.Sampling
+  sampling: choice.Sampling
   mesh: jax.sharding.Mesh
   rows: int  # of a batch; changes no sample
 
@@ -78,7 +78,7 @@ def policy_of(
 ) -> Policy:
   """The policy of a run: its own template unless given, R tokens at most.
 
-  `sampling` are fields of `generate.Sampling`, by default plain sampling at
+  `sampling` are fields of `choice.Sampling`, by default plain sampling at
   temperature 1. `rows` is for `respond`.
 
   Raises UserError for an impossible field, and where the model's learned
