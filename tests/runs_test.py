@@ -139,6 +139,19 @@ def test_what_was_moved_aside_is_read_where_it_is_now(tmp_path):
   assert records.read_needs(sft)["data"].name == "dataset-test"
 
 
+def test_a_run_of_another_tokenizer_is_told(root, tmp_path):
+  """Of as many words, so that every shape fits."""
+  folder, _ = run_folders.make(root, "sft", name="told")
+  ctx = reading.open_context(folder)
+  assert not reading.speaks_other_words(folder, ctx)
+  changed = [text.replace("ann", "amy") for text in run_folders.SENTENCES]
+  run_folders.dataset(tmp_path, changed)
+  run_folders.make(tmp_path, "sft")
+  other = reading.open_context(tmp_path / "sft-test")
+  assert other.tokenizer.vocab_size == ctx.tokenizer.vocab_size
+  assert reading.speaks_other_words(folder, other)
+
+
 def refused(message, function, *args, **kwargs):
   with pytest.raises(errors.UserError) as caught:
     function(*args, **kwargs)

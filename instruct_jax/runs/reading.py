@@ -9,6 +9,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
+from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import load as hf_load
@@ -29,6 +30,23 @@ def open_context(folder: epath.PathLike) -> context.Context:
   if math.prod(config.mesh.values()) != jax.device_count():
     config.mesh = ConfigDict(dict.fromkeys(config.mesh, 1))
   return context.make(config.lock(), records.read_needs(folder))
+
+
+def speaks_other_words(folder: epath.PathLike, ctx: context.Context) -> bool:
+  """Whether a run was trained with another vocabulary than the context has.
+
+  Read off what the first ids stand for; False where the run brings no
+  tokenizer.
+  """
+  data = records.read_needs(folder).get("data")
+  try:
+    other = tokenizers.load(data) if data is not None else ctx.tokenizer
+  except errors.UserError:  # a checkpoint without one
+    return False
+  if other.vocab_size != ctx.tokenizer.vocab_size:
+    return True
+  ids = range(min(other.vocab_size, 2000))
+  return any(other.decode([i]) != ctx.tokenizer.decode([i]) for i in ids)
 
 
 def load_parameters(

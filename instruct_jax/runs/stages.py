@@ -1,6 +1,7 @@
 """What a stage of the chain does: build data, train, rank, select, evaluate."""
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ from instruct_jax.labeling import rankings
 from instruct_jax.parallel import digest, hosts
 from instruct_jax.runs import reading, records
 from instruct_jax.training import loop
+
+_log = logging.getLogger(__name__)
 
 Folders = dict[str, epath.Path]
 
@@ -46,10 +49,18 @@ def run_training(
 ) -> Result:
   """Trains; the product is the policy's EMA where one is kept."""
   ctx = context.make(config, needs)
+  roles = [role for role in ("policy", "reward") if role in needs]
+  for role in roles:
+    if hosts.is_writer() and reading.speaks_other_words(needs[role], ctx):
+      _log.warning(
+        "config.needs.%s: %s was trained with another tokenizer than %s has;"
+        " its ids mean other words here",
+        role,
+        needs[role],
+        needs["data"],
+      )
   checkpoints = {
-    role: reading.load_parameters(needs[role], ctx, role)
-    for role in ("policy", "reward")
-    if role in needs
+    role: reading.load_parameters(needs[role], ctx, role) for role in roles
   }
   outcome = loop.train(ctx, folder, checkpoints)
   state, role = outcome.state, config.product
