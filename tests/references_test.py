@@ -72,6 +72,13 @@ def test_evaluating_later_needs_more_and_trains_nothing_anew(tmp_path):
   assert plan.evaluation_digest(evaluated) != plan.evaluation_digest(without)
 
 
+def test_what_only_the_evaluation_reads_is_no_reason_to_train_anew(tmp_path):
+  before = plan.record_of(plan_of(tmp_path))
+  changes = {"evaluation.suite": "none", "epochs": 3}
+  after = plan.record_of(plan_of(tmp_path, **changes))
+  assert plan.difference(before, after) == "config.epochs changed (2 -> 3)"
+
+
 def test_a_need_hands_on_what_its_name_says(finished):
   root, run = finished
   with pytest.raises(errors.UserError, match="hands on a policy, where a rewa"):

@@ -245,14 +245,16 @@ def record_of(stage: Stage) -> dict[str, Any]:
 def difference(before: dict[str, Any], after: dict[str, Any]) -> str:
   """In words, what changed between two records."""
   parts = []
-  for section, label in (
-    ("config", "config."),
-    ("needs_digests", "what it needs as "),
-    ("data_digests", "the content of "),
+  # What the evaluation alone reads is no reason to train anew.
+  compared = stages.needs_of_evaluation(ConfigDict(after["config"]))
+  for section, label, hidden in (
+    ("config", "config.", set()),
+    ("needs_digests", "what it needs as ", compared),
+    ("data_digests", "the content of ", set()),
   ):
     old = keys.flatten(json.loads(json.dumps(before[section], default=str)))
     new = keys.flatten(json.loads(json.dumps(after[section], default=str)))
-    for key in sorted(old | new):
+    for key in sorted(set(old | new) - hidden):
       top = key.split(".")[0]
       if old.get(key) != new.get(key) and top not in (*UNDIGESTED, "needs"):
         values = f" ({old.get(key)} -> {new.get(key)})"
