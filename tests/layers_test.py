@@ -133,7 +133,7 @@ runs
   records
   reading
   stages speaker exchange lock
-  chat
+  chat digests
   references
   plan
   build

@@ -7,10 +7,14 @@ from etils import epath
 
 from experiments import sft
 from instruct_jax.base import errors, run_folder
-from instruct_jax.runs import build, plan, references, stages
+from instruct_jax.runs import build, digests, plan, references, stages
 from tests import run_folders
 
 SOURCE = epath.Path(sft.__file__)
+
+
+def of_evaluation(stage):
+  return digests.of_evaluation(stage.config, stage.needs)
 
 
 def plan_of(root, **changes):
@@ -45,7 +49,7 @@ def test_a_run_that_is_named_is_taken_and_nothing_unused_is_built(finished):
   given = stage.needs["policy"]
   assert given.folder == run
   assert (given.role, given.digest) == ("policy", "p" * 32)
-  record = plan.record_of(stage)
+  record = digests.record_of(stage.config, stage.needs)
   assert record["needs"]["policy"] == str(run.resolve())
   assert record["needs_digests"]["policy"] == "p" * 32
   assert "gpt" not in record["needs"]
@@ -69,7 +73,7 @@ def test_evaluating_later_needs_more_and_trains_nothing_anew(tmp_path):
   evaluated = plan_of(tmp_path)
   assert set(evaluated.needs) - set(without.needs) == {"gpt"}
   assert evaluated.digest == without.digest
-  assert plan.evaluation_digest(evaluated) != plan.evaluation_digest(without)
+  assert of_evaluation(evaluated) != of_evaluation(without)
 
 
 def test_what_only_the_evaluation_reads_is_no_reason_to_train_anew(tmp_path):
@@ -93,7 +97,7 @@ def test_a_run_that_lacks_an_evaluation_is_evaluated_again(
   stage = plan_of(tmp_path)
   every = stages.evaluations(stage.config)
   results = {
-    "evaluation_digest": plan.evaluation_digest(stage),
+    "evaluation_digest": of_evaluation(stage),
     "evaluations": dict.fromkeys(every, "measured"),
   }
   assert not build._lacks_evaluation(stage, results)

@@ -21,7 +21,7 @@ from instruct_jax.base import (
 )
 from instruct_jax.parallel import hosts
 from instruct_jax.report import page
-from instruct_jax.runs import lock, plan, stages
+from instruct_jax.runs import digests, lock, plan, stages
 
 _log = logging.getLogger(__name__)
 
@@ -55,14 +55,18 @@ def _build_one(stage: plan.Stage, *, evaluate: bool) -> dict[str, Any]:
     results["metrics"] |= outcome.metrics
     results["tables"] |= outcome.tables
     results["evaluations"] = outcome.evaluations
-    results["evaluation_digest"] = plan.evaluation_digest(stage)
+    results["evaluation_digest"] = digests.of_evaluation(
+      stage.config, stage.needs
+    )
     _write_once(run_folder.files(stage.folder).results, results)
   return results
 
 
 def _lacks_evaluation(stage: plan.Stage, results: dict[str, Any]) -> bool:
   """Whether a run was evaluated otherwise, or before an evaluation came."""
-  if results["evaluation_digest"] != plan.evaluation_digest(stage):
+  if results["evaluation_digest"] != digests.of_evaluation(
+    stage.config, stage.needs
+  ):
     return True
   return not set(stages.evaluations(stage.config)) <= set(
     results.get("evaluations", ())  # Runs of before have none.
@@ -100,7 +104,7 @@ def _finished(stage: plan.Stage) -> dict[str, Any] | None:
     _log.warning(
       "%s: built again, because %s. The earlier run is now %s",
       stage.name,
-      plan.difference(before, plan.record_of(stage)),
+      digests.difference(before, digests.record_of(stage.config, stage.needs)),
       aside.name,
     )
     stage.folder.rename(aside)
@@ -124,7 +128,10 @@ def _start(stage: plan.Stage) -> dict[str, Any]:
   config, folder = stage.config, stage.folder
   _log.info("%s: starts", stage.name)
   hosts.once("folder", lambda: folder.mkdir(parents=True, exist_ok=True))
-  _write_once(run_folder.files(folder).config, plan.record_of(stage))
+  _write_once(
+    run_folder.files(folder).config,
+    digests.record_of(stage.config, stage.needs),
+  )
   start, compiled = time.monotonic(), compilation.compile_seconds()
   result = stages.JOBS[config.job](config, folder, stage.folders)
   wall = time.monotonic() - start

@@ -5,8 +5,6 @@ root of the runs. Nothing is built or written here.
 """
 
 import dataclasses
-import hashlib
-import json
 import logging
 from typing import Any
 
@@ -18,27 +16,12 @@ from instruct_jax.base import errors, keys, run_folder, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.inference import rewards
-from instruct_jax.runs import references, stages
+from instruct_jax.runs import digests, references, stages
 
 _log = logging.getLogger(__name__)
 
 # Overrides of these pass down to what an experiment needs; nothing else does.
 INHERITED = ("seed", "data", "model", "reward_model", "mesh", "pretrained")
-
-# These change what is shown or kept, not what is computed.
-UNDIGESTED = (
-  "evaluation",
-  "log_every",
-  "pretrained",  # what is needed counts, by its content
-  "samples",
-  "samples_every",
-  "save_every",
-  "show",
-  "time_phases",
-  "validate_batches",
-  "validate_every",
-  "validation",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +101,7 @@ def _plan(config, source, workdir, inherited, known, *, evaluated=False):
     below, path = references.load_config(reference, source.parent)
     below.update_from_flattened_dict(_fitting(inherited, below))
     needs[need] = _plan(below, path, workdir, inherited, known)
-  stage = Stage(config, folder, needs, _digest(config, needs))
+  stage = Stage(config, folder, needs, digests.of_stage(config, needs))
   known[str(folder)] = stage
   return stage
 
@@ -229,60 +212,3 @@ def _checkpoints(
       for role, deeper in _checkpoints(below, path, inherited, seen).items():
         by_role.setdefault(role, deeper)
   return dict(sorted(by_role.items()))
-
-
-def record_of(stage: Stage) -> dict[str, Any]:
-  """What config.json holds."""
-  return {
-    "digest": stage.digest,
-    "needs": {name: need.written() for name, need in stage.needs.items()},
-    "needs_digests": {n: s.digest for n, s in stage.needs.items()},
-    "data_digests": stages.content_digests(stage.config),
-    "config": stage.config.to_dict(),
-  }
-
-
-def difference(before: dict[str, Any], after: dict[str, Any]) -> str:
-  """In words, what changed between two records."""
-  parts = []
-  # What the evaluation alone reads is no reason to train anew.
-  compared = stages.needs_of_evaluation(ConfigDict(after["config"]))
-  for section, label, hidden in (
-    ("config", "config.", set()),
-    ("needs_digests", "what it needs as ", compared),
-    ("data_digests", "the content of ", set()),
-  ):
-    old = keys.flatten(json.loads(json.dumps(before[section], default=str)))
-    new = keys.flatten(json.loads(json.dumps(after[section], default=str)))
-    for key in sorted(set(old | new) - hidden):
-      top = key.split(".")[0]
-      if old.get(key) != new.get(key) and top not in (*UNDIGESTED, "needs"):
-        values = f" ({old.get(key)} -> {new.get(key)})"
-        parts.append(f"{label}{key} changed{values}")
-  return "; ".join(parts) or "its configuration changed"
-
-
-def evaluation_digest(stage: Stage) -> str:
-  """A hash of what an evaluation depends on but the run's own parameters."""
-  flat = keys.flatten(stage.config.evaluation)
-  only = stages.needs_of_evaluation(stage.config)
-  return _hash(
-    flat | {f"needs.{n}": s.digest for n, s in stage.needs.items() if n in only}
-  )
-
-
-def _digest(config: ConfigDict, needs: dict[str, Any]) -> str:
-  """A hash of all that determines what a stage computes."""
-  flat = {
-    key: value
-    for key, value in keys.flatten(config).items()
-    if key.split(".")[0] not in (*UNDIGESTED, "needs")
-  }
-  only = stages.needs_of_evaluation(config)
-  flat |= {f"needs.{n}": s.digest for n, s in needs.items() if n not in only}
-  return _hash(flat | stages.content_digests(config))
-
-
-def _hash(flat: dict[str, Any]) -> str:
-  text = json.dumps(flat, sort_keys=True, default=str)
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
