@@ -83,6 +83,6 @@ def keys_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     seen = set()
     for key, _ in pairs:
       if key in seen:
-        raise ValueError(f"the key {key!r} stands twice")
+        raise ValueError(f"the key {key[:60]!r} stands twice")
       seen.add(key)
   return tree

@@ -18,7 +18,7 @@ from typing import Any
 
 from etils import epath
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, storage
 from instruct_jax.data.read import compressed, typed
 
 Row = typed.Row
@@ -222,17 +222,6 @@ def _first_bytes(path: epath.Path) -> bytes:
     return b""  # reading it says why
 
 
-def _once(pairs: list[tuple[str, Any]]) -> Row:
-  row = dict(pairs)
-  if len(row) < len(pairs):
-    seen = set()
-    for name, _ in pairs:
-      if name in seen:
-        raise ValueError(f"the key {name[:60]!r} is there twice")
-      seen.add(name)
-  return row
-
-
 def _finite(number: str) -> float:
   value = float(number)
   if not math.isfinite(value):
@@ -243,5 +232,7 @@ def _finite(number: str) -> float:
 # Looking for keys that are there twice adds 2 to 40 % to the decoding, most
 # where lines are short.
 _DECODER = json.JSONDecoder(
-  object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite
+  object_pairs_hook=storage.keys_once,
+  parse_float=_finite,
+  parse_constant=_finite,
 )
