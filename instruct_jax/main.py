@@ -36,7 +36,6 @@ _WORKDIR = flags.DEFINE_string(
 _PRINT_CONFIG = flags.DEFINE_bool(
   "print_config", False, "Print every key, its value and what it means; end."
 )
-
 _NOWAIT = flags.DEFINE_bool(
   "nowait", False, "End with 2 where another job works in a folder."
 )

@@ -175,6 +175,10 @@ def returns_a_row(bench):
 def returns_objects(bench):
   return {}, {"words": [{"value": bench}]}
 
+def fails(bench):
+  return 1 / 0
+
+
 def measures_likert(bench):
   return {"likert/sft": 1.0}, {}
 
@@ -220,6 +224,7 @@ def test_an_evaluation_of_ones_own(outside, tmp_path):
     ("returns_a_row", "the table 'words' is"),
     ("returns_objects", "cannot be written"),
     ("measures_likert", "'likert/sft' has been measured already"),
+    ("fails", r"failed: ZeroDivisionError: .*\.py:\d+\)\. The run itself is"),
   ],
 )
 def test_an_evaluation_that_finds_nothing_readable(

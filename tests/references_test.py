@@ -13,6 +13,10 @@ from tests import run_folders
 SOURCE = epath.Path(sft.__file__)
 
 
+def record_of(stage):
+  return digests.record_of(stage.config, stage.needs)
+
+
 def of_evaluation(stage):
   return digests.of_evaluation(stage.config, stage.needs)
 
@@ -49,7 +53,7 @@ def test_a_run_that_is_named_is_taken_and_nothing_unused_is_built(finished):
   given = stage.needs["policy"]
   assert given.folder == run
   assert (given.role, given.digest) == ("policy", "p" * 32)
-  record = digests.record_of(stage.config, stage.needs)
+  record = record_of(stage)
   assert record["needs"]["policy"] == str(run.resolve())
   assert record["needs_digests"]["policy"] == "p" * 32
   assert "gpt" not in record["needs"]
@@ -77,10 +81,10 @@ def test_evaluating_later_needs_more_and_trains_nothing_anew(tmp_path):
 
 
 def test_what_only_the_evaluation_reads_is_no_reason_to_train_anew(tmp_path):
-  before = plan.record_of(plan_of(tmp_path))
+  before = record_of(plan_of(tmp_path))
   changes = {"evaluation.suite": "none", "epochs": 3}
-  after = plan.record_of(plan_of(tmp_path, **changes))
-  assert plan.difference(before, after) == "config.epochs changed (2 -> 3)"
+  after = record_of(plan_of(tmp_path, **changes))
+  assert digests.difference(before, after) == "config.epochs changed (2 -> 3)"
 
 
 def test_a_need_hands_on_what_its_name_says(finished):

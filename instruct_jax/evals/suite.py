@@ -99,8 +99,10 @@ def evaluate_policies(
       outcome.evaluations[name] = f"needs {' and '.join(lacking)}"
       continue
     start = time.monotonic()
-    findings = evaluate(shared)
-    if name not in EVALUATIONS:
+    if name in EVALUATIONS:
+      findings = evaluate(shared)
+    else:
+      findings = _findings_of(name, evaluate, shared)
       _check(name, findings, outcome)
     outcome.metrics.update(findings[0])
     outcome.tables.update(findings[1])
@@ -108,6 +110,19 @@ def evaluate_policies(
     _log.debug("%s took %.1f s", name, time.monotonic() - start)
   _write_responses(shared, epath.Path(folder))
   return outcome
+
+
+def _findings_of(name, evaluate, shared):
+  """What an evaluation of people's own returns; its failure is a UserError."""
+  try:
+    return evaluate(shared)
+  except errors.UserError:
+    raise
+  except Exception as error:  # Somebody's own code may raise anything.
+    raise errors.UserError(
+      f"config.evaluation.extra={name}: failed: {outside.described(error)}. The"
+      " run itself is finished: mend it and give the command again."
+    ) from error
 
 
 def _check(name: str, findings: Any, before: Outcome) -> None:
