@@ -1,5 +1,6 @@
 """SFT, RM and PPO against plain loops, and one golden step of each."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +32,20 @@ def rm_run():
 @pytest.fixture(scope="module")
 def ppo_run():
   return toys.make_context(toys.config_of("ppo"))
+
+
+def test_sft_starts_from_the_policy_that_it_needs_or_from_a_fresh_one(sft_run):
+  ctx, policy = sft_run
+  assert sft.init(ctx, jax.random.key(3), {"policy": policy}) == (
+    {"policy": policy},
+    {},
+    {},
+  )
+  params, frozen, extra = sft.init(ctx, jax.random.key(3), {})
+  chex.assert_trees_all_equal(
+    params["policy"], forward.init_params(ctx.policy, jax.random.key(3))
+  )
+  assert (frozen, extra) == ({}, {})
 
 
 def test_sft_counts_the_response_s_tokens_and_nothing_else(sft_run):

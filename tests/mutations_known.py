@@ -93,6 +93,11 @@ _MASKED = "only where the mask, or the test before it, throws it away"
 # (module, before, after) -> why nothing that matters changes.
 EQUIVALENT = {
   (
+    "instruct_jax/maths/preferences.py",
+    "error = math.sqrt(variance) / len(values)",
+    "error = math.sqrt(variance) / len(clusters)",
+  ): "values and clusters have one length, or _check_values raises",
+  (
     "instruct_jax/maths/rl.py",
     "jnp.where(is_response, jnp.asarray(x, jnp.float32), jnp.float32(0))",
     "jnp.where(is_response, jnp.asarray(x, jnp.float32), jnp.float32(1))",

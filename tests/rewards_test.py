@@ -59,6 +59,16 @@ def test_each_listed_word_counts_once():
   assert terms["words"].dtype == jnp.float32
 
 
+def test_each_process_judges_its_own_rows(monkeypatch):
+  """Two processes share four responses; here speaks the second."""
+  ctx = context_of(BY_WORDS)
+  judged = rewards.Judged(ctx, None, sequences(ctx, TEXTS[:4]))
+  monkeypatch.setattr(rewards.jax, "process_count", lambda: 2)
+  monkeypatch.setattr(rewards.jax, "process_index", lambda: 1)
+  monkeypatch.setattr(rewards.hosts, "fetch", lambda tree: tree)
+  assert judged.texts == (["x", "x"], list(TEXTS[2:4]))
+
+
 def test_a_reward_of_texts_is_the_sum_of_its_terms():
   """In batches of another size, as evaluations and `sample` ask for it."""
   ctx = context_of(
