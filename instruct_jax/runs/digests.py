@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 from ml_collections import ConfigDict
 
-from instruct_jax.base import keys
+from instruct_jax import algorithms, worlds
+from instruct_jax.base import keys, outside
+from instruct_jax.inference import rewards
 from instruct_jax.runs import stages
 
 # These change what is shown or kept, not what is computed.
@@ -54,7 +56,7 @@ def of_stage(config: ConfigDict, needs: Needs) -> str:
   }
   only = stages.needs_of_evaluation(config)
   flat |= {f"needs.{n}": s.digest for n, s in needs.items() if n not in only}
-  return _hash(flat | stages.content_digests(config))
+  return _hash(flat | content_digests(config))
 
 
 def of_evaluation(config: ConfigDict, needs: Needs) -> str:
@@ -72,8 +74,26 @@ def record_of(config: ConfigDict, needs: Needs) -> dict[str, Any]:
     "digest": of_stage(config, needs),
     "needs": {name: need.written() for name, need in needs.items()},
     "needs_digests": {name: need.digest for name, need in needs.items()},
-    "data_digests": stages.content_digests(config),
+    "data_digests": content_digests(config),
     "config": config.to_dict(),
+  }
+
+
+def content_digests(config: ConfigDict) -> dict[str, str]:
+  """A hash of the content of each file that a stage depends on.
+
+  Those of its world, and the modules of one's own that it is trained by.
+  """
+  digests = dict(worlds.of(config.data).digests(config.data))
+  if config.job != "train":
+    return digests
+  modules = {}
+  if config.algorithm not in algorithms.MODULES:
+    modules["algorithm"] = config.algorithm
+  if "function" in rewards.active(config.reward):
+    modules["reward.function.path"] = config.reward.function.path
+  return digests | {
+    key: outside.digest(path, f"config.{key}") for key, path in modules.items()
   }
 
 

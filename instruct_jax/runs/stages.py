@@ -9,8 +9,8 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from instruct_jax import algorithms, paper, worlds
-from instruct_jax.base import errors, outside
+from instruct_jax import paper, worlds
+from instruct_jax.base import errors
 from instruct_jax.evals import reward, select, suite
 from instruct_jax.inference import context, rewards
 from instruct_jax.labeling import rankings
@@ -232,21 +232,3 @@ def _kinds(config):
     *config.batch,
     *(("demonstrations",) if "rankings" in config.batch else ()),
   )
-
-
-def content_digests(config: ConfigDict) -> dict[str, str]:
-  """A hash of the content of each file that a stage depends on.
-
-  Those of its world, and the modules of one's own that it is trained by.
-  """
-  digests = dict(worlds.of(config.data).digests(config.data))
-  if config.job != "train":
-    return digests
-  modules = {}
-  if config.algorithm not in algorithms.MODULES:
-    modules["algorithm"] = config.algorithm
-  if "function" in rewards.active(config.reward):
-    modules["reward.function.path"] = config.reward.function.path
-  return digests | {
-    key: outside.digest(path, f"config.{key}") for key, path in modules.items()
-  }
