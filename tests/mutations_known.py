@@ -93,6 +93,11 @@ _MASKED = "only where the mask, or the test before it, throws it away"
 # (module, before, after) -> why nothing that matters changes.
 EQUIVALENT = {
   (
+    "instruct_jax/training/gradient.py",
+    "return jax.tree.map(jnp.add, carry, grads), metrics",
+    "return jax.tree.map(jnp.add, grads, carry), metrics",
+  ): "a sum of two, in the other order",
+  (
     "instruct_jax/maths/preferences.py",
     "error = math.sqrt(variance) / len(values)",
     "error = math.sqrt(variance) / len(clusters)",
