@@ -5,9 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from instruct_jax import algorithms
 from instruct_jax.algorithms import ppo, rm, sft
+from instruct_jax.base import errors
 from instruct_jax.data.batch import loader, packing
 from instruct_jax.models import forward
 from instruct_jax.parallel import sharding
@@ -358,3 +360,32 @@ def test_golden_step(algorithm):
   values = [float(found[n][0] / found[n][1]) for n in GOLDEN[algorithm]]
   moved = sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(state.params))
   np.testing.assert_allclose([*values, moved], EXPECTED[algorithm], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({}, ""),
+    ({"validation": {}}, ""),  # without validation nothing is missing there
+    ({"batch": {"prompts": 16}}, r"config\.batch\.pretraining is missing"),
+    ({"batch": {"pretraining": 16}}, r"config\.batch\.prompts is missing"),
+    ({"batch": {}}, r"config\.batch\.pretraining is missing"),
+    (
+      {"validation": {"prompts": 16}},
+      r"config\.validation\.pretraining is missing: .*ptx_coef=0\.3",
+    ),
+    ({"rl.ptx_coef": 0.0, "batch": {"prompts": 16}, "validation": {}}, ""),
+  ],
+)
+def test_ppo_names_the_data_that_it_lacks(changes, message):
+  config = toys.config_of("ppo").unlock()
+  for key, value in changes.items():
+    if key == "rl.ptx_coef":
+      config.rl.ptx_coef = value
+    else:
+      config[key] = ConfigDict(value)
+  if not message:
+    ppo.check(config)
+    return
+  with pytest.raises(errors.UserError, match=message):
+    ppo.check(config)
