@@ -93,6 +93,11 @@ _MASKED = "only where the mask, or the test before it, throws it away"
 # (module, before, after) -> why nothing that matters changes.
 EQUIVALENT = {
   (
+    "instruct_jax/maths/rl.py",
+    "index = jnp.arange(is_response.shape[1], dtype=jnp.int32)",
+    "index = jnp.arange(is_response.shape[1], )",
+  ): "int32 is what arange gives where 64 bits are off, as they are here",
+  (
     "instruct_jax/training/gradient.py",
     "return jax.tree.map(jnp.add, carry, grads), metrics",
     "return jax.tree.map(jnp.add, grads, carry), metrics",

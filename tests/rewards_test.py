@@ -67,6 +67,17 @@ def test_each_process_judges_its_own_rows(monkeypatch):
   monkeypatch.setattr(rewards.jax, "process_index", lambda: 1)
   monkeypatch.setattr(rewards.hosts, "fetch", lambda tree: tree)
   assert judged.texts == (["x", "x"], list(TEXTS[2:4]))
+  placed = []
+  monkeypatch.setattr(
+    rewards.sharding, "global_batch", lambda x, mesh: placed.append((x, mesh))
+  )
+  judged.by_text([1.0, 2.0])
+  ((scores, mesh),) = placed
+  np.testing.assert_array_equal(scores, [1.0, 2.0])
+  assert mesh is ctx.mesh
+  monkeypatch.setattr(rewards.jax, "process_count", lambda: 1)
+  np.testing.assert_array_equal(judged.by_text([3.0]), [3.0])
+  assert len(placed) == 1
 
 
 def test_a_reward_of_texts_is_the_sum_of_its_terms():
