@@ -64,6 +64,36 @@ def test_one_prompt(talk):
   assert err == ""
 
 
+def test_a_reward_model_of_other_words_gives_no_scores(tmp_path):
+  """As many words, but others: its scores would say nothing."""
+  run_folders.dataset(tmp_path)
+  run_folders.make(tmp_path, "ppo_ptx", reward="rm-test")
+  elsewhere = tmp_path / "elsewhere"
+  others = [text.replace("ann", "eve") for text in run_folders.SENTENCES]
+  run_folders.dataset(elsewhere, others)
+  run_folders.make(elsewhere, "rm")
+  (elsewhere / "rm-test").rename(tmp_path / "rm-test")
+  (elsewhere / "dataset-test").rename(tmp_path / "other")
+  path = tmp_path / "rm-test" / "config.json"
+  record = json.loads(path.read_text())
+  record["needs"]["data"] = "../other"
+  path.write_text(json.dumps(record))
+  with pytest.raises(errors.UserError, match="have different tokenizers"):
+    speaker.open_run(tmp_path / "ppo_ptx-test", scored=True)
+
+
+def test_a_rule_scores_without_a_model_that_is_there(tmp_path):
+  run_folders.dataset(tmp_path)
+  folder, _ = run_folders.make(tmp_path, "ppo_ptx", reward="rm-test")
+  path = folder / "config.json"
+  record = json.loads(path.read_text())
+  record["config"]["reward"]["model"]["weight"] = 0.0
+  record["config"]["reward"]["length"]["weight"] = 1.0
+  path.write_text(json.dumps(record))
+  run_folders.make(tmp_path, "rm")
+  assert speaker.open_run(folder, scored=True).scorer.params is None
+
+
 def test_json_has_prompt_and_responses_only(talk):
   out, _ = talk(f"--prompt={PROMPT}", "--json", "--n=4")
   (record,) = parsed(out)

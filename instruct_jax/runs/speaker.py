@@ -66,19 +66,18 @@ def open_run(folder: epath.PathLike, *, scored: bool = False) -> Speaker:
 
 
 def _open_scorer(folder: epath.Path, ctx: context.Context) -> Scorer:
+  if "reward" in ctx.config and not rewards.needs_model(ctx.config.reward):
+    return Scorer(ctx, None)
   where = records.reward_run(folder)
   if where is None:
-    if "reward" in ctx.config and not rewards.needs_model(ctx.config.reward):
-      return Scorer(ctx, None)
     raise errors.UserError(
       f"--scores: {folder} was built on no reward model. Name a run of PPO, or"
       " leave --scores out."
     )
-  scoring = reading.open_context(where)
-  probe = scoring.tokenizer, ctx.tokenizer
-  if probe[0].vocab_size != probe[1].vocab_size:
+  if reading.speaks_other_words(where, ctx):
     raise errors.UserError(
       f"--scores: {where} and {folder} have different tokenizers."
     )
+  scoring = reading.open_context(where)
   params = reading.load_parameters(where, scoring, "reward")
   return Scorer(dataclasses.replace(ctx, scalar=scoring.scalar), params)
