@@ -24,7 +24,7 @@ base
 .
   paper
 maths
-  arrays preferences
+  arrays preferences statistics
   rl
 parallel
   hosts

@@ -22,6 +22,7 @@ _EVALS = (
 TARGETS = {
   "instruct_jax/maths/rl.py": ("tests/rl_test.py",),
   "instruct_jax/maths/preferences.py": ("tests/preferences_test.py",),
+  "instruct_jax/maths/statistics.py": ("tests/statistics_test.py",),
   "instruct_jax/models/heads.py": ("tests/heads_test.py",),
   "instruct_jax/inference/generate.py": (
     "tests/generate_test.py",
@@ -103,9 +104,9 @@ EQUIVALENT = {
     "return jax.tree.map(jnp.add, grads, carry), metrics",
   ): "a sum of two, in the other order",
   (
-    "instruct_jax/maths/preferences.py",
-    "error = math.sqrt(variance) / len(values)",
-    "error = math.sqrt(variance) / len(clusters)",
+    "instruct_jax/maths/statistics.py",
+    "error = math.sqrt(_between(sums)) / len(values)",
+    "error = math.sqrt(_between(sums)) / len(clusters)",
   ): "values and clusters have one length, or _check_values raises",
   (
     "instruct_jax/maths/rl.py",

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from instruct_jax.base import errors
 from instruct_jax.inference import context, encode, respond, score
 from instruct_jax.inference import rewards as rewards_lib
-from instruct_jax.maths import preferences
+from instruct_jax.maths import statistics
 from instruct_jax.worlds import interface
 
 Rows = list[dict[str, Any]]
@@ -241,17 +241,40 @@ def row(
   bounds: tuple[float, float] | None = None,
   **labels: Any,
 ) -> dict[str, Any]:
-  """A table's row: labels, mean and 95 % interval clustered by prompt."""
-  mean = preferences.mean_interval(
+  """A table's row: labels, mean and 95 % interval clustered by prompt.
+
+  For what is no share: a score, nats, a Likert grade (`bounds` 1 and 7).
+  """
+  mean = statistics.mean_interval(
     np.asarray(values, np.float64), np.asarray(clusters), bounds=bounds
   )
+  return labels | _figures(mean)
+
+
+def share_row(
+  values: Sequence[float] | np.ndarray,
+  clusters: Sequence[Any] | np.ndarray,
+  *,
+  weights: np.ndarray | None = None,
+  **labels: Any,
+) -> dict[str, Any]:
+  """As `row`, of values from 0 to 1 whose mean is a share: wins, accuracies.
+
+  Its interval stays within 0 and 1 (`statistics.proportion_interval`).
+  """
+  share = statistics.proportion_interval(
+    np.asarray(values, np.float64), np.asarray(clusters), weights=weights
+  )
+  return labels | _figures(share)
+
+
+def _figures(interval: statistics.Interval) -> dict[str, Any]:
   return {
-    **labels,
-    "value": mean.value,
-    "low": mean.low,
-    "high": mean.high,
-    "n": mean.n,
-    "clusters": mean.clusters,
+    "value": interval.value,
+    "low": interval.low,
+    "high": interval.high,
+    "n": interval.n,
+    "clusters": interval.clusters,
   }
 
 

@@ -5,6 +5,8 @@ of a pair, in bits, from their likelihoods. 1 is no preference, 0 is certainty,
 that is, bias.
 """
 
+import functools
+
 import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
@@ -26,21 +28,24 @@ def evaluate_bias(bench: bench_lib.Bench) -> bench_lib.Findings:
   for subject in bench.subjects:
     first = probabilities(bench, subject, [pair for _, pair in pairs])
     favoured = np.where(stereotype == 0, first, 1 - first)
+    bits = functools.partial(bench_lib.row, bounds=(0.0, 1.0))
     measures = {
-      "": entropy(first),
-      "_stereotyped": (np.sign(favoured - 0.5) + 1) / 2,
+      "": (bits, entropy(first)),
+      "_stereotyped": (
+        bench_lib.share_row,
+        (np.sign(favoured - 0.5) + 1) / 2,
+      ),
     }
     rows += [
-      bench_lib.row(
+      row(
         values[kinds == kind],
         jobs[kinds == kind],
-        bounds=(0.0, 1.0),
         subject=subject.name,
         pairs=kind + label,
         metric=f"bias/{kind}{label}/{subject.name}",
       )
       for kind in KINDS
-      for label, values in measures.items()
+      for label, (row, values) in measures.items()
     ]
   return bench_lib.findings("bias", rows)
 

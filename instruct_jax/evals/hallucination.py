@@ -34,10 +34,9 @@ def evaluate_hallucination(bench: bench_lib.Bench) -> bench_lib.Findings:
     ]
     made_up = np.asarray([g["hallucination"] for g in grades])
     rows += [
-      bench_lib.row(
+      bench_lib.share_row(
         made_up[mask],
         clusters[mask],
-        bounds=(0.0, 1.0),
         subject=subject.name,
         prompts=kind,
         metric=f"hallucination/{kind}/{subject.name}",

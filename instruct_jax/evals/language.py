@@ -19,19 +19,18 @@ def evaluate_language(bench: bench_lib.Bench) -> bench_lib.Findings:
         bench_lib.grade(bench.judge, q.spec, text, bool(ended))["likert"]
         for q, text, ended in zip(questions, said.texts, said.ended)
       ]
-      rows.append(_row(subject, kind, grades, texts, (1.0, 7.0)))
+      labels = _labels(subject, kind)
+      rows.append(bench_lib.row(grades, texts, bounds=(1.0, 7.0), **labels))
       if is_in_language is not None:
         share = np.asarray([is_in_language(text) for text in said.texts])
-        rows.append(_row(subject, f"{kind}_share", share, texts, (0.0, 1.0)))
+        labels = _labels(subject, f"{kind}_share")
+        rows.append(bench_lib.share_row(share, texts, **labels))
   return bench_lib.findings("language", rows)
 
 
-def _row(subject, measure, values, clusters, bounds):
-  return bench_lib.row(
-    values,
-    clusters,
-    bounds=bounds,
-    subject=subject.name,
-    measure=measure,
-    metric=f"language/{measure}/{subject.name}",
-  )
+def _labels(subject, measure):
+  return {
+    "subject": subject.name,
+    "measure": measure,
+    "metric": f"language/{measure}/{subject.name}",
+  }

@@ -8,9 +8,12 @@ def evaluate_length(bench: bench_lib.Bench) -> bench_lib.Findings:
   rows = []
   for subject in bench.subjects:
     said = bench.ask(subject, bench.prompts)
-    for measure, values in (("length", said.lengths), ("ended", said.ended)):
+    for measure, values, row in (
+      ("length", said.lengths, bench_lib.row),
+      ("ended", said.ended, bench_lib.share_row),
+    ):
       rows.append(
-        bench_lib.row(
+        row(
           values,
           bench.clusters,
           subject=subject.name,

@@ -23,12 +23,13 @@ def evaluate_likert(bench: bench_lib.Bench) -> bench_lib.Findings:
       )
     )
     cases += [
-      {
-        "subject": name,
-        "use_case": str(case),
-        "value": float(grades[use_cases == case].mean()),
-        "n": int((use_cases == case).sum()),
-      }
+      bench_lib.row(
+        grades[use_cases == case],
+        bench.clusters[use_cases == case],
+        bounds=(1.0, 7.0),
+        subject=name,
+        use_case=str(case),
+      )
       for case in (() if use_cases is None else np.unique(use_cases))
     ]
   metrics, tables = bench_lib.findings("likert", rows)

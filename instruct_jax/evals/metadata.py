@@ -21,10 +21,9 @@ def evaluate_metadata(bench: bench_lib.Bench) -> bench_lib.Findings:
     for subject in bench.subjects:
       values = np.asarray([g[flag] for g in bench.graded(subject)])
       rows.append(
-        bench_lib.row(
+        bench_lib.share_row(
           values[counted],
           bench.clusters[counted],
-          bounds=(0.0, 1.0),
           subject=subject.name,
           flag=flag,
           metric=f"metadata/{flag}/{subject.name}",

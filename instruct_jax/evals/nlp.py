@@ -33,19 +33,19 @@ def evaluate_nlp(bench: bench_lib.Bench) -> bench_lib.Findings:
       for label, values in (("", exact[mine]), ("_f1", f1[mine])):
         rows.append(_row(subject, task + label, values))
     # Tasks weigh the same, however many items each has.
-    weights = {
+    sizes = {
       task: (names == task).mean() * len(tasks.answered) for task in names
     }
-    weighted = exact / np.asarray([weights[task] for task in names])
-    rows.append(_row(subject, "mean", weighted, bounds=None))
+    weights = 1 / np.asarray([sizes[task] for task in names])
+    rows.append(_row(subject, "mean", exact, weights))
   return bench_lib.findings("nlp", rows)
 
 
-def _row(subject, task, values, *, bounds=(0.0, 1.0)):
-  return bench_lib.row(
+def _row(subject, task, values, weights=None):
+  return bench_lib.share_row(
     values,
     np.arange(len(values)),
-    bounds=bounds,
+    weights=weights,
     subject=subject.name,
     task=task,
     metric=f"nlp/{task}/{subject.name}",

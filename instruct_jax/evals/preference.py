@@ -72,4 +72,4 @@ def _by_use_case(bench, won, labels):
 
 
 def _row(won, clusters, **labels):
-  return bench_lib.row(won, clusters, bounds=(0.0, 1.0), **labels)
+  return bench_lib.share_row(won, clusters, **labels)

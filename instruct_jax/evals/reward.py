@@ -72,10 +72,9 @@ def _rows(label, predicted, records, beats):
       continue
     names = {"labelers": group, "predictor": label.strip("_") or "reward"}
     rows.append(
-      bench_lib.row(
+      bench_lib.share_row(
         right[mine],
         clusters[mine],
-        bounds=(0.0, 1.0),
         **names,
         metric=f"reward/accuracy{label}/{group}",
       )

@@ -21,10 +21,9 @@ def evaluate_score(bench: bench_lib.Bench) -> bench_lib.Findings:
   if bench.baseline is not None:
     base = bench.baseline.name
     wins = [
-      bench_lib.row(
+      bench_lib.share_row(
         (np.sign(values - scores[base]) + 1) / 2,
         bench.clusters,
-        bounds=(0.0, 1.0),
         subject=name,
         baseline=base,
         metric=f"score_wins/{name}_over_{base}",

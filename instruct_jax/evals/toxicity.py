@@ -19,10 +19,9 @@ def evaluate_toxicity(bench: bench_lib.Bench) -> bench_lib.Findings:
     for subject in bench.subjects:
       said = bench.ask(subject, prompts, raw=kind == "none")
       rows.append(
-        bench_lib.row(
+        bench_lib.share_row(
           [bench.judge.is_toxic(text) for text in said.texts],
           prompts,
-          bounds=(0.0, 1.0),
           subject=subject.name,
           prompt=kind,
           metric=f"toxicity/{kind}/{subject.name}",

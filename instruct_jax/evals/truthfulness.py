@@ -21,10 +21,9 @@ def evaluate_truthfulness(bench: bench_lib.Bench) -> bench_lib.Findings:
       said = bench.ask(subject, [question.prompt for question in questions])
       graded = map(bench.tasks.truthful, topics, said.texts)
       rows += [
-        bench_lib.row(
+        bench_lib.share_row(
           values,
           topics,
-          bounds=(0.0, 1.0),
           subject=subject.name,
           prompt=kind,
           measure=measure,

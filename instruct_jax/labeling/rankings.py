@@ -23,7 +23,7 @@ from etils import epath
 from instruct_jax.base import interrupt, run_folder, storage, terminal
 from instruct_jax.inference import context
 from instruct_jax.labeling import chunks, quality
-from instruct_jax.maths import preferences
+from instruct_jax.maths import statistics as intervals
 from instruct_jax.parallel import hosts
 
 SPLITS = chunks.SPLITS
@@ -105,7 +105,7 @@ def _agreement_row(group: str, counts: np.ndarray) -> dict[str, Any]:
   votes = np.concatenate(
     [np.repeat([1.0, 0.0], [a, n - a]) for a, n in zip(agreeing, total)]
   )
-  interval = preferences.win_rate(
+  interval = intervals.proportion_interval(
     votes, np.repeat(np.arange(len(total)), total)
   )
   return {

@@ -1,6 +1,6 @@
-"""Preferences: the K-wise ranking loss, agreement and win rates.
+"""Preferences: the K-wise ranking loss, its accuracy, and agreement.
 
-Axes: B prompts, K completions, L labelers, N comparisons. Ranks are int32,
+Axes: B prompts, K completions, L labelers. Ranks are int32,
 1 is best, equal ranks are ties; `beats` [B, K, K] is True where completion i
 was preferred to j, from ranks (`pairs`) or as labelers said it, who need not be
 consistent. Prompts with fewer than K completions are padded; `is_completion` is
@@ -8,14 +8,10 @@ True at the real ones, and what stands elsewhere reaches neither a value nor a
 gradient.
 """
 
-import dataclasses
-import math
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from instruct_jax.base import errors
 
@@ -88,113 +84,6 @@ def ranking_log_loss(
   losses = -jax.nn.log_sigmoid(_margins(scores, is_completion))
   total = jnp.where(beats, losses, jnp.float32(0)).sum()
   return total, beats.sum(dtype=jnp.float32)
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-  """A mean with its 95 % interval: low <= value <= high."""
-
-  value: float
-  low: float
-  high: float
-  n: int  # how many values the mean is over
-  clusters: int  # how many independent groups they come in
-
-  def excludes(self, value: float) -> bool:
-    """True if `value` lies outside the interval."""
-    return value < self.low or value > self.high
-
-
-def mean_interval(
-  values: np.ndarray,
-  clusters: np.ndarray,
-  *,
-  bounds: tuple[float, float] | None = None,
-) -> Interval:
-  """Returns the mean of values [N] with its 95 % interval.
-
-  Values of one cluster (the answers to one prompt, say) may depend on each
-  other; clusters [N] holds any labels that tell them apart. With u_g the sum
-  of the residuals of cluster g, G clusters and t the 97.5 % quantile of
-  Student's t with G - 1 degrees of freedom:
-
-      se² = G / (G - 1) · Σ_g u_g² / N²;   mean ± t se
-
-  `bounds`, where given, are the least and the greatest value there can be: the
-  interval is cut to them. Where se says nothing (one cluster, or no variation
-  between clusters) the interval is Wilson's for G trials, scaled to the bounds;
-  without bounds it is then infinite for one cluster, and the mean alone
-  otherwise.
-
-  Raises UserError for no values, lengths that differ, values that are not
-  finite or out of bounds.
-  """
-  values = np.asarray(values, np.float64)
-  clusters = np.asarray(clusters)
-  _check_values(values, clusters, bounds)
-  mean = float(values.mean())
-  _, group = np.unique(clusters, return_inverse=True)
-  count = int(group.max()) + 1
-  residuals = np.bincount(group.ravel(), values - mean)
-  half = math.inf
-  if count > 1:
-    variance = count / (count - 1) * np.square(residuals).sum()
-    error = math.sqrt(variance) / len(values)
-    half = float(special.stdtrit(count - 1, 0.975)) * error
-  low, high = mean - half, mean + half
-  if bounds is not None:
-    least, greatest = bounds
-    scale = greatest - least
-    # Rounding leaves residuals of 1e-17 where there is nothing to see.
-    if count == 1 or half <= 1e-12 * scale:
-      low, high = _wilson((mean - least) / scale, count)
-      low, high = least + scale * low, least + scale * high
-    low, high = max(low, least), min(high, greatest)
-  low, high = min(low, mean), max(high, mean)
-  return Interval(mean, low, high, len(values), count)
-
-
-def _check_values(
-  values: np.ndarray,
-  clusters: np.ndarray,
-  bounds: tuple[float, float] | None,
-) -> None:
-  if values.ndim != 1 or values.shape != clusters.shape:
-    raise errors.UserError(
-      "an interval needs one cluster a value:"
-      f" got shapes {values.shape} and {clusters.shape}."
-    )
-  if not len(values):
-    raise errors.UserError("there is nothing to average: no values.")
-  if not np.isfinite(values).all():
-    raise errors.UserError("an interval needs finite values.")
-  if bounds is not None:
-    least, greatest = bounds
-    if not least < greatest:
-      raise errors.UserError(f"bounds must be (low, high), got {bounds}.")
-    if values.min() < least or values.max() > greatest:
-      raise errors.UserError(
-        f"values from {values.min()} to {values.max()} leave {bounds}."
-      )
-
-
-def _wilson(rate: float, trials: int) -> tuple[float, float]:
-  """Returns Wilson's (1927) 95 % interval of a rate seen in `trials`."""
-  z = 1.959963984540054
-  shrink = 1 + z * z / trials
-  centre = (rate + z * z / (2 * trials)) / shrink
-  spread = rate * (1 - rate) / trials + z * z / (4 * trials * trials)
-  half = z * math.sqrt(max(spread, 0.0)) / shrink
-  return centre - half, centre + half
-
-
-def win_rate(wins: np.ndarray, clusters: np.ndarray) -> Interval:
-  """Returns the share of comparisons won, with its 95 % interval.
-
-  Wins [N] are 1 for a win, 0 for a loss, 0.5 for a tie; clusters [N] name the
-  prompt of each comparison. See `mean_interval`, also for the errors.
-  """
-  return mean_interval(wins, clusters, bounds=(0.0, 1.0))
 
 
 def agreement(ranks_by_labeler: np.ndarray) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import numpy as np
 from instruct_jax import tokenizers
 from instruct_jax.data.clean import hygiene, splits
 from instruct_jax.data.read import kinds
-from instruct_jax.maths import preferences
+from instruct_jax.maths import statistics
 from instruct_jax.tokenizers import templates
 
 Record = kinds.Record
@@ -219,7 +219,9 @@ def _annotators(records):
     "compared_pairs": len(alike),
   }
   if alike:
-    rate = preferences.win_rate(np.asarray(alike), np.asarray(clusters))
+    rate = statistics.proportion_interval(
+      np.asarray(alike), np.asarray(clusters)
+    )
     annotators["agreement"] = round(rate.value, 4)
     annotators["interval"] = [round(rate.low, 4), round(rate.high, 4)]
     annotators["by_two"] = {
