@@ -11,7 +11,7 @@ Reads prompts line by line until the end of input or 'exit', unless --prompt or
 
 from absl import flags
 
-from instruct_jax.base import command, compilation, errors
+from instruct_jax.base import command, compilation, errors, ranges
 from instruct_jax.runs import chat
 
 _RUN = flags.DEFINE_multi_string(
@@ -39,10 +39,12 @@ _SCORES = flags.DEFINE_bool(
 def main(argv: list[str]) -> None:
   """Opens the runs, then answers whatever the prompts come from."""
   del argv
-  settings, given = _settings(), _given_prompts()
-  compilation.enable_cache()
   if not _RUN.value:
     raise errors.UserError("--run: name a run's folder, as runs/ppo_ptx-tiny.")
+  for path in _RUN.value:
+    ranges.require("--run", path, ranges.NAME)
+  settings, given = _settings(), _given_prompts()
+  compilation.enable_cache()
   speakers = chat.open_runs(_RUN.value, scored=_SCORES.value)
   for speaker in speakers.values():
     chat.policy_of(speaker, settings)  # UserError before the first prompt.
@@ -55,16 +57,6 @@ def main(argv: list[str]) -> None:
 
 def _settings() -> chat.Settings:
   """The flags, checked."""
-  for flag, good, right in (
-    (_TEMPERATURE, 0 <= _TEMPERATURE.value < float("inf"), "0 or more"),
-    (_TOP_K, _TOP_K.value >= 0, "0 or more"),
-    (_TOP_P, 0 < _TOP_P.value <= 1, "above 0 and at most 1"),
-    (_N, _N.value >= 1, "1 or more"),
-    (_MAX_TOKENS, _MAX_TOKENS.value >= 0, "0 or more"),
-    (_SEED, -(2**31) <= _SEED.value < 2**31, "a number of 32 bits"),
-  ):
-    if not good:
-      raise errors.UserError(f"--{flag.name}={flag.value}: must be {right}.")
   if _GREEDY.value and _TEMPERATURE.present and _TEMPERATURE.value:
     raise errors.UserError("--greedy and --temperature: give one of them.")
   return chat.Settings(
@@ -86,6 +78,7 @@ def _given_prompts() -> list[tuple[str, str]] | None:
       raise errors.UserError("--prompt: is empty.")
     return [("--prompt", _PROMPT.value)]
   if _PROMPTS_FILE.value is not None:
+    ranges.require("--prompts_file", _PROMPTS_FILE.value, ranges.NAME)
     try:
       return list(chat.read_prompts(_PROMPTS_FILE.value))
     except errors.UserError as error:

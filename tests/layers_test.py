@@ -18,7 +18,7 @@ ORDER = """
 base
   errors interrupt compilation means run_folder terminal
   keys outside
-  catalogue
+  catalogue ranges
   storage
   journal command
 .

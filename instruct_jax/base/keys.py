@@ -175,17 +175,22 @@ def flatten(tree: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
   return flat
 
 
-def meaning(key: str) -> str:
-  """What a key says; '' for a key that only somebody's own config has."""
-  if key in MEANINGS:
-    return MEANINGS[key]
+def entry(table: Mapping[str, Any], key: str) -> Any:
+  """The line of a key in a table of patterns as MEANINGS; None without one."""
+  if key in table:
+    return table[key]
   if key.startswith("reward_model."):
-    return meaning(key.removeprefix("reward_"))
-  for pattern, text in MEANINGS.items():
+    return entry(table, key.removeprefix("reward_"))
+  for pattern, line in table.items():
     same_depth = pattern.count(".") == key.count(".")
     if same_depth and fnmatch.fnmatchcase(key, pattern):
-      return text
-  return ""
+      return line
+  return None
+
+
+def meaning(key: str) -> str:
+  """What a key says; '' for a key that only somebody's own config has."""
+  return entry(MEANINGS, key) or ""
 
 
 def explained(flat: Mapping[str, Any]) -> list[str]:

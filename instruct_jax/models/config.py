@@ -12,6 +12,7 @@ CHOICES = {
   "init": ("gpt2", "fan_in"),
   "dtype": ("float32", "bfloat16"),
 }
+BEYOND = 8  # times its context that a model with rotary positions reaches
 SIZES = (
   "vocab_size",
   "context_length",
@@ -113,6 +114,16 @@ class DecoderConfig:
       f"rotary_factor = {self.rotary_factor} must be above 0",
     )
     yield self.window >= 0, f"window = {self.window} must not be negative"
+
+  @property
+  def reach(self) -> int:
+    """The most positions of a sequence.
+
+    Rotary positions go on beyond the context that was trained, and mean less
+    and less; Llama 3.1 stretched it by 8, the most of any family here.
+    """
+    learned = self.positions == "learned"
+    return self.context_length * (1 if learned else BEYOND)
 
   @property
   def rotary_size(self) -> int:

@@ -17,7 +17,7 @@ import rich.table
 import rich.text
 from etils import epath
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, ranges
 from instruct_jax.data.read import files, sources, specs
 from instruct_jax.inference import respond, rewards, score
 from instruct_jax.runs import speaker
@@ -38,6 +38,10 @@ class Settings:
   max_tokens: int = 0  # 0: as many as the run was trained for
   n: int = 1  # responses a prompt
   seed: int = 0
+
+  def __post_init__(self):
+    for name, row in ranges.SAMPLING.items():
+      ranges.require(f"--{name}", getattr(self, name), row)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,15 +103,13 @@ def read_prompts(name: str) -> Iterator[tuple[str, str]]:
 def policy_of(
   one: speaker.Speaker, settings: Settings, *, prompts: int = 1
 ) -> respond.Policy:
-  """The policy that answers so many prompts; UserError for too many tokens."""
-  data, model = one.ctx.config.data, one.ctx.policy.config
-  room = model.context_length - data.prompt_length
-  if model.positions == "learned" and settings.max_tokens > room:
-    raise errors.UserError(
-      f"--max_tokens={settings.max_tokens}: {one.folder} has"
-      f" {model.context_length} positions and prompts of up to"
-      f" {data.prompt_length} tokens, which leaves {room}."
-    )
+  """The policy that answers so many prompts.
+
+  Raises UserError for settings that are outside `ranges.SAMPLING`, or that this
+  policy cannot follow.
+  """
+  one.check(settings.max_tokens, settings.top_k)
+  data = one.ctx.config.data
   return respond.policy_of(
     one.ctx,
     one.params,

@@ -42,6 +42,22 @@ class Speaker:
     """Whether a normalised prompt is within the run's limit."""
     return self.prompt_tokens(text) <= self.ctx.config.data.prompt_length
 
+  def check(self, max_tokens: int, top_k: int) -> None:
+    """UserError for more tokens than there is room, or than there are."""
+    model, prompt = self.ctx.policy.config, self.ctx.config.data.prompt_length
+    room = max(model.reach - prompt, self.ctx.config.data.response_length)
+    if max_tokens > room:
+      raise errors.UserError(
+        f"--max_tokens={max_tokens}: {self.folder} has {model.reach} positions"
+        f" ({model.positions}, trained for {model.context_length}) and prompts"
+        f" of up to {prompt} tokens, which leaves {room}"
+      )
+    if top_k > self.ctx.tokenizer.vocab_size:
+      raise errors.UserError(
+        f"--top_k={top_k}: {self.folder} has a vocabulary of"
+        f" {self.ctx.tokenizer.vocab_size} tokens"
+      )
+
 
 def open_run(folder: epath.PathLike, *, scored: bool = False) -> Speaker:
   """The policy of a run; of one that goes on, its newest checkpoint.

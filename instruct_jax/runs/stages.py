@@ -10,7 +10,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import paper, worlds
-from instruct_jax.base import errors
+from instruct_jax.base import errors, keys, ranges
 from instruct_jax.evals import reward, select, suite
 from instruct_jax.inference import context, rewards
 from instruct_jax.labeling import rankings
@@ -179,6 +179,7 @@ EVALUATIONS = {
 
 def check(config: ConfigDict) -> None:
   """Raises UserError for a config that cannot run, before anything is built."""
+  ranges.check(keys.flatten(config))
   for what, name, known in (
     ("config.job", config.job, JOBS),
     ("config.evaluation.suite", config.evaluation.suite, EVALUATIONS),

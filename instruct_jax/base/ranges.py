@@ -1,0 +1,348 @@
+"""What a value may be: of every key of a config, and of the commands' flags.
+
+RANGES has a row for each key, by the patterns of `keys.MEANINGS`; a test holds
+that every key of every experiment is there. A row says what one value may be
+by itself. What values must be to each other is said where they are used (the
+`check` of a module), and names that a registry knows are its to refuse.
+
+Numbers are compared as the float32 that they become: a decay of 0.99999999 is
+1, and an epsilon of 1e-50 is 0. No number may be NaN or infinite.
+"""
+
+import dataclasses
+import math
+import numbers
+import os
+import struct
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from instruct_jax.base import errors, keys
+
+MOST = 2**31 - 1  # what an int32 counts
+LONGEST = 2**20  # tokens; attention here is dense, its scores grow as squares
+
+
+class Range(Protocol):
+  """A set of values."""
+
+  @property
+  def right(self) -> str:
+    """What belongs to it, in words that go on from 'must be'."""
+
+  def holds(self, value: Any) -> bool:
+    """Whether a value belongs to it, type included."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+  """Whole numbers, both ends included."""
+
+  least: int
+  most: int = MOST
+
+  @property
+  def right(self) -> str:
+    """As `Range`."""
+    return f"a whole number from {self.least} to {self.most}"
+
+  def holds(self, value: Any) -> bool:
+    """As `Range`; True and False are no numbers."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+      return False
+    return self.least <= int(value) <= self.most
+
+
+@dataclasses.dataclass(frozen=True)
+class Real:
+  """Numbers between two ends, which belong to it unless they are `open`."""
+
+  least: float
+  most: float
+  open: str = ""  # "least", "most" or "both"
+  or_zero: bool = False
+
+  @property
+  def right(self) -> str:
+    """As `Range`."""
+    low = "above" if self.open in ("least", "both") else "at least"
+    high = "below" if self.open in ("most", "both") else "at most"
+    text = f"{low} {self.least:g} and {high} {self.most:g}"
+    return f"0, or {text}" if self.or_zero else text
+
+  def holds(self, value: Any) -> bool:
+    """As `Range`; a whole number is a number, too."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+      return False
+    if self.or_zero and value == 0:
+      return True
+    x, least, most = map(_float32, (value, self.least, self.most))
+    above = x > least if self.open in ("least", "both") else x >= least
+    below = x < most if self.open in ("most", "both") else x <= most
+    return math.isfinite(x) and above and below
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+  """A few names."""
+
+  names: tuple[str, ...]
+
+  @property
+  def right(self) -> str:
+    """As `Range`."""
+    return f"one of {', '.join(self.names)}"
+
+  def holds(self, value: Any) -> bool:
+    """As `Range`."""
+    return value in self.names
+
+
+@dataclasses.dataclass(frozen=True)
+class Switch:
+  """True or False."""
+
+  right: str = "True or False"
+
+  def holds(self, value: Any) -> bool:
+    """As `Range`."""
+    return isinstance(value, bool)
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """A name, a path or a list of them: a line that can be seen."""
+
+  or_empty: bool = False
+  lines: bool = False  # line breaks and tabs belong to it
+
+  @property
+  def right(self) -> str:
+    """As `Range`."""
+    text = "text" if self.lines else "a line of text"
+    text = f"{text} without control characters"
+    return f"empty, or {text}" if self.or_empty else f"{text}, not empty"
+
+  def holds(self, value: Any) -> bool:
+    """As `Range`; a path object is text."""
+    if not isinstance(value, str | os.PathLike):
+      return False
+    text = os.fspath(value)
+    if not isinstance(text, str):
+      return False
+    allowed = "\n\t" if self.lines else ""
+    if any(c < " " and c not in allowed for c in text):
+      return False
+    return bool(text.strip()) or (self.or_empty and not text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Each:
+  """Several values of one range; exactly `count` of them, if it says so."""
+
+  one: Range
+  count: int | None = None
+
+  @property
+  def right(self) -> str:
+    """As `Range`."""
+    many = "a tuple" if self.count is None else f"{self.count} values"
+    return f"{many}, each of them {self.one.right}"
+
+  def holds(self, value: Any) -> bool:
+    """As `Range`; a tuple or a list."""
+    if not isinstance(value, tuple | list):
+      return False
+    fits = self.count is None or len(value) == self.count
+    return fits and all(map(self.one.holds, value))
+
+
+def _float32(value: Any) -> float:
+  try:
+    return struct.unpack("f", struct.pack("f", value))[0]
+  except (OverflowError, struct.error):  # beyond a float32, or a float
+    return math.inf if value > 0 else -math.inf
+
+
+COUNT, SOME = Whole(1), Whole(0)
+LENGTH = Whole(1, LONGEST)
+SIZE = Whole(1, LONGEST)  # of an axis of a model
+SEED = Whole(0, 2**32 - 1)
+SHARE = Real(0, 1)
+DECAY = Real(0, 1, open="most")
+WEIGHT = Real(0, 1e6)
+EPSILON = Real(1e-20, 1)
+# Below, logits that are divided by it overflow; above, all tokens are alike.
+HOT = Real(1e-4, 1e4)
+TEMPERATURE = Real(1e-4, 1e4, or_zero=True)  # 0: the likeliest token
+NAME, MAYBE = Text(), Text(or_empty=True)
+SWITCH = Switch()
+
+RANGES: dict[str, Range] = {
+  "algorithm": NAME,
+  "batch.*": COUNT,
+  "data.demonstrations": MAYBE,
+  "data.k_max": Whole(2, 1000),
+  "data.packing": SWITCH,
+  "data.per_user": COUNT,
+  "data.prefix": COUNT,
+  "data.pretraining": MAYBE,
+  "data.prompt_length": LENGTH,
+  "data.prompts": MAYBE,
+  "data.quality": SHARE,
+  "data.rankings": MAYBE,
+  "data.remove_pii": SWITCH,
+  "data.response_length": LENGTH,
+  "data.row_length": Whole(2, LONGEST),
+  "data.sizes.*": Each(SOME, 3),
+  "data.source": NAME,
+  "data.start": NAME,
+  "data.template": Text(lines=True),
+  "data.test_fraction": DECAY,
+  "data.tokenizer": NAME,
+  "data.validation_fraction": DECAY,
+  "data.vocab_size": Whole(4, 10**7),
+  "data.world_seed": SEED,
+  "ema.*": DECAY,
+  "epoch_of": NAME,
+  "epochs": SOME,
+  "evaluation.always": SWITCH,
+  "evaluation.baseline": MAYBE,
+  "evaluation.batch": COUNT,
+  "evaluation.extra": MAYBE,
+  "evaluation.prompts": SOME,
+  "evaluation.seed": SEED,
+  "evaluation.split": OneOf(("test", "validation")),
+  "evaluation.subjects.*.prompted": SWITCH,
+  "evaluation.subjects.*.run": MAYBE,
+  "evaluation.suite": NAME,
+  "evaluation.task_prompts": COUNT,
+  "evaluation.temperature": TEMPERATURE,
+  "experiment": NAME,
+  "job": NAME,
+  "keep_epochs": SWITCH,
+  "log_every": COUNT,
+  "loss.*": WEIGHT,
+  "max_skipped": COUNT,
+  "mesh.data": COUNT,
+  "mesh.fsdp": COUNT,
+  "mesh.tensor": COUNT,
+  "microbatches": COUNT,
+  "model.attention_bias": SWITCH,
+  "model.context_length": Whole(0, LONGEST),
+  "model.dropout": DECAY,
+  "model.dtype": NAME,
+  "model.embedding_scale": Real(0, 1e6, open="least"),
+  "model.head_size": SIZE,
+  "model.heads": SIZE,
+  "model.init": NAME,
+  "model.kv_heads": SIZE,
+  "model.layers": Whole(1, 10_000),
+  "model.mlp": NAME,
+  "model.mlp_bias": SWITCH,
+  "model.mlp_width": SIZE,
+  "model.norm": NAME,
+  "model.norm_bias": SWITCH,
+  "model.norm_eps": EPSILON,
+  "model.output_bias": SWITCH,
+  "model.parallel_residual": SWITCH,
+  "model.positions": NAME,
+  "model.qk_norm": SWITCH,
+  "model.remat": SWITCH,
+  "model.rotary_base": Real(1, 1e12),
+  "model.rotary_factor": Real(0, 1e6, open="least"),
+  "model.rotary_fraction": Real(0, 1, open="least"),
+  "model.rotary_high": Real(0, 1e6, open="least"),
+  "model.rotary_low": Real(0, 1e6, open="least"),
+  "model.rotary_old_length": LENGTH,
+  "model.rotary_scaling": NAME,
+  "model.scan": SWITCH,
+  "model.tied": SWITCH,
+  "model.vocab_size": Whole(0, 10**7),
+  "model.width": SIZE,
+  "model.window": SOME,
+  "needs.*": MAYBE,
+  "optimizer.*.b1": DECAY,
+  "optimizer.*.b2": DECAY,
+  "optimizer.*.clip_norm": Real(0, 1e9),
+  "optimizer.*.eps": EPSILON,
+  "optimizer.*.final_fraction": SHARE,
+  "optimizer.*.learning_rate": Real(0, 10),
+  "optimizer.*.name": NAME,
+  "optimizer.*.schedule": NAME,
+  "optimizer.*.warmup_from": SHARE,
+  "optimizer.*.warmup_steps": SOME,
+  "optimizer.*.weight_decay": Real(0, 10),
+  "pretrained": MAYBE,
+  "product": NAME,
+  "rankings.batch": COUNT,
+  "rankings.chunk": COUNT,
+  "rankings.k_max": Whole(2, 1000),
+  "rankings.k_min": Whole(2, 1000),
+  "rankings.sources.*.policy": NAME,
+  "rankings.sources.*.prompted": SWITCH,
+  "rankings.sources.*.share": SHARE,
+  "rankings.sources.*.temperature": TEMPERATURE,
+  "rankings.*": SOME,
+  "reward.function.path": MAYBE,
+  "reward.length.free": SOME,
+  "reward.words.words": Each(NAME),
+  "reward.*.weight": Real(-1e6, 1e6),
+  "reward_gain": SWITCH,
+  "rl.clip": Real(0, 1, open="least"),
+  "rl.discount": SHARE,
+  "rl.gae_lambda": SHARE,
+  "rl.inner_epochs": COUNT,
+  "rl.kl_coef": WEIGHT,
+  "rl.kl_horizon": Real(0, 1e9, open="least"),
+  "rl.kl_target": WEIGHT,
+  "rl.minibatches": COUNT,
+  "rl.missing_end": NAME,
+  "rl.missing_end_value": Real(-1e6, 1e6),
+  "rl.ptx_coef": WEIGHT,
+  "rl.temperature": HOT,
+  "rl.value_clip": Real(0, 1e6, open="least"),
+  "rl.value_coef": WEIGHT,
+  "rl.whiten_rewards": SWITCH,
+  "samples": SOME,
+  "samples_every": SOME,
+  "save_every": COUNT,
+  "seed": SEED,
+  "selection.batch": COUNT,
+  "selection.prompts": COUNT,
+  "selection.temperature": TEMPERATURE,
+  "show": Each(NAME),
+  "steps": SOME,
+  "time_phases": SWITCH,
+  "validate_batches": COUNT,
+  "validate_every": SOME,
+  "validation.*": COUNT,
+  "variant": NAME,
+}
+SAMPLING: dict[str, Range] = {  # of `sample`, and of what a chat is told
+  "temperature": TEMPERATURE,
+  "top_k": SOME,
+  "top_p": Real(0, 1, open="least"),
+  "max_tokens": Whole(0, LONGEST),
+  "n": Whole(1, 10_000),  # they are held, and shown, together
+  "seed": SEED,
+}
+
+
+def check(flat: Mapping[str, Any]) -> None:
+  """UserError for the first key whose value is outside its row.
+
+  `flat` is as `keys.flatten` makes it. A key without a row, which only
+  somebody's own config has, may be anything.
+  """
+  for key, value in flat.items():
+    row = keys.entry(RANGES, key)
+    if row is not None:
+      require(f"config.{key}", value, row)
+
+
+def require(name: str, value: Any, row: Range) -> None:
+  """UserError where the value called `name` is outside `row`."""
+  if not row.holds(value):
+    shown = repr(value) if isinstance(value, str) else value
+    raise errors.UserError(f"{name}={shown}: must be {row.right}")
