@@ -122,8 +122,18 @@ def take_over(runs: pathlib.Path, folder: pathlib.Path = FOLDER) -> None:
             if metric.startswith(KEPT)
           },
         }
-    _write(folder / path.parent.name.replace(suffix, ""), seed, results)
+    kept = _without_command(results)
+    _write(folder / path.parent.name.replace(suffix, ""), seed, kept)
     _write(folder / "chain-tiny", seed, chain)
+
+
+def _without_command(results: dict) -> dict:
+  """Results as they are committed: what was typed may name somebody's paths."""
+  return results | {
+    key: {k: v for k, v in results[key].items() if k != "command"}
+    for key in ("provenance", "evaluated_by")
+    if key in results
+  }
 
 
 def _write(stem: pathlib.Path, seed: int, tree: dict) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from instruct_jax.base import compilation, errors
-from instruct_jax.evals import bench, loss, reward, select, suite
+from instruct_jax.evals import bench, calibration, loss, reward, select, suite
 from instruct_jax.labeling import rankings
 from instruct_jax.maths import preferences
 from tests import evals_toys
@@ -113,10 +113,18 @@ def test_responses_file(ran):
   for row in rows:
     assert set(row["responses"]) == {"sft", "twin", "gpt", "prompted"}
     said = row["responses"]["gpt"]
-    assert set(said) == {"text", "tokens", "ended", "likert", "score", "reward"}
+    assert set(said) == {
+      *("text", "tokens", "ended", "likert", "score", "reward", "preferred")
+    }
     assert row["use_case"]
+    for other, share in said["preferred"].items():
+      back = row["responses"][other]["preferred"]["gpt"]
+      assert share + back == pytest.approx(1)
   mean = np.mean([row["responses"]["gpt"]["likert"] for row in rows])
   assert mean == pytest.approx(metrics["likert/gpt"])
+  won = np.mean([r["responses"]["gpt"]["preferred"]["sft"] for r in rows])
+  rate = metrics["preference/gpt_over_sft/training"]
+  assert won == pytest.approx(rate, abs=1e-4)
 
 
 def test_kl_is_that_of_the_samples(ran):
@@ -225,9 +233,28 @@ def test_reward_reads_the_first_prompts_only(ranked):
 
 def test_a_model_without_opinion_is_at_chance(ranked):
   blank = jax.tree.map(jnp.zeros_like, evals_toys.params("reward"))
-  metrics, _ = reward.measure_accuracy(ranked, blank)
+  metrics, tables = reward.measure_accuracy(ranked, blank)
   assert metrics["reward/accuracy/training"] == 0.5
   assert metrics["reward/log_loss/held_out"] == pytest.approx(math.log(2))
+  assert metrics["reward/calibration_error/training"] == 0
+  rows = [r for r in tables["calibration"] if r["labelers"] == "training"]
+  assert [(r["bin"], r["predicted"], r["value"]) for r in rows] == [
+    ("50–55 %", 0.5, 0.5)
+  ]
+
+
+def test_calibration_by_hand():
+  # Favourites that win with σ = 0.731 (two of three) and 0.982 (one of one).
+  margins = np.asarray([1.0, -1.0, 1.0, 4.0])
+  rows, error = calibration.measure(margins, np.arange(4), labelers="x")
+  one, four = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-4))
+  assert [(r["bin"], r["n"]) for r in rows] == [("70–75 %", 3), ("95–100 %", 1)]
+  assert [r["value"] for r in rows] == pytest.approx([2 / 3, 1])
+  assert [r["predicted"] for r in rows] == pytest.approx([one, four])
+  expected = 3 / 4 * abs(2 / 3 - one) + 1 / 4 * (1 - four)
+  assert error == pytest.approx(expected)
+  certain, _ = calibration.measure(np.asarray([1e9]), np.arange(1))
+  assert certain[0]["bin"] == "95–100 %"
 
 
 def test_pairs_are_those_of_the_loss():

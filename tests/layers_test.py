@@ -110,7 +110,7 @@ algorithms
   episodes sft rm
   ppo
 training
-  gradient optim
+  gradient judging optim
   step
   log save validate
   loop
@@ -120,7 +120,7 @@ labeling
   rankings
 evals
   baselines bench
-  loss truthfulness
+  calibration loss truthfulness
   bias hallucination kl language length likert metadata nlp
   preference reward score select toxicity
   suite
@@ -132,7 +132,7 @@ report
 runs
   records
   reading
-  stages speaker exchange lock
+  stages speaker exchange lock provenance
   chat digests
   references
   plan

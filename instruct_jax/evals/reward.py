@@ -1,7 +1,8 @@
 """How well a reward model predicts labelers on held-out prompts (section 5.1).
 
 N rankings, K completions. Accuracy and log loss are over pairs that the
-labeler ordered; equal scores count half, so chance is 0.5 and log 2. Beside
+labeler ordered; equal scores count half, so chance is 0.5 and log 2. How sure
+the model is, against how often it is right, is the table "calibration". Beside
 the model: "the longer wins"; the judge where the rankings have its spec, and a
 bag of words where they are people's.
 """
@@ -12,7 +13,7 @@ import logging
 import numpy as np
 
 from instruct_jax.data.batch import loader
-from instruct_jax.evals import baselines
+from instruct_jax.evals import baselines, calibration
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.inference import context, score
 
@@ -57,24 +58,20 @@ def measure_accuracy(ctx: context.Context, reward: dict) -> bench_lib.Findings:
   for label, predicted in predictors.items():
     rows += _rows(label, predicted, records, batch["beats"])
   metrics, tables = bench_lib.findings("reward", rows)
-  return metrics | {"reward/rankings": float(len(records))}, tables
+  metrics["reward/rankings"] = float(len(records))
+  sure, bins = _calibration(predictors[""], records, batch["beats"])
+  return metrics | sure, tables | {"calibration": bins}
 
 
 def _rows(label, predicted, records, beats):
   """The table's rows of one predictor, for every group."""
-  margins, index = pair_margins(predicted, beats)
-  right = (np.sign(margins) + 1) / 2
-  clusters = np.asarray([r.get("core", r["prompt"]) for r in records])[index]
   rows = []
-  for group, members in _groups(records).items():
-    mine = members[index]
-    if not mine.any():
-      continue
+  for group, margins, clusters in _by_group(predicted, records, beats):
     names = {"labelers": group, "predictor": label.strip("_") or "reward"}
     rows.append(
       bench_lib.share_row(
-        right[mine],
-        clusters[mine],
+        (np.sign(margins) + 1) / 2,
+        clusters,
         **names,
         metric=f"reward/accuracy{label}/{group}",
       )
@@ -82,13 +79,33 @@ def _rows(label, predicted, records, beats):
     if not label:
       rows.append(
         bench_lib.row(
-          np.logaddexp(0.0, -margins[mine]),
-          clusters[mine],
+          np.logaddexp(0.0, -margins),
+          clusters,
           **names,
           metric=f"reward/log_loss/{group}",
         )
       )
   return rows
+
+
+def _calibration(predicted, records, beats):
+  """(reward/calibration_error/GROUP, the rows of all groups' bins)."""
+  metrics, rows = {}, []
+  for group, margins, clusters in _by_group(predicted, records, beats):
+    bins, error = calibration.measure(margins, clusters, labelers=group)
+    metrics[f"reward/calibration_error/{group}"] = error
+    rows += bins
+  return metrics, rows
+
+
+def _by_group(predicted, records, beats):
+  """Yields (group, margins [M], clusters [M]) of the M pairs of each group."""
+  margins, index = pair_margins(predicted, beats)
+  clusters = np.asarray([r.get("core", r["prompt"]) for r in records])[index]
+  for group, members in _groups(records).items():
+    mine = members[index]
+    if mine.any():
+      yield group, margins[mine], clusters[mine]
 
 
 def _groups(records):

@@ -1,6 +1,7 @@
 """Runs every evaluation that the data allows, on one bench."""
 
 import dataclasses
+import itertools
 import json
 import logging
 import time
@@ -163,10 +164,13 @@ def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:
   """A line a test prompt: {"prompt", "use_case", "responses": {subject: ...}}.
 
   Of each response: text, tokens, ended, the judge's likert and score where
-  there is a judge, and the reward model's score as 'reward'.
+  there is a judge, the reward model's score as 'reward', and where there are
+  labelers 'preferred': {other subject: share of the training labelers who
+  prefer it to the other's, ties counting half}.
   """
   lines = [{"prompt": r["prompt"], "responses": {}} for r in shared.records]
   judged = shared.judge is not None
+  preferred = _preferred(shared)
   for subject in shared.subjects:
     said = shared.ask(subject, shared.prompts)
     columns = {
@@ -181,6 +185,8 @@ def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:
     if shared.is_rewarded:
       rewards = shared.rewards(subject)
       columns["reward"] = [round(float(x), 4) for x in rewards]
+    if subject.name in preferred:
+      columns["preferred"] = preferred[subject.name]
     for line, values in zip(lines, zip(*columns.values())):
       line["responses"][subject.name] = dict(zip(columns, values))
   for line, record in zip(lines, shared.records):
@@ -191,3 +197,21 @@ def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:
     storage.write_lines(
       run_folder.files(folder).responses, map(json.dumps, lines)
     )
+
+
+def _preferred(shared: bench.Bench) -> dict[str, list[dict[str, float]]]:
+  """{subject: for each prompt {other: share that prefers the subject}}."""
+  panels = shared.ctx.world.labelers
+  if shared.judge is None or not panels:
+    return {}
+  group = "training" if "training" in panels else next(iter(panels))
+  texts = {s.name: shared.ask(s, shared.prompts).texts for s in shared.subjects}
+  worth = {
+    s.name: preference.utilities(shared, s, group) for s in shared.subjects
+  }
+  shares = {name: [{} for _ in shared.records] for name in texts}
+  for a, b in itertools.permutations(texts, 2):
+    won = preference.wins(texts[a], texts[b], worth[a], worth[b]).mean(axis=1)
+    for line, share in zip(shares[a], won):
+      line[b] = round(float(share), 4)
+  return shares

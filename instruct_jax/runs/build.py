@@ -21,7 +21,7 @@ from instruct_jax.base import (
 )
 from instruct_jax.parallel import hosts
 from instruct_jax.report import page
-from instruct_jax.runs import digests, lock, plan, stages
+from instruct_jax.runs import digests, lock, plan, provenance, stages
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ def _build_one(stage: plan.Stage, *, evaluate: bool) -> dict[str, Any]:
     results["metrics"] |= outcome.metrics
     results["tables"] |= outcome.tables
     results["evaluations"] = outcome.evaluations
+    results["evaluated_by"] = provenance.collect()
     results["evaluation_digest"] = digests.of_evaluation(
       stage.config, stage.needs
     )
@@ -147,6 +148,7 @@ def _start(stage: plan.Stage) -> dict[str, Any]:
     "peak_memory_bytes": peak_memory_bytes(),
     "config_digest": stage.digest,
     "parameters_digest": result.parameters_digest,
+    "provenance": provenance.collect(),
     "product": result.product,
     "evaluation_digest": "",
     "evaluations": {},

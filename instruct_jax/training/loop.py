@@ -16,7 +16,7 @@ from instruct_jax.data.read import kinds
 from instruct_jax.inference import context, rewards
 from instruct_jax.maths import arrays
 from instruct_jax.parallel import checkpoint, sharding
-from instruct_jax.training import log, save, step, validate
+from instruct_jax.training import judging, log, save, step, validate
 
 _log = logging.getLogger(__name__)
 
@@ -165,6 +165,7 @@ def _steps(run, state, data, first, flush):
   """Yields each step when it is done, dispatched but not waited for."""
   ctx, algorithm = run.ctx, run.algorithm
   update_state = step.compiled(run)
+  judged = judging.Judging(ctx, algorithm, "train")
   for number in range(first, run.total_steps):
     clock = log.Clock()
     batch = sharding.global_batch(next(data), ctx.mesh)
@@ -179,6 +180,7 @@ def _steps(run, state, data, first, flush):
     if ctx.config.time_phases:
       jax.block_until_ready(metrics)
     clock.lap("update")
+    metrics |= judged.metrics(batch, minibatches)
     is_last = number + 1 == run.total_steps
     if is_last:
       state = algorithm.finish(ctx, state)

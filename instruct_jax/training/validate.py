@@ -10,7 +10,7 @@ from instruct_jax import algorithms
 from instruct_jax.base import journal, means
 from instruct_jax.inference import respond, score
 from instruct_jax.parallel import sharding
-from instruct_jax.training import gradient, step
+from instruct_jax.training import gradient, judging, step
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ class Validation:
     self._run, self._log = run, log
     self._rows = {}
     self._losses = jax.jit(self._losses_of)
+    self._judged = judging.Judging(run.ctx, run.algorithm, "validation")
     # The same at every step, so that steps can be compared.
     self._key = jax.random.fold_in(run.root, zlib.crc32(b"validation"))
 
@@ -47,6 +48,7 @@ class Validation:
       minibatches, collected = algorithm.collect(ctx, state, batch, key)
       losses = self._losses(state.params, state.frozen, minibatches)
       total = means.add(total, means.add(collected, losses))
+      total = means.add(total, self._judged.metrics(batch, minibatches))
     return {f"validation/{name}": value for name, value in total.items()}
 
   def samples(self, state: algorithms.State) -> list[dict]:
