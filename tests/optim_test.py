@@ -255,13 +255,13 @@ class TestMake:
       optim.make(_section(clip_norm=-1.0), total_steps=3)
 
 
-def test_updates_done_of_every_optimizer():
+def test_the_clock_of_every_optimizer():
   params, _ = _tree(0)
   grads = jax.tree.map(jnp.ones_like, params)
   for name in optim.OPTIMIZERS:
     optimizer = optim.make(_section(name=name), total_steps=10)
     state = optimizer.init(params)
-    assert int(optim.updates_done(state)) == 0
+    assert int(optim.clock(state)) == 0
     for _ in range(2):
       _, state = optimizer.update(grads, state, params)
-    assert int(optim.updates_done(state)) == 2
+    assert int(optim.clock(state)) == 2

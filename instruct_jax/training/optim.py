@@ -75,14 +75,28 @@ def learning_rate(
   return schedule
 
 
-def updates_done(state: optax.OptState) -> jax.Array:
-  """[] int32: the updates that an optimizer of `make` has made.
+def _is_clock(state: Any) -> bool:
+  return isinstance(state, optax.ScaleByScheduleState)
 
-  The next one is made at this place of the schedule; a skipped update does not
-  count.
+
+def clock(state: optax.OptState) -> jax.Array:
+  """[] int32: where an optimizer of `make` stands in its schedule.
+
+  It counts the updates that were tried, the skipped ones too; the next one is
+  made at this place.
   """
-  counts = optax.tree_utils.tree_get_all_with_path(state, "count")
-  return counts[0][1]
+  leaves = jax.tree.leaves(state, is_leaf=_is_clock)
+  return next(leaf.count for leaf in leaves if _is_clock(leaf))
+
+
+def with_clocks_of(state: Any, other: Any) -> Any:
+  """Optimizers' states, but the clocks are those of others of their shape."""
+  return jax.tree.map(
+    lambda mine, its: its if _is_clock(its) else mine,
+    state,
+    other,
+    is_leaf=_is_clock,
+  )
 
 
 def _path(path: tuple) -> str:

@@ -104,7 +104,11 @@ def setup(
 def apply(
   run: Run, state: algorithms.State, grads: dict, metrics: dict
 ) -> algorithms.State:
-  """One optimizer update; skipped and counted where anything is not finite."""
+  """One optimizer update; skipped and counted where anything is not finite.
+
+  The clock of the learning rate runs on through what is skipped: it goes by
+  the steps of the loop (README, detail 15), whose updates share one rate.
+  """
   finite = _is_finite([total for total, _ in metrics.values()])
   params, optimizer, ema = {}, {}, dict(state.ema)
   for role, grad in grads.items():
@@ -119,7 +123,9 @@ def apply(
   skipped = 1 - finite.astype(jnp.int32)
   return state.replace(
     params=_chosen(finite, params, state.params),
-    optimizer=_chosen(finite, optimizer, state.optimizer),
+    optimizer=optim.with_clocks_of(
+      _chosen(finite, optimizer, state.optimizer), optimizer
+    ),
     ema=_chosen(finite, ema, state.ema),
     counters={
       "skipped": state.counters["skipped"] + skipped,
@@ -180,10 +186,10 @@ def update(
 
 
 def _rates(run, state):
-  """The learning rates of the next update, as the optimizers count them."""
+  """The learning rates of the next update, by the optimizers' own clocks."""
   return {
     f"optimizer/{role}_learning_rate": (
-      schedule(optim.updates_done(state.optimizer[role])),
+      schedule(optim.clock(state.optimizer[role])),
       1.0,
     )
     for role, schedule in run.schedules.items()

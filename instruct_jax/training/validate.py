@@ -25,6 +25,7 @@ class Validation:
     self._judged = judging.Judging(run.ctx, run.algorithm, "validation")
     # The same at every step, so that steps can be compared.
     self._key = jax.random.fold_in(run.root, zlib.crc32(b"validation"))
+    self._samples_key = jax.random.fold_in(run.root, zlib.crc32(b"samples"))
 
   def measure(self, done: step.Done) -> None:
     """Adds `validation/...` to the step's metrics where that is due."""
@@ -64,7 +65,7 @@ class Validation:
     prompts = [rows.source[int(i)]["prompt"] for i in rows.index[:count]]
     params = state.ema.get(role, state.params[role])
     policy = respond.policy_of(ctx, params, rows=count)
-    said = respond.respond(policy, prompts, self._run.root)
+    said = respond.respond(policy, prompts, self._samples_key)
     table = [
       {"prompt": prompt, "response": text}
       for prompt, text in zip(prompts, said.texts)
