@@ -42,6 +42,7 @@ DEFAULTS = common.POLICIES | {
     "policy": "ppo_init.py",
     "reward": "rm.py",
     "sft": "select.py",
+    "gpt": "",
   },
   "rl": {key: _NUMBERS[key] for key in _RL}
   | {"value_coef": 1.0, "kl_target": 0.0, "kl_horizon": 10_000.0},
@@ -62,14 +63,10 @@ DEFAULTS = common.POLICIES | {
   "evaluation.subjects": {
     "sft": common.subject("sft"),
     "ppo": common.subject(),
-  },
+  }
+  | common.GPT,
 }
-BESIDE_GPT = {  # small variants start from SFT, and are compared with GPT
-  "needs.policy": "select.py",
-  "needs.gpt": "pretrain.py",
-  "evaluation.subjects.gpt": common.GPT["gpt"],
-  "evaluation.subjects.prompted_gpt": common.GPT["prompted_gpt"],
-}
+FROM_SFT = {"needs.policy": "select.py", "needs.gpt": "pretrain.py"}
 SMALL = {
   "rl.kl_coef": 0.1,
   "steps": 14,
@@ -91,8 +88,8 @@ FILES = (
   }
 )
 VARIANTS = {
-  "tiny": BESIDE_GPT | SMALL,
-  "test": BESIDE_GPT
+  "tiny": FROM_SFT | SMALL,
+  "test": FROM_SFT
   | SMALL
   | common.TEST_EVALUATION
   | {
@@ -102,7 +99,7 @@ VARIANTS = {
     "steps": 4,
     "save_every": 2,
   },
-  "files": BESIDE_GPT | FILES,
+  "files": FROM_SFT | FILES,
 } | {
   size: {
     "optimizer.policy": common.optimizer(

@@ -20,7 +20,8 @@ DEFAULTS = ppo.DEFAULTS | {
   "evaluation.subjects": {
     "sft": common.subject("sft"),
     "ppo_ptx": common.subject(),
-  },
+  }
+  | common.GPT,
 }
 SMALL = {"rl.ptx_coef": 0.3}
 

@@ -16,12 +16,13 @@ from instruct_jax import paper
 DEFAULTS = common.POLICIES | {
   "needs.data": "dataset.py",
   "needs.policy": "",
+  "needs.gpt": "",
   "epoch_of": "demonstrations",
   "loss.demonstrations": 1.0,
   "keep_epochs": True,
   "show": ("demonstrations/loss",),
   "evaluation.baseline": "sft",
-  "evaluation.subjects": {"sft": common.subject()},
+  "evaluation.subjects": common.GPT | {"sft": common.subject()},
 }
 SMALL = {
   "needs.policy": "pretrain.py",
@@ -36,7 +37,6 @@ SMALL = {
   "optimizer.policy": common.optimizer(
     "adamw", 1e-3, weight_decay=0.01, warmup_steps=10
   ),
-  "evaluation.subjects": common.GPT | {"sft": common.subject()},
 }
 VARIANTS = {
   "tiny": SMALL,

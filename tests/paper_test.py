@@ -132,6 +132,23 @@ def test_ppo(name, size):
   assert config.data.prompt_length == config.data.response_length == 1024
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["sft", "ppo", "ppo_ptx"])
+def test_the_models_of_the_main_figure_are_compared(name, size):
+  """GPT, prompted GPT and SFT beside the run (figure 1), at every size.
+
+  GPT is the checkpoint of `config.pretrained`.
+  """
+  config = config_of(name, size)
+  assert set(config.evaluation.subjects) == {"gpt", "prompted_gpt", "sft", name}
+  assert config.evaluation.subjects.prompted_gpt.prompted
+  assert {s.run for s in config.evaluation.subjects.values()} <= {
+    "",
+    *config.needs,
+  }
+  assert (config.needs.gpt, config.pretrained) == ("", "")
+
+
 def test_the_policy_learns_at_a_rate_of_the_sweep_that_does_not_diverge():
   for size, (least, most) in paper.POLICY_LEARNING_RATES.items():
     rate = config_of("ppo", size).optimizer.policy.learning_rate
