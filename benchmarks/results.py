@@ -4,7 +4,8 @@
   python -m benchmarks.results --runs=runs > docs/results.md
 
 The second first takes over the chains under `runs`, whichever seeds of
-ppo_ptx-tiny are finished there: their results and every stage's seconds.
+ppo_ptx-tiny are finished there: their results and every stage's seconds, and
+beside them the results of ppo-tiny, the same without ptx.
 """
 
 import argparse
@@ -24,14 +25,17 @@ STAGES = (
   "select",
   "ppo_ptx",
 )
+WITHOUT_PTX = "ppo"
 SUBJECTS = {
   "gpt": "GPT",
   "prompted_gpt": "prompted GPT",
   "sft": "SFT",
+  "ppo": "PPO",
   "ppo_ptx": "PPO-ptx",
 }
 WINS = (  # who over whom
   ("ppo_ptx", "sft"),
+  ("ppo", "sft"),
   ("sft", "prompted_gpt"),
   ("prompted_gpt", "gpt"),
 )
@@ -53,6 +57,8 @@ MEASURES = (  # label, metric, factor, decimals
   ("task: to_zorp, exact match %", "nlp/to_zorp", 100, 0),
   ("task: sentiment, exact match %", "nlp/sentiment", 100, 0),
   ("task: sequence, exact match %", "nlp/sequence", 100, 0),
+  ("tasks, mean of the sets, exact match %", "nlp/mean", 100, 1),
+  ("KL from SFT, nats a response", "kl", 1, 2),
   ("zorp prompts (2 % of training), Likert", "language/zorp", 1, 1),
 )
 REWARD = (  # label, stage, metric, the paper's
@@ -89,27 +95,49 @@ Rows = Sequence[Sequence[str]]
 
 
 def read(folder: pathlib.Path = FOLDER) -> tuple[dict, dict]:
-  """({seed: PPO-ptx's results}, {seed: {stage: seconds, metrics}})."""
+  """({seed: PPO-ptx's results}, {seed: {stage: seconds, metrics}}).
+
+  PPO-ptx's results have those of PPO among theirs, where that was run.
+  """
   results, chains = {}, {}
   for path in sorted(folder.glob("ppo_ptx-tiny-seed*.json")):
     seed = int(path.stem.rpartition("seed")[2])
-    results[seed] = json.loads(path.read_text())
+    results[seed] = _with_ppo(
+      json.loads(path.read_text()),
+      folder / f"{WITHOUT_PTX}-tiny-seed{seed}.json",
+    )
     chain = folder / f"chain-tiny-seed{seed}.json"
     chains[seed] = json.loads(chain.read_text()) if chain.exists() else {}
   return results, chains
 
 
+def _with_ppo(results: dict, path: pathlib.Path) -> dict:
+  """Adds what PPO alone has; what both were asked, both answered alike."""
+  if not path.exists():
+    return results
+  ppo = json.loads(path.read_text())
+  tables = {
+    name: ppo["tables"].get(name, []) + rows
+    for name, rows in results["tables"].items()
+  }
+  metrics = ppo["metrics"] | results["metrics"]
+  return results | {"metrics": metrics, "tables": tables}
+
+
 def take_over(runs: pathlib.Path, folder: pathlib.Path = FOLDER) -> None:
   """Copies the finished chains of `runs`, as `read` wants them."""
+  for path in sorted(runs.glob(f"{WITHOUT_PTX}-tiny*/results.json")):
+    results = json.loads(path.read_text())
+    if path.parent.name == _folder(f"{WITHOUT_PTX}-tiny", results["seed"]):
+      _write(folder / f"{WITHOUT_PTX}-tiny", results["seed"], results)
   for path in sorted(runs.glob("ppo_ptx-tiny*/results.json")):
     results = json.loads(path.read_text())
     seed = results["seed"]
-    suffix = f"-seed{seed}" if seed else ""
-    if path.parent.name != f"ppo_ptx-tiny{suffix}":
+    if path.parent.name != _folder("ppo_ptx-tiny", seed):
       continue  # an earlier run, moved aside
     chain = {}
     for stage in STAGES:
-      name = f"{stage}-tiny" + (suffix if stage != "dataset" else "")
+      name = _folder(f"{stage}-tiny", seed if stage != "dataset" else 0)
       file = runs / name / "results.json"
       if file.exists():
         there = json.loads(file.read_text())
@@ -122,9 +150,12 @@ def take_over(runs: pathlib.Path, folder: pathlib.Path = FOLDER) -> None:
             if metric.startswith(KEPT)
           },
         }
-    kept = _without_command(results)
-    _write(folder / path.parent.name.replace(suffix, ""), seed, kept)
+    _write(folder / "ppo_ptx-tiny", seed, results)
     _write(folder / "chain-tiny", seed, chain)
+
+
+def _folder(name: str, seed: int) -> str:
+  return f"{name}-seed{seed}" if seed else name
 
 
 def _without_command(results: dict) -> dict:
@@ -138,6 +169,7 @@ def _without_command(results: dict) -> dict:
 
 def _write(stem: pathlib.Path, seed: int, tree: dict) -> None:
   file = stem.with_name(f"{stem.name}-seed{seed}.json")
+  tree = _without_command(tree)
   file.write_text(json.dumps(tree, indent=2) + "\n")
 
 
@@ -157,13 +189,15 @@ def preferences(results: dict[int, dict]) -> Rows:
   for subject, baseline in WINS:
     for group, label in GROUPS.items():
       name = f"preference/{subject}_over_{baseline}/{group}"
-      cells = [_interval(by_metric[name]) for by_metric in lists.values()]
+      cells = [_interval(by_metric.get(name)) for by_metric in lists.values()]
       title = f"{SUBJECTS[subject]} over {SUBJECTS[baseline]}, {label}"
       rows.append([title, *cells])
   return rows
 
 
-def _interval(row: dict) -> str:
+def _interval(row: dict | None) -> str:
+  if row is None:
+    return "–"
   value, low, high = (100 * row[key] for key in ("value", "low", "high"))
   return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
@@ -174,10 +208,15 @@ def measures(results: dict[int, dict]) -> Rows:
   for label, metric, factor, decimals in MEASURES:
     cells = []
     for subject in SUBJECTS:
+      name = f"{metric}/{subject}"
       values = [
-        factor * one["metrics"][f"{metric}/{subject}"]
+        factor * one["metrics"][name]
         for one in results.values()
+        if name in one["metrics"]
       ]
+      if len(values) < len(results):
+        cells.append("–")  # of some seeds only, or of a prompted subject
+        continue
       mean = sum(values) / len(values)
       each = " / ".join(f"{value:.{decimals}f}" for value in values)
       cells.append(f"{mean:.{decimals}f} ({each})")
@@ -232,7 +271,8 @@ Made by `python -m benchmarks.results > docs/results.md` from
 `benchmarks/results/*.json`; a test holds the two together. What they mean
 stands in the README.
 
-`python -m instruct_jax.main --config=experiments/ppo_ptx.py --config.seed=S`:
+`python -m instruct_jax.main --config=experiments/ppo_ptx.py --config.seed=S`,
+and `ppo.py` (PPO: the same without pretraining gradients, γ = 0):
 {first["n"]:,} test prompts ({first["clusters"]} independent clusters),
 temperature 1, 95 % intervals clustered by prompt.
 
@@ -247,6 +287,9 @@ temperature 1, 95 % intervals clustered by prompt.
 ## Reward model and labelers (%)
 
 {table(["pairs of test prompts", *seeds, "the paper"], reward_model(chains))}
+
+The paper's accuracies are five-fold over labelers, each group held out once;
+here one fixed group is held out, which is not the same figure.
 
 ## Seconds of every stage, and of them compiling
 

@@ -64,12 +64,17 @@ def test_chains_are_taken_over_from_their_run_folders(tmp_path):
 
   write("ppo_ptx-tiny-seed1", 1, tables={"preference": []})
   write("ppo_ptx-tiny-seed1.old1", 1, tables={"preference": ["old"]})
+  ppo = {"metrics": {"likert/ppo": 5.0, "loss": 2.0}}
+  write("ppo-tiny-seed1", 1, tables={"preference": ["ppo"]}, **ppo)
   write("rm-tiny-seed1", 1)
   write("dataset-tiny", 0)
   (tmp_path / "out").mkdir()
   results.take_over(tmp_path / "runs", tmp_path / "out")
   by_seed, chains = results.read(tmp_path / "out")
-  assert by_seed[1]["tables"] == {"preference": []}
+  # With what PPO without ptx has more; what both measured is PPO-ptx's.
+  assert by_seed[1]["tables"] == {"preference": ["ppo"]}
+  assert by_seed[1]["metrics"]["likert/ppo"] == 5.0
+  assert by_seed[1]["metrics"]["loss"] == 1.0
   assert set(chains[1]) == {"dataset", "rm", "ppo_ptx"}
   assert chains[1]["rm"]["metrics"] == {"reward/accuracy/training": 0.5}
   assert results.seconds(chains)[4] == ["rm", "2.0 (1.0)"]
