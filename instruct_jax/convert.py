@@ -8,7 +8,8 @@
 A converted run is named wherever a run can be: `config.needs.policy`, `sample
 --run`. Exported folders load in transformers (AutoModelForCausalLM; reward
 models and value networks as AutoModelForSequenceClassification with one label)
-and in vLLM. Exit codes: 0 done, 2 bad input.
+and in vLLM. TARGET is new, empty, or as a conversion has left it. Exit codes:
+0 done, 2 bad input.
 """
 
 from absl import flags
@@ -27,6 +28,9 @@ _DTYPE = flags.DEFINE_string(
 )
 _DROP_BIAS = flags.DEFINE_bool(
   "drop_bias", False, "Leave out a reward's bias that the family cannot hold."
+)
+_OVERWRITE = flags.DEFINE_bool(
+  "overwrite", False, "Move aside what others wrote in TARGET."
 )
 _SHARD_GB = flags.DEFINE_float("shard_gb", 2.0, "Largest file, in 10^9 bytes.")
 
@@ -47,7 +51,9 @@ def main(argv: list[str]) -> None:
   if _SHARD_GB.value <= 0:
     raise errors.UserError(f"--shard_gb={_SHARD_GB.value}: must be above 0")
   if coming:
-    exchange.bring_in(source, target, role=_ROLE.value)
+    exchange.bring_in(
+      source, target, role=_ROLE.value, overwrite=_OVERWRITE.value
+    )
     print(f"{target}: a run now, as in --run={target}")
     return
   lost = exchange.send_out(
@@ -58,6 +64,7 @@ def main(argv: list[str]) -> None:
     dtype=_DTYPE.value,
     drop_bias=_DROP_BIAS.value,
     shard_bytes=int(_SHARD_GB.value * 10**9),
+    overwrite=_OVERWRITE.value,
   )
   for line in lost:
     print(f"Not kept: {line}.")
@@ -71,7 +78,8 @@ def _little_llama(source: str, target: str) -> None:
       f"{source} -> {target}: right is llama2c:MODEL.bin,TOKENIZER.bin hf:/path"
     )
   model, tokenizer = paths
-  llama2c.to_hf(model, tokenizer, hf_folder.path_of(target))
+  folder = hf_folder.path_of(target)
+  llama2c.to_hf(model, tokenizer, folder, overwrite=_OVERWRITE.value)
   print(f"{hf_folder.path_of(target)}: written")
 
 

@@ -1,5 +1,6 @@
 """Checkpoints into runs and back, by the functions and the command line."""
 
+import errno
 import json
 import pathlib
 import subprocess
@@ -12,7 +13,7 @@ import safetensors.numpy
 from etils import epath
 
 from instruct_jax import convert
-from instruct_jax.base import errors
+from instruct_jax.base import errors, storage
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import llama2c
@@ -220,18 +221,90 @@ def test_the_command_line(tmp_path):
     (("hf:{0}/none", "{0}/run"), "none: no such folder"),
     (("{0}/none", "hf:{0}/out"), "not a run"),
     (("{0}/in", "hf:{0}/out"), "name it hf:"),
-    (("hf:{0}/in", "{0}/in"), "is there and not empty"),
+    (("hf:{0}/in", "{0}/in"), "in, which is read"),
+    (("hf:{0}/in", "{0}/in/run"), "run: lies in .*in, which is read"),
+    (("hf:{0}/in", "{0}"), "holds .*in, which is read"),
+    (("hf:{0}/in", "{0}/link"), "link: is .*in, which is read"),
+    (("hf:{0}/in", "{0}/mine"), "mine: is there already.*--overwrite"),
+    (("hf:{0}/in", "{0}/mine/notes"), "is a file, where a folder is due"),
+    (("hf:{0}/in", "{0}/mine/notes/x"), "is a file, where a folder is due"),
     (("llama2c:x", "hf:{0}/out"), "llama2c:MODEL.bin,TOKENIZER.bin hf:/path"),
     (("llama2c:x,y", "hf:{0}/out"), "x: cannot be read"),
   ],
 )
 def test_bad_input_is_a_message(arguments, message, tmp_path):
   checkpoint(tmp_path / "in")
+  (tmp_path / "link").symlink_to("in")
+  (tmp_path / "mine").mkdir()
+  (tmp_path / "mine" / "notes").write_text("mine")
+  before = contents(tmp_path)
   given = [text.format(tmp_path) for text in arguments]
   if not convert.flags.FLAGS.is_parsed():
     convert.flags.FLAGS(["convert"])
   with pytest.raises(errors.UserError, match=message):
     convert.main(["convert", *given])
+  assert contents(tmp_path) == before
+
+
+def contents(root):
+  """{name: bytes} of all files below a folder, and its empty folders."""
+  return {
+    str(path.relative_to(root)): path.read_bytes() if path.is_file() else b""
+    for path in root.rglob("*")
+  }
+
+
+def test_a_conversion_may_be_given_again_but_spares_what_is_not_its_own(
+  tmp_path,
+):
+  reference = checkpoint(tmp_path / "in")
+  run, out = tmp_path / "run", tmp_path / "more" / "out"
+  out.mkdir(parents=True)  # A disk of its own may be empty, and there.
+  for _ in range(2):
+    exchange.bring_in(reference, run)
+    exchange.send_out(run, out, shard_bytes=4400)
+  exchange.send_out(run, out)  # in other files than before
+  same_tensors(tmp_path / "in", out)
+  assert len(list(out.glob("*.safetensors*"))) == 1
+  for path in (out, run):
+    (path / "mine").write_text("mine")
+  with pytest.raises(errors.UserError, match="is there already"):
+    exchange.bring_in(reference, run)
+  with pytest.raises(errors.UserError, match="is there already"):
+    exchange.send_out(run, out)
+  exchange.bring_in(reference, run, overwrite=True)
+  exchange.send_out(run, out, overwrite=True)
+  assert (tmp_path / "more" / "out.old1" / "mine").read_text() == "mine"
+  assert (tmp_path / "run.old1" / "mine").read_text() == "mine"
+  same_tensors(tmp_path / "in", out)
+  hidden = {p.name for p in tmp_path.rglob(".*")}
+  assert hidden == {storage.LEDGER}
+
+
+def test_a_conversion_that_fails_leaves_nothing(tmp_path, monkeypatch):
+  reference = checkpoint(tmp_path / "in")
+  exchange.bring_in(reference, tmp_path / "run")
+  exchange.send_out(reference, tmp_path / "out")
+  before = contents(tmp_path)
+
+  def fail(path, content):
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+  monkeypatch.setattr(storage, "write", fail)
+  for function, source in (
+    (exchange.bring_in, reference),
+    (exchange.send_out, tmp_path / "run"),
+  ):
+    for name in ("run", "out", "new/er/place"):
+      if tmp_path / name != source:
+        with pytest.raises((OSError, errors.UserError)):
+          function(source, tmp_path / name, overwrite=True)
+        assert contents(tmp_path) == before
+  model, tokenizer = little(tmp_path)
+  before = contents(tmp_path)
+  with pytest.raises(OSError, match="No space left"):
+    llama2c.to_hf(model, tokenizer, tmp_path / "new")
+  assert contents(tmp_path) == before
 
 
 def little(tmp_path):

@@ -30,7 +30,7 @@ parallel
   hosts
   sharding digest
   stored
-  checkpoint
+  checkpoint folders
 tokenizers
   files sentencepiece_codec start chat
   json_codec trained_files

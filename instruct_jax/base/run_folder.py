@@ -48,6 +48,14 @@ def earlier(folder: epath.PathLike, number: int) -> epath.Path:
   return home.parent / f"{home.name}.old{number}"
 
 
+def free(folder: epath.PathLike) -> epath.Path:
+  """Where the run in a folder can be moved aside to."""
+  number = 1
+  while earlier(folder, number).exists():
+    number += 1
+  return earlier(folder, number)
+
+
 def lock_of(folder: epath.PathLike) -> epath.Path:
   """The lock of a run's folder: beside it, for folders are moved aside."""
   home = epath.Path(folder)

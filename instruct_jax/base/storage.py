@@ -24,6 +24,7 @@ from instruct_jax.base import errors
 
 _PARTIAL = ".{}.partial"
 LEDGER = ".written.json"
+PARTIAL = ".partial"  # in a folder that is there, what will be in it
 
 
 @contextlib.contextmanager
@@ -37,7 +38,7 @@ def writing(path: epath.PathLike, mode: str = "w") -> Iterator[IO]:
   path = epath.Path(path)
   partial = path.parent / _PARTIAL.format(path.name)
   encoding = {} if "b" in mode else {"encoding": "utf-8"}
-  with _held(partial, path):
+  with alone(partial, path):
     try:
       with partial.open(mode, **encoding) as file:
         yield file
@@ -132,7 +133,7 @@ def claim(
   is_file = path.exists() if _is_remote(path) else os.path.isfile(path)
   if not (path.is_dir() if folder else is_file and not path.is_dir()):
     raise _misplaced(path, "a folder" if folder else "a file")
-  if folder and not any(path.iterdir()):
+  if folder and not any(_inner(path)):
     return
   if not overwrite and not is_signed(path):
     raise errors.UserError(
@@ -145,7 +146,7 @@ def sign(*targets: epath.PathLike) -> None:
   """Notes that a command wrote what stands there, all of it."""
   for path in map(epath.Path, targets):
     # Without the note, the next time asks for --overwrite: no reason to fail.
-    with contextlib.suppress(OSError), _held(path.parent, path, wait=True):
+    with contextlib.suppress(OSError), alone(path.parent, path, wait=True):
       ledger = _read_ledger(path.parent)
       kept = {n: e for n, e in ledger.items() if (path.parent / n).exists()}
       write_json(path.parent / LEDGER, {**kept, path.name: dict(_stamps(path))})
@@ -154,10 +155,8 @@ def sign(*targets: epath.PathLike) -> None:
 def is_signed(path: epath.PathLike) -> bool:
   """Whether all that stands there is as a command of ours has written it."""
   path = epath.Path(path)
-  signed = _read_ledger(path.parent).get(path.name)
-  return isinstance(signed, dict) and all(
-    signed.get(name) == stamp for name, stamp in _stamps(path)
-  )
+  signed = _read_ledger(path.parent).get(path.name, {})
+  return all(signed.get(name) == stamp for name, stamp in _stamps(path))
 
 
 def _read_ledger(folder: epath.Path) -> dict[str, Any]:
@@ -180,10 +179,14 @@ def _stamps(path: epath.Path) -> Iterator[tuple[str, list[int]]]:
 
 def _files(path: epath.Path) -> Iterator[epath.Path]:
   if path.is_dir():
-    for inner in path.iterdir():
+    for inner in _inner(path):
       yield from _files(inner)
   else:
     yield path
+
+
+def _inner(folder: epath.Path) -> Iterator[epath.Path]:
+  return (path for path in folder.iterdir() if path.name != PARTIAL)
 
 
 def _is_remote(path: epath.PathLike) -> bool:
@@ -253,17 +256,18 @@ def _misplaced(path: epath.Path, due: str) -> errors.UserError:
 
 
 @contextlib.contextmanager
-def _held(
+def alone(
   lock: epath.Path, path: epath.Path, *, wait: bool = False
 ) -> Iterator[None]:
-  """No other process of this machine writes `path` meanwhile.
+  """No other process of this machine that asks so writes `path` meanwhile.
 
-  `lock` is what is locked: a folder, or a file that is made for it.
+  `lock` is what is locked: a folder, or a file that is made for it. Raises
+  UserError where it is locked, unless `wait`.
   """
   descriptor = None
   while descriptor is None and not _is_remote(path):
-    made = os.O_RDONLY if wait else os.O_RDWR | os.O_CREAT
-    descriptor = os.open(lock, made, 0o666)
+    flags = os.O_RDONLY if lock.is_dir() else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(lock, flags, 0o666)
     try:
       fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

@@ -6,7 +6,7 @@ host holds no more than one shard.
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import shards, tensors
 from instruct_jax.models import config as model_config
 from instruct_jax.models import decoder
-from instruct_jax.parallel import hosts
+from instruct_jax.parallel import folders, hosts
 
 SHARD_BYTES = 2 * 10**9
 GENERATION = "generation_config.json"
@@ -41,6 +41,8 @@ def export(
   generation: dict[str, Any] | None = None,
   drop_bias: bool = False,
   shard_bytes: int = SHARD_BYTES,
+  reads: Iterable[epath.PathLike] = (),
+  overwrite: bool = False,
 ) -> str:
   """Writes a policy, a reward model or a value network with its tokenizer.
 
@@ -52,7 +54,7 @@ def export(
     role: 'policy' (AutoModelForCausalLM), 'reward' or 'value'
       (AutoModelForSequenceClassification with one label).
     tokenizer: written beside the model.
-    folder: new, or empty.
+    folder: new, empty, or an export that nobody has changed since.
     dtype: of the tensors: 'float32', 'bfloat16' or 'float16'.
     dtypes: of single tensors by name, as safetensors call them ('BF16').
     original: the config.json that the model was imported with, if it was; its
@@ -61,14 +63,13 @@ def export(
     drop_bias: leave a reward's bias out where the family has no place for it;
       it is then in config.json as "reward_bias".
     shard_bytes: how large a file may become.
+    reads: what the parameters come from, where nothing is written.
+    overwrite: a folder of others is moved aside.
 
   Raises:
     UserError: no family has this model; a bias that has no place; a folder
-      that holds something; numbers that `dtype` cannot hold.
+      that may not be written; numbers that `dtype` cannot hold.
   """
-  folder = epath.Path(folder)
-  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-    raise errors.UserError(f"{folder}: is there and not empty; name another.")
   if dtype not in NAMES:
     raise errors.unknown("dtype", dtype, NAMES)
   family, config = _config(model, role, tokenizer, dtype, original)
@@ -80,15 +81,15 @@ def export(
     params = params | {"decoder": trunk}
   kinds = _Kinds(NAMES[dtype], dtypes or {})
   named = _tensors(params, model, family, role, kinds)
-  folder.mkdir(parents=True, exist_ok=True)
-  shards.write(named, folder, shard_bytes)
-  if not hosts.is_writer():
-    return ""
-  storage.write_json(folder / hf_folder.CONFIG, config)
-  if role == "policy":
-    sampled = generation or _generation(tokenizer)
-    storage.write_json(folder / GENERATION, sampled)
-  return tokenizer.export(folder)
+  with folders.making(folder, reads=reads, overwrite=overwrite) as home:
+    shards.write(named, home, shard_bytes)
+    if not hosts.is_writer():
+      return ""
+    storage.write_json(home / hf_folder.CONFIG, config)
+    if role == "policy":
+      sampled = generation or _generation(tokenizer)
+      storage.write_json(home / GENERATION, sampled)
+    return tokenizer.export(home)
 
 
 def _config(model, role, tokenizer, dtype, original):

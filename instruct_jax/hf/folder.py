@@ -36,7 +36,7 @@ def is_reference(reference: str | os.PathLike) -> bool:
 
 def path_of(reference: str | os.PathLike) -> epath.Path:
   """The folder that 'hf:/path' names."""
-  return epath.Path(os.fspath(reference).removeprefix(PREFIX))
+  return epath.Path(os.fspath(reference).removeprefix(PREFIX)).expanduser()
 
 
 class Folder:

@@ -18,6 +18,7 @@ from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import tensors
 from instruct_jax.models import config as model_config
+from instruct_jax.parallel import folders
 from instruct_jax.tokenizers import files
 
 PREFIX = "llama2c:"
@@ -37,19 +38,20 @@ def to_hf(
   checkpoint: os.PathLike | str,
   tokenizer: os.PathLike | str,
   folder: os.PathLike | str,
+  *,
+  overwrite: bool = False,
 ) -> None:
   """Writes `folder` from a checkpoint (.bin) and its tokenizer (.bin).
 
   A story ends where the next would begin: the end of text is the token that
   begins one.
 
-  Raises UserError for files that are not what they should be.
+  Raises UserError for files that are not what they should be, and for a folder
+  that may not be written.
   """
-  checkpoint, folder = epath.Path(checkpoint), epath.Path(folder)
-  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-    raise errors.UserError(f"{folder}: is there and not empty; name another.")
-  sizes, parameters = _read_checkpoint(checkpoint)
-  pieces = _read_pieces(epath.Path(tokenizer), sizes["vocab_size"])
+  reads = [epath.Path(checkpoint), epath.Path(tokenizer)]
+  sizes, parameters = _read_checkpoint(reads[0])
+  pieces = _read_pieces(reads[1], sizes["vocab_size"])
   model = _decoder(sizes)
   family, config = hf_config.to_json(model)
   named = _by_their_names(parameters, tensors.table(family, model, "policy"))
@@ -63,17 +65,17 @@ def to_hf(
     "unk_token": "<unk>",
     "model_max_length": model.context_length,
   }
-  folder.mkdir(parents=True, exist_ok=True)
-  content = safetensors.numpy.save(named, metadata={"format": "pt"})
-  storage.write(folder / hf_folder.SINGLE, content)
-  storage.write(folder / files.MODEL, _sentencepiece(pieces))
   about = {
     "architectures": [hf_families.FAMILIES[family].causal],
     "torch_dtype": "float32",
   }
-  storage.write_json(folder / hf_folder.CONFIG, config | about | ends)
-  storage.write_json(folder / files.GENERATION, ends)
-  storage.write_json(folder / files.CONFIG, about_tokens)
+  with folders.making(folder, reads=reads, overwrite=overwrite) as home:
+    content = safetensors.numpy.save(named, metadata={"format": "pt"})
+    storage.write(home / hf_folder.SINGLE, content)
+    storage.write(home / files.MODEL, _sentencepiece(pieces))
+    storage.write_json(home / hf_folder.CONFIG, config | about | ends)
+    storage.write_json(home / files.GENERATION, ends)
+    storage.write_json(home / files.CONFIG, about_tokens)
 
 
 def _decoder(sizes):

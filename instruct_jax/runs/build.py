@@ -101,7 +101,7 @@ def _finished(stage: plan.Stage) -> dict[str, Any] | None:
     return None
   before = storage.read_json(written)
   if before["digest"] != stage.digest:
-    aside = _free_name(stage.folder)
+    aside = run_folder.free(stage.folder)
     _log.warning(
       "%s: built again, because %s. The earlier run is now %s",
       stage.name,
@@ -116,13 +116,6 @@ def _finished(stage: plan.Stage) -> dict[str, Any] | None:
     return None
   _log.info("%s: is there, and fits", stage.name)
   return storage.read_json(done)
-
-
-def _free_name(folder: epath.Path) -> epath.Path:
-  number = 1
-  while run_folder.earlier(folder, number).exists():
-    number += 1
-  return run_folder.earlier(folder, number)
 
 
 def _start(stage: plan.Stage) -> dict[str, Any]:

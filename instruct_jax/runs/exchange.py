@@ -16,7 +16,7 @@ from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported, places
 from instruct_jax.hf import load as hf_load
 from instruct_jax.inference import context
-from instruct_jax.parallel import checkpoint, digest, hosts
+from instruct_jax.parallel import checkpoint, digest, folders, hosts
 from instruct_jax.runs import reading, records
 
 ROLES = ("policy", "reward", "value")
@@ -25,26 +25,43 @@ _TYPED = "Zoë's \u201cwell-known\u201d job; is it here?"
 
 
 def bring_in(
-  reference: str, folder: os.PathLike | str, *, role: str = ""
+  reference: str,
+  folder: os.PathLike | str,
+  *,
+  role: str = "",
+  overwrite: bool = False,
 ) -> None:
   """Makes a finished run of the checkpoint 'hf:/path'.
 
   Args:
     reference: 'hf:/path'.
-    folder: of the run; new, or empty.
+    folder: of the run; new, empty, or as an earlier call has left it.
     role: what the checkpoint must be, 'policy' or 'reward'; '': either.
+    overwrite: a folder of others is moved aside.
 
   Raises:
-    UserError: for whatever is wrong in the checkpoint; a folder in use.
+    UserError: for whatever is wrong in the checkpoint; a folder that may not
+      be written.
   """
-  folder = epath.Path(folder)
-  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-    raise errors.UserError(f"{folder}: is there and not empty; name another.")
-  there = hf_folder.Folder(hf_folder.path_of(reference))
+  reads = [hf_folder.path_of(reference)]
+  storage.claim(folder, reads=reads, overwrite=overwrite, folder=True)
+  there = hf_folder.Folder(reads[0])
   role = _role(role or records.product(epath.Path(reference)).role)
   ctx = reading.open_context(epath.Path(reference))
   params = reading.load_parameters(epath.Path(reference), ctx, role)
-  item, files = f"params.{role}", run_folder.files(folder)
+  with folders.making(folder, reads=reads, overwrite=overwrite) as home:
+    _fill(home, there, ctx, role, params)
+
+
+def _fill(
+  home: epath.Path,
+  there: hf_folder.Folder,
+  ctx: context.Context,
+  role: str,
+  params: digest.Tree,
+) -> None:
+  """Writes a run of a checkpoint's parameters."""
+  item, files = f"params.{role}", run_folder.files(home)
   with checkpoint.Checkpointer(files.checkpoints) as saver:
     saver.save(0, {item: params})
   if not hosts.is_writer():
@@ -82,6 +99,7 @@ def send_out(
   dtype: str = "",
   drop_bias: bool = False,
   shard_bytes: int = hf_export.SHARD_BYTES,
+  overwrite: bool = False,
 ) -> list[str]:
   """Writes what a finished run made in Hugging Face format.
 
@@ -89,16 +107,19 @@ def send_out(
 
   Args:
     run: the run's folder.
-    folder: new, or empty.
+    folder: new, empty, or an export that nobody has changed since.
     role: 'policy', 'reward' or 'value'; '': what the run hands on.
     ema: the average of a role that has one.
     dtype: of the tensors; '': as they were brought in, else float32.
     drop_bias: see `hf.export.export`.
     shard_bytes: how large a file may become.
+    overwrite: a folder of others is moved aside.
 
   Raises:
     UserError: not a finished run, no such role, or see `hf.export.export`.
   """
+  reads = _read_by(epath.Path(run))
+  storage.claim(folder, reads=reads, overwrite=overwrite, folder=True)
   role = _role(role or records.product(run).role)
   ctx = reading.open_context(run)
   params = reading.load_kept(run, ctx, role, ema=ema)
@@ -117,8 +138,18 @@ def send_out(
     generation=_read(origin / hf_export.GENERATION) if origin else None,
     drop_bias=drop_bias,
     shard_bytes=shard_bytes,
+    reads=reads,
+    overwrite=overwrite,
   )
   return [line for line in (lost, _not_written(ctx)) if line]
+
+
+def _read_by(run: epath.Path) -> list[epath.Path]:
+  """The folders that a run's parameters and tokenizer are read from."""
+  found = [run, records.product(run).run, *records.read_needs(run).values()]
+  return [
+    hf_folder.path_of(x) if hf_folder.is_reference(x) else x for x in found
+  ]
 
 
 def _not_written(ctx: context.Context) -> str:
