@@ -17,7 +17,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 ORDER = """
 base
   errors interrupt compilation means run_folder terminal
-  keys outside
+  keys outside pointers
   catalogue ranges
   storage
   journal command
@@ -55,9 +55,11 @@ hf
   load export llama2c
   imported
 data/read
-  typed
+  typed foreign
   compressed records
-  files kinds
+  text kinds
+  objects tables
+  files
   specs
   sources
 data/clean

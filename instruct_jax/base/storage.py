@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from etils import epath
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, pointers
 
 _PARTIAL = ".{}.partial"
 LEDGER = ".written.json"
@@ -78,7 +78,9 @@ def read_json(
   try:
     if path.stat().length > most_bytes:
       raise errors.UserError(f"{path}: too large for a JSON file of its kind.")
-    text = path.read_bytes().decode("utf-8-sig")
+    content = path.read_bytes()
+    pointers.check(path, content)
+    text = content.decode("utf-8-sig")
     tree = json.loads(text, object_pairs_hook=keys_once)
   except FileNotFoundError:
     raise errors.UserError(f"{path}: no such file.") from None

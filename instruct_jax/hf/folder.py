@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 from etils import epath
 
-from instruct_jax.base import errors, storage
+from instruct_jax.base import errors, pointers, storage
 
 PREFIX = "hf:"
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
@@ -156,6 +156,9 @@ def _opened(file: epath.Path):
   except FileNotFoundError:
     raise errors.UserError(f"{file}: no such file.") from None
   except (OSError, ValueError, safetensors.SafetensorError) as error:
+    if file.exists() and not file.is_dir():
+      with file.open("rb") as opened:
+        pointers.check(file, opened.read(len(pointers.START)))
     size = file.stat().length if file.exists() else 0
     raise errors.UserError(
       f"{file}: not a whole safetensors file of {size} bytes ({error})."

@@ -12,7 +12,7 @@ import numpy as np
 import safetensors.numpy
 from etils import epath
 
-from instruct_jax.base import errors, storage
+from instruct_jax.base import errors, pointers, storage
 from instruct_jax.hf import config as hf_config
 from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import folder as hf_folder
@@ -209,6 +209,8 @@ def _sentencepiece(pieces):
 
 def _bytes(path):
   try:
-    return path.read_bytes()
+    content = path.read_bytes()
   except OSError as error:
     raise errors.UserError(f"{path}: cannot be read ({error}).") from None
+  pointers.check(path, content)
+  return content

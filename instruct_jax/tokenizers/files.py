@@ -9,7 +9,7 @@ from typing import Any
 import tokenizers as library
 from etils import epath
 
-from instruct_jax.base import errors, storage
+from instruct_jax.base import errors, pointers, storage
 
 JSON, MODEL = "tokenizer.json", "tokenizer.model"
 INFO = "info.json"  # ours, beside the files that it vouches for
@@ -36,11 +36,13 @@ def read(path: epath.Path) -> bytes:
         f"{path}: {size} bytes, where a tokenizer's file has at most"
         f" {_MOST_BYTES}."
       )
-    return path.read_bytes()
+    content = path.read_bytes()
   except FileNotFoundError:
     raise errors.UserError(f"{path}: no such file.") from None
   except OSError as error:
     raise errors.UserError(f"{path}: cannot be read ({error}).") from None
+  pointers.check(path, content)
+  return content
 
 
 def text(files: Files, name: str, folder: epath.Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.data.read import files, typed
+from instruct_jax.data.read import files, tables, typed
 
 Record = dict[str, Any]
 Counts = collections.Counter  # "read", "written", "dropped: why"
@@ -69,9 +69,14 @@ def answered(
 
 
 def key(row: Any, name: str, kind: type, where: str) -> Any:
-  """The value of a key, which must be of its kind; UserError else."""
+  """The value of a key, which must be of its kind; UserError else.
+
+  A field of a table is what its text says.
+  """
   if isinstance(row, dict) and name in row:
     value = row[name]
+    if isinstance(value, tables.Cell):
+      value = str(value) if kind is str else tables.value_of(value, kind)
     kinds = (int, float) if kind is float else kind
     if isinstance(value, kinds) and not isinstance(value, bool):
       return value
@@ -85,7 +90,8 @@ def key(row: Any, name: str, kind: type, where: str) -> Any:
 def optional(row: Record, name: str, kind: type, where: str) -> Any:
   """The value of a key, or nothing of its kind where it is missing or null."""
   value = row.get(name)
-  return kind() if value is None else key(row, name, kind, where)
+  is_empty = value is None or (isinstance(value, tables.Cell) and not value)
+  return kind() if is_empty else key(row, name, kind, where)
 
 
 def joined(row: Record, names: Sequence[str], where: str) -> str:

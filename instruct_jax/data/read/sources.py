@@ -10,12 +10,16 @@
                   at a time: then these count, and "ranks" may be left out
 
 Optional everywhere: "split", "user", "labeler", "source". What `files` can
-read may be named, several with commas between, with weights for a mixture.
+read may be named, several with commas between, with weights for a mixture. In
+CSV and TSV the header has the keys, lists are JSON in their fields, and a field
+with nothing in it is a key that is not there.
 Whatever is wrong in a file is a UserError that names file, line and key, and
 says what would be right.
 """
 
+import difflib
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -23,10 +27,12 @@ import ml_collections
 from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.data.read import files, kinds, specs
+from instruct_jax.data.read import files, kinds, specs, tables, typed
 from instruct_jax.tokenizers import start, templates
 
 Record = kinds.Record
+# Of a ranking, beside what it must have.
+_LISTS = {"ranks", "pairs", "ended", "ratings", "metadata"}
 
 
 def open_source(
@@ -100,7 +106,7 @@ def _records(
 ) -> Iterator[Record]:
   if kinds.KINDS[kind].is_stream:
     return _documents(pattern, kind)
-  return _objects(pattern, _wrong(kind, k_max))
+  return _objects(pattern, kind, k_max)
 
 
 def _wrong(kind: str, k_max: int) -> Callable[[Record], str]:
@@ -108,15 +114,62 @@ def _wrong(kind: str, k_max: int) -> Callable[[Record], str]:
 
 
 def _objects(
-  pattern: os.PathLike | str, wrong: Callable[[Record], str]
+  pattern: os.PathLike | str, kind: str, k_max: int
 ) -> Iterator[Record]:
   """The rows of a spec's files, each of which must have one."""
   for unit in files.units(pattern):
     record = None
-    for record in _checked(files.unit_rows(unit), wrong):
+    rows = files.unit_rows(unit)
+    if files.is_table(unit):
+      rows = _of_cells(rows, kind)
+    for record in _checked(rows, _wrong(kind, k_max)):
       yield record
     if record is None:
-      raise errors.UserError(f"{unit}: empty; at least one JSON line is needed")
+      line = "row below the header" if files.is_table(unit) else "JSON line"
+      raise errors.UserError(f"{unit}: empty; at least one {line} is needed")
+
+
+def _of_cells(rows: files.Rows, kind: str) -> files.Rows:
+  """Rows of a table as records: lists from JSON, nothing for an empty field.
+
+  Raises UserError for a column that is needed and that the header lacks.
+  """
+  required = kinds.KINDS[kind].required
+  lists = {name for name, of in required.items() if of is list} | _LISTS
+  for number, (where, row) in enumerate(rows):
+    if number == 0:
+      _check_header(row, required, where)
+    record = {
+      name: _listed(name, cell, where) if name in lists else str(cell)
+      for name, cell in row.items()
+      if cell or name in required
+    }
+    yield where, record
+
+
+def _check_header(
+  row: Record, required: Mapping[str, type], where: str
+) -> None:
+  lacking = next((name for name in required if name not in row), None)
+  if lacking is None:
+    return
+  near = difflib.get_close_matches(lacking, row, n=1)
+  hint = f"; did you mean {typed.shown(near[0])}?" if near else ""
+  names = ", ".join(name[:40] for name in itertools.islice(row, 12))
+  raise errors.UserError(
+    f'{where.rpartition(":")[0]}: no column "{lacking}"; the header, its first '
+    f"line, names {names}{hint}"
+  )
+
+
+def _listed(name: str, cell: str, where: str) -> list:
+  value = tables.value_of(cell, list)
+  if not isinstance(value, list):
+    raise errors.UserError(
+      f'{where}: "{name}" should be a list, as JSON in its field such as '
+      f'["one", "two"] or [1, 2], not {typed.shown(cell)}'
+    )
+  return value
 
 
 def _checked(
@@ -132,7 +185,7 @@ def _documents(pattern: os.PathLike | str, kind: str) -> Iterator[Record]:
   """Records of a kind of text, of objects or of what stands between blanks."""
   for unit in files.units(pattern):
     if isinstance(unit, str) or files.holds_objects(unit):
-      yield from _objects(unit, _wrong(kind, 0))
+      yield from _objects(unit, kind, 0)
       continue
     block = None
     for _, block in files.blocks(unit):
