@@ -16,8 +16,9 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 # other. "." is the top of the package.
 ORDER = """
 base
-  errors interrupt compilation means run_folder terminal
-  keys outside pointers
+  errors interrupt compilation means run_folder layout
+  terminal
+  keys outside pointers progress
   catalogue ranges
   storage
   journal command

@@ -327,11 +327,11 @@ def test_a_table_that_nobody_described_closes_the_closing_table():
   table = closing.arrange(
     {"rude_words": rows, "many": many, "other": [{"n": 1}]}
   )
-  assert table.headers == ("", "SFT", "PPO")
+  assert table.headers == ("", "SFT", "PPO", "n")
   lines = [tuple(map(str, line)) for line in table.rows]
   assert lines[:2] == [
-    ("rude words, a", "0.25", "0.50"),
-    ("rude words, b", "", "2.00"),
+    ("rude words, a", "0.25", "0.50", ""),
+    ("rude words, b", "", "2.00", ""),
   ]
   assert [line[0] for line in lines[2:]] == [f"many, {n}" for n in range(4)]
   assert closing.arrange({"other": [{"n": 1}]}) is None

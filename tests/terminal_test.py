@@ -1,107 +1,14 @@
-"""A line of progress, numbers and tables, in a terminal and elsewhere."""
+"""Numbers and tables, in a terminal and elsewhere."""
 
 import io
-import os
-import pathlib
-import pty
+import math
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from rich import cells
 
 from instruct_jax.base import terminal
-
-
-class Clock:
-  """Time that passes when told to."""
-
-  def __init__(self):
-    self.now = 0.0
-
-  def __call__(self):
-    return self.now
-
-
-def test_progress_in_a_file_is_a_line_now_and_then():
-  clock, stream = Clock(), io.StringIO()
-  with terminal.Progress(
-    "sft", 100, start=10, show=["loss"], stream=stream, clock=clock
-  ) as progress:
-    clock.now = 60.0  # compiling is no rate
-    progress.update(11, {"loss": 1.23456, "other": 1.0})
-    for step in range(12, 51):
-      clock.now += 0.5
-      progress.update(step)
-  lines = stream.getvalue().splitlines()
-  assert len(lines) == 3
-  assert lines[0].startswith("sft  11/100  11 %")
-  assert lines[-1] == "sft  50/100  50 %  2/s  0:25 left  loss 1.235"
-  assert "\x1b" not in stream.getvalue()
-
-
-def test_progress_ends_with_the_end():
-  clock, stream = Clock(), io.StringIO()
-  progress = terminal.Progress("ppo", 3, stream=stream, clock=clock)
-  for step in (1, 2, 3):
-    clock.now += 4
-    progress.update(step)
-  progress.close()
-  lines = stream.getvalue().splitlines()
-  assert lines[-1] == "ppo  3/3  100 %  4 s each"
-  assert len(lines) == 2
-  empty = terminal.Progress("none", 0, stream=stream, clock=clock)
-  empty.update(0)
-  empty.close()
-  assert stream.getvalue().splitlines()[-1] == "none  0/0"
-
-
-TERMINAL = """
-import sys, time, logging
-from instruct_jax.base import terminal
-from instruct_jax.base import journal
-from instruct_jax.base import means
-with terminal.Progress("a long name", 30, show=["m"]) as progress:
-  for step in range(1, 31):
-    time.sleep(0.01)
-    progress.update(step, {"m": step / 7})
-    if step == 15:
-      logging.getLogger("x").warning("A WARNING")
-print("RESULT")
-"""
-
-
-@pytest.mark.parametrize("columns", [10, 200])
-def test_progress_in_a_terminal_is_one_line(columns):
-  primary, secondary = pty.openpty()
-  env = os.environ | {"TERM": "xterm", "COLUMNS": str(columns)}
-  root = pathlib.Path(terminal.__file__).parents[2]
-  child = subprocess.Popen(
-    [sys.executable, "-c", TERMINAL],
-    stdout=subprocess.PIPE,
-    stderr=secondary,
-    env=env | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)},
-  )
-  os.close(secondary)
-  seen = b""
-  while True:
-    try:
-      part = os.read(primary, 4096)
-    except OSError:  # the other end is closed
-      break
-    if not part:
-      break
-    seen += part
-  assert child.wait() == 0
-  assert child.stdout.read() == b"RESULT\n"
-  text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
-  shown = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
-  assert any("A WARNING" in line for line in shown)
-  assert all(len(line) <= columns for line in shown)
-  if columns == 200:
-    assert "30/30  100 %" in shown[-1]
-  assert text.count("\n") <= 6  # refreshed, not scrolled
 
 
 def test_number_and_duration():
@@ -112,6 +19,52 @@ def test_number_and_duration():
   assert terminal.number("text") == "text"
   assert terminal.duration(59.6) == "1:00"
   assert terminal.duration(3723) == "1:02:03"
+
+
+def style(*values, percent=False):
+  return terminal.style_of(values, percent=percent)
+
+
+def test_the_numbers_of_a_row_have_as_many_decimals_each():
+  for values, shown in (
+    ((0.0, 6.18123, None), ("0.00", "6.18", "–")),
+    ((-0.001, 0.61), ("0.00", "0.61")),  # no negative zero
+    ((12, 7), ("12", "7")),
+    ((np.int64(12), 7), ("12", "7")),
+    ((0.00123, 0.00004), ("0.00123", "0.00004")),
+    ((1024.0, 3.0), ("1024", "3")),
+    ((1234.5, 3.25), ("1234", "3")),
+    ((1.5e-9,), ("1.50e-09",)),
+    ((2.5e9,), ("2.50e+09",)),
+    ((math.nan, 0.5), ("nan", "0.50")),
+    ((), ()),
+  ):
+    row = style(*values)
+    assert tuple(map(row.number, values)) == shown
+  shares = style(0.574, 1.0, 1e-4, percent=True)
+  assert [shares.number(x) for x in (0.574, 1.0, 1e-4)] == [
+    "57.4 %",
+    "100.0 %",
+    "0.0 %",
+  ]
+  assert shares.interval(0.557, 0.592) == "[55.7, 59.2]"
+  assert style(3.0, 4.55).interval(-1, 12.345) == "[-1.00, 12.35]"
+  assert shares.interval(-math.inf, 1) == shares.interval(None, 1) == ""
+
+
+def test_what_a_stream_cannot_show_is_spelled_out(monkeypatch):
+  for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+    monkeypatch.delenv(name, raising=False)
+  stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+  ascii = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+  text = "a – b ± 1 … \U0001f600"
+  spelled = "a - b +/- 1 ... \\U0001f600"
+  assert terminal.encodable(text, stream) == text
+  assert terminal.encodable(text, ascii) == spelled
+  monkeypatch.setenv("LANG", "C")
+  assert terminal.encodable(text, stream) == spelled
+  monkeypatch.setenv("LC_ALL", "C.UTF-8")
+  assert terminal.encodable(text, stream) == text
 
 
 def test_table_without_a_terminal_is_plain_and_aligned():
@@ -138,3 +91,50 @@ def test_table_in_a_terminal_keeps_brackets(monkeypatch):
   terminal.table([["[bold]", 1.0]], ["[x]", "n"], stream=stream)
   assert "[bold]" in stream.getvalue()
   assert "[x]" in stream.getvalue()
+
+
+ROWS = [
+  ["preferred over SFT, training labelers", "57.4 % [55.7, 59.2]", "1 [0, 2]",
+   "-1.19 [-1.27, -1.11]", "1024"],
+  ["a path", "/a/very/long/path/without/any/space/in/it", "100.0 %", "", "12"],
+  ["日本語のラベル は 二倍 の 幅 を とる", "± 3", "\x1b[31mred", "", "7"],
+]  # fmt: skip
+HEADERS = ["", "GPT (prompted)", "SFT", "PPO-ptx", "n"]
+FIGURES = ("57.4 % [55.7, 59.2]", "-1.19 [-1.27, -1.11]", "100.0 %", "[0, 2]")
+
+
+def printed(monkeypatch, columns, term="xterm", **env):
+  monkeypatch.setenv("FORCE_COLOR", "1")
+  monkeypatch.setenv("TERM", term)
+  monkeypatch.setenv("COLUMNS", str(columns))
+  for name, value in env.items():
+    monkeypatch.setenv(name, value)
+  stream = io.StringIO()
+  terminal.table(ROWS, HEADERS, title="Preference, 95 %", stream=stream)
+  return re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+
+
+@pytest.mark.parametrize("columns", [24, 40, 60, 80, 120, 200])
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_a_table_fits_the_window(monkeypatch, columns, term):
+  text = printed(monkeypatch, columns, term)
+  for line in text.splitlines():
+    assert cells.cell_len(line) <= columns, line
+  for figure in FIGURES:
+    assert figure in text  # on one line
+  for word in ["preferred", "training", "labelers", "path"]:
+    assert word in text  # whole
+  assert "\\x1b[31mred" in text  # spelled out, not obeyed
+
+
+def test_a_wide_table_repeats_its_first_column(monkeypatch):
+  lines = printed(monkeypatch, 80).splitlines()
+  heads = [line for line in lines if line.startswith("┃")]
+  assert len(heads) == 2
+  assert [name in "".join(heads) for name in HEADERS] == [True] * 5
+  assert sum("a path" in line for line in lines) == 2
+
+
+def test_a_table_in_ascii(monkeypatch):
+  assert printed(monkeypatch, 100, LC_ALL="C").isascii()
+  assert not printed(monkeypatch, 100, LC_ALL="C.UTF-8").isascii()

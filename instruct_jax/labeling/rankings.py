@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from instruct_jax.base import interrupt, run_folder, storage, terminal
+from instruct_jax.base import interrupt, progress, run_folder, storage
 from instruct_jax.inference import context
 from instruct_jax.labeling import chunks, quality
 from instruct_jax.maths import statistics as intervals
@@ -47,7 +47,7 @@ def rank_prompts(
   plan = chunks.make_plan(ctx, policies)
   run_folder.files(folder).chunks.mkdir(parents=True, exist_ok=True)
   todo = [(split, n) for split in SPLITS for n in range(plan.chunks(split))]
-  progress = terminal.Progress(ctx.config.experiment, len(todo))
+  line = progress.Progress(ctx.config.experiment, len(todo))
   there = [_chunk_path(folder, *chunk).exists() for chunk in todo]
   hosts.barrier("chunks_found")  # Before any process writes one.
   for done, (chunk, known) in enumerate(zip(todo, there), start=1):
@@ -56,8 +56,8 @@ def rank_prompts(
       if hosts.is_writer():
         storage.write(_chunk_path(folder, *chunk), text)
       interrupt.check()
-    progress.update(done)
-  progress.close()
+    line.update(done)
+  line.close()
   hosts.barrier("chunks_written")
   hosts.once("rankings", lambda: _assemble(plan, folder))
   return _summary(plan, folder)

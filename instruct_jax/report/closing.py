@@ -7,6 +7,8 @@ from instruct_jax.base import terminal
 from instruct_jax.report import captions, exhibits
 
 _UNSHOWN = ("rate/", "seconds/", "count/")  # of no interest when all is over
+# What only simulated labelers, or the exact judge, can say.
+_JUDGED = {"preference", "likert", "metadata", "hallucination", "toxicity"}
 _MOST_UNLISTED = 4  # lines of a table that nobody described
 
 
@@ -15,9 +17,10 @@ def print_closing(results: Mapping[str, Any]) -> None:
 
   Drawn in a terminal, aligned plain text elsewhere.
   """
+  tables = results.get("tables") or {}
   title = f"{results.get('experiment', '')}:{results.get('variant', '')}"
   title += f", seed {results.get('seed', 0)}"
-  table = arrange(results.get("tables") or {})
+  table = arrange(tables)
   if table is None:
     values = results.get("metrics") or {}
     rows = [
@@ -29,12 +32,15 @@ def print_closing(results: Mapping[str, Any]) -> None:
   else:
     rows = [[str(part) for part in row] for row in table.rows]
     headers = table.headers
+    title += "; 95 % intervals, n answers each"
+    if not _JUDGED.isdisjoint(tables):
+      title += "; labelers and judge are simulated"
   if rows:
     terminal.table(rows, headers, title=title)
 
 
 def arrange(tables: Mapping[str, exhibits.Rows]) -> exhibits.Table | None:
-  """A line a figure, a column a subject; None without subjects.
+  """A line a figure, a column a subject, then n; None without subjects.
 
   First what `captions` lists, then the tables that it does not know, which
   come from people's own evaluations.
@@ -43,17 +49,21 @@ def arrange(tables: Mapping[str, exhibits.Rows]) -> exhibits.Table | None:
   for name, rows in tables.items():
     if name not in captions.EXHIBITS and name != "preference":
       lines += _unlisted(name, rows)
-  lines = [(label, cells) for label, cells in lines if cells]
+  lines = [(label, rows) for label, rows in lines if rows]
   if not lines:
     return None
+  lines = [(label, _cells(rows), _n(rows)) for label, rows in lines]
   # The order of a table in which everyone is, the baseline too.
-  whole = max((list(cells) for _, cells in lines), key=len)
-  every = [name for _, cells in lines for name in cells]
+  whole = max((list(cells) for _, cells, _ in lines), key=len)
+  every = [name for _, cells, _ in lines for name in cells]
   names = list(dict.fromkeys([*whole, *every]))
-  rows = (
-    (label, *(cells.get(name, "") for name in names)) for label, cells in lines
+  return exhibits.Table(
+    ("", *map(captions.subject, names), "n"),
+    tuple(
+      (label, *(cells.get(name, "") for name in names), n)
+      for label, cells, n in lines
+    ),
   )
-  return exhibits.Table(("", *map(captions.subject, names)), tuple(rows))
 
 
 def _listed(
@@ -61,8 +71,8 @@ def _listed(
   label: str,
   name: str,
   labels: dict[str, str],
-) -> tuple[str, dict[str, exhibits.Cell]]:
-  """A line of the closing table: its label, and cells by subject."""
+) -> tuple[str, exhibits.Rows]:
+  """A line of the closing table: its label, and a row a subject."""
   rows = tables.get(name) or []
   baseline = exhibits.baseline_of(rows)
   if baseline is not None:
@@ -70,20 +80,41 @@ def _listed(
     label = label.format(captions.subject(baseline))
   rows = [r for r in rows if labels.items() <= r.items() and "subject" in r]
   percent = name in captions.EXHIBITS and captions.EXHIBITS[name].percent
-  percent = percent or name == "preference"
-  return label, {r["subject"]: exhibits.cell(r, percent=percent) for r in rows}
+  return label, [dict(r, percent=percent or name == "preference") for r in rows]
 
 
 def _unlisted(
   name: str, rows: exhibits.Rows
-) -> list[tuple[str, dict[str, exhibits.Cell]]]:
+) -> list[tuple[str, exhibits.Rows]]:
   """The first lines of a table that nobody described."""
-  lines: dict[str, dict[str, exhibits.Cell]] = {}
+  lines: dict[str, exhibits.Rows] = {}
   for row in rows:
     if "value" in row and "subject" in row:
       parts = captions.words(name), exhibits.label_of(row, "subject")
       label = ", ".join(filter(None, parts))
-      lines.setdefault(label, {})[row["subject"]] = exhibits.cell(
-        row, percent=False
-      )
+      lines[label] = [*lines.get(label, []), row]
   return list(lines.items())[:_MOST_UNLISTED]
+
+
+def _cells(rows: exhibits.Rows) -> dict[str, exhibits.Cell]:
+  """The cells of a line by subject, with as many decimals each."""
+  values = [row.get("value") for row in rows]
+  percent = any(row.get("percent") is True for row in rows)
+  style = terminal.style_of(values, percent=percent)
+  return {
+    row["subject"]: exhibits.Cell(
+      style.number(row.get("value")),
+      style.interval(row.get("low"), row.get("high")),
+    )
+    for row in rows
+  }
+
+
+def _n(rows: exhibits.Rows) -> str:
+  """How many answers (or tokens) a figure of the line is a mean of."""
+  counts = [row.get("n", row.get("tokens")) for row in rows]
+  counts = [int(n) for n in counts if terminal.is_number(n)]
+  if not counts:
+    return ""
+  low, high = min(counts), max(counts)
+  return str(low) if low == high else f"{low}–{high}"

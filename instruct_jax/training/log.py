@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from instruct_jax.base import errors, journal, means, terminal
+from instruct_jax.base import errors, journal, means, progress
 from instruct_jax.training import step
 
 
@@ -38,7 +38,7 @@ class Logger:
     self._saved_steps = saved_steps
     self._pending: step.Done | None = None
     self._flushed = time.monotonic()
-    self._progress = terminal.Progress(
+    self._progress = progress.Progress(
       self._config.experiment,
       run.total_steps,
       start=first,
