@@ -364,7 +364,8 @@ def test_seed_data_model_and_mesh_pass_down_and_nothing_else(tmp_path):
   steps = digests(plan_of(tmp_path, steps=2))
   changed = {name for name in before if before[name] != steps[name]}
   assert changed == {"ppo_ptx-test"}
-  width = digests(plan_of(tmp_path, **{"model.layers": 1}))
+  layers = {"model.layers": 1, "reward_model.layers": 1}
+  width = digests(plan_of(tmp_path, **layers))
   assert before["pretrain-test"] != width["pretrain-test"]
   shown = digests(plan_of(tmp_path, **{"log_every": 7, "samples": 1}))
   assert shown == before

@@ -29,7 +29,7 @@ key for the loss; its metrics are logged as "validation/...".
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import flax.struct
@@ -38,6 +38,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax.base import errors, outside
 from instruct_jax.inference import context
+from instruct_jax.models import sizes
 
 Roles = dict[str, Any]  # {"policy", "value", "reward", ...: parameters}
 Rows = dict[str, Any]  # {kind of data or part: {name: array}}
@@ -89,6 +90,30 @@ def same_extra(
   """The extra values as they are."""
   del ctx, metrics
   return extra
+
+
+def require(config: ConfigDict, **sections: Iterable[str]) -> None:
+  """UserError where a section of the config lacks a key that must be there."""
+  for section, names in sections.items():
+    for name in names:
+      if name not in config[section]:
+        raise errors.UserError(
+          f"config.{section}.{name} is missing, which config.algorithm="
+          f"{config.algorithm} needs"
+        )
+
+
+def require_one_decoder(config: ConfigDict) -> None:
+  """UserError where the policy's decoder cannot be the scalar model's, too."""
+  keys = sizes.differences(config.model, config.reward_model, but=sizes.FREE)
+  if keys:
+    key = keys[0]
+    raise errors.UserError(
+      f"config.reward_model.{key}={config.reward_model[key]} differs from"
+      f" config.model.{key}={config.model[key]}, but config.algorithm="
+      f"{config.algorithm} starts its scalar model from the policy's decoder:"
+      " give both the same"
+    )
 
 
 def any_config(config: ConfigDict) -> None:

@@ -177,6 +177,26 @@ def check(config: ConfigDict) -> None:
         f" {' and '.join(sorted(kinds))} with"
         f" config.rl.ptx_coef={config.rl.ptx_coef}"
       )
+  algorithms.require(config, needs=["policy"], optimizer=["policy", "value"])
+  if not rewards.needs_model(config.reward):
+    algorithms.require_one_decoder(config)
+  if config.rl.missing_end not in rl.MISSING_END:
+    raise errors.unknown(
+      "config.rl.missing_end", config.rl.missing_end, rl.MISSING_END
+    )
+  value = config.rl.missing_end_value
+  if config.rl.missing_end == "penalty" and value < 0:
+    raise errors.UserError(
+      f"config.rl.missing_end_value={value}: a penalty is taken off the score,"
+      " so below 0 it would reward responses without an end; give 0 or more"
+    )
+  most = rl.KL_ERROR * config.batch.prompts
+  if config.rl.kl_target and config.rl.kl_horizon <= most:
+    raise errors.UserError(
+      f"config.rl.kl_horizon={config.rl.kl_horizon}: must be above"
+      f" {rl.KL_ERROR} x config.batch.prompts = {most:g}, or one iteration"
+      " could make the KL coefficient 0 or negative"
+    )
 
 
 def updates(config: ConfigDict) -> int:

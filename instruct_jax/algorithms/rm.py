@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from instruct_jax import algorithms
 from instruct_jax.inference import context
@@ -74,4 +75,14 @@ def finish(ctx: context.Context, state: algorithms.State) -> algorithms.State:
   return state.replace(params={"reward": reward | {"head": head}})
 
 
-ALGORITHM = algorithms.Algorithm(init=init, loss=loss, finish=finish)
+def check(config: ConfigDict) -> None:
+  """UserError where there are no rankings, or no model to start from."""
+  algorithms.require(
+    config, batch=["rankings"], needs=["policy"], optimizer=["reward"]
+  )
+  algorithms.require_one_decoder(config)
+
+
+ALGORITHM = algorithms.Algorithm(
+  init=init, loss=loss, finish=finish, check=check
+)

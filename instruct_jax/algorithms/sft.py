@@ -9,8 +9,10 @@ Either may be packed: several texts a row, told apart by `segments`, with
 """
 
 import jax
+from ml_collections import ConfigDict
 
 from instruct_jax import algorithms
+from instruct_jax.base import errors
 from instruct_jax.inference import context
 from instruct_jax.maths import rl
 from instruct_jax.models import forward
@@ -66,6 +68,22 @@ def _packed(ctx, policy, rows, key):
   return rl.cross_entropy(logits, tokens[:, 1:], rows["is_target"][:, 1:])
 
 
+def check(config: ConfigDict) -> None:
+  """UserError where the data of a batch have no loss."""
+  for section in ("batch", "validation"):
+    for kind in config[section]:
+      if kind not in PARTS:
+        raise errors.unknown(f"config.{section} of sft:", kind, PARTS)
+      algorithms.require(config, loss=[kind])
+  algorithms.require(config, optimizer=["policy"])
+  if not any(config.loss[kind] for kind in config.batch):
+    raise errors.UserError(
+      "config.loss: every coefficient is 0, so nothing would be learned"
+    )
+
+
 PARTS = {"demonstrations": _demonstrations, "pretraining": _pretraining}
 
-ALGORITHM = algorithms.Algorithm(init=init, loss=loss, speaker="policy")
+ALGORITHM = algorithms.Algorithm(
+  init=init, loss=loss, check=check, speaker="policy"
+)

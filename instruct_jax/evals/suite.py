@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
+from ml_collections import ConfigDict
 
 from instruct_jax.base import errors, outside, run_folder, storage
 from instruct_jax.evals import (
@@ -73,6 +74,29 @@ def evaluations_of(extra: str) -> dict[str, bench.Evaluate]:
   paths = [path.strip() for path in extra.split(",") if path.strip()]
   key = "config.evaluation.extra"
   return EVALUATIONS | {path: outside.function(path, key) for path in paths}
+
+
+def check(config: ConfigDict) -> None:
+  """UserError where `config.evaluation` names what is not there."""
+  section = config.evaluation
+  if not section.subjects:
+    raise errors.UserError(
+      "config.evaluation.subjects is empty: name a policy to evaluate"
+    )
+  for name, subject in section.subjects.items():
+    if subject.run and subject.run not in config.needs:
+      raise errors.unknown(
+        f"config.evaluation.subjects.{name}.run", subject.run, config.needs
+      )
+  if section.baseline and section.baseline not in section.subjects:
+    raise errors.unknown(
+      "config.evaluation.baseline", section.baseline, section.subjects
+    )
+  if not section.prompts:
+    raise errors.UserError(
+      "config.evaluation.prompts=0: at least 1 is needed to evaluate"
+      " (config.evaluation.suite=none turns it off)"
+    )
 
 
 def evaluate_policies(

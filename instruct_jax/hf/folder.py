@@ -35,8 +35,13 @@ def is_reference(reference: str | os.PathLike) -> bool:
 
 
 def path_of(reference: str | os.PathLike) -> epath.Path:
-  """The folder that 'hf:/path' names."""
-  return epath.Path(os.fspath(reference).removeprefix(PREFIX)).expanduser()
+  """The folder that 'hf:/path' names; UserError where it names none."""
+  path = os.fspath(reference).removeprefix(PREFIX)
+  if not path.strip():
+    raise errors.UserError(
+      f"'{os.fspath(reference)}' names no folder; right is {PREFIX}/path"
+    )
+  return epath.Path(path).expanduser()
 
 
 class Folder:

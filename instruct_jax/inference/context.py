@@ -91,7 +91,7 @@ def make(config: ConfigDict, folders: dict[str, epath.Path]) -> Context:
       f"data.start={config.data.start!r}: the data set {folders['data']} was"
       f" made with {tokenizer.start!r}; name another, or none to have it built"
     )
-  policy, scalar = _decoders(config, tokenizer.vocab_size)
+  policy, scalar = decoders(config, tokenizer.vocab_size)
   return Context(
     config=config,
     policy=heads.LanguageModel(policy),
@@ -105,21 +105,25 @@ def make(config: ConfigDict, folders: dict[str, epath.Path]) -> Context:
 def check(config: ConfigDict) -> None:
   """UserError where a model of the config is impossible, or too small for the
   lengths of the data; reads no file."""
-  _decoders(config, 1)
+  decoders(config)
 
 
-def _decoders(
-  config: ConfigDict, vocab_size: int
+def decoders(
+  config: ConfigDict, vocab_size: int = 1
 ) -> tuple[model_config.DecoderConfig, model_config.DecoderConfig]:
-  """The policy's decoder and the reward model's."""
+  """The policy's decoder and the reward model's; UserError as `check`."""
   context_length = max(
     config.data.prompt_length + config.data.response_length,
     config.data.row_length,
   )
-  policy, reward = (
-    sizes.decoder_config(
-      section, vocab_size=vocab_size, context_length=context_length
-    )
-    for section in (config.model, config.reward_model)
-  )
-  return policy, reward
+
+  def decoder(name):
+    try:
+      return sizes.decoder_config(
+        config[name], vocab_size=vocab_size, context_length=context_length
+      )
+    except errors.UserError as error:  # which says model.KEY of any model
+      named = str(error).replace("model.", f"config.{name}.")
+      raise errors.UserError(named) from None
+
+  return decoder("model"), decoder("reward_model")

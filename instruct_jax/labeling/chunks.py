@@ -6,12 +6,13 @@ and its number.
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
+from instruct_jax import worlds
 from instruct_jax.base import errors
 from instruct_jax.inference import context, respond
 from instruct_jax.labeling import quality
@@ -47,46 +48,54 @@ class Plan:
     return -(-len(self.prompts[split]) // self.ctx.config.rankings.chunk)
 
 
-def make_plan(ctx: context.Context, policies: dict[str, dict]) -> Plan:
-  """The plan of `config.rankings`, checked.
-
-  Raises UserError for an impossible config, a source without its policy, too
-  few prompts, or prompts without a judge's spec.
-  """
-  if ctx.world.judge is None or TRAINING not in ctx.world.labelers:
+def check(config: ConfigDict) -> None:
+  """UserError where nobody could rank, or `config.rankings` is impossible."""
+  world, section = worlds.of(config.data), config.rankings
+  if world.judge is None or TRAINING not in world.labelers:
     raise errors.UserError(
-      f"data.source={ctx.world.name}: there is nobody who can rank; give"
+      f"data.source={world.name}: there is nobody who can rank; give"
       " rankings (data.rankings)."
     )
-  sources = _sources(ctx, policies)
-  prompts = {split: _prompts(ctx, split) for split in SPLITS}
-  return Plan(ctx, policies, sources, prompts)
-
-
-def _sources(
-  ctx: context.Context, policies: Mapping[str, dict]
-) -> tuple[Source, ...]:
-  section = ctx.config.rankings
-  sources = tuple(
-    Source(name, x.policy, x.temperature, x.prompted, x.share)
-    for name, x in sorted(section.sources.items())
-  )
-  for source in sources:
-    if source.policy not in policies:
+  for name, source in section.sources.items():
+    if source.policy not in config.needs:
       raise errors.unknown(
-        "policy in config.rankings.sources", source.policy, policies
+        f"config.rankings.sources.{name}.policy", source.policy, config.needs
       )
-  total = sum(source.share for source in sources)
-  if not sources or min(s.share for s in sources) < 0 or abs(total - 1) > 1e-6:
+  total = sum(source.share for source in section.sources.values())
+  if abs(total - 1) > 1e-6:
     raise errors.UserError(
       f"config.rankings.sources: the shares must add up to 1, not {total:g}."
     )
-  if not 2 <= section.k_min <= section.k_max <= ctx.config.data.k_max:
+  if not 2 <= section.k_min <= section.k_max <= config.data.k_max:
     raise errors.UserError(
       f"config.rankings: 2 <= k_min ({section.k_min}) <= k_max "
-      f"({section.k_max}) <= data.k_max ({ctx.config.data.k_max}) is needed."
+      f"({section.k_max}) <= data.k_max ({config.data.k_max}) is needed."
     )
-  return sources
+  for split, count in zip(SPLITS, world.counts(config.data, "prompts") or ()):
+    if section[split] > count:
+      raise errors.UserError(
+        f"config.rankings.{split}={section[split]}: the split has {count}"
+        " prompts: lower it, or raise data.sizes.prompts."
+      )
+  if not section.train:
+    raise errors.UserError(
+      "config.rankings.train=0: a reward model needs rankings to train on"
+    )
+
+
+def make_plan(ctx: context.Context, policies: dict[str, dict]) -> Plan:
+  """The plan of `config.rankings`.
+
+  Raises UserError as `check`, for too few prompts that fit, and for prompts
+  without a judge's spec.
+  """
+  check(ctx.config)
+  sources = tuple(
+    Source(name, x.policy, x.temperature, x.prompted, x.share)
+    for name, x in sorted(ctx.config.rankings.sources.items())
+  )
+  prompts = {split: _prompts(ctx, split) for split in SPLITS}
+  return Plan(ctx, policies, sources, prompts)
 
 
 def _prompts(ctx: context.Context, split: str) -> list[dict]:

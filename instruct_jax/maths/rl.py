@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from instruct_jax.base import errors
 from instruct_jax.maths import arrays
 
+KL_ERROR = 0.2  # what the adaptive KL's relative error is clipped to
+MISSING_END = ("fixed", "penalty", "none")  # `shape_scores`' modes
 Term = tuple[jax.Array, jax.Array]  # (sum, weight), two float32 scalars
 
 
@@ -265,7 +267,7 @@ def next_kl_coef(
   target: float,
   horizon: float,
   episodes: int,
-  limit: float = 0.2,
+  limit: float = KL_ERROR,
 ) -> jax.Array:
   """Returns the KL coefficient of the next iteration (detail 12), a float32.
 

@@ -6,7 +6,7 @@ one of these sections, complete; any key of it can be overridden.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -15,6 +15,8 @@ from instruct_jax import paper
 from instruct_jax.base import errors
 from instruct_jax.models import config as model_config
 
+# What a run decides about a model, whatever it starts from.
+FREE = ("dropout", "dtype", "remat", "init")
 GIVEN = ("vocab_size", "context_length")  # 0: by the tokenizer and the data
 _NEEDED_BY = {
   "vocab_size": "the tokenizer",
@@ -73,6 +75,22 @@ def section(name: str) -> ConfigDict:
   )
   values = dataclasses.asdict(whole)
   return ConfigDict(values | dict.fromkeys(GIVEN, 0))
+
+
+def differences(
+  one: Mapping[str, Any], other: Mapping[str, Any], *, but: Sequence[str]
+) -> list[str]:
+  """The keys, none of `but`, whose values differ in two sections.
+
+  What only one of them says (vocab_size, context_length) is no difference.
+  """
+  return [
+    name
+    for name, value in one.items()
+    if name not in but
+    and value != other.get(name, value)
+    and not (name in GIVEN and not (value and other[name]))
+  ]
 
 
 def decoder_config(

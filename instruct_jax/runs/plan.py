@@ -12,7 +12,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import worlds
-from instruct_jax.base import errors, keys, run_folder, storage
+from instruct_jax.base import errors, keys, ranges, run_folder, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.inference import rewards
@@ -71,21 +71,33 @@ def plan(
   Raises UserError where a config is impossible, and where a stage that must be
   built has the folder of a run that the user named.
   """
+  ranges.check(keys.flatten(config))
   inherited = inherited | _adopted(config, source, inherited)
   config.update_from_flattened_dict(_fitting(inherited, config))
-  stages.check_evaluation(config)
   stage = _plan(config, source, workdir, inherited, {}, evaluated=True)
   _check_kept(stage)
   return stage
 
 
-def _plan(config, source, workdir, inherited, known, *, evaluated=False):
-  stages.check(config)
+def _plan(
+  config, source, workdir, inherited, known, *, evaluated=False, above=()
+):
+  try:
+    stages.check(config)
+  except errors.UserError as error:
+    if evaluated:  # what the command names
+      raise
+    name = f"{config.experiment}.py:{config.variant}"
+    raise errors.UserError(f"{name}, which this needs: {error}") from None
+  if evaluated:
+    stages.check_evaluation(config)
   seed = config.seed if "seed" in config else 0  # A dataset has none.
   name = f"{config.experiment}-{config.variant}"
   folder = workdir / (f"{name}-seed{seed}" if seed else name)
   if str(folder) in known:
     return known[str(folder)]
+  if str(folder) in above:
+    raise errors.UserError(f"config.needs: {folder.name} needs itself")
   evaluated = evaluated or config.evaluation.always
   needs: dict[str, Stage | references.Given] = {}
   for need, reference in _references(config, evaluated=evaluated).items():
@@ -100,7 +112,15 @@ def _plan(config, source, workdir, inherited, known, *, evaluated=False):
       continue
     below, path = references.load_config(reference, source.parent)
     below.update_from_flattened_dict(_fitting(inherited, below))
-    needs[need] = _plan(below, path, workdir, inherited, known)
+    stages.check_need(config, need, below)
+    needs[need] = _plan(
+      below,
+      path,
+      workdir,
+      inherited,
+      known,
+      above=(*above, str(folder)),
+    )
   stage = Stage(config, folder, needs, digests.of_stage(config, needs))
   known[str(folder)] = stage
   return stage

@@ -13,7 +13,8 @@ from instruct_jax import paper, worlds
 from instruct_jax.base import errors, keys, ranges
 from instruct_jax.evals import reward, select, suite
 from instruct_jax.inference import context, rewards
-from instruct_jax.labeling import rankings
+from instruct_jax.labeling import chunks, rankings
+from instruct_jax.models import sizes
 from instruct_jax.parallel import digest, hosts
 from instruct_jax.runs import reading, records
 from instruct_jax.training import loop
@@ -164,6 +165,12 @@ def _evaluate_nothing(config, folder, needs):
   return suite.Outcome({}, {})
 
 
+# {need: (job, role)} of those that are no policy.
+_EXPECTED = {
+  "data": ("dataset", ""),
+  "rankings": ("rankings", ""),
+  "reward": ("", "reward"),
+}
 JOBS: dict[str, Callable[[ConfigDict, epath.Path, Folders], Result]] = {
   "dataset": build_data,
   "train": run_training,
@@ -190,8 +197,56 @@ def check(config: ConfigDict) -> None:
   rewards.check(config)
   context.check(config)
   worlds.of(config.data).check(config.data, _kinds(config))
+  if config.evaluation.suite == "policies":
+    suite.check(config)
   if config.job == "train":
     loop.check(config)
+  if config.job == "rankings":
+    chunks.check(config)
+
+
+def check_need(config: ConfigDict, name: str, need: ConfigDict) -> None:
+  """UserError where a stage to be built is not what it is needed as.
+
+  `need` is its config, `name` that of the need.
+  """
+  key = f"config.needs.{name}={config.needs[name]}"
+  job, role = _EXPECTED.get(name, ("", "policy"))
+  if job and need.job != job:
+    raise errors.UserError(
+      f"{key}: an experiment with config.job={job} is needed, not {need.job}"
+    )
+  if not job and _product(need) != role:
+    raise errors.UserError(
+      f"{key}: hands on {_product(need) or 'no parameters'}, where a {role} is"
+      " needed"
+    )
+  if config.job == "select" and name == "policy" and not need.keep_epochs:
+    raise errors.UserError(
+      f"{key}: keeps no epochs to select from (keep_epochs); name an SFT"
+      " experiment"
+    )
+  if role:
+    section = "reward_model" if role == "reward" else "model"
+    check_shape(config[section], need[section], section, key)
+
+
+def check_shape(
+  wanted: ConfigDict, there: ConfigDict, section: str, key: str
+) -> None:
+  """UserError where two sections are not of one model."""
+  for name in sizes.differences(wanted, there, but=(*sizes.FREE, "scan")):
+    raise errors.UserError(
+      f"{key}: its config.{section}.{name} is {there[name]}, here it is"
+      f" {wanted[name]}: give both the same"
+    )
+
+
+def _product(config):
+  """The role that a stage hands on; '' for none."""
+  if config.job == "select":
+    return "policy"
+  return config.product if config.job == "train" else ""
 
 
 def evaluations(config: ConfigDict) -> tuple[str, ...]:

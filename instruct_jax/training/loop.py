@@ -9,14 +9,14 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from instruct_jax import algorithms
+from instruct_jax import algorithms, worlds
 from instruct_jax.base import errors, journal, run_folder
 from instruct_jax.data.batch import loader
 from instruct_jax.data.read import kinds
 from instruct_jax.inference import context, rewards
 from instruct_jax.maths import arrays
 from instruct_jax.parallel import checkpoint, sharding
-from instruct_jax.training import judging, log, save, step, validate
+from instruct_jax.training import judging, log, optim, save, step, validate
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ def check(config: ConfigDict) -> None:
   for kind in (*config.batch, *config.validation, config.epoch_of):
     if kind not in kinds.KINDS:
       raise errors.unknown("kind of data in config.batch", kind, kinds.KINDS)
+  if config.epoch_of not in config.batch:
+    raise errors.unknown("config.epoch_of", config.epoch_of, config.batch)
   longest = config.data.prompt_length + config.data.response_length
   packed = config.data.packing and any(
     kinds.KINDS[kind].can_pack and not kinds.KINDS[kind].is_stream
@@ -43,6 +45,7 @@ def check(config: ConfigDict) -> None:
       f" cannot hold a prompt and its response of {longest} tokens"
       " (prompt_length + response_length)"
     )
+  _check_roles(config)
   algorithm.check(config)
   needs_model = rewards.needs_model(config.reward)
   if algorithm.is_rewarded and needs_model and "reward" not in config.needs:
@@ -51,6 +54,18 @@ def check(config: ConfigDict) -> None:
       " the reward with config.reward.model.weight=0"
     )
   _check_rows(config, algorithm)
+  _check_counts(config)
+
+
+def _check_roles(config):
+  """Every role that is trained has its optimizer, and is the product's."""
+  for role, section in config.optimizer.items():
+    optim.check(section, f"config.optimizer.{role}")
+  roles = {"config.product": config.product}
+  roles |= {f"config.ema.{role}": role for role in config.ema}
+  for key, role in roles.items():
+    if role not in config.optimizer:
+      raise errors.unknown(f"{key}: trained role", role, config.optimizer)
 
 
 def _check_rows(config, algorithm):
@@ -70,8 +85,24 @@ def _check_rows(config, algorithm):
     )
   try:
     algorithm.minibatch_rows(config, dict(config.validation))
+    for kind, size in config.validation.items():
+      arrays.exact_div(
+        size, devices, f"rows of {kind} / (config.mesh.data x config.mesh.fsdp)"
+      )
   except errors.UserError as error:
     raise errors.UserError(f"config.validation: {error}") from None
+
+
+def _check_counts(config):
+  """No batch takes more rows than the world has, where that is known."""
+  world = worlds.of(config.data)
+  for kind, size in config.batch.items():
+    counts = world.counts(config.data, kind)
+    if counts and not kinds.KINDS[kind].is_stream and size > counts[0]:
+      raise errors.UserError(
+        f"config.batch.{kind}={size}: there are {counts[0]} training rows"
+        f" (config.data.sizes.{kind}={counts}); lower it, or raise them"
+      )
 
 
 def open_batches(ctx: context.Context) -> tuple[loader.Batches, int]:

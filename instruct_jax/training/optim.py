@@ -52,11 +52,8 @@ def learning_rate(
   all at one learning rate: warm-up is per iteration (README, detail 15). By
   steps, it is linear from `warmup_from` of the peak at step 0 to the peak at
   step `warmup_steps`; then constant, or half a cosine that reaches
-  `final_fraction` of the peak at `total_steps`. Raises UserError for an
-  unknown schedule.
+  `final_fraction` of the peak at `total_steps`.
   """
-  if section.schedule not in SCHEDULES:
-    raise errors.unknown("schedule", section.schedule, SCHEDULES)
   peak, warmup = section.learning_rate, section.warmup_steps
   by_step = optax.join_schedules(
     [
@@ -139,11 +136,6 @@ def _muon_dimensions(params: Any) -> Any:
 def _adam(
   section: ml_collections.ConfigDict, rate: Schedule
 ) -> optax.GradientTransformation:
-  if section.weight_decay:
-    raise errors.UserError(
-      f"weight_decay={section.weight_decay} with 'adam': it has no weight"
-      " decay; use 'adamw', or 0."
-    )
   return optax.adam(rate, b1=section.b1, b2=section.b2, eps=section.eps)
 
 
@@ -181,6 +173,21 @@ def _muon(
 OPTIMIZERS = {"adam": _adam, "adamw": _adamw, "muon": _muon}
 
 
+def check(section: ml_collections.ConfigDict, key: str) -> None:
+  """UserError where the section that `key` names is no optimizer's.
+
+  What each value may be by itself stands in `base.ranges`.
+  """
+  for name, known in (("name", OPTIMIZERS), ("schedule", SCHEDULES)):
+    if section[name] not in known:
+      raise errors.unknown(f"{key}.{name}", section[name], known)
+  if section.name == "adam" and section.weight_decay:
+    raise errors.UserError(
+      f"{key}.weight_decay={section.weight_decay}: 'adam' has no weight decay;"
+      f" give {key}.name=adamw, or 0"
+    )
+
+
 def make(
   section: ml_collections.ConfigDict,
   *,
@@ -191,17 +198,11 @@ def make(
 
   The clip sees this role's gradients alone, after all its terms are
   accumulated (README, detail 15). See `learning_rate` for the schedule.
-  Raises UserError for unknown names and for values that make no sense.
+  The section is as `check` wants it.
   """
-  if section.name not in OPTIMIZERS:
-    raise errors.unknown("optimizer", section.name, OPTIMIZERS)
   rate = learning_rate(
     section, total_steps=total_steps, updates_per_step=updates_per_step
   )
-  if section.clip_norm < 0:
-    raise errors.UserError(
-      f"clip_norm={section.clip_norm}: must be positive, or 0 for no clip."
-    )
   clip = optax.identity()
   if section.clip_norm:
     clip = optax.clip_by_global_norm(section.clip_norm)

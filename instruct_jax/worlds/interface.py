@@ -151,6 +151,8 @@ class World:
     prompted_template: what *prompted GPT* conditions on, with "{prompt}".
     own_words: texts make sense to a tokenizer trained on them alone, so no
       pretrained model can be used.
+    counts: (data, kind) -> the rows of its training, validation and test
+      split, where that is known before it is built; else None.
     judge: or None.
     labelers: {group: its labelers}; 'training' rank what the reward model
       reads, 'held_out' none of it. Empty: nobody is there.
@@ -167,6 +169,7 @@ class World:
   normalize: Callable[[str, tokenizers.Tokenizer], str]
   prompted_template: str
   own_words: bool = False
+  counts: Callable[[Data, str], Sequence[int] | None] = lambda data, kind: None
   judge: Judge | None = None
   labelers: Labelers = dataclasses.field(default_factory=dict)
   tasks: Tasks | None = None

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import ml_collections
 from etils import epath
 
+from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.data.read import files, kinds, specs, tables, typed
 from instruct_jax.tokenizers import start, templates
@@ -209,6 +210,12 @@ def check(data: ml_collections.ConfigDict, needed: Iterable[str] = ()) -> None:
       f"leave something to train on, not {held_out[0]} and {held_out[1]}"
     )
   trained = not data.tokenizer.startswith("hf:")
+  if trained and data.tokenizer not in tokenizers.KINDS:
+    raise errors.unknown(
+      "data.tokenizer (or hf:/path of one)", data.tokenizer, tokenizers.KINDS
+    )
+  if not trained and not data.tokenizer.removeprefix("hf:").strip():
+    raise errors.UserError("data.tokenizer='hf:' names no folder: hf:/path")
   for name, kind in kinds.KINDS.items():
     if data[name]:
       specs.paths(data[name])

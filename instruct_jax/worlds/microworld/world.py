@@ -29,10 +29,21 @@ CODED_SHARE = 0.3  # of the words, for an answer to count as zorp
 
 
 def check(data: interface.Data, kinds: Sequence[str]) -> None:
-  """UserError for a template without a place for the prompt."""
+  """UserError for a section that cannot work: every split needs its rows."""
   del kinds  # It has all that are not somebody's judgment.
   templates.check(data.template)
   start.check(data.start)
+  if data.tokenizer != "word":
+    raise errors.UserError(
+      f"data.tokenizer={data.tokenizer}: the microworld has a tokenizer of its"
+      " own words, word; take the :files variant for another"
+    )
+  for kind in KINDS:
+    if not all(data.sizes[kind]):
+      raise errors.UserError(
+        f"data.sizes.{kind}={data.sizes[kind]}: the microworld needs rows in"
+        " every split: training, validation, test"
+      )
 
 
 def build(
@@ -135,6 +146,7 @@ WORLD = interface.World(
   normalize=normalize,
   prompted_template=tables.PROMPTED_TEMPLATE,
   own_words=True,
+  counts=lambda data, kind: data.sizes[kind] if kind in KINDS else None,
   judge=interface.Judge(
     grade=judge.grade,
     flags=judge.FLAGS,

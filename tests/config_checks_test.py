@@ -1,0 +1,157 @@
+"""A config that cannot run is refused before anything is made of it."""
+
+import pathlib
+
+import pytest
+from etils import epath
+
+from instruct_jax.base import errors, keys
+from instruct_jax.maths import rl
+from instruct_jax.runs import plan, stages
+from tests import experiments_test
+
+EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
+
+# (experiment, what is changed, what the message must say)
+REFUSED = [
+  # A value by itself; those of data and models reach the whole chain.
+  ("ppo_ptx", {"optimizer.policy.learning_rate": -1.0}, "learning_rate=-1.0"),
+  ("ppo_ptx", {"seed": -1}, "config.seed=-1: must be a whole number from 0"),
+  ("ppo_ptx", {"seed": 2**63}, "config.seed=9223372036854775808"),
+  ("ppo_ptx", {"data.prompt_length": 10**9}, "data.prompt_length=1000000000"),
+  ("ppo_ptx", {"data.tokenizer": ""}, "data.tokenizer=''"),
+  # Names that a registry knows.
+  ("ppo_ptx", {"job": "trane"}, "Did you mean 'train'"),
+  ("ppo_ptx", {"algorithm": "pop"}, "Did you mean 'ppo'"),
+  ("ppo_ptx", {"evaluation.suite": "polices"}, "Did you mean 'policies'"),
+  ("ppo_ptx", {"optimizer.value.name": "adan"}, "optimizer.value.name 'adan'"),
+  ("ppo_ptx", {"optimizer.value.schedule": "cos"}, "Did you mean 'cosine'"),
+  ("ppo_ptx", {"rl.missing_end": "fix"}, "Did you mean 'fixed'"),
+  ("ppo_ptx", {"epoch_of": "pretraning"}, "Did you mean 'pretraining'"),
+  ("ppo_ptx", {"product": "polcy"}, "Did you mean 'policy'"),
+  ("ppo_ptx", {"data.source": "microwrld"}, "Did you mean 'microworld'"),
+  ("ppo_ptx", {"data.start": "bus"}, "Did you mean 'bos'"),
+  ("ppo_ptx", {"data.template": "plane"}, "Did you mean 'plain'"),
+  ("ppo_ptx", {"data.template": "no place"}, "{prompt}"),
+  ("ppo_ptx", {"data.tokenizer": "bpe"}, "data.tokenizer=bpe"),
+  ("ppo_ptx", {"model.mlp": "gelo"}, "config.model.mlp 'gelo'"),
+  ("ppo_ptx", {"reward_model.norm": "rms"}, "config.reward_model.norm 'rms'"),
+  ("ppo_ptx", {"evaluation.baseline": "stf"}, "Did you mean 'sft'"),
+  ("ppo_ptx", {"evaluation.subjects.sft.run": "stf"}, "Did you mean 'sft'"),
+  ("rankings", {"rankings.sources.sft.policy": "stf"}, "Did you mean 'sft'"),
+  # What values must be to each other.
+  ("ppo_ptx", {"epochs": 1}, "give one of the two"),
+  ("ppo_ptx", {"steps": 0}, "give one of the two"),
+  ("ppo_ptx", {"batch.prompts": 33}, "33 is not a multiple of 4"),
+  ("ppo_ptx", {"microbatches": 3}, "config.microbatches"),
+  ("ppo_ptx", {"mesh.data": 3}, "config.mesh.data"),
+  (
+    "sft",
+    {"mesh.data": 8, "validation.demonstrations": 4},
+    "config.validation",
+  ),
+  ("ppo_ptx", {"epoch_of": "rankings"}, "config.epoch_of 'rankings'"),
+  ("ppo_ptx", {"rl.kl_target": 6.0, "rl.kl_horizon": 6.4}, "above 0.2 x"),
+  ("ppo_ptx", {"rl.missing_end": "penalty"}, "give 0 or more"),
+  ("ppo_ptx", {"optimizer.policy.weight_decay": 0.1}, "policy.name=adamw"),
+  ("ppo_ptx", {"evaluation.prompts": 0}, "at least 1"),
+  ("ppo_ptx", {"batch.pretraining": 16, "rl.minibatches": 32}, "pretraining"),
+  ("ppo_ptx", {"model.kv_heads": 3}, "config.model.kv_heads = 3 must divide"),
+  ("ppo_ptx", {"model.window": 5}, "model.window = 5 is less"),
+  ("ppo_ptx", {"model.context_length": 10}, "model.context_length = 10"),
+  ("sft", {"loss.demonstrations": 0.0}, "every coefficient is 0"),
+  ("sft", {"batch.demonstrations": 65, "microbatches": 65}, "64 training rows"),
+  ("rankings", {"rankings.k_min": 5, "rankings.k_max": 4}, "k_min (5)"),
+  ("rankings", {"rankings.sources.sft.share": 0.9}, "add up to 1, not 1.26"),
+  ("rankings", {"rankings.train": 201}, "has 200 prompts"),
+  ("rankings", {"rankings.train": 0}, "config.rankings.train=0"),
+  (
+    "rankings",
+    {
+      "data.source": "files",
+      "data.tokenizer": "bpe",
+      "data.pretraining": __file__,
+    },
+    "nobody who can rank",
+  ),
+  ("dataset", {"data.sizes.prompts": (9, 0, 9)}, "rows in every split"),
+  # What only a stage below cannot do: refused before the first is built.
+  ("ppo_ptx", {"data.k_max": 3}, "rankings.py:test, which this needs"),
+  ("ppo_ptx", {"data.sizes.prompts": (40, 48, 48)}, "has 40 prompts"),
+  ("ppo_ptx", {"model.layers": 1}, "config.reward_model.layers=2 differs"),
+  ("ppo_ptx", {"mesh.fsdp": 5}, "config.mesh"),
+  # Needs that give something else, or have another shape.
+  ("ppo_ptx", {"needs.policy": "rm.py:test"}, "hands on reward"),
+  ("ppo_ptx", {"needs.reward": "sft.py:test"}, "where a reward is needed"),
+  ("ppo_ptx", {"needs.policy": "dataset.py:test"}, "hands on no parameters"),
+  ("ppo_ptx", {"needs.data": "sft.py:test"}, "config.job=dataset is needed"),
+  ("ppo_ptx", {"needs.policy": "sft.py:tiny"}, "here it is"),
+  ("ppo_ptx", {"needs.policy": "ppo_ptx.py:test"}, "needs itself"),
+  ("select", {"needs.policy": "pretrain.py:test"}, "keeps no epochs"),
+]
+
+
+def planned(experiment, variant, changes, workdir):
+  module = experiments_test.MODULES[experiment]
+  config, default = module.get_config(variant), module.get_config(variant)
+  config.unlock().update_from_flattened_dict(changes)
+  source = epath.Path(EXPERIMENTS / f"{experiment}.py")
+  inherited = plan.overrides_of(config, default)
+  return plan.plan(config.lock(), source, workdir, inherited)
+
+
+@pytest.mark.parametrize(("experiment", "changes", "message"), REFUSED)
+def test_refused_before_anything_is_made(
+  tmp_path, experiment, changes, message
+):
+  with pytest.raises(errors.UserError) as caught:
+    planned(experiment, "test", changes, epath.Path(tmp_path / "runs"))
+  assert message in str(caught.value)
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+  """The keys that name a file of every kind."""
+  path = tmp_path_factory.mktemp("data") / "any.jsonl"
+  path.write_text("{}\n")
+  kinds = ("pretraining", "demonstrations", "rankings", "prompts")
+  return {f"data.{kind}": str(path) for kind in kinds}
+
+
+@pytest.mark.parametrize(("name", "variant"), experiments_test.CASES)
+def test_every_variant_is_taken_once_its_files_are_named(name, variant, files):
+  config = experiments_test.MODULES[name].get_config(variant)
+  if config.data.source == "files":
+    config.update_from_flattened_dict(files)
+  stages.check(config)
+
+
+@pytest.mark.parametrize("variant", ["tiny", "test"])
+def test_the_whole_chain_is_taken(tmp_path, variant):
+  stage = planned("ppo_ptx", variant, {}, epath.Path(tmp_path))
+  assert len(plan.in_order(stage)) == 7
+
+
+def test_every_mode_for_unended_responses_is_known():
+  import jax.numpy as jnp
+
+  ended = jnp.asarray([True])
+  for mode in rl.MISSING_END:
+    rl.shape_scores(jnp.zeros(1), ended, mode=mode, value=1.0)
+
+
+NAMES = [
+  key
+  for key, value in keys.flatten(
+    experiments_test.MODULES["ppo_ptx"].get_config("test")
+  ).items()
+  if isinstance(value, str) and value
+]
+"""Keys of names and paths: what nobody knows is refused, whichever it is."""
+
+
+@pytest.mark.parametrize("key", sorted(set(NAMES) - {"experiment", "variant"}))
+def test_no_name_may_be_made_up(tmp_path, key):
+  with pytest.raises(errors.UserError):
+    planned("ppo_ptx", "test", {key: "made_up"}, epath.Path(tmp_path))
