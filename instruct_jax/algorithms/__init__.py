@@ -105,9 +105,8 @@ def require(config: ConfigDict, **sections: Iterable[str]) -> None:
 
 def require_one_decoder(config: ConfigDict) -> None:
   """UserError where the policy's decoder cannot be the scalar model's, too."""
-  keys = sizes.differences(config.model, config.reward_model, but=sizes.FREE)
-  if keys:
-    key = keys[0]
+  sections = config.model.to_dict(), config.reward_model.to_dict()
+  for key in sizes.differences(*sections, but=sizes.FREE):
     raise errors.UserError(
       f"config.reward_model.{key}={config.reward_model[key]} differs from"
       f" config.model.{key}={config.model[key]}, but config.algorithm="

@@ -235,7 +235,8 @@ def check_shape(
   wanted: ConfigDict, there: ConfigDict, section: str, key: str
 ) -> None:
   """UserError where two sections are not of one model."""
-  for name in sizes.differences(wanted, there, but=(*sizes.FREE, "scan")):
+  but = (*sizes.FREE, "scan")
+  for name in sizes.differences(wanted.to_dict(), there.to_dict(), but=but):
     raise errors.UserError(
       f"{key}: its config.{section}.{name} is {there[name]}, here it is"
       f" {wanted[name]}: give both the same"
