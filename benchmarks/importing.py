@@ -9,7 +9,6 @@ memory is the peak of the process above what it had, less the arrays
 themselves, which on a CPU lie in the same memory.
 """
 
-import argparse
 import json
 import pathlib
 import subprocess
@@ -22,6 +21,7 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
+from instruct_jax.base import command
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import load as hf_load
 from instruct_jax.models import forward, heads
@@ -136,7 +136,7 @@ def once(way: str, folder: pathlib.Path) -> dict[str, float]:
 
 def main() -> None:
   """Alternates the two ways, each in a process of its own."""
-  parser = argparse.ArgumentParser(description=__doc__)
+  parser = command.Parser("benchmarks.importing", __doc__)
   parser.add_argument("--gigabytes", type=float, default=2.0)
   parser.add_argument("--rounds", type=int, default=3)
   parser.add_argument("--out", default="")
@@ -151,9 +151,9 @@ def main() -> None:
     runs = {way: [] for way in WAYS}
     for _ in range(given.rounds + 1):  # The first warms the page cache.
       for way, found in runs.items():
-        command = [sys.executable, "-m", "benchmarks.importing"]
-        command += [f"--once={way}", f"--folder={name}"]
-        done = subprocess.run(command, check=True, capture_output=True)
+        again = [sys.executable, "-m", "benchmarks.importing"]
+        again += [f"--once={way}", f"--folder={name}"]
+        done = subprocess.run(again, check=True, capture_output=True)
         found.append(json.loads(done.stdout))
   largest = 2 * VOCABULARY * WIDTH
   result = {"bytes": size, "largest_tensor_bytes": largest}
@@ -172,4 +172,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  main()
+  command.run(main)

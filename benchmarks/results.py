@@ -8,12 +8,12 @@ ppo_ptx-tiny are finished there: their results and every stage's seconds, and
 beside them the results of ppo-tiny, the same without ptx.
 """
 
-import argparse
 import json
 import pathlib
 from collections.abc import Sequence
 
 from instruct_jax import paper
+from instruct_jax.base import command, errors
 
 FOLDER = pathlib.Path(__file__).parent / "results"
 STAGES = (
@@ -125,12 +125,17 @@ def _with_ppo(results: dict, path: pathlib.Path) -> dict:
 
 
 def take_over(runs: pathlib.Path, folder: pathlib.Path = FOLDER) -> None:
-  """Copies the finished chains of `runs`, as `read` wants them."""
+  """Copies the finished chains of `runs`; UserError where there is none."""
   for path in sorted(runs.glob(f"{WITHOUT_PTX}-tiny*/results.json")):
     results = json.loads(path.read_text())
     if path.parent.name == _folder(f"{WITHOUT_PTX}-tiny", results["seed"]):
       _write(folder / f"{WITHOUT_PTX}-tiny", results["seed"], results)
-  for path in sorted(runs.glob("ppo_ptx-tiny*/results.json")):
+  paths = sorted(runs.glob("ppo_ptx-tiny*/results.json"))
+  if not paths:
+    raise errors.UserError(
+      f"--runs={runs}: no finished run of ppo_ptx.py:tiny in it"
+    )
+  for path in paths:
     results = json.loads(path.read_text())
     seed = results["seed"]
     if path.parent.name != _folder("ppo_ptx-tiny", seed):
@@ -304,9 +309,7 @@ Peak memory of the last stage: {peak:.2f} GB.
 
 def main() -> None:
   """Prints the document."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = command.Parser("benchmarks.results", __doc__)
   parser.add_argument(
     "--runs", type=pathlib.Path, help="a workdir to take over"
   )
@@ -317,4 +320,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  main()
+  command.run(main)

@@ -9,7 +9,7 @@ docs/differences.md, and a test holds the two together.
 
 import importlib
 
-from instruct_jax.base import keys
+from instruct_jax.base import command, keys
 
 STAGES = ("sft", "rm", "ppo_init", "ppo", "ppo_ptx")
 PAPER = "6b"
@@ -57,5 +57,11 @@ the two together. The algorithms are the paper's in every variant.
 {table()}"""
 
 
-if __name__ == "__main__":
+def main() -> None:
+  """Prints the document."""
+  command.Parser("experiments.differences", __doc__).parse_args()
   print(document())
+
+
+if __name__ == "__main__":
+  command.run(main)

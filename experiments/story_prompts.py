@@ -6,6 +6,8 @@ python -m experiments.story_prompts > prompts.jsonl
 import itertools
 import json
 
+from instruct_jax.base import command
+
 NAMES = ("Lily", "Tom", "Ben", "Mia", "Sara", "Tim", "Max", "Anna")
 KINDS = ("little girl", "little boy", "big dog", "small cat", "old man", "bird")
 PLACES = ("park", "garden", "beach", "forest", "house", "store", "farm", "lake")
@@ -20,6 +22,12 @@ def openings() -> list[str]:
   ]
 
 
-if __name__ == "__main__":
+def main() -> None:
+  """Prints them."""
+  command.Parser("experiments.story_prompts", __doc__).parse_args()
   for prompt in openings():
     print(json.dumps({"prompt": prompt}))
+
+
+if __name__ == "__main__":
+  command.run(main)

@@ -5,7 +5,7 @@
   python -m instruct_jax.main --config=experiments/ppo_ptx.py --config.seed=1
 
 Exit codes: 0 done; 2 bad input; 3 training diverged; 75 stopped by SIGTERM
-after saving (the same command goes on).
+after saving, 130 by Ctrl-C (the same command goes on).
 """
 
 import sys
@@ -20,7 +20,6 @@ from instruct_jax.base import (
   command,
   compilation,
   errors,
-  interrupt,
   keys,
   run_folder,
 )
@@ -45,7 +44,6 @@ def main(argv: list[str]) -> None:
   """Plans the chain, builds what is missing, prints the closing table."""
   del argv
   compilation.enable_cache()
-  interrupt.install()
   if _CONFIG.value is None:
     raise errors.UserError(
       "--config is missing: name an experiment, as in "
@@ -82,11 +80,11 @@ def print_config(
 
 def check_overrides(arguments: list[str]) -> None:
   """UserError for a config that is not there, or a key that it has not."""
-  given = [a.lstrip("-").partition("=") for a in arguments]
-  configs = [value for name, _, value in given if name == "config"]
-  if not configs:
+  given = [a.lstrip("-").partition("=") for a in arguments if a[:1] == "-"]
+  named = _named_config(arguments)
+  if named is None:
     return
-  name, _, variant = configs[-1].partition(":")
+  name, _, variant = named.partition(":")
   path = epath.Path(name)
   default, _ = references.load_config(f"{path.name}:{variant}", path.parent)
   names = [name for name, _, _ in given if name.startswith("config.")]
@@ -95,5 +93,20 @@ def check_overrides(arguments: list[str]) -> None:
   )
 
 
+def _named_config(arguments: list[str]) -> str | None:
+  """What the last --config=X, or --config X, names."""
+  named = None
+  for argument, after in zip(arguments, [*arguments[1:], ""]):
+    name, equals, value = argument.partition("=")
+    if name in ("--config", "-config"):
+      named = value if equals else after
+  return named
+
+
 if __name__ == "__main__":
-  command.run_main(main, check_overrides, more=catalogue.help_of)
+  command.run_main(
+    main,
+    check_overrides,
+    more=catalogue.help_of,
+    resumes="the same command goes on from the last save",
+  )

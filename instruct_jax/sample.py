@@ -87,4 +87,4 @@ def _given_prompts() -> list[tuple[str, str]] | None:
 
 
 if __name__ == "__main__":
-  command.run_main(main)
+  command.run_main(main, stopped="what was answered stands above")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from instruct_jax import tokenizers
+from instruct_jax.base import errors
 from instruct_jax.data import __main__ as command
 from instruct_jax.data.batch import encoding
 from instruct_jax.data.clean import hygiene, measures
@@ -212,14 +213,13 @@ def test_cleaned_files_stay_as_they_are(tmp_path, capsys):
     assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def test_people_who_are_marked_with_two_splits_are_named(tmp_path, capsys):
+def test_people_who_are_marked_with_two_splits_are_named(tmp_path):
   rows = [
     {"prompt": "one", "user": "ann", "split": "train"},
     {"prompt": "two", "user": "ann", "split": "test"},
   ]
-  with pytest.raises(SystemExit):
+  with pytest.raises(errors.UserError, match="the user 'ann' has prompts in"):
     command.main([write(tmp_path / "p.jsonl", rows)])
-  assert "the user 'ann' has prompts in the train" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])
@@ -371,12 +371,10 @@ def test_bad_input_is_a_message(
   (tmp_path / "latin.jsonl").write_bytes(b'{"prompt": "\xe9"}\n')
   write(tmp_path / "p.jsonl", [{"prompt": "x"}])
   write(tmp_path / "r.jsonl", [ranking("x", [1, 2]), ranking("x", [1])])
-  with pytest.raises(SystemExit) as exit_:
+  with pytest.raises(errors.UserError) as error:
     command.main(arguments)
-  assert exit_.value.code == 2
-  found = capsys.readouterr()
-  assert found.out == ""
-  assert message in found.err
+  assert capsys.readouterr().out == ""
+  assert message in str(error.value)
 
 
 def test_as_a_program(tmp_path):

@@ -16,9 +16,9 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 # other. "." is the top of the package.
 ORDER = """
 base
-  errors interrupt compilation means run_folder layout
+  errors interrupt streams compilation means run_folder layout
   terminal
-  keys outside pointers progress
+  keys outside experiment_file pointers progress
   catalogue ranges
   storage
   journal command

@@ -1,11 +1,10 @@
 """Which experiments there are, read from their docstrings."""
 
 import ast
-import importlib.util
 
 from etils import epath
 
-from instruct_jax.base import keys
+from instruct_jax.base import experiment_file, keys
 
 
 def experiments(beside: epath.Path | None = None) -> str:
@@ -13,10 +12,16 @@ def experiments(beside: epath.Path | None = None) -> str:
 
   Ours where `beside` is None or no folder. Nothing is imported.
   """
-  folder = beside if beside is not None and beside.is_dir() else _ours()
+  folder = (
+    beside if beside is not None and beside.is_dir() else experiment_file.ours()
+  )
   lines = [f"Experiments, as --config={folder}/NAME.py:VARIANT"]
   for path in sorted(folder.glob("*.py")):
-    tree = ast.parse(path.read_text())
+    try:
+      tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, OSError):  # said when it is run
+      lines.append(f"  {path.name:<14} (cannot be read as Python)")
+      continue
     makers = [x for x in tree.body if getattr(x, "name", "") == "get_config"]
     if makers:
       lines.append(f"  {path.name:<14} {_first_line(tree)}")
@@ -33,12 +38,6 @@ def help_of(arguments: list[str]) -> str:
 
 Any key can be set: --config.KEY=VALUE. --print_config shows an experiment's
 keys, their values and what each means; all of them: {keys.__file__}"""
-
-
-def _ours() -> epath.Path:
-  spec = importlib.util.find_spec("experiments")
-  locations = list(spec.submodule_search_locations or ()) if spec else []
-  return epath.Path(locations[0] if locations else "experiments")
 
 
 def _first_line(node) -> str:

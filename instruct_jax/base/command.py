@@ -1,18 +1,31 @@
-"""What the command lines share: flags, errors for people, exit codes."""
+"""The door that every command leaves by: flags, errors for people, exit codes.
 
+A command's `__main__` ends in `run_main` (absl's flags) or `run` (argparse).
+Whatever happens inside leaves as one message and one exit code; only an error
+that nobody foresaw leaves as a traceback, with the request to report it.
+"""
+
+import argparse
 import difflib
+import faulthandler
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
 
-from instruct_jax.base import errors, interrupt
+from instruct_jax.base import errors, interrupt, streams
 
+BUG = 1
 BAD_INPUT = 2
 DIVERGED = 3
+CLOSED_PIPE = 141  # what a shell says of a command whose reader has gone
+
+AGAIN = "the same command starts from the beginning"
 
 
 def run_main(
@@ -21,17 +34,90 @@ def run_main(
   *,
   names: tuple[str, ...] = (),
   more: Callable[[list[str]], str] = lambda argv: "",
-) -> None:
-  """Runs `main` under absl; bad input ends in a message, not a traceback.
+  resumes: str = "",
+  stopped: str = AGAIN,
+) -> NoReturn:
+  """Runs `main` with what absl's flags leave of the arguments; as `run`.
 
   `check` sees the arguments before they are parsed and may raise UserError;
   `names` are those of the arguments that are no options. --help prints the
   docstring of the module of `main`, its options, and what `more` says.
   """
-  app.run(
-    lambda argv: _guarded(main, argv, names),
-    flags_parser=lambda argv: _parse(main, check, more, argv),
-  )
+
+  def parsed():
+    argv = _parse(main, check, more, sys.argv)
+    if len(argv) > 1 + len(names):
+      raise errors.UserError(
+        f"unexpected argument '{argv[1 + len(names)]}': options are"
+        " --name=value"
+      )
+    if len(argv) < 1 + len(names):
+      raise errors.UserError(f"missing: {' '.join(names[len(argv) - 1 :])}")
+    main(argv)
+
+  run(parsed, resumes=resumes, stopped=stopped)
+
+
+def run(
+  main: Callable[[], None], *, resumes: str = "", stopped: str = AGAIN
+) -> NoReturn:
+  """Calls `main` and ends the process: THE door of every command.
+
+  Args:
+    resumes: what the same command does after an end that was not its own, of a
+      command that saves its work on the way and looks at
+      `interrupt.requested`; '' of all others.
+    stopped: the same of the others, for the message after Ctrl-C.
+
+  Exit codes: 0 done, 1 a bug, 2 bad input, 3 diverged, 75 SIGTERM, 130 Ctrl-C,
+  141 whoever read the output has closed it.
+  """
+  streams.prepare()
+  faulthandler.enable(file=2)
+  interrupt.install(saves=bool(resumes))
+  log_to_stderr()
+  code, message = 0, ""
+  try:
+    _check_surroundings(results_on_disk=bool(resumes))
+    main()
+  except BaseException as error:
+    code, message = _described(error, resumes or stopped)
+  interrupt.end_at_once()
+  problem = streams.finish()
+  if isinstance(problem, BrokenPipeError):
+    code, message = code or CLOSED_PIPE, "" if code in (0, BUG) else message
+  elif problem is not None and code in (0, BAD_INPUT, BUG):
+    problem.filename = "stdout"
+    code, message = BAD_INPUT, f"error: {errors.of_system(problem)}"
+  _end(code, message)
+
+
+def log_to_stderr() -> None:
+  """Shows what the package says of its progress; libraries only warn."""
+  absl_logging.use_absl_handler()
+  absl_logging.set_verbosity(absl_logging.WARNING)
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+  package = logging.getLogger("instruct_jax")
+  package.handlers = [handler]
+  package.propagate = False
+  package.setLevel(logging.INFO)
+
+
+class Parser(argparse.ArgumentParser):
+  """argparse's, whose errors are ours and whose help keeps its lines."""
+
+  def __init__(self, prog: str, description: str | None, epilog: str = ""):
+    super().__init__(
+      prog=f"python -m {prog}",
+      description=description,
+      epilog=epilog,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False,
+    )
+
+  def error(self, message: str) -> NoReturn:
+    raise errors.UserError(f"{message}. {self.prog} --help shows what is right")
 
 
 def usage(main: Callable[[list[str]], None], program: str) -> str:
@@ -44,43 +130,64 @@ def usage(main: Callable[[list[str]], None], program: str) -> str:
   return "\n".join(lines)
 
 
-def log_to_stderr() -> None:
-  """Shows what the package says of its progress; libraries only warn."""
-  absl_logging.set_verbosity(absl_logging.WARNING)
-  handler = logging.StreamHandler()
-  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-  package = logging.getLogger("instruct_jax")
-  package.handlers = [handler]
-  package.propagate = False
-  package.setLevel(logging.INFO)
-
-
-def _guarded(main, argv, names):
-  log_to_stderr()
-  try:
-    if len(argv) > 1 + len(names):
-      raise errors.UserError(
-        f"unexpected argument '{argv[1 + len(names)]}': options are"
-        " --name=value"
-      )
-    if len(argv) < 1 + len(names):
-      raise errors.UserError(f"missing: {' '.join(names[len(argv) - 1 :])}")
-    main(argv)
-  except errors.UserError as error:
-    _fail(error, BAD_INPUT)
-  except errors.Diverged as error:
-    _fail(error, DIVERGED)
-  except interrupt.Interrupted:
-    _fail(
-      "stopped by SIGTERM; what was done is saved, and the same command "
-      "goes on from there",
-      interrupt.EXIT_CODE,
+def _check_surroundings(*, results_on_disk: bool) -> None:
+  """UserError where nothing that is printed, or was typed, would arrive."""
+  if streams.was_closed("stdout") and not results_on_disk:
+    raise errors.UserError(
+      "stdout is closed, and what this command finds goes there: > FILE"
     )
-  except KeyboardInterrupt:
-    _fail("interrupted; the same command goes on from the last save", 130)
-  except BrokenPipeError:  # whoever read this has seen enough
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(1)
+  for number, argument in enumerate(sys.argv):
+    try:  # Python keeps bytes that it cannot read in a form of its own.
+      sys.argv[number] = os.fsencode(argument).decode("utf-8")
+    except UnicodeDecodeError:
+      raise errors.UserError(f"{argument!r}: is not UTF-8") from None
+
+
+def _described(error: BaseException, again: str) -> tuple[int, str]:
+  """The exit code of what `main` raised, and what to say of it."""
+  if isinstance(error, SystemExit):
+    code = error.code
+    if code is None or isinstance(code, int):
+      return code or 0, ""
+    return BUG, str(code)
+  if isinstance(error, errors.UserError):
+    return BAD_INPUT, f"error: {error}"
+  if isinstance(error, errors.Diverged):
+    return DIVERGED, f"error: {error}"
+  if isinstance(error, interrupt.Interrupted):
+    return (
+      interrupt.EXIT_CODE,
+      "error: stopped by SIGTERM; what was done is saved, and the same command"
+      " goes on from there",
+    )
+  if isinstance(error, interrupt.Stopped):
+    return interrupt.EXIT_CODE, f"error: stopped by SIGTERM; {again}"
+  if isinstance(error, KeyboardInterrupt):
+    return interrupt.CTRL_C, f"error: interrupted; {again}"
+  if refused := errors.of_system(error):
+    return BAD_INPUT, f"error: {refused}; then {again}"
+  lines = "".join(traceback.format_exception(error))
+  return BUG, (
+    f"{lines}\nThis is a bug in instruct_jax, not in what you typed: please"
+    " report it with these lines and the command."
+  )
+
+
+def _end(code: int, message: str) -> NoReturn:
+  """Says why, and ends the process.
+
+  After an interruption nothing of the interpreter is taken down: a program that
+  was broken off in the middle of tracing or compiling leaves objects behind
+  that crash jax when they are freed after it. Locks, partial files and saves
+  have been seen to as the error came up to here.
+  """
+  if message:
+    print(message, file=sys.stderr)
+  streams.finish()
+  if code == interrupt.CTRL_C:
+    logging.shutdown()
+    os._exit(code)
+  sys.exit(code)
 
 
 def _parse(main, check, more, argv):
@@ -90,13 +197,12 @@ def _parse(main, check, more, argv):
       sys.exit(0)
     check(argv[1:])
     return flags.FLAGS(argv)
-  except errors.UserError as error:
-    _fail(error, BAD_INPUT)
   except flags.UnrecognizedFlagError as error:
-    _fail(_unrecognized(error), BAD_INPUT)
+    raise errors.UserError(_unrecognized(error)) from None
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError,
           OSError) as error:  # fmt: skip
-    _fail(str(error) or type(error).__name__, BAD_INPUT)
+    text = str(error) or type(error).__name__
+    raise errors.UserError(text) from None
 
 
 def _unrecognized(error):
@@ -104,8 +210,3 @@ def _unrecognized(error):
   near = difflib.get_close_matches(error.flagname, names, n=1, cutoff=0.5)
   hint = f" Did you mean --{near[0]}?" if near else " --help lists them."
   return f"unknown option --{error.flagname}.{hint}"
-
-
-def _fail(message, code):
-  print(f"error: {message}", file=sys.stderr)
-  sys.exit(code)

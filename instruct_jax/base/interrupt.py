@@ -1,21 +1,83 @@
-"""SIGTERM asks a run to save what it has and to stop (exit code 75)."""
+"""Ctrl-C and SIGTERM: when they are heard, and what they end.
 
+SIGTERM asks a run to save what it has and to stop (exit code 75). Ctrl-C raises
+KeyboardInterrupt (130), but not where that would leave something half-done: in
+an import, in a finalizer, in a block that is `deferred`. A second Ctrl-C ends
+the process at once, also while the first waits for C++ to come back, as it does
+while a program compiles.
+"""
+
+import _thread
+import contextlib
+import os
 import signal
+import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
 
 EXIT_CODE = 75  # EX_TEMPFAIL: run the same command again to continue
+CTRL_C = 130  # what a shell says of a command that Ctrl-C has ended
+
+_PATIENCE = 1.5  # seconds after which a Ctrl-C that has to wait is answered
+_AGAIN = signal.SIGURG  # by which `_insist` repeats it: nobody else uses that
+_SAME = 0.5  # seconds within which two are one: a launcher may pass it on, too
+# C++ calls these, or Python does and swallows what they raise.
+_CLOSED_TO_ERRORS = ("__del__", "__hash__", "__eq__", "_xla_gc_callback")
 
 _requested = threading.Event()
+_heard = threading.Event()  # the KeyboardInterrupt was raised
+_waiting = False  # it is to be raised as soon as it may
+_first: float | None = None  # when Ctrl-C came
+_depth = 0  # of deferred blocks around the main thread
+_leftovers: dict[int, Callable[[], object]] = {}
 
 
 class Interrupted(Exception):
   """Raised by a run that has saved its work after SIGTERM."""
 
 
-def install() -> None:
-  """Makes SIGTERM set the flag that `requested` reads. Main thread only."""
+class Stopped(KeyboardInterrupt):
+  """SIGTERM where there is nothing to be saved: it ends what goes on."""
+
+
+def end_at_once() -> None:
+  """Makes Ctrl-C end the process without further ado, until `install`.
+
+  For the seconds in which a command imports, since an import that is broken off
+  in the middle of a library in C++ crashes the interpreter, and for its end.
+  """
+  if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, lambda *_: _leave("error: interrupted\n"))
+
+
+def install(*, saves: bool = True) -> None:
+  """Listens to SIGTERM and Ctrl-C. Main thread only.
+
+  SIGTERM sets the flag that `requested` reads; it raises Stopped in a command
+  that does not look at the flag because it `saves` nothing on its way. A
+  process that was started with Ctrl-C ignored (nohup, a job in the background)
+  goes on ignoring it.
+  """
   _requested.clear()
-  signal.signal(signal.SIGTERM, lambda *_: _requested.set())
+  rearm()
+  signal.signal(signal.SIGTERM, _on_sigterm if saves else _on_sigterm_stop)
+  if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    for number in (signal.SIGINT, _AGAIN):
+      signal.signal(number, _on_sigint)
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    sys.unraisablehook = _on_unraisable
+    threading.Thread(target=_watch, args=(read,), daemon=True).start()
+
+
+def rearm() -> None:
+  """What Ctrl-C asked for is done, or let be: the next one is the first."""
+  global _heard, _waiting, _first
+  _heard, _waiting, _first = threading.Event(), False, None
 
 
 def requested() -> bool:
@@ -24,6 +86,144 @@ def requested() -> bool:
 
 
 def check() -> None:
-  """Raises Interrupted once SIGTERM has come; call it where work is saved."""
+  """Raises Interrupted once SIGTERM has come; call it where work is saved.
+
+  Also raises the KeyboardInterrupt that a deferred block holds back.
+  """
   if requested():
     raise Interrupted
+  if _waiting:
+    _raise()
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+  """A block in which Ctrl-C waits: for `check`, `allowed`, or its end."""
+  global _depth
+  _depth += 1
+  try:
+    yield
+  finally:
+    _depth -= 1
+  if _waiting and not _depth:
+    _raise()
+
+
+@contextlib.contextmanager
+def allowed() -> Iterator[None]:
+  """A block within a deferred one in which Ctrl-C is heard again."""
+  global _depth
+  before, _depth = _depth, 0
+  try:
+    if _waiting:
+      _raise()
+    yield
+  finally:
+    _depth = before
+
+
+@contextlib.contextmanager
+def undone_by(function: Callable[[], object]) -> Iterator[None]:
+  """A block after which `function` is called if a second Ctrl-C ends it.
+
+  For what other processes would stumble over; it must be quick, and it may be
+  called in another thread.
+  """
+  key = id(function)
+  _leftovers[key] = function
+  try:
+    yield
+  finally:
+    _leftovers.pop(key, None)
+
+
+def _raise() -> None:
+  global _waiting
+  _waiting = False
+  _heard.set()
+  raise KeyboardInterrupt
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+  del number, frame
+  _requested.set()
+
+
+def _on_sigterm_stop(number: int, frame: FrameType | None) -> None:
+  del number, frame
+  raise Stopped
+
+
+def _on_sigint(number: int, frame: FrameType | None) -> None:
+  global _waiting
+  del number
+  if _heard.is_set():
+    return  # It unwinds already; who repeats it is heard by `_watch`.
+  _waiting = True
+  if not _depth and not _is_closed(frame):
+    _raise()
+
+
+def _on_unraisable(args: Any) -> None:
+  """Repeats a KeyboardInterrupt that Python has swallowed; shows the rest."""
+  global _waiting
+  if args.exc_type is KeyboardInterrupt:
+    _heard.clear()
+    _waiting = True
+    threading.Thread(target=_insist, args=(_heard,), daemon=True).start()
+  else:
+    sys.__unraisablehook__(args)
+
+
+def _is_closed(frame: FrameType | None) -> bool:
+  """Whether an error that is raised here would be swallowed, or would crash."""
+  while frame is not None:
+    code = frame.f_code
+    if code.co_name in _CLOSED_TO_ERRORS:
+      return True
+    if code.co_filename.startswith("<frozen importlib"):
+      return True
+    frame = frame.f_back
+  return False
+
+
+def _watch(read: int) -> None:
+  """Hears signals while the main thread cannot, in a thread of its own."""
+  global _first
+  while content := os.read(read, 64):
+    if signal.SIGINT not in content:
+      continue
+    now = time.monotonic()
+    if _first is None:
+      _first = now
+      threading.Thread(target=_insist, args=(_heard,), daemon=True).start()
+    elif now - _first > _SAME:
+      _leave("error: interrupted twice: ended at once\n")
+
+
+def _insist(heard: threading.Event) -> None:
+  """Says that a Ctrl-C waits, and repeats it where it had to be put off."""
+  end = time.monotonic() + _PATIENCE
+  while not heard.wait(0.1):
+    if _waiting and not _depth:
+      _thread.interrupt_main(_AGAIN)
+    if time.monotonic() > end:
+      end = float("inf")
+      _say(
+        "note: interrupted; what runs now, a program that compiles perhaps, is"
+        " waited for. Ctrl-C again ends at once.\n"
+      )
+
+
+def _leave(message: str) -> None:
+  """Ends the process; nothing is unwound but the leftovers."""
+  for function in list(_leftovers.values()):
+    with contextlib.suppress(Exception):
+      function()
+  _say(message)
+  os._exit(CTRL_C)
+
+
+def _say(message: str) -> None:
+  with contextlib.suppress(OSError):
+    os.write(2, message.encode())

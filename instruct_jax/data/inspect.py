@@ -14,7 +14,7 @@ gone from the training split. Exit codes: 0 done, 2 bad input.
 import argparse
 import json
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import rich.console
 import rich.table
@@ -22,7 +22,7 @@ import rich.text
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors, storage
+from instruct_jax.base import command, errors, storage, streams
 from instruct_jax.data.clean import hygiene, measures, pipeline
 from instruct_jax.data.read import files, kinds, sources, specs
 from instruct_jax.tokenizers import templates
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
   if given.out:
     measured["written"] = write(records, kind, settings, epath.Path(given.out))
   if given.json:
-    print(json.dumps(measured, ensure_ascii=False))
+    print(streams.json_line(measured))
   else:
     count = min(given.samples, len(records))
     places = [n * len(records) // count for n in range(count)]
@@ -164,20 +164,8 @@ def _cut(text: str, length: int) -> str:
   return text if len(text) <= length else f"{text[:length]} …"
 
 
-class _Parser(argparse.ArgumentParser):
-  """Its errors are ours."""
-
-  def error(self, message: str) -> NoReturn:
-    raise errors.UserError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-  parser = _Parser(
-    prog="python -m instruct_jax.data",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command.Parser("instruct_jax.data", __doc__)
   usual, free = hygiene.Settings(), measures.Limits()
   add = parser.add_argument
   add("inputs", nargs="+", help="files, patterns, tfds:name/config:split")

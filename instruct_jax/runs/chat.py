@@ -6,7 +6,6 @@ not on the other prompts.
 """
 
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ import rich.table
 import rich.text
 from etils import epath
 
-from instruct_jax.base import errors, ranges
+from instruct_jax.base import errors, ranges, streams
 from instruct_jax.data.read import files, sources, specs
 from instruct_jax.inference import respond, rewards, score
 from instruct_jax.runs import speaker
@@ -267,7 +266,7 @@ def _show(
       if responses[0].score is not None:
         record["scores"] = [r.score for r in responses]
         record["terms"] = [r.terms for r in responses]
-      print(json.dumps(record, ensure_ascii=False), flush=True)
+      print(streams.json_line(record), flush=True)
     return
   if sys.stdout.isatty() and several:
     title = rich.text.Text(prompt)

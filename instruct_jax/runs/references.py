@@ -6,14 +6,12 @@ user named is never moved or rebuilt.
 """
 
 import dataclasses
-import difflib
-import importlib.util
 from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, experiment_file
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.runs import records
 
@@ -71,24 +69,10 @@ def resolve(need: str, reference: str) -> Given:
 def load_config(reference: str, beside: epath.Path) -> tuple[ConfigDict, Any]:
   """The default config of 'file.py' or 'file.py:variant', and the file.
 
-  Raises UserError for a file that is not there and for an unknown variant.
+  It is looked for in `beside`, then among the experiments of the package.
+  Raises UserError for a file that is not there or fails, and for an unknown
+  variant.
   """
   name, _, variant = reference.partition(":")
-  path = epath.Path(beside) / name
-  if not path.exists():
-    raise errors.UserError(
-      f"there is no experiment '{name}' in '{beside}'{_near(beside, name)}"
-    )
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  if spec is None or spec.loader is None:
-    raise errors.UserError(f"{path}: an experiment is a Python file, NAME.py")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config(variant) if variant else module.get_config()
-  return config, path
-
-
-def _near(folder: epath.Path, name: str) -> str:
-  there = [p.name for p in epath.Path(folder).glob("*.py")]
-  near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
-  return f". Did you mean '{near[0]}'?" if near else ""
+  path = experiment_file.find(name, epath.Path(beside))
+  return experiment_file.load(path, variant), path

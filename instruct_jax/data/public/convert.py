@@ -10,7 +10,6 @@ counted by reason, and so are files with nothing in them. FORMAT may be a module
 of your own that has a FORMAT, named as my_package.my_format.
 """
 
-import argparse
 import gzip
 import json
 import os
@@ -18,7 +17,7 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from instruct_jax.base import errors, outside, storage
+from instruct_jax.base import command, errors, outside, storage
 from instruct_jax.data.public import formats
 from instruct_jax.data.read import files, kinds, specs
 
@@ -61,11 +60,8 @@ def format_of(name: str) -> formats.Format:
 
 def main(arguments: Sequence[str] | None = None) -> None:
   """The command line; prints the counts."""
-  parser = argparse.ArgumentParser(
-    prog="python -m instruct_jax.data convert",
-    description=__doc__,
-    epilog=_list_of_formats(),
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+  parser = command.Parser(
+    "instruct_jax.data convert", __doc__, _list_of_formats()
   )
   parser.add_argument("format", help="one of the list below")
   parser.add_argument("inputs", nargs="+", help="files or patterns")

@@ -1,0 +1,111 @@
+"""stdin, stdout and stderr, whatever they are: closed, full, ASCII, cut off.
+
+Results go to stdout, so what cannot be written there is an error. Notes go to
+stderr, and a run is not stopped by a note that nobody can read.
+"""
+
+import io
+import json
+import os
+import sys
+from typing import Any
+
+_closed: set[str] = set()  # the streams that were closed when we came
+
+
+def prepare() -> None:
+  """Makes the three streams safe; to be called first, and once is enough.
+
+  A closed one becomes the null device, so that no file of ours gets its number
+  and what libraries print does not end up in it. What a stream's encoding has
+  no character for is written as an escape.
+  """
+  for number, name in enumerate(("stdin", "stdout", "stderr")):
+    if getattr(sys, name) is None:
+      _closed.add(name)
+      _reopen(number, name)
+  if isinstance(sys.stdin, io.TextIOWrapper):
+    encoding = _wider(sys.stdin.encoding)
+    sys.stdin.reconfigure(encoding=encoding, errors="strict")
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors="backslashreplace")
+  if isinstance(sys.stderr, io.TextIOWrapper) and not isinstance(
+    sys.stderr, _Notes
+  ):
+    sys.stderr.flush()
+    sys.stderr = sys.__stderr__ = _Notes(sys.stderr.encoding)
+
+
+def was_closed(name: str) -> bool:
+  """Whether 'stdin', 'stdout' or 'stderr' was closed when the process began."""
+  return name in _closed
+
+
+def finish() -> OSError | None:
+  """Writes out what is still held back; the error of stdout, if any.
+
+  What could not be written is given up, so that the interpreter, which tries
+  once more as it ends, has nothing to complain of.
+  """
+  problem = None
+  for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+    try:
+      stream.flush()
+    except (OSError, ValueError) as error:  # ValueError: closed by somebody
+      null = os.open(os.devnull, os.O_WRONLY)
+      os.dup2(null, number)
+      os.close(null)
+      if number == 1 and isinstance(error, OSError):
+        problem = error
+  return problem
+
+
+def json_line(tree: Any) -> str:
+  """A value as JSON that stdout can show; escaped where it cannot.
+
+  The escapes of `prepare` are Python's, which JSON does not know.
+  """
+  text = json.dumps(tree, ensure_ascii=False)
+  try:
+    text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+  except UnicodeEncodeError:
+    return json.dumps(tree)
+  return text
+
+
+class _Quiet(io.FileIO):
+  """A file that takes everything: what it cannot write is dropped."""
+
+  def write(self, content) -> int:
+    try:
+      return super().write(content) or len(content)
+    except OSError:
+      return len(content)
+
+
+class _Notes(io.TextIOWrapper):
+  """stderr, line by line; what cannot be written is dropped."""
+
+  def __init__(self, encoding: str):
+    super().__init__(
+      io.BufferedWriter(_Quiet(2, "w", closefd=False)),
+      encoding=encoding,
+      errors="backslashreplace",
+      line_buffering=True,
+    )
+
+
+def _reopen(number: int, name: str) -> None:
+  null = os.open(os.devnull, os.O_RDWR)
+  if null != number:
+    os.dup2(null, number)
+    os.close(null)
+  mode = "r" if number == 0 else "w"
+  stream = open(number, mode, encoding="utf-8")  # noqa: SIM115  for good
+  setattr(sys, name, stream)
+  setattr(sys, f"__{name}__", stream)
+
+
+def _wider(encoding: str) -> str:
+  """UTF-8 for ASCII, which it contains; any other encoding as it is."""
+  return "utf-8" if encoding.lower() in ("ascii", "us-ascii") else encoding
