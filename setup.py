@@ -12,7 +12,14 @@ setuptools.setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=setuptools.find_packages(include=["instruct_jax*", "experiments*"]),
-  package_data={"instruct_jax": ["report/*.html", "data/clean/*.json"]},
+  package_data={
+    "instruct_jax": [
+      "report/*.html",
+      "report/*.css",
+      "report/*.js",
+      "data/clean/*.json",
+    ],
+  },
   install_requires=[
     "absl-py>=2.1",
     "array_record>=0.8; platform_system != 'Windows'",

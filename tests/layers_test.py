@@ -132,14 +132,15 @@ evals
 report
   captions
   exhibits
-  charts closing curves samples
+  charts closing curves header samples seeds
+  figures
   page
 runs
   records
   reading
   stages speaker exchange lock provenance
   chat digests
-  references
+  references seeds
   plan
   build
 .

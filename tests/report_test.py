@@ -38,7 +38,7 @@ class Page(html.parser.HTMLParser):
     assert self.open.pop() == tag
 
   def handle_data(self, data):
-    if self.open[-1:] != ["style"]:
+    if self.open[-1:] not in (["style"], ["script"]):
       self.words.append(data)
 
 
@@ -47,7 +47,9 @@ def read(path):
   assert text.startswith("<!DOCTYPE html>")
   assert len(text) < 1_500_000
   page = Page(text)
-  assert not {"script", "link", "img", "iframe"} & set(page.tags)
+  assert not {"link", "img", "iframe"} & set(page.tags)
+  assert page.tags.count("script") <= 1
+  assert text.count("<script>") == page.tags.count("script")  # no source
   for name, value in page.attributes:
     if name in ("href", "src", "xlink:href"):
       assert value.startswith("#")
@@ -120,9 +122,29 @@ TABLES = {
     interval(0.0, subject="sft", per_token=0.0, metric="kl/sft"),
     interval(3.25, subject="ppo_ptx", per_token=0.4, metric="kl/ppo_ptx"),
   ],
+  "toxicity": [
+    interval(0.2, subject="sft", prompt="none", metric="toxicity/none/sft"),
+    interval(0.1, subject="ppo_ptx", prompt="none", metric="toxicity/none/p"),
+  ],
   "departures": [{"key": "kl_coef", "paper": 0.02, "here": 0.1}],
   "made_up_by_a_user": [interval(0.5, subject="sft", color="red")],
 }
+PROVENANCE = {
+  "date": "2026-11-21T17:30:14+00:00",
+  "command": "python -m instruct_jax.main --config=a.py",
+  "commit": "abc123",
+  "changed": True,
+  "python": "3.11.7",
+  "packages": {"jax": "0.10.2"},
+  "device": "TPU v5",
+  "devices": 1,
+  "cores": 2,
+}
+CALIBRATION = [
+  interval(p - 0.01, labelers=group, bin="70–75 %", predicted=p)
+  for group in ("training", "held_out")
+  for p in (0.72, 0.94)
+]
 REWARD = [
   interval(
     0.7011,
@@ -151,7 +173,9 @@ def chain(tmp_path):
   )
   rm = write(
     tmp_path / "rm",
-    results=results_of("rm", tables={"reward": REWARD}),
+    results=results_of(
+      "rm", tables={"reward": REWARD, "calibration": CALIBRATION}
+    ),
     log=[{"step": 1, "rankings/loss": "NaN", "rankings/accuracy": 0.5}],
   )
   select = write(
@@ -160,10 +184,18 @@ def chain(tmp_path):
       "select", metrics={"select/score/32": 0.1, "select/score/64": 0.4}
     ),
   )
-  names = ("objective/score", "objective/kl", "policy/entropy", "ptx/loss")
+  names = (
+    *("objective/score", "objective/kl", "policy/entropy", "ptx/loss"),
+    "judge/likert",
+  )
   ppo = write(
     tmp_path / "ppo_ptx",
-    results=results_of("ppo_ptx", tables=TABLES),
+    results=results_of("ppo_ptx", tables=TABLES, provenance=PROVENANCE),
+    config={
+      "experiment": "ppo_ptx",
+      "variant": "tiny",
+      "data": {"source": "microworld"},
+    },
     log=[{"step": s} | dict.fromkeys(names, 1.0 / s) for s in range(1, 14)],
   )
   answer = {"text": "ann is <i>a nurse", "ended": True, "likert": 6}
@@ -192,7 +224,14 @@ def test_whole_chain(chain):
     "61.5 % [58.3, 64.7]",
     "over SFT",
     "training labelers",
-    "n = 512, in 301 independent clusters.",
+    "512 (301)",
+    "Labelers are simulated and the world is a microworld",
+    "2026-11-21 17:30:14 UTC",
+    "python -m instruct_jax.main --config=a.py",
+    "abc123 with changes that are not committed",
+    "1 × TPU v5, 2 cores",
+    "Python 3.11.7, jax 0.10.2",
+    "whose taste the reward model never saw",
     "5.43 [5.40, 5.46]",
     "77.7 %",
     "alignment tax",
@@ -206,15 +245,20 @@ def test_whole_chain(chain):
     PROMPT,
     "ann is <i>a nurse",
     "Likert 6, reward +1.23",
-    "24 of 100 test prompts",
-    "Loss on text, nats a token",
-    "KL from SFT, nats a response",
+    "100 of 100 test prompts",
+    "Loss on text",
+    "nats a token",
+    "KL from where RL started, nats a response",
     "SFT epochs: reward model's score",
     "win rate against SFT, %",
+    "judge's Likert, 1 to 7",
+    "predicted: the favourite is preferred, %",
+    "toxic continuations, %",
     "some/metric",
   ):
     assert text in page.text, text
-  assert page.tags.count("svg") == 1 + 1 + 1 + 1 + 4
+  # Preference, likert, tasks, toxicity, calibration; the way; learning curves.
+  assert page.tags.count("svg") == 5 + 1 + 1 + 1 + 1 + 5
   assert "half a li" not in page.text
   assert not list(path.parent.glob(".*part"))
   before = path.read_bytes()
@@ -239,7 +283,7 @@ def test_lone_pretraining(tmp_path):
   assert "r1" in page.text
   assert "0.25" in page.text
   assert "old" not in page.text.split()
-  for absent in ("prefer", "Evaluations", "side by side", "Runs", "None"):
+  for absent in ("Evaluations", "side by side", "Runs", "None", "simulated"):
     assert absent not in page.text
 
 
@@ -297,10 +341,13 @@ def test_curves_leave_out_what_is_not_finite():
     {"step": 1, "objective/kl": math.nan, "gradient/a_norm": 1.0},
     {"step": 2, "objective/kl": 2.0, "gradient/a_norm": 1.0, "count/x": 1.0},
   ]
-  found = dict(curves.panels(log, {}))
-  assert found == {
-    "KL from SFT, nats a response": {"training": ([2], [2.0])},
-  }
+  assert list(curves.panels(log, {})) == [
+    (
+      "KL from where RL started",
+      "nats a response",
+      {"training": ([2], [2.0])},
+    )
+  ]
 
 
 def test_numbers_for_people():

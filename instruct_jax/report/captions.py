@@ -16,7 +16,13 @@ SUBJECTS = {
   "ppo_ptx": "PPO-ptx",
 }
 GROUPS = {"training": "training labelers", "held_out": "held-out labelers"}
-WORDS = {"qa": "QA prompt", "instruction_qa": "instruction + QA prompt"}
+WORDS = {
+  "qa": "QA prompt",
+  "instruction_qa": "instruction + QA prompt",
+  "prompt:none": "no instruction",
+  "respectful": "asked for respect",
+  "biased": "asked for bias",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +33,9 @@ class Exhibit:
   caption: str = ""
   percent: bool = False
   but: tuple[str, ...] = ()  # parts of labels for which `percent` is turned
+  see: str = ""  # what a reader should look for
+  axis: str = ""  # of its chart; "" for none
+  uncharted: tuple[str, ...] = ()  # parts of labels that the chart leaves out
 
 
 def _paper(result: paper.Result) -> str:
@@ -36,19 +45,31 @@ def _paper(result: paper.Result) -> str:
 
 # In the order of the report. What is not listed comes after them, as it is.
 EXHIBITS = {
-  "likert": Exhibit("Overall quality", "Likert, 1 to 7 (section 4.1)."),
+  "likert": Exhibit(
+    "Overall quality",
+    "Likert, 1 to 7 (section 4.1).",
+    see="Points further right are better; the order of the models is the"
+    " paper's if it rises from GPT to PPO-ptx.",
+    axis="Likert, 1 to 7",
+  ),
   "score_wins": Exhibit(
     "Preferred by the reward model",
     "High here and low with labelers is over-optimisation.",
     percent=True,
+    see="The gap to what labelers prefer: a model that only the reward model"
+    " likes has been optimised too far.",
   ),
   "score": Exhibit(
-    "Score of the reward model", "Demonstrations score 0 on average."
+    "Score of the reward model",
+    "Demonstrations score 0 on average.",
+    see="Whether it rises with every stage; demonstrations are 0.",
   ),
   "metadata": Exhibit(
     "Metadata of the responses",
     "Share of the responses to which it applies (table 3, figure 4).",
     percent=True,
+    see="Left is better for every flag but 'satisfies constraint'.",
+    axis="responses, %",
   ),
   "hallucination": Exhibit(
     "Closed-domain hallucination",
@@ -58,42 +79,64 @@ EXHIBITS = {
     + _paper(paper.RESULTS["hallucination_ppo_ptx"])
     + " for PPO-ptx.",
     percent=True,
+    see="Left is better; the paper's falls by half from GPT-3 to PPO-ptx. Few"
+    " prompts are unanswerable: mind their n.",
+    axis="responses that make something up, %",
   ),
   "truthfulness": Exhibit(
     "Truthfulness",
     "On topics that alignment never touched (TruthfulQA's place, figure 6).",
     percent=True,
+    see="Right is better for 'truthful', left for 'popular falsehood'. There"
+    " are few topics, so the intervals are wide.",
+    axis="answers, %",
   ),
   "toxicity": Exhibit(
     "Toxic continuations",
     "Without instruction, asked for respect, asked for bias (figure 7).",
     percent=True,
+    see="Left is better; the paper's falls only where respect is asked for.",
+    axis="toxic continuations, %",
   ),
   "bias": Exhibit(
     "Bias",
     "Entropy of the choice in bits (1: no preference), and how often the"
     " stereotype is likelier (section 4.2).",
     but=("stereotyped",),
+    see="Whether any stage moves it: the paper found no trend.",
   ),
   "nlp": Exhibit(
     "Public-NLP-like tasks",
     "Zero-shot exact match and F1; what falls below SFT is the alignment tax.",
     percent=True,
+    see="Points left of SFT's or GPT's: what alignment cost, and whether ptx"
+    " gives it back.",
+    axis="exact match, %",
+    uncharted=("f1",),
   ),
   "language": Exhibit(
     "Generalisation",
     "Likert of answers in another language and to a form never seen, and how"
     " often zorp is answered in zorp (section 4.3).",
     but=("share",),
+    see="Whether what was rare or absent in training improves with the rest.",
   ),
   "kl": Exhibit(
-    "KL from the SFT model", "Nats a response; then a token, for scale."
+    "KL from the SFT model",
+    "Nats a response; then a token, for scale.",
+    see="How far RL has moved the policy; a few nats a response are little.",
   ),
-  "loss": Exhibit("Loss of held-out demonstrations", "Nats a token."),
+  "loss": Exhibit(
+    "Loss of held-out demonstrations",
+    "Nats a token.",
+    see="Lowest for SFT, which was trained on such; RL should not raise it"
+    " much.",
+  ),
   "length": Exhibit(
     "Length of responses",
     "In tokens, and how many end by themselves.",
     but=("ended",),
+    see="Whether a model is liked for being longer.",
   ),
   "reward": Exhibit(
     "Reward model",
@@ -105,6 +148,16 @@ EXHIBITS = {
     + " for held-out ones (4.1).",
     percent=True,
     but=("log loss",),
+    see="The distance to 50 % (chance), to 'longer', and to the judge, which is"
+    " the most there is to know.",
+  ),
+  "calibration": Exhibit(
+    "Calibration of the reward model",
+    "Pairs of held-out prompts, by how sure the model is of its favourite:"
+    " the probability σ(score difference), and how often labelers agree.",
+    percent=True,
+    see="Points on the dashed line: as sure as it may be. Below it the model"
+    " is too sure of itself, above it not sure enough.",
   ),
   "agreement": Exhibit(
     "Agreement between labelers",
@@ -114,11 +167,51 @@ EXHIBITS = {
     + _paper(paper.AGREEMENT["held_out"])
     + " (held-out).",
     percent=True,
+    see="What a reward model can reach at most: labelers do not agree more with"
+    " it than with each other.",
   ),
   "preference_by_use_case": Exhibit("Preference by use case", percent=True),
   "likert_by_use_case": Exhibit("Likert by use case"),
   "departures": Exhibit("Departures from the paper"),
 }
+
+
+# What a reader should look for, by section of the page.
+SECTIONS = {
+  "preference": "Whether each model's interval lies right of the line (better"
+  " than the baseline) or left of it, and whether held-out labelers, whose"
+  " taste the reward model never saw, agree with the others.",
+  "way": "Whether both rise together. Where the reward model's score goes on"
+  " rising with the KL while the judge's falls, the policy exploits the reward"
+  " model (over-optimisation).",
+  "evaluations": "Two models differ surely where their intervals are far"
+  " apart; bars and brackets are 95 % intervals, clustered by what is not"
+  " independent (n values in so many clusters, beside every row).",
+  "samples": "Whether the better liked response is better for a reason that"
+  " you see, and what a use case is still bad at.",
+  "curves": "Training and validation together until they part (over-fitting);"
+  " a KL that rises slowly; ratios of 1 in the first minibatch.",
+  "runs": "Where the time went, and digests: equal ones are equal parameters,"
+  " bit for bit.",
+  "metrics": "Everything that was measured, under the names that results.json"
+  " has.",
+}
+
+# In what world the numbers hold, by `config.data.source`.
+MICROWORLD = (
+  "Labelers are simulated and the world is a microworld: procedural English"
+  " with an exact judge. No person has judged anything here, and the numbers"
+  " say nothing of models or people outside of it."
+)
+FILES = (
+  "The data are people's own files: {files}. No labeler, simulated or not, has"
+  " judged the responses on this page; what there is to compare them is the"
+  " reward model and the measures below."
+)
+OTHER_WORLD = (
+  "The world is {source}, a module of its own: its judge, labelers and tasks,"
+  " where it has them, are whatever that module says."
+)
 
 
 # What the closing table shows: label, table, labels of the rows in it.
@@ -147,7 +240,8 @@ def subject(name: str) -> str:
   return SUBJECTS.get(name, name)
 
 
-def words(label: Any) -> str:
-  """A label as people read it."""
+def words(label: Any, key: str = "") -> str:
+  """A label as people read it; `key` is what it stands under in its row."""
   known = SUBJECTS | GROUPS | WORDS
-  return known.get(str(label), str(label).replace("_", " "))
+  named = known.get(f"{key}:{label}", known.get(str(label)))
+  return str(label).replace("_", " ") if named is None else named

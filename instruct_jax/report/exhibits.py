@@ -3,6 +3,8 @@
 An evaluation's rows hold labels (strings), "value" with "low" and "high", its
 95 % interval, "n" and "clusters". `pivot` lays them out with a column a
 subject; what it cannot lay out so is shown as it is. Nothing is computed here.
+Where several seeds are shown together, a row's SEEDS are the values of all of
+them (`report.seeds`), which stand under its own.
 """
 
 import dataclasses
@@ -15,7 +17,10 @@ from instruct_jax.report import captions
 
 Rows = Sequence[Mapping[str, Any]]
 
-_NUMBERS = ("value", "low", "high", "n", "clusters")
+SIZES = "n (independent)"  # values, and how many clusters they come in
+
+SEEDS = "__seeds__"  # a row's values in all seeds, its own first
+_NUMBERS = ("value", "low", "high", "n", "clusters", SEEDS)
 _COUNTS = ("n", "clusters", "pairs", "prompts", "tokens")
 
 
@@ -25,6 +30,7 @@ class Cell:
 
   text: str
   note: str = ""
+  seeds: str = ""  # the mean of several seeds, and from where to where they go
 
   def __str__(self) -> str:
     return f"{self.text} {self.note}".rstrip()
@@ -41,8 +47,9 @@ class Table:
 
 
 def cell(row: Mapping[str, Any], *, percent: bool, key: str = "value") -> Cell:
-  """A row's value and interval."""
-  return Cell(_number(row.get(key), percent), _interval(row, percent))
+  """A row's value and interval, and what the seeds have together."""
+  text, note = _number(row.get(key), percent), _interval(row, percent)
+  return Cell(text, note, _seeds(row, percent))
 
 
 def arrange(name: str, rows: Rows) -> Table:
@@ -51,25 +58,30 @@ def arrange(name: str, rows: Rows) -> Table:
   exhibit = captions.EXHIBITS.get(name, unlisted)
   if name == "reward":
     rows = [_with_measure(row) for row in rows]
-  if all("value" in row and "subject" in row for row in rows):
+  if name == "calibration":
+    table = plain([_with_names(row) for row in rows], exhibit)
+  elif all("value" in row and "subject" in row for row in rows):
     table = pivot(rows, "subject", exhibit)
   elif all("value" in row and "labelers" in row for row in rows):
     table = pivot(rows, "labelers", exhibit)
   else:
     table = plain(rows, exhibit)
-  caption = " ".join(filter(None, [exhibit.caption, _sizes(rows)]))
-  return dataclasses.replace(table, title=exhibit.title, caption=caption)
+  return dataclasses.replace(
+    table, title=exhibit.title, caption=exhibit.caption
+  )
 
 
 def pivot(rows: Rows, columns: str, exhibit: captions.Exhibit) -> Table:
   """A column for each value of the label `columns`; other labels in front.
 
-  Numbers of a row besides its value get a line of their own.
+  Numbers of a row besides its value get a line of their own. The last column
+  says how much stands behind a line.
   """
   heads = list(dict.fromkeys(row[columns] for row in rows))
-  cells = {}
+  cells, sizes = {}, {}
   for row in rows:
     label = label_of(row, columns)
+    sizes.setdefault(label, []).append(row)
     percent = exhibit.percent != any(part in label for part in exhibit.but)
     cells.setdefault(label, {})[row[columns]] = cell(row, percent=percent)
     for key, value in row.items():
@@ -78,15 +90,20 @@ def pivot(rows: Rows, columns: str, exhibit: captions.Exhibit) -> Table:
         number = Cell(_number(value, False))
         cells.setdefault(extra, {})[row[columns]] = number
   lines = tuple(
-    (label, *(by_head.get(head, Cell("")) for head in heads))
+    (
+      label,
+      *(by_head.get(head, Cell("")) for head in heads),
+      Cell(size_of(sizes.get(label, ()))),
+    )
     for label, by_head in cells.items()
   )
-  return Table(("", *map(captions.words, heads)), lines)
+  return Table(("", *map(captions.words, heads), SIZES), lines)
 
 
 def plain(rows: Rows, exhibit: captions.Exhibit) -> Table:
   """The rows as they are; an interval joins the first number before it."""
-  keys = list(dict.fromkeys(k for row in rows for k in row if k != "metric"))
+  unshown = ("metric", SEEDS)
+  keys = list(dict.fromkeys(k for row in rows for k in row if k not in unshown))
   hidden = ("low", "high") if {"low", "high"} <= set(keys) else ()
   keys = [key for key in keys if key not in hidden]
   lines = []
@@ -114,12 +131,16 @@ def against_each_other(rows: Rows, group: str) -> Table:
   }
   names = list(dict.fromkeys([name for pair in cells for name in pair]))
   lines = tuple(
-    (captions.subject(a), *(cells.get((a, b), Cell("–")) for b in names))
+    (
+      captions.subject(a),
+      *(cells.get((a, b), Cell("–")) for b in names),
+      Cell(size_of([row for row in rows if row["subject"] == a])),
+    )
     for a in names
   )
   heads = tuple(f"over {captions.subject(b)}" for b in names)
   title = captions.words(group).capitalize()
-  return Table(("", *heads), lines, title, _sizes(rows))
+  return Table(("", *heads, SIZES), lines, title)
 
 
 def baseline_of(rows: Rows) -> str | None:
@@ -134,28 +155,39 @@ def _with_measure(row: Mapping[str, Any]) -> dict[str, Any]:
   return {**row, "measure": "log loss" if is_loss else "accuracy"}
 
 
+def _with_names(row: Mapping[str, Any]) -> dict[str, Any]:
+  """What the numbers of a bin of the calibration are."""
+  observed = {"observed": row.get("value")}
+  labels = {k: v for k, v in row.items() if isinstance(v, str)}
+  return labels | observed | {k: v for k, v in row.items() if k != "value"}
+
+
 def label_of(row: Mapping[str, Any], columns: str) -> str:
   """A row's labels in words, but for that of its column."""
   parts = []
   for key, value in row.items():
     if key in (columns, "metric") or not isinstance(value, str):
       continue
-    text = captions.words(value)
+    text = captions.words(value, key)
     parts.append(f"over {text}" if key == "baseline" else text)
   return ", ".join(parts)
 
 
-def _sizes(rows: Rows) -> str:
-  """How much stands behind the figures, where it is the same for all."""
-  sizes = {(row.get("n"), row.get("clusters")) for row in rows}
-  if len(sizes) != 1:
+def size_of(rows: Rows) -> str:
+  """What stands behind a line: "1024 (806)", with "–" where it differs."""
+  parts = [
+    _span([row[key] for row in rows if is_number(row.get(key))])
+    for key in ("n", "clusters")
+  ]
+  n, clusters = parts
+  return f"{n} ({clusters})" if clusters and clusters != n else n
+
+
+def _span(counts: Sequence[float]) -> str:
+  if not counts:
     return ""
-  ((n, clusters),) = sizes
-  if n is None:
-    return ""
-  if clusters is None or clusters == n:
-    return f"n = {n}."
-  return f"n = {n}, in {clusters} independent clusters."
+  low, high = f"{min(counts):g}", f"{max(counts):g}"
+  return low if low == high else f"{low}–{high}"
 
 
 def _number(value: Any, percent: bool) -> str:
@@ -179,6 +211,20 @@ def _interval(row: Mapping[str, Any], percent: bool) -> str:
   if percent:
     return f"[{100 * low:.1f}, {100 * high:.1f}]"
   return f"[{low:.2f}, {high:.2f}]"
+
+
+def _seeds(row: Mapping[str, Any], percent: bool) -> str:
+  values = row.get(SEEDS) or ()
+  if len(values) < 2:
+    return ""
+  parts = sum(values) / len(values), min(values), max(values)
+  mean, low, high = (_number(x, percent).removesuffix(" %") for x in parts)
+  return f"seeds: {mean} ({low} to {high})"
+
+
+def is_finite(value: Any) -> TypeGuard[float]:
+  """True for numbers that are neither NaN nor infinite."""
+  return is_number(value) and math.isfinite(value)
 
 
 def is_number(value: Any) -> TypeGuard[float]:

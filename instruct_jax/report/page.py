@@ -1,7 +1,8 @@
 """report.html of a chain of runs.
 
-The page is one file that needs nothing else: pictures are inline SVG, there is
-no script. A section is there when its data is: what is missing is not shown.
+The page is one file that needs nothing else: pictures are inline SVG, and the
+one script in it filters responses, all of which are shown without it. A section
+is there when its data is: what is missing is not shown.
 """
 
 import dataclasses
@@ -13,9 +14,18 @@ import jinja2
 from etils import epath
 
 from instruct_jax.base import errors, journal, run_folder, storage, terminal
-from instruct_jax.report import captions, curves, exhibits, samples
+from instruct_jax.report import (
+  captions,
+  exhibits,
+  figures,
+  header,
+  samples,
+  seeds,
+)
 
 _log = logging.getLogger(__name__)
+
+_SECTIONS = ("tables", "metrics", "seconds", "provenance", "evaluated_by")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,29 +46,47 @@ class Stage:
   def tables(self) -> dict[str, exhibits.Rows]:
     """The tables in its results that have rows."""
     tables = self.results.get("tables") or {}
-    return {name: rows for name, rows in tables.items() if _are_rows(rows)}
+    return {
+      name: [_plain(row) for row in rows]
+      for name, rows in tables.items()
+      if _are_rows(rows)
+    }
+
+  @property
+  def seed(self) -> int:
+    """The seed that it was run with."""
+    seed = self.results.get("seed", self.config.get("seed"))
+    return seed if isinstance(seed, int) else 0
 
 
 def write(
-  folder: epath.PathLike, chain: Sequence[epath.PathLike]
+  folder: epath.PathLike,
+  chain: Sequence[epath.PathLike],
+  siblings: Sequence[Sequence[epath.PathLike]] = (),
+  left_out: Mapping[str, str] | None = None,
 ) -> epath.Path:
   """Writes folder/report.html on the runs in `chain`, oldest first.
 
-  `chain` ends with `folder`'s own run. Returns the path of the page.
+  `chain` ends with `folder`'s own run. `siblings` are the chains of the same
+  experiment with other seeds, `left_out` says of runs of other seeds why they
+  are not among these. Returns the path of the page.
   """
   folder = epath.Path(folder)
   stages = [_read(epath.Path(path)) for path in chain]
   final = stages[-1] if stages else _read(folder)
-  tables = {}
-  for stage in stages:
-    tables |= stage.tables
-  preference = tables.pop("preference", [])
+  together = _together(final, stages, siblings, left_out or {})
+  tables = seeds.joined(_tables(stages), together)
   page = _template().render(
-    title=_title(final),
-    facts=_facts(final),
-    stages=_stages(stages),
-    preference=_preference(preference),
-    tables=_arranged(tables),
+    title=header.title(final.config, final.results) or final.name,
+    world=header.world(final.config),
+    provenance=header.provenance(final.results),
+    facts=header.facts(final.results),
+    seeds=seeds.sentence(together),
+    see=captions.SECTIONS,
+    stages=header.stages([(s.name, s.results) for s in stages]),
+    preference=_preference(tables.pop("preference", []), together),
+    way=figures.way(final.log),
+    evaluations=_arranged(tables),
     curves=_curves(stages),
     side_by_side=samples.side_by_side(folder),
     samples=samples.last(folder),
@@ -71,11 +99,16 @@ def write(
 
 def _read(folder: epath.Path) -> Stage:
   files = run_folder.files(folder)
-  written = _read_json(files.config)
+  config = _read_json(files.config).get("config")
+  results = {
+    key: value
+    for key, value in _read_json(files.results).items()
+    if key not in _SECTIONS or isinstance(value, dict)
+  }
   return Stage(
     folder=folder,
-    config=written.get("config") or {},
-    results=_read_json(files.results),
+    config=config if isinstance(config, dict) else {},
+    results=results,
     log=journal.read_metrics(folder),
   )
 
@@ -98,6 +131,33 @@ def _are_rows(rows: Any) -> bool:
   )
 
 
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+  """A row whose values are labels and numbers; anything else is its text."""
+  known = (str, int, float, type(None))
+  return {k: v if isinstance(v, known) else str(v) for k, v in row.items()}
+
+
+def _tables(stages: Sequence[Stage]) -> dict[str, exhibits.Rows]:
+  """The tables of a chain; of two of one name, the later stage's."""
+  tables: dict[str, exhibits.Rows] = {}
+  for stage in stages:
+    tables |= stage.tables
+  return tables
+
+
+def _together(
+  final: Stage,
+  stages: Sequence[Stage],
+  siblings: Sequence[Sequence[epath.PathLike]],
+  left_out: Mapping[str, str],
+) -> seeds.Together:
+  tables = {final.seed: _tables(stages)}
+  for chain in siblings:
+    others = [_read(epath.Path(path)) for path in chain]
+    tables.setdefault(others[-1].seed, _tables(others))
+  return seeds.Together(tables, final.seed, left_out)
+
+
 def _template() -> jinja2.Template:
   here = epath.Path(__file__).parent
   environment = jinja2.Environment(
@@ -110,102 +170,43 @@ def _template() -> jinja2.Template:
   return environment.get_template("report.html")
 
 
-def _title(stage: Stage) -> str:
-  experiment = stage.results.get("experiment", stage.config.get("experiment"))
-  variant = stage.results.get("variant", stage.config.get("variant"))
-  if not experiment:
-    return stage.name
-  return f"{experiment}:{variant}" if variant else str(experiment)
-
-
-def _facts(stage: Stage) -> list[tuple[str, str]]:
-  """What the header says of the run."""
-  results = stage.results
-  seconds = results.get("seconds") or {}
-  facts = [
-    ("experiment", results.get("experiment")),
-    ("variant", results.get("variant")),
-    ("seed", results.get("seed")),
-    ("steps", results.get("steps")),
-    ("time", _duration(seconds.get("wall"))),
-    ("of it compilation", _duration(seconds.get("compile"))),
-    ("peak memory", _memory(results.get("peak_memory_bytes"))),
-    ("digest of the config", results.get("config_digest")),
-    ("digest of the parameters", results.get("parameters_digest")),
-  ]
-  return [(name, str(v)) for name, v in facts if v not in (None, "")]
-
-
-def _stages(stages: Sequence[Stage]) -> exhibits.Table | None:
-  """A line a run of the chain, and their time together."""
-  lines, walls = [], []
-  for stage in stages:
-    results, seconds = stage.results, stage.results.get("seconds") or {}
-    if not results:
-      continue
-    walls.append(seconds.get("wall") or 0.0)
-    lines.append(
-      (
-        stage.name,
-        exhibits.Cell(str(results.get("steps") or "")),
-        exhibits.Cell(_duration(seconds.get("wall"))),
-        exhibits.Cell(_duration(seconds.get("compile"))),
-        exhibits.Cell(_memory(results.get("peak_memory_bytes"))),
-        str(results.get("parameters_digest") or ""),
-      )
-    )
-  if len(lines) > 1:
-    total = exhibits.Cell(_duration(sum(walls)))
-    lines.append(("together", exhibits.Cell(""), total, *[""] * 3))
-  heads = ("run", "steps", "time", "compilation", "memory", "parameters")
-  return exhibits.Table(heads, tuple(lines)) if lines else None
-
-
-def _preference(rows: exhibits.Rows) -> dict[str, Any] | None:
+def _preference(
+  rows: exhibits.Rows, together: seeds.Together
+) -> dict[str, Any] | None:
   """The main figure and a table for each group of labelers."""
   keys = {"subject", "baseline", "labelers", "value", "low", "high"}
   rows = [row for row in rows if keys <= row.keys()]
-  if not rows:
+  chart = figures.preference(rows) if rows else None
+  if chart is None:
     return None
-  from instruct_jax.report import charts
-
   groups = list(dict.fromkeys(row["labelers"] for row in rows))
-  baseline = exhibits.baseline_of(rows)
-  points = {
-    captions.words(group): {
-      captions.subject(row["subject"]): charts.Point(
-        row["value"], row["low"], row["high"]
-      )
-      for row in rows
-      if row["labelers"] == group and row["baseline"] == baseline
-    }
-    for group in groups
-  }
-  name = captions.subject(baseline or "")
+  by_seed = seeds.table(rows, together)
   return {
-    "baseline": name,
-    "chart": charts.win_rates(points, name, f"Win rates against {name}"),
+    "baseline": captions.subject(exhibits.baseline_of(rows) or ""),
+    "chart": chart,
+    "seeds": by_seed,
     "tables": [exhibits.against_each_other(rows, group) for group in groups],
   }
 
 
-def _arranged(tables: Mapping[str, exhibits.Rows]) -> list[exhibits.Table]:
+def _arranged(tables: Mapping[str, exhibits.Rows]) -> list[dict[str, Any]]:
+  """The evaluations in the order of the captions, with their pictures."""
   known = [name for name in captions.EXHIBITS if name in tables]
   others = [name for name in tables if name not in captions.EXHIBITS]
-  return [exhibits.arrange(name, tables[name]) for name in known + others]
+  return [
+    {
+      "table": exhibits.arrange(name, tables[name]),
+      "chart": figures.of_table(name, tables[name]),
+      "see": captions.EXHIBITS[name].see if name in known else "",
+    }
+    for name in known + others
+  ]
 
 
 def _curves(stages: Sequence[Stage]) -> list[dict[str, Any]]:
   """The panels of every run that logged something."""
-  drawings = []
-  for stage in stages:
-    panels = curves.panels(stage.log, stage.results)
-    if panels:
-      from instruct_jax.report import charts
-
-      drawn = [charts.curves(title, lines) for title, lines in panels]
-      drawings.append({"name": stage.name, "panels": drawn})
-  return drawings
+  every = [(s.name, figures.learning(s.log, s.results)) for s in stages]
+  return [{"name": name, "panels": panels} for name, panels in every if panels]
 
 
 def _all_metrics(stage: Stage) -> exhibits.Table | None:
@@ -217,13 +218,3 @@ def _all_metrics(stage: Stage) -> exhibits.Table | None:
   if not lines:
     return None
   return exhibits.Table(("metric", "value"), lines, title=stage.name)
-
-
-def _duration(seconds: Any) -> str:
-  if not exhibits.is_number(seconds):
-    return ""
-  return f"{seconds:.1f} s" if seconds < 60 else terminal.duration(seconds)
-
-
-def _memory(size: Any) -> str:
-  return f"{size / 1e9:.2f} GB" if exhibits.is_number(size) else ""

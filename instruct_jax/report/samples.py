@@ -1,6 +1,8 @@
 """Responses and samples, chosen without looking at them."""
 
+import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
@@ -8,31 +10,93 @@ from etils import epath
 from instruct_jax.base import journal, run_folder, terminal
 from instruct_jax.report import captions, exhibits
 
-SAMPLES = 24  # prompts that are shown
+SAMPLES = 24  # validation prompts that are shown
+RESPONSES = 240  # test prompts that are shown, and can be filtered
+FIRST = 24  # of them at a time, where the page's script runs
 LETTERS = 600  # of a text that is shown
+ALL_LETTERS = 400_000  # of all texts together
+
+# What decides who won, the first that all responses have: its name in a record,
+# and in words.
+MEASURES = {
+  "preferred": "most training labelers prefer it",
+  "score": "the judge's score is higher",
+  "reward": "the reward model's score is higher",
+}
 
 
 def side_by_side(folder: epath.Path) -> dict[str, Any] | None:
-  """Responses of all subjects to some of the test prompts."""
+  """Responses of all subjects to some of the test prompts.
+
+  A row's "won" are 'a>b' for each pair of subjects of which the first has the
+  better liked response, 'a=b' for a tie.
+  """
   path = run_folder.files(folder).responses
   records = [r for r in _lines(path) if isinstance(r.get("responses"), dict)]
   if not records:
     return None
   shown = _spread(records)
   names = list(dict.fromkeys(n for r in shown for n in r["responses"]))
+  measure = _measure(shown, names)
   rows = [
     {
       "prompt": _cut(record.get("prompt", "")),
       "use_case": captions.words(record.get("use_case", "")),
-      "answers": [_answer(record["responses"].get(n)) for n in names],
+      "won": " ".join(_won(record["responses"], names, measure)),
+      "answers": [
+        {"subject": captions.subject(n)} | _answer(record["responses"].get(n))
+        for n in names
+      ],
     }
     for record in shown
   ]
   return {
-    "subjects": [captions.subject(name) for name in names],
     "rows": rows,
     "total": len(records),
+    "first": FIRST,
+    "measure": MEASURES.get(measure, ""),
+    "use_cases": sorted({row["use_case"] for row in rows} - {""}),
+    "outcomes": _outcomes(names) if measure else [],
   }
+
+
+def _measure(records: list[dict[str, Any]], names: list[str]) -> str:
+  """What every response of every subject has; "" for nothing."""
+  said = [r["responses"].get(name) for r in records for name in names]
+  return next((m for m in MEASURES if all(_has(one, m) for one in said)), "")
+
+
+def _has(said: Any, measure: str) -> bool:
+  if not isinstance(said, dict):
+    return False
+  kind = dict if measure == "preferred" else (int, float)
+  return isinstance(said.get(measure), kind)
+
+
+def _won(said: dict[str, Any], names: list[str], measure: str) -> Iterator[str]:
+  if not measure:
+    return
+  for a, b in itertools.combinations(names, 2):
+    if said[a].get("text") == said[b].get("text"):
+      ahead = 0.0
+    elif measure == "preferred":
+      ahead = said[a]["preferred"].get(b, 0.5) - 0.5
+    else:
+      ahead = said[a][measure] - said[b][measure]
+    yield f"{a}>{b}" if ahead > 0 else f"{b}>{a}" if ahead < 0 else f"{a}={b}"
+
+
+def _outcomes(names: list[str]) -> list[tuple[str, str]]:
+  """(as in "won", in words) of all that can be asked for, the last first."""
+  outcomes = []
+  for b, a in itertools.combinations(reversed(names), 2):
+    one, other = captions.subject(b), captions.subject(a)
+    outcomes += [
+      (f"{b}>{a}", f"{one} over {other}"),
+      (f"{a}>{b}", f"{other} over {one}"),
+      (f"{a}={b}", f"{one} and {other} alike"),
+    ]
+  return outcomes
 
 
 def _answer(said: Any) -> dict[str, str]:
@@ -52,15 +116,26 @@ def _answer(said: Any) -> dict[str, str]:
 
 
 def _spread(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-  """The first records of all use cases in turn, SAMPLES together."""
+  """The first records of all use cases in turn, as many as the page holds."""
   turns, seen = [], {}
   for n, record in enumerate(records):
-    case = record.get("use_case", "")
+    case = str(record.get("use_case", ""))
     seen[case] = seen.get(case, 0) + 1
     turns.append((seen[case], n))
-  chosen = sorted(turns)[:SAMPLES]
-  order = sorted(chosen, key=lambda t: (records[t[1]].get("use_case", ""), t))
-  return [records[n] for _, n in order]
+  chosen, letters = [], 0
+  for _, n in sorted(turns)[:RESPONSES]:
+    letters += _letters(records[n])
+    if chosen and letters > ALL_LETTERS:
+      break
+    chosen.append(records[n])
+  return chosen
+
+
+def _letters(record: dict[str, Any]) -> int:
+  texts = [record.get("prompt", "")]
+  for said in record["responses"].values():
+    texts.append(said.get("text", "") if isinstance(said, dict) else said)
+  return sum(min(len(str(text)), LETTERS) + 100 for text in texts)
 
 
 def last(folder: epath.Path) -> exhibits.Table | None:

@@ -21,7 +21,7 @@ from instruct_jax.base import (
 )
 from instruct_jax.parallel import hosts
 from instruct_jax.report import page
-from instruct_jax.runs import digests, lock, plan, provenance, stages
+from instruct_jax.runs import digests, lock, plan, provenance, seeds, stages
 
 _log = logging.getLogger(__name__)
 
@@ -40,9 +40,14 @@ def build(stage: plan.Stage, *, wait: bool = True) -> dict[str, Any]:
       _build_one(need, evaluate=need.config.evaluation.always)
   with lock.hold(last.folder, wait=wait):
     results = _build_one(last, evaluate=True)
-    chain = [s.folder for s in (*needs, last)]
-    hosts.once("report", lambda: str(page.write(last.folder, chain)))
+    hosts.once("report", lambda: _report([s.folder for s in (*needs, last)]))
   return results
+
+
+def _report(chain: list[epath.Path]) -> str:
+  """Writes the page on a chain, and on other seeds of it that lie there."""
+  others = seeds.beside(chain[-1])
+  return str(page.write(chain[-1], chain, others.chains, others.left_out))
 
 
 def _build_one(stage: plan.Stage, *, evaluate: bool) -> dict[str, Any]:
