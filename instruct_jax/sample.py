@@ -5,21 +5,25 @@
     --prompt="what job does ann have ?" --n=3 --scores
 
 Reads prompts line by line until the end of input or 'exit', unless --prompt or
---prompts_file gives them. Responses go to stdout, notes to stderr. Exit codes:
-0 done, 2 bad input.
+--prompts_file gives them. In a terminal lines are edited with the arrow keys,
+answers are shown while they grow, and /help lists what else can be said.
+Responses go to stdout, notes to stderr. Exit codes: 0 done, 2 bad input, 130
+Ctrl-C.
 """
 
 from absl import flags
 
 from instruct_jax.base import command, compilation, errors, ranges
-from instruct_jax.runs import chat
+from instruct_jax.runs import answers, asked, chat, conversation, display
 
 _RUN = flags.DEFINE_multi_string(
   "run", [], "A run's folder; repeat it to see several side by side."
 )
 _PROMPT = flags.DEFINE_string("prompt", None, "A single prompt.")
 _PROMPTS_FILE = flags.DEFINE_string(
-  "prompts_file", None, 'Prompts: lines of text, or JSONL with a "prompt".'
+  "prompts_file",
+  None,
+  'Prompts: lines of text, or JSONL with a "prompt" or "messages".',
 )
 _GREEDY = flags.DEFINE_bool("greedy", False, "Take the likeliest token.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "0 is greedy.")
@@ -46,20 +50,22 @@ def main(argv: list[str]) -> None:
   settings, given = _settings(), _given_prompts()
   compilation.enable_cache()
   speakers = chat.open_runs(_RUN.value, scored=_SCORES.value)
-  for speaker in speakers.values():
-    chat.policy_of(speaker, settings)  # UserError before the first prompt.
-  display = chat.Display(json=_JSON.value, echo=given is not None)
+  talk = conversation.Talk(speakers, settings)
+  talk.sampling()  # UserError before the first prompt.
+  how = display.Display(
+    json=_JSON.value, echo=given is not None, several=len(speakers) > 1
+  )
   if given is None:
-    chat.converse(speakers, settings, display)
+    chat.converse(talk, how)
   else:
-    chat.answer_all(speakers, settings, given, display)
+    chat.answer_all(talk, given, how)
 
 
-def _settings() -> chat.Settings:
+def _settings() -> answers.Settings:
   """The flags, checked."""
   if _GREEDY.value and _TEMPERATURE.present and _TEMPERATURE.value:
     raise errors.UserError("--greedy and --temperature: give one of them.")
-  return chat.Settings(
+  return answers.Settings(
     temperature=0.0 if _GREEDY.value else _TEMPERATURE.value,
     top_k=_TOP_K.value,
     top_p=_TOP_P.value,
@@ -69,18 +75,18 @@ def _settings() -> chat.Settings:
   )
 
 
-def _given_prompts() -> list[tuple[str, str]] | None:
-  """(where, text) of each prompt that the flags give; None to read stdin."""
+def _given_prompts() -> list[asked.Asked] | None:
+  """The prompts that the flags give; None to read stdin."""
   if _PROMPT.value is not None and _PROMPTS_FILE.value is not None:
     raise errors.UserError("--prompt and --prompts_file: give one of them.")
   if _PROMPT.value is not None:
     if not _PROMPT.value.strip():
       raise errors.UserError("--prompt: is empty.")
-    return [("--prompt", _PROMPT.value)]
+    return [asked.Asked("--prompt", _PROMPT.value)]
   if _PROMPTS_FILE.value is not None:
     ranges.require("--prompts_file", _PROMPTS_FILE.value, ranges.NAME)
     try:
-      return list(chat.read_prompts(_PROMPTS_FILE.value))
+      return list(asked.read(_PROMPTS_FILE.value))
     except errors.UserError as error:
       raise errors.UserError(f"--prompts_file: {error}") from None
   return None

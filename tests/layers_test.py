@@ -18,7 +18,7 @@ ORDER = """
 base
   errors interrupt streams compilation means run_folder layout
   terminal
-  keys outside experiment_file pointers progress
+  keys outside keyboard typewriter experiment_file pointers progress
   catalogue ranges
   storage
   journal command
@@ -64,7 +64,7 @@ data/read
   specs
   sources
 data/clean
-  pii annotators
+  pii
   hygiene
   splits
   pipeline measures
@@ -75,15 +75,13 @@ data/public
   self_instruct alpaca dolly t0 chat plain_text jsonl
   convert
 data/batch
-  packing mixtures limits
+  packing mixtures
   rows
-  padding
   streams
   encoding
   loader
 data
-  fingerprint summary
-  showing
+  fingerprint
   prepare inspect
   __main__
 worlds
@@ -106,6 +104,7 @@ worlds
 inference
   choice
   generate
+  growing
   context
   batching encode rewards
   respond
@@ -139,7 +138,11 @@ runs
   records
   reading
   stages speaker exchange lock provenance
-  chat digests
+  answers asked digests
+  conversation
+  introduction display
+  commands
+  chat
   references seeds
   plan
   build

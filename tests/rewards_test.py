@@ -14,7 +14,7 @@ from instruct_jax.algorithms import episodes, ppo
 from instruct_jax.base import errors
 from instruct_jax.inference import respond, rewards, score
 from instruct_jax.models import forward
-from instruct_jax.runs import chat, plan
+from instruct_jax.runs import answers, plan
 from instruct_jax.training import loop
 from tests import toys
 
@@ -288,7 +288,11 @@ def test_a_reward_model_that_is_missing_is_named():
 
 
 def test_several_terms_are_shown_beside_their_sum():
-  response = chat.Response("yes", True, 1.25, {"model": 1.5, "length": -0.25})
+  response = answers.Response(
+    "yes", True, 1.25, {"model": 1.5, "length": -0.25}
+  )
   assert str(response) == "yes  (+1.25 = model +1.50, length -0.25)"
-  assert str(chat.Response("yes", True, 1.5, {"model": 1.5})) == "yes  (+1.50)"
-  assert str(chat.Response("yes", True)) == "yes"
+  assert (
+    str(answers.Response("yes", True, 1.5, {"model": 1.5})) == "yes  (+1.50)"
+  )
+  assert str(answers.Response("yes", True)) == "yes"

@@ -15,7 +15,7 @@ from absl.testing import flagsaver
 from instruct_jax import sample
 from instruct_jax.base import errors
 from instruct_jax.models import heads
-from instruct_jax.runs import chat, records, speaker
+from instruct_jax.runs import answers, records, speaker
 from tests import run_folders
 
 PROMPT = "What job does Ann have?"
@@ -59,9 +59,9 @@ def test_one_prompt(talk):
   out, err = talk(f"--prompt={PROMPT}", "--n=4")
   (record,) = parsed(talk(f"--prompt={PROMPT}", "--n=4", "--json")[0])
   assert out.startswith(f"> {PROMPT}\n")
-  for response in record["responses"]:
-    assert f"\n{response}" in out
-  assert err == ""
+  for n, response in enumerate(record["responses"], 1):
+    assert f"\n[{n}] {response}" in out
+  assert err.replace("note: compiling …\n", "") == ""
 
 
 def test_a_reward_model_of_other_words_gives_no_scores(tmp_path):
@@ -118,11 +118,11 @@ def test_seeds(talk):
 def test_flags_reach_the_sampler(talk, root, monkeypatch):
   seen = []
 
-  def answer(one, prompts, settings):
-    seen.append((settings, chat.policy_of(one, settings).sampling))
-    return [[chat.Response("said", True)] for _ in prompts]
+  def answer_one(one, prompt, settings, **_):
+    seen.append((settings, answers.policy_of(one, settings).sampling))
+    return [answers.Response("said", True)]
 
-  monkeypatch.setattr(chat, "answer", answer)
+  monkeypatch.setattr(answers, "answer_one", answer_one)
   flags_given = ["--top_k=5", "--top_p=0.5", "--temperature=0.7"]
   talk("--prompt=ann", "--seed=3", "--n=2", "--max_tokens=4", *flags_given)
   (settings, how) = seen.pop()
@@ -155,14 +155,14 @@ def test_prompt_files(talk, tmp_path, name):
 def test_what_a_prompt_gets_does_not_depend_on_those_after_it(
   root, monkeypatch
 ):
-  monkeypatch.setattr(chat, "ROWS", 4)
+  monkeypatch.setattr(answers, "ROWS", 4)
   one = speaker.open_run(root / "sft-test")
-  settings = chat.Settings(n=2)
+  settings = answers.Settings(n=2)
   prompts = ["ann is a nurse .", "where does bob live ?"]
-  whole = chat.answer(one, prompts * 3, settings)
+  whole = answers.answer(one, prompts * 3, settings)
   assert len(whole) == 6
-  assert chat.answer(one, prompts, settings) == whole[:2]
-  assert chat.answer(one, prompts, settings, turn=1) != whole[:2]
+  assert answers.answer(one, prompts, settings) == whole[:2]
+  assert answers.answer(one, prompts, settings, turn=1) != whole[:2]
 
 
 def test_several_runs_side_by_side(talk, root):
@@ -175,8 +175,8 @@ def test_several_runs_side_by_side(talk, root):
   out, _ = talk(*more)
   assert out.startswith(f"> {PROMPT}\n")
   for record in (first, second):
-    for response in record["responses"]:
-      assert f"{record['run']}: {response}".rstrip() in out
+    for n, response in enumerate(record["responses"], 1):
+      assert f"\n{record['run']} [{n}]: {response}".rstrip() in out
 
 
 def test_scores(talk):
@@ -273,7 +273,7 @@ def test_what_is_no_policy_is_refused(talk, run, message):
     ("a.jsonl", b'{"prompt": "ann"\n', "a.jsonl:1: not JSON"),
     ("a.jsonl", b"", "empty"),
     ("a.txt", b"\n \n", "empty"),
-    ("a.txt", b"\xff\xfe\n", "not UTF-8"),
+    ("a.txt", b"ann \xff\n", "not UTF-8"),
     ("a.txt", b"\x1f\x8b\x08\x00", "a.txt"),
     ("a.txt", LONG.encode() + b"\n" + LONG.encode(), "not one prompt"),
   ],
@@ -292,10 +292,10 @@ def test_learned_positions_limit_max_tokens(root):
   ctx = dataclasses.replace(one.ctx, policy=heads.LanguageModel(decoder))
   one = dataclasses.replace(one, ctx=ctx)
   room = decoder.context_length - ctx.config.data.prompt_length
-  fits = chat.Settings(max_tokens=room)
-  assert chat.policy_of(one, fits).sampling.max_tokens == room
+  fits = answers.Settings(max_tokens=room)
+  assert answers.policy_of(one, fits).sampling.max_tokens == room
   with pytest.raises(errors.UserError, match=f"--max_tokens.* leaves {room}"):
-    chat.policy_of(one, dataclasses.replace(fits, max_tokens=room + 1))
+    answers.policy_of(one, dataclasses.replace(fits, max_tokens=room + 1))
 
 
 @pytest.mark.slow

@@ -13,6 +13,13 @@ FOLDER_VARIABLE = "INSTRUCT_JAX_CACHE"
 _STAMP = "verified"  # its time: entries older than it are known to be whole
 
 _seconds = 0.0
+_is_compiling = False
+
+
+def cache_home() -> str:
+  """Where this package keeps what can be made again; '' where it must not."""
+  home = os.path.join("~", ".cache", "instruct_jax")
+  return os.path.expanduser(os.environ.get(FOLDER_VARIABLE, home))
 
 
 def enable_cache() -> epath.Path | None:
@@ -27,11 +34,10 @@ def enable_cache() -> epath.Path | None:
   given: str | None = jax.config.jax_compilation_cache_dir
   if given:
     return epath.Path(given)
-  home = os.path.join("~", ".cache", "instruct_jax")
-  name = os.environ.get(FOLDER_VARIABLE, home)
+  name = cache_home()
   if not name:
     return None
-  folder = epath.Path(os.path.expanduser(name)) / f"jax-{jax.__version__}"
+  folder = epath.Path(name) / f"jax-{jax.__version__}"
   try:
     folder.mkdir(parents=True, exist_ok=True)
     _drop_partial(folder)
@@ -48,6 +54,11 @@ def enable_cache() -> epath.Path | None:
 def compile_seconds() -> float:
   """Seconds that this process has spent in compiling, or reading the cache."""
   return _seconds
+
+
+def is_compiling() -> bool:
+  """Whether a program is just being compiled, or read from the cache."""
+  return _is_compiling
 
 
 def _drop_partial(folder: epath.Path) -> None:
@@ -80,9 +91,11 @@ def _is_whole(entry: bytes) -> bool:
 
 
 def _listen(event: str, duration_secs: float, **_: str | int) -> None:
-  global _seconds
+  global _seconds, _is_compiling
+  if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+    _is_compiling = True  # What follows a program's lowering.
   if event == "/jax/core/compile/backend_compile_duration":
-    _seconds += duration_secs
+    _seconds, _is_compiling = _seconds + duration_secs, False
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)

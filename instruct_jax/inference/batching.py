@@ -40,6 +40,14 @@ def in_batches(
   return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
 
 
+def one_batch(table: Table, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+  """The whole table on the mesh, row 0 repeated after the N rows to divide."""
+  count = len(next(iter(table.values())))
+  index = np.arange(_rounded(count, mesh))
+  index[index >= count] = 0
+  return _placed({name: x[index] for name, x in table.items()}, mesh)
+
+
 def _rounded(rows: int, mesh: jax.sharding.Mesh) -> int:
   parts = math.lcm(mesh.shape["data"] * mesh.shape["fsdp"], jax.process_count())
   return -(-rows // parts) * parts

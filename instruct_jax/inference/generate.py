@@ -131,7 +131,20 @@ def _respond(
   logits, cache = prefill(
     model, params, prompt, is_prompt, slots=sampling.max_tokens
   )
-  P = prompt.shape[1]
+  step = stepper(model, params, is_prompt, sampling)
+  return decode(
+    step, logits, cache, episodes, key, sampling, temperature=temperature
+  ).generation
+
+
+def stepper(
+  model: heads.LanguageModel,
+  params: dict,
+  is_prompt: jax.Array,
+  sampling: choice.Sampling,
+) -> Step:
+  """Reads the newest tokens after prompts that `prefill` has read."""
+  P = is_prompt.shape[1]
   is_token = jnp.pad(
     is_prompt, ((0, 0), (0, sampling.max_tokens)), constant_values=True
   )
@@ -146,9 +159,7 @@ def _respond(
     )
     return logits[:, 0], cache
 
-  return decode(
-    step, logits, cache, episodes, key, sampling, temperature=temperature
-  ).generation
+  return step
 
 
 def prefill(
@@ -187,29 +198,55 @@ def decode(
   `step` reads the newest token of each row; `logits` are those before the
   first token, `episodes` [B] the ids of the rows.
   """
+  return jax.lax.while_loop(
+    lambda state: state.is_running,
+    chooser(step, episodes, key, sampling, temperature=temperature),
+    first(logits, cache, episodes, key, sampling, temperature=temperature),
+  )
+
+
+def first(
+  logits: jax.Array,
+  cache: Any,
+  episodes: jax.Array,
+  key: jax.Array,
+  sampling: choice.Sampling,
+  *,
+  temperature: jax.Array,
+) -> DecodeState:
+  """The state after the first token of each row."""
   shape = (logits.shape[0], sampling.max_tokens)
-
-  def extend(generation, count, logits):
-    uniforms = draws(key, episodes, count)
-    tokens = choice.choose(logits, uniforms, sampling, temperature=temperature)
-    return _append(generation, count, tokens, sampling)
-
-  def body(state):
-    logits, cache = step(state.last_tokens, state.count, state.cache)
-    return DecodeState(
-      count=state.count + 1,
-      generation=extend(state.generation, state.count, logits),
-      cache=cache,
-    )
-
   empty = Generation(
     tokens=jnp.full(shape, sampling.pad_id, jnp.int32),
     is_response=jnp.zeros(shape, bool),
     ended=jnp.zeros(shape[:1], bool),
     stop_ids=sampling.stop_ids,
   )
-  first = DecodeState(jnp.int32(1), extend(empty, jnp.int32(0), logits), cache)
-  return jax.lax.while_loop(lambda state: state.is_running, body, first)
+  count = jnp.int32(0)
+  uniforms = draws(key, episodes, count)
+  generation = _appended(empty, count, logits, uniforms, sampling, temperature)
+  return DecodeState(count + 1, generation, cache)
+
+
+def chooser(
+  step: Step,
+  episodes: jax.Array,
+  key: jax.Array,
+  sampling: choice.Sampling,
+  *,
+  temperature: jax.Array,
+) -> Callable[[DecodeState], DecodeState]:
+  """What makes of a state that of one token more in each row."""
+
+  def body(state):
+    logits, cache = step(state.last_tokens, state.count, state.cache)
+    uniforms = draws(key, episodes, state.count)
+    generation = _appended(
+      state.generation, state.count, logits, uniforms, sampling, temperature
+    )
+    return DecodeState(state.count + 1, generation, cache)
+
+  return body
 
 
 def draws(
@@ -224,9 +261,12 @@ def draws(
   return jax.vmap(draw)(episodes)
 
 
-def _append(generation, count, tokens, sampling) -> Generation:
+def _appended(
+  generation, count, logits, uniforms, sampling, temperature
+) -> Generation:
   """The generation with the next token of the rows that have not ended."""
   running = ~generation.ended
+  tokens = choice.choose(logits, uniforms, sampling, temperature=temperature)
   tokens = jnp.where(running, tokens, sampling.pad_id)
   put = functools.partial(
     jax.lax.dynamic_update_index_in_dim, index=count, axis=1

@@ -10,14 +10,16 @@ Which draws a response gets is the caller's choice of episode ids (see
                      responses to it (the n of a prompt follow each other)
   rollouts           the row of the iteration's global batch; every iteration
                      has its own key
-  a conversation     as a list; every turn has its own key
+  a conversation     as a list; every turn has its own key. `grow` says the
+                     same while it is being said
 
 Judges and reward models see one end token, whichever of the stop tokens was
 sampled: they are given `judged`, and texts are made of it.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,8 +28,16 @@ import numpy as np
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.data.batch import loader
-from instruct_jax.inference import batching, choice, context, encode, generate
+from instruct_jax.inference import (
+  batching,
+  choice,
+  context,
+  encode,
+  generate,
+  growing,
+)
 from instruct_jax.models import heads
+from instruct_jax.parallel import hosts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +128,56 @@ def respond(
     policy.mesh,
     rows=policy.rows or max(1, len(prompts)),
   )
+  return _responses(policy, encoded, generation)
+
+
+def grow(
+  policy: Policy,
+  prompts: Sequence[str],
+  key: jax.Array,
+  *,
+  first: int = 0,
+  seconds: float = 0.1,
+  clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Responses]:
+  """What `respond` returns, ever more of it; the last is all of it.
+
+  The first has a token of each response; then they come about every so many
+  seconds. All prompts are one batch. `first` is the episode of the first
+  prompt, the others follow.
+
+  Raises UserError where a prompt is too long.
+  """
+  encoded = encode.prompts(
+    prompts, policy.tokenizer, policy.template, policy.width
+  )
+  episode = np.arange(first, first + len(prompts), dtype=np.int32)
+  rows = batching.one_batch(encoded | {"episode": episode}, policy.mesh)
+  state = growing.Growing(
+    policy.model,
+    policy.params,
+    rows["prompt"],
+    rows["is_prompt"],
+    rows["episode"],
+    key,
+    policy.sampling,
+  )
+  tokens = 1
+  while True:
+    generation = hosts.fetch(state.generation)
+    generation = jax.tree.map(lambda x: x[: len(prompts)], generation)
+    yield _responses(policy, encoded, generation)
+    if not state.is_running:
+      return
+    start = clock()
+    state.grow(tokens)
+    jax.block_until_ready(state.generation.tokens)
+    tokens = tokens * 2 if clock() - start < seconds / 2 else tokens
+    if clock() - start > seconds:
+      tokens = max(1, tokens // 2)
+
+
+def _responses(policy, encoded, generation):
   judged = np.asarray(generation.judged)
   texts = loader.decode_responses(
     judged, generation.is_response, policy.tokenizer

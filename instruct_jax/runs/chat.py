@@ -1,76 +1,35 @@
-"""Conversations with finished runs: prompts in, texts out, side by side.
+"""Conversations with finished runs, and prompts that are asked all at once.
 
-Responses go to stdout, notes to stderr. Response i to the prompt at place p is
-episode p * n + i of its turn: it depends on the seed, the turn and that number,
-not on the other prompts.
+Responses go to stdout, notes to stderr.
 """
 
-import dataclasses
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import pathlib
+from collections.abc import Mapping, Sequence
 
-import jax
-import rich.console
-import rich.table
-import rich.text
 from etils import epath
 
-from instruct_jax.base import errors, ranges, streams
-from instruct_jax.data.read import files, sources, specs
-from instruct_jax.inference import respond, rewards, score
-from instruct_jax.runs import speaker
+from instruct_jax.base import compilation, errors, interrupt, keyboard
+from instruct_jax.runs import (
+  answers,
+  asked,
+  commands,
+  conversation,
+  display,
+  introduction,
+  speaker,
+)
 
-ROWS = 64  # of a batch, if so many are asked for
+HISTORY = "chat_history"  # a file of the cache
+_ENDS = ("exit", "quit")
 
-Given = list[tuple[str, str]]  # (where it stands, prompt)
-Speakers = dict[str, speaker.Speaker]  # by name
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """How to sample."""
-
-  temperature: float = 1.0  # 0 is greedy
-  top_k: int = 0
-  top_p: float = 1.0
-  max_tokens: int = 0  # 0: as many as the run was trained for
-  n: int = 1  # responses a prompt
-  seed: int = 0
-
-  def __post_init__(self):
-    for name, row in ranges.SAMPLING.items():
-      ranges.require(f"--{name}", getattr(self, name), row)
+Talk = conversation.Talk
+# (the turns before, the prompt, the whole of it as the run reads it), by run
+Prompts = Mapping[str, tuple[conversation.Turns, str, str]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Display:
-  """How to show responses."""
-
-  json: bool = False  # an object a prompt and run
-  echo: bool = False  # the prompt before its responses
-
-
-@dataclasses.dataclass(frozen=True)
-class Response:
-  """One response to a prompt."""
-
-  text: str
-  ended: bool  # by itself, before the last token allowed
-  score: float | None = None  # of the reward, if it was asked for
-  terms: Mapping[str, float] | None = None  # what the score is the sum of
-
-  def __str__(self) -> str:
-    text = self.text if self.ended else f"{self.text} …"
-    if self.score is None:
-      return text
-    terms = (self.terms or {}).items()
-    names = [f"{name} {x:+.2f}" for name, x in terms]
-    of_terms = f" = {', '.join(names)}" if len(names) > 1 else ""
-    return f"{text}  ({self.score:+.2f}{of_terms})"
-
-
-def open_runs(folders: Sequence[str], *, scored: bool) -> Speakers:
+def open_runs(
+  folders: Sequence[str], *, scored: bool
+) -> dict[str, speaker.Speaker]:
   """The runs by name, the path where two are called the same."""
   speakers = {}
   for path in dict.fromkeys(str(epath.Path(path)) for path in folders):
@@ -78,210 +37,191 @@ def open_runs(folders: Sequence[str], *, scored: bool) -> Speakers:
     name = one.folder.resolve().name
     speakers[path if name in speakers else name] = one
     if not one.product.finished:
-      _note(f"{name} has not finished: its step {one.product.step} speaks.")
+      display.note(
+        f"{name} has not finished: its step {one.product.step} speaks."
+      )
   return speakers
 
 
-def read_prompts(name: str) -> Iterator[tuple[str, str]]:
-  """(file:line, prompt) of files of text or of objects with a "prompt"."""
-  for path in specs.paths(name):
-    if files.holds_objects(path):
-      records = sources.read(path, "prompts")
-      for number, record in enumerate(records, 1):
-        yield f"{path}: prompt {number}", record["prompt"]
-      continue
-    count = 0
-    for number, line in files.lines(path):
-      if line.strip():
-        count += 1
-        yield f"{path}:{number}", line
-    if not count:
-      raise errors.UserError(f"{path}: empty; a prompt a line is right.")
-
-
-def policy_of(
-  one: speaker.Speaker, settings: Settings, *, prompts: int = 1
-) -> respond.Policy:
-  """The policy that answers so many prompts.
-
-  Raises UserError for settings that are outside `ranges.SAMPLING`, or that this
-  policy cannot follow.
-  """
-  one.check(settings.max_tokens, settings.top_k)
-  data = one.ctx.config.data
-  return respond.policy_of(
-    one.ctx,
-    one.params,
-    rows=min(ROWS, prompts * settings.n),
-    temperature=settings.temperature,
-    top_k=settings.top_k,
-    top_p=settings.top_p,
-    max_tokens=settings.max_tokens or data.response_length,
-  )
-
-
-def answer(
-  one: speaker.Speaker,
-  prompts: Sequence[str],
-  settings: Settings,
-  *,
-  turn: int = 0,
-) -> list[list[Response]]:
-  """`settings.n` responses to each normalised prompt; all prompts must fit.
-
-  `turn` numbers the calls of a conversation: each draws anew.
-  """
-  n, count = settings.n, len(prompts)
-  policy = policy_of(one, settings, prompts=count)
-  key = jax.random.fold_in(jax.random.key(settings.seed), turn)
-  asked = [prompt for prompt in prompts for _ in range(n)]
-  said = respond.respond(policy, asked, key)
-  scored: Sequence[tuple] = [()] * len(asked)
-  if one.scorer is not None:
-    scored = _scores(one.scorer, asked, said, rows=policy.rows)
-  responses = [
-    Response(text, ended, *of_text)
-    for text, ended, of_text in zip(said.texts, said.ended.tolist(), scored)
-  ]
-  return [responses[i : i + n] for i in range(0, len(responses), n)]
-
-
-def _scores(
-  scorer: speaker.Scorer,
-  prompts: Sequence[str],
-  said: respond.Responses,
-  *,
-  rows: int,
-) -> list[tuple[float, dict[str, float]]]:
-  """The reward of each response, and its terms before their weights."""
-  ctx = scorer.ctx
-  columns = score.terms_of(ctx, scorer.params, prompts, said, rows=rows)
-  totals = rewards.total(ctx.config.reward, columns)
-  terms = [
-    dict(zip(columns, row))
-    for row in zip(*(x.tolist() for x in columns.values()))
-  ]
-  return list(zip(totals.tolist(), terms))
-
-
 def answer_all(
-  speakers: Speakers, settings: Settings, given: Given, display: Display
+  talk: Talk, given: Sequence[asked.Asked], how: display.Display
 ) -> None:
   """Answers prompts that are all there, and counts those that are too long."""
+  if len(given) == 1:
+    _answer_alone(talk, given[0], how)
+    return
   left_out = set()
-  answers: dict[str, dict[int, list[Response]]] = {}
-  for name, one in speakers.items():
-    texts = [one.normalize(text) for _, text in given]
-    fitting = []
-    for i, ((where, _), text) in enumerate(zip(given, texts)):
-      problem = _problem(one, text)
-      if not problem:
-        fitting.append(i)
-        continue
-      left_out.add(i)
-      problem = f"{where}: {problem} of {name}"
-      if len(given) == 1:
-        raise errors.UserError(problem)
-      _note(problem)
-    asked = [texts[i] for i in fitting]
-    _name_unknown(one, asked)
-    answers[name] = dict(
-      zip(fitting, answer(one, asked, settings) if asked else [])
-    )
-  for i, (_, text) in enumerate(given):
-    rows = {
-      name: by_place[i] for name, by_place in answers.items() if i in by_place
-    }
+  said: dict[str, dict[int, list[answers.Response]]] = {}
+  for name, one in talk.speakers.items():
+    texts = [_whole(one, one_asked) for one_asked in given]
+    problems = [_problem(one, *pair) for pair in zip(given, texts)]
+    for i, problem in enumerate(problems):
+      if problem:
+        left_out.add(i)
+        display.note(f"{given[i].where}: {problem} of {name}")
+    fitting = [i for i, problem in enumerate(problems) if not problem]
+    _name_unknown(one, [texts[i] for i in fitting])
+    said[name] = {}
+    if fitting:
+      with display.waiting():
+        of_run = answers.answer(one, [texts[i] for i in fitting], talk.settings)
+      said[name] = dict(zip(fitting, of_run))
+  for i, one_asked in enumerate(given):
+    rows = {name: places[i] for name, places in said.items() if i in places}
     if rows:
-      _show(text, rows, display, several=len(speakers) > 1)
+      how.ask(one_asked.text)
+      how.show(one_asked.text, rows, one_asked.record)
   if left_out:
-    _note(f"{len(left_out)} of {len(given)} prompts were left out.")
-    if not any(answers.values()):
+    display.note(f"{len(left_out)} of {len(given)} prompts were left out.")
+    if not any(said.values()):
       raise errors.UserError("--prompts_file: not one prompt could be used.")
 
 
-def converse(speakers: Speakers, settings: Settings, display: Display) -> None:
-  """Answers line by line; a prompt that cannot be used is named, no more."""
-  terminal = sys.stdin.isatty()
-  if terminal:
-    _note("A line is a prompt. 'exit' or Ctrl-D ends.")
-  turn = 0
-  while (line := _line(terminal)) is not None:
-    if not line.strip():
+def _answer_alone(talk, one_asked, how):
+  """One prompt, shown while it is answered."""
+  prompts = {}
+  for name, one in talk.speakers.items():
+    text = _whole(one, one_asked)
+    if problem := _problem(one, one_asked, text):
+      raise errors.UserError(f"{one_asked.where}: {problem} of {name}")
+    _name_unknown(one, [text])
+    prompts[name] = ((), text, text)
+  _answer_now(talk, one_asked.text, prompts, how, one_asked.record)
+
+
+def converse(talk: Talk, how: display.Display) -> None:
+  """Answers line by line; what cannot be used is named, no more.
+
+  Raises KeyboardInterrupt for Ctrl-C where nothing was typed.
+  """
+  words = [f"{commands.MARK}{name}" for name in commands.COMMANDS]
+  keys = keyboard.Keyboard(_history(), words)
+  if keys.is_terminal:
+    display.say(introduction.greeting(talk.speakers))
+  while (line := _line(keys)) is not None:
+    try:
+      if commands.is_command(line):
+        talk, lines = commands.run(talk, line)
+        display.say(lines)
+      elif line.strip():
+        talk = _respond(talk, commands.prompt_of(line), how, keys.is_terminal)
+    except errors.UserError as error:
+      display.note(str(error))
+    except EOFError:  # a command that ends it
+      return
+
+
+def _line(keys: keyboard.Keyboard) -> str | None:
+  """The next line; None at the end of input or after 'exit'.
+
+  In a terminal a line that is no text is named, and another asked for.
+  """
+  while True:
+    try:
+      line = keys.line("> ")
+    except errors.UserError as error:
+      if not keys.is_terminal:
+        raise
+      display.note(str(error))
       continue
-    rows = {}
-    for name, one in speakers.items():
-      text = one.normalize(line)
-      problem = _problem(one, text)
-      if problem:
-        _note(f"{problem} of {name}")
-        continue
-      _name_unknown(one, [text])
-      (rows[name],) = answer(one, [text], settings, turn=turn)
-    turn += 1
-    if rows:
-      _show(line, rows, display, several=len(speakers) > 1)
+    return None if line is None or line.strip() in _ENDS else line
 
 
-def _line(terminal: bool) -> str | None:
-  """The next line; None at the end of input or after 'exit'."""
+def _history() -> pathlib.Path | None:
+  home = compilation.cache_home()
+  return pathlib.Path(home) / HISTORY if home else None
+
+
+def _respond(
+  talk: Talk, line: str, how: display.Display, stoppable: bool
+) -> Talk:
+  """Answers one line; the conversation after it."""
+  prompts = {}
+  for name, one in talk.speakers.items():
+    text = one.normalize(line)
+    problem = conversation.problem(one, text)
+    if problem:
+      display.note(f"{problem} of {name}")
+      continue
+    turns, forgotten = conversation.fitting(one, talk.turns.get(name, ()), text)
+    if forgotten:
+      display.note(f"{name}: {forgotten}.")
+    _name_unknown(one, [text])
+    prompts[name] = turns, text, conversation.whole(turns, text)
+  if not prompts:
+    return talk
+  said = {}
   try:
-    line = input("> " if terminal else "")
-  except (EOFError, KeyboardInterrupt):
-    return None
-  except UnicodeDecodeError:
-    raise errors.UserError("stdin: a line is not UTF-8.") from None
-  return None if line.strip() in ("exit", "quit") else line
+    with interrupt.deferred():
+      said = _answer_now(talk, line, prompts, how)
+  except KeyboardInterrupt as error:
+    if isinstance(error, interrupt.Stopped) or not stoppable:
+      raise
+    interrupt.rearm()
+    display.note("stopped; this answer is not remembered.")
+  return talk.asked(
+    {
+      name: (*prompts[name][:2], responses[0].text)
+      for name, responses in said.items()
+    }
+  )
 
 
-def _problem(one: speaker.Speaker, text: str) -> str:
-  """Why a normalised prompt cannot be used; '' if it can."""
-  if not text.strip():
-    return "nothing is left of the prompt in the data"
-  if not one.fits(text):
-    limit = one.ctx.config.data.prompt_length
-    tokens = one.prompt_tokens(text)
-    return f"a prompt of {tokens} tokens is longer than the limit {limit}"
-  return ""
+def _answer_now(
+  talk: Talk,
+  line: str,
+  prompts: Prompts,
+  how: display.Display,
+  record: Mapping | None = None,
+) -> dict[str, list[answers.Response]]:
+  """What each run says to its prompt, shown while it grows or after it."""
+  said, count = {}, talk.settings.n
+  if prompts:
+    how.ask(line)
+  for name, (_, _, text) in prompts.items():
+    one = talk.speakers[name]
+    with display.waiting() as come:
+      growing = how.growing(
+        name, count, come, has_remarks=one.scorer is not None
+      )
+
+      def watch(texts, ended, growing=growing):
+        interrupt.check()
+        if how.grows:
+          growing.watch(texts, ended)
+
+      try:
+        said[name] = answers.answer_one(
+          one, text, talk.settings, turn=talk.draws, watch=watch
+        )
+      except KeyboardInterrupt:
+        growing.stop()
+        raise
+      if how.grows:
+        growing.finish(said[name])
+  if how.grows:
+    how.close()
+  else:
+    how.show(line, said, record)
+  return said
+
+
+def _whole(one: speaker.Speaker, given: asked.Asked) -> str:
+  """What a run reads of a prompt."""
+  turns = [(one.normalize(a), one.normalize(b)) for a, b in given.turns]
+  return conversation.whole(turns, one.normalize(given.prompt))
+
+
+def _problem(one: speaker.Speaker, given: asked.Asked, text: str) -> str:
+  if given.turns and not conversation.has_turns(one):
+    template = one.ctx.config.data.template
+    return f"a dialogue, but no turns in the template {template!r}"
+  return conversation.problem(one, text)
 
 
 def _name_unknown(one: speaker.Speaker, texts: list[str]) -> None:
   unknown = one.ctx.tokenizer.unknown_words("\n".join(texts))
   if unknown:
-    _note(f"words that {one.folder.name} does not know: {', '.join(unknown)}")
-
-
-def _show(
-  prompt: str,
-  rows: dict[str, list[Response]],
-  display: Display,
-  *,
-  several: bool,
-) -> None:
-  """One prompt and its responses: JSON, a table, or plain lines."""
-  if display.json:
-    for name, responses in rows.items():
-      record: dict[str, Any] = {"run": name} if several else {}
-      record |= {"prompt": prompt, "responses": [r.text for r in responses]}
-      if responses[0].score is not None:
-        record["scores"] = [r.score for r in responses]
-        record["terms"] = [r.terms for r in responses]
-      print(streams.json_line(record), flush=True)
-    return
-  if sys.stdout.isatty() and several:
-    title = rich.text.Text(prompt)
-    table = rich.table.Table(*rows, title=title, expand=True)
-    for responses in zip(*rows.values()):
-      table.add_row(*(rich.text.Text(str(r)) for r in responses))
-    rich.console.Console().print(table)
-    return
-  if not sys.stdin.isatty() or not sys.stdout.isatty() or display.echo:
-    print(f"> {prompt}")
-  for name, responses in rows.items():
-    for response in responses:
-      print(f"{name}: {response}" if several else response)
-  print(flush=True)
-
-
-def _note(message: str) -> None:
-  print(f"note: {message}", file=sys.stderr, flush=True)
+    display.note(
+      f"words that {one.folder.name} does not know: {', '.join(unknown)}"
+    )

@@ -81,6 +81,18 @@ def open_run(folder: epath.PathLike, *, scored: bool = False) -> Speaker:
   return Speaker(folder, ctx, params, product, scorer)
 
 
+def with_scorer(one: Speaker) -> Speaker:
+  """The speaker with its reward; UserError where it has none."""
+  if one.scorer is not None:
+    return one
+  return dataclasses.replace(one, scorer=_open_scorer(one.folder, one.ctx))
+
+
+def without_scorer(one: Speaker) -> Speaker:
+  """The speaker alone."""
+  return dataclasses.replace(one, scorer=None)
+
+
 def _open_scorer(folder: epath.Path, ctx: context.Context) -> Scorer:
   if "reward" in ctx.config and not rewards.needs_model(ctx.config.reward):
     return Scorer(ctx, None)

@@ -42,9 +42,7 @@ def build_data(
   """The data set of the config's world, and its tokenizer."""
   del needs
   build = worlds.of(config.data).build
-  figures = dict(hosts.once("data", lambda: build(config, folder)))
-  tables = figures.pop("tables", {})
-  return Result(metrics=figures, tables=tables)
+  return Result(metrics=hosts.once("data", lambda: build(config, folder)))
 
 
 def run_training(

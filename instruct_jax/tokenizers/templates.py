@@ -34,7 +34,11 @@ CHATML = (
 NAMES = (*PLAIN, "chatml", "chat_template")
 _END = "<|im_end|>"
 _TURN = re.compile(r"\n\n(Human|Assistant): ?")
+_MARK = re.compile(r"\n+(?=\n(Human|Assistant):)")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
+
+
+Turns = tuple[tuple[str, str], ...]  # (what was asked, what was said)
 
 
 def check(template: str) -> None:
@@ -103,6 +107,26 @@ def ends(template: str, tokenizer: tokenizers.Tokenizer) -> tuple[int, ...]:
   if template == "chatml" and _END in tokenizer.special_ids:
     return (tokenizer.special_ids[_END],)
   return ()
+
+
+def has_turns(template: str) -> bool:
+  """Whether a template tells what was asked before from what was said."""
+  if template in NAMES:
+    return template != "plain"
+  return "\n\nAssistant:" in template
+
+
+def dialogue(turns: Sequence[tuple[str, str]], prompt: str) -> str:
+  """The prompt that goes on from earlier (prompt, response) turns.
+
+  A response that spells the mark of a turn has it without its empty line, so
+  that it stays one turn.
+  """
+  before = "".join(
+    f"{asked}\n\nAssistant: {_MARK.sub('', said.strip())}\n\nHuman: "
+    for asked, said in turns
+  )
+  return before + prompt
 
 
 def messages(prompt: str) -> list[dict[str, str]]:

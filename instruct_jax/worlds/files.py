@@ -1,11 +1,14 @@
 """People's own files as a world: records, but nobody who judges them."""
 
 import hashlib
+import itertools
+
+from etils import epath
 
 from instruct_jax import tokenizers
 from instruct_jax.data import fingerprint, prepare
 from instruct_jax.data.batch import mixtures
-from instruct_jax.data.read import sources
+from instruct_jax.data.read import files, sources
 from instruct_jax.worlds import interface
 
 
@@ -30,6 +33,20 @@ def normalize(text: str, tokenizer: tokenizers.Tokenizer) -> str:
   return tokenizer.normalize(text)
 
 
+def examples(data: interface.Data, folders: interface.Folders) -> list[str]:
+  """The first prompts, and texts' beginnings, of the written validation split.
+
+  A checkpoint that comes without a data set has none.
+  """
+  del data
+  for kind in ("prompts", "demonstrations"):
+    path = epath.Path(folders["data"]) / f"{kind}-validation.jsonl"
+    if path.exists():
+      rows = itertools.islice(files.unit_rows(path), interface.MOST_EXAMPLES)
+      return [str(record["prompt"]) for _, record in rows]
+  return []
+
+
 WORLD = interface.World(
   name="files",
   check=sources.check,
@@ -42,4 +59,5 @@ WORLD = interface.World(
   prompted_template=(
     "A helpful assistant answers a user.\nUser: {prompt}\nAssistant:"
   ),
+  examples=examples,
 )

@@ -20,11 +20,13 @@ from typing import Any, Protocol
 import ml_collections
 
 from instruct_jax import tokenizers
+from instruct_jax.base import errors
 
 Data = ml_collections.ConfigDict
 Folders = Mapping[str, os.PathLike | str]
 Record = Mapping[str, Any]
 Grades = Mapping[str, float]
+MOST_EXAMPLES = 200
 
 
 class Labeler(Protocol):
@@ -137,9 +139,9 @@ class World:
     name: as `config.data.source` has it.
     check: (data, kinds) -> None; UserError for a section that cannot work, or
       where it names no records of one of `kinds`. Reads no file.
-    build: (config, folder) -> figures, and maybe "tables" among them; writes
-      the data set and its tokenizer, and does nothing where they are there and
-      fit. UserError for data that is wrong, Interrupted after SIGTERM.
+    build: (config, folder) -> figures; writes the data set and its tokenizer,
+      and does nothing where they are there and fit. UserError for data that
+      is wrong, Interrupted after SIGTERM.
     digests: data -> {name: hash} of the content of all files that the data
       set depends on beside the section itself.
     records: (data, kind, split, folders) -> records, in an order that never
@@ -157,6 +159,8 @@ class World:
     labelers: {group: its labelers}; 'training' rank what the reward model
       reads, 'held_out' none of it. Empty: nobody is there.
     tasks: or None.
+    examples: (data, folders) -> a few prompts that a person may try, quickly
+      had. None, or none of them: the first of the validation split.
   """
 
   name: str
@@ -173,3 +177,15 @@ class World:
   judge: Judge | None = None
   labelers: Labelers = dataclasses.field(default_factory=dict)
   tasks: Tasks | None = None
+  examples: Callable[[Data, Folders], Sequence[str]] | None = None
+
+
+def examples(world: World, data: Data, folders: Folders) -> list[str]:
+  """Prompts of a world that a person may try; none where it has none."""
+  try:
+    if world.examples and (found := world.examples(data, folders)):
+      return list(found)
+    records = world.records(data, "prompts", "validation", folders)
+    return [str(record["prompt"]) for record in records[:MOST_EXAMPLES]]
+  except (errors.UserError, OSError, LookupError, AttributeError):
+    return []  # of a world without prompts, or whose files are gone

@@ -144,15 +144,8 @@ def ranking(
   elif len(responses) > 1 and len(set(responses)) == 1:
     counts[SAME] += 1
   else:
-    yield {"prompt": prompt, **listed(responses), "ranks": list(ranks)}
-
-
-def listed(responses: Sequence[str]) -> Record:
-  """The responses of a ranking, said to have ended where one is empty."""
-  lists: Record = {"responses": list(responses)}
-  if not all(text.strip() for text in responses):
-    lists["ended"] = [True] * len(responses)
-  return lists
+    lists = {"responses": list(responses), "ranks": list(ranks)}
+    yield {"prompt": prompt} | lists
 
 
 def dense(values: Sequence[float]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 from collections.abc import Mapping, Sequence
 
 import ml_collections
@@ -102,6 +103,17 @@ def is_unanswerable(spec: str) -> bool:
   return "answer" in parsed and parsed["answer"] is None
 
 
+def examples(data: interface.Data, folders: interface.Folders) -> list[str]:
+  """A validation prompt of every use case that fits on a line."""
+  del data, folders
+  rng = random.Random(0)
+  return [
+    prompts.draw(rng, "validation", use_case=use_case).text
+    for use_case in ("open_qa", "generation", "brainstorming", "closed_qa",
+                     "rewrite", "classification", "chat")
+  ]  # fmt: skip
+
+
 def _questions(asked: Sequence[use_cases.Prompt]) -> list[interface.Question]:
   return [
     interface.Question(p.text, json.dumps(p.spec), p.spec.get("subject", ""))
@@ -155,4 +167,5 @@ WORLD = interface.World(
   ),
   labelers={group: panel() for group, panel in labelers.GROUPS.items()},
   tasks=TASKS,
+  examples=examples,
 )

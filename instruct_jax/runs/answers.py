@@ -1,0 +1,162 @@
+"""What finished runs answer: prompts in, responses with their scores out.
+
+Response i to the prompt at place p is episode p * n + i of its turn: it depends
+on the seed, the turn and that number, not on the other prompts, nor on whether
+somebody watches it grow.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+
+from instruct_jax.base import ranges
+from instruct_jax.inference import respond, rewards, score
+from instruct_jax.runs import speaker
+
+ROWS = 64  # of a batch, if so many are asked for
+
+# (the texts so far, which of them have ended)
+Watch = Callable[[Sequence[str], Sequence[bool]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How to sample."""
+
+  temperature: float = 1.0  # 0 is greedy
+  top_k: int = 0
+  top_p: float = 1.0
+  max_tokens: int = 0  # 0: as many as the run was trained for
+  n: int = 1  # responses a prompt
+  seed: int = 0
+
+  def __post_init__(self):
+    """Raises UserError for what is outside `ranges.SAMPLING`."""
+    for name, row in ranges.SAMPLING.items():
+      ranges.require(f"--{name}", getattr(self, name), row)
+
+
+@dataclasses.dataclass(frozen=True)
+class Response:
+  """One response to a prompt."""
+
+  text: str
+  ended: bool  # by itself, before the last token allowed
+  score: float | None = None  # of the reward, if it was asked for
+  terms: Mapping[str, float] | None = None  # what the score is the sum of
+
+  @property
+  def remark(self) -> str:
+    """What is shown behind the text: that it was cut, and its score."""
+    cut = "" if self.ended else " …"
+    if self.score is None:
+      return cut
+    terms = (self.terms or {}).items()
+    names = [f"{name} {x:+.2f}" for name, x in terms]
+    of_terms = f" = {', '.join(names)}" if len(names) > 1 else ""
+    return f"{cut}  ({self.score:+.2f}{of_terms})"
+
+  def __str__(self) -> str:
+    return self.text + self.remark
+
+
+def policy_of(
+  one: speaker.Speaker, settings: Settings, *, prompts: int = 1
+) -> respond.Policy:
+  """The policy that answers so many prompts.
+
+  Raises UserError for settings that this policy cannot follow.
+  """
+  one.check(settings.max_tokens, settings.top_k)
+  data = one.ctx.config.data
+  return respond.policy_of(
+    one.ctx,
+    one.params,
+    rows=min(ROWS, prompts * settings.n),
+    temperature=settings.temperature,
+    top_k=settings.top_k,
+    top_p=settings.top_p,
+    max_tokens=settings.max_tokens or data.response_length,
+  )
+
+
+def answer(
+  one: speaker.Speaker,
+  prompts: Sequence[str],
+  settings: Settings,
+  *,
+  turn: int = 0,
+) -> list[list[Response]]:
+  """`settings.n` responses to each normalised prompt; all prompts must fit.
+
+  `turn` numbers the calls of a conversation: each draws anew.
+  """
+  n, count = settings.n, len(prompts)
+  policy = policy_of(one, settings, prompts=count)
+  asked = [prompt for prompt in prompts for _ in range(n)]
+  said = respond.respond(policy, asked, _key(settings, turn))
+  responses = _responses(one, asked, said, rows=policy.rows)
+  return [responses[i : i + n] for i in range(0, len(responses), n)]
+
+
+def answer_one(
+  one: speaker.Speaker,
+  prompt: str,
+  settings: Settings,
+  *,
+  turn: int = 0,
+  watch: Watch = lambda texts, ended: None,
+) -> list[Response]:
+  """What `answer` says to one prompt; `watch` sees it while it grows."""
+  policy, key = policy_of(one, settings), _key(settings, turn)
+  responses: list[Response] = []
+  for first in range(0, settings.n, ROWS):
+    asked = [prompt] * min(ROWS, settings.n - first)
+    said = None
+    for said in respond.grow(policy, asked, key, first=first):
+      watch(
+        [*(r.text for r in responses), *said.texts],
+        [*(True for _ in responses), *said.ended.tolist()],
+      )
+    assert said is not None
+    responses += _responses(one, asked, said, rows=policy.rows)
+  return responses
+
+
+def _key(settings: Settings, turn: int) -> jax.Array:
+  return jax.random.fold_in(jax.random.key(settings.seed), turn)
+
+
+def _responses(
+  one: speaker.Speaker,
+  prompts: Sequence[str],
+  said: respond.Responses,
+  *,
+  rows: int,
+) -> list[Response]:
+  scored: Sequence[tuple] = [()] * len(prompts)
+  if one.scorer is not None:
+    scored = _scores(one.scorer, prompts, said, rows=rows)
+  return [
+    Response(text, ended, *of_text)
+    for text, ended, of_text in zip(said.texts, said.ended.tolist(), scored)
+  ]
+
+
+def _scores(
+  scorer: speaker.Scorer,
+  prompts: Sequence[str],
+  said: respond.Responses,
+  *,
+  rows: int,
+) -> list[tuple[float, dict[str, float]]]:
+  """The reward of each response, and its terms before their weights."""
+  ctx = scorer.ctx
+  columns = score.terms_of(ctx, scorer.params, prompts, said, rows=rows)
+  totals = rewards.total(ctx.config.reward, columns)
+  terms = [
+    dict(zip(columns, row))
+    for row in zip(*(x.tolist() for x in columns.values()))
+  ]
+  return list(zip(totals.tolist(), terms))
