@@ -139,9 +139,9 @@ def main() -> None:
   parser = command.Parser("benchmarks.importing", __doc__)
   parser.add_argument("--gigabytes", type=float, default=2.0)
   parser.add_argument("--rounds", type=int, default=3)
-  parser.add_argument("--out", default="")
-  parser.add_argument("--once", default="", choices=("", *WAYS))
-  parser.add_argument("--folder", default="")
+  parser.add_argument("--out")
+  parser.add_argument("--once", choices=WAYS)
+  parser.add_argument("--folder")
   given = parser.parse_args()
   if given.once:
     print(json.dumps(once(given.once, pathlib.Path(given.folder))))

@@ -48,8 +48,6 @@ def main(argv: list[str]) -> None:
       f"{source} -> {target}: one of the two should be hf:/path, the other a"
       " run's folder"
     )
-  if _SHARD_GB.value <= 0:
-    raise errors.UserError(f"--shard_gb={_SHARD_GB.value}: must be above 0")
   if coming:
     exchange.bring_in(
       source, target, role=_ROLE.value, overwrite=_OVERWRITE.value

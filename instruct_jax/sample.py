@@ -13,7 +13,7 @@ Ctrl-C.
 
 from absl import flags
 
-from instruct_jax.base import command, compilation, errors, ranges
+from instruct_jax.base import command, compilation, errors
 from instruct_jax.runs import answers, asked, chat, conversation, display
 
 _RUN = flags.DEFINE_multi_string(
@@ -45,8 +45,6 @@ def main(argv: list[str]) -> None:
   del argv
   if not _RUN.value:
     raise errors.UserError("--run: name a run's folder, as runs/ppo_ptx-tiny.")
-  for path in _RUN.value:
-    ranges.require("--run", path, ranges.NAME)
   settings, given = _settings(), _given_prompts()
   compilation.enable_cache()
   speakers = chat.open_runs(_RUN.value, scored=_SCORES.value)
@@ -84,7 +82,6 @@ def _given_prompts() -> list[asked.Asked] | None:
       raise errors.UserError("--prompt: is empty.")
     return [asked.Asked("--prompt", _PROMPT.value)]
   if _PROMPTS_FILE.value is not None:
-    ranges.require("--prompts_file", _PROMPTS_FILE.value, ranges.NAME)
     try:
       return list(asked.read(_PROMPTS_FILE.value))
     except errors.UserError as error:

@@ -1,6 +1,8 @@
 """Every key has its right values, and what lies just outside is refused."""
 
 import math
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -126,6 +128,42 @@ def test_zero_may_mean_something_where_little_more_is_nothing():
 
 def test_what_only_ones_own_config_has_may_be_anything():
   ranges.check({"mine": object(), "mine.too": math.nan})
+
+
+ROOT = pathlib.Path(ranges.__file__).parents[2]
+DEFINED = re.compile(
+  r"(?:DEFINE_(?:multi_)?(?:string|integer|float)|\badd_argument|\badd)\("
+  r'\s*"(?:--)?(\w+)"(?![^)]*store_true)'
+)
+FREE = {"prompt"}  # what is said to a model, or a key of somebody's records
+
+
+def test_every_flag_of_every_command_has_a_row():
+  sources = [*ROOT.glob("instruct_jax/**/*.py"), *ROOT.glob("benchmarks/*.py")]
+  texts = [path.read_text() for path in sources]
+  parsers = ("import argparse", "from absl import flags")
+  texts = [text for text in texts if any(x in text for x in parsers)]
+  names = {name for text in texts for name in DEFINED.findall(text)}
+  assert {"workdir", "seed", "per_user", "shard_gb", "seconds"} <= names
+  assert names - FREE - set(ranges.FLAGS) == set()
+
+
+@pytest.mark.parametrize("name", ranges.FLAGS)
+def test_a_flag_outside_its_row_is_refused(name):
+  for value in outside(ranges.FLAGS[name]):
+    if isinstance(value, list):
+      continue  # of values, as of a flag that is repeated
+    with pytest.raises(errors.UserError, match="must be"):
+      ranges.check_flags({name: value})
+    with pytest.raises(errors.UserError, match="must be"):
+      ranges.check_flags({name: [value]})
+
+
+def test_nothing_behind_the_prefix_of_a_checkpoint_is_no_path():
+  with pytest.raises(errors.UserError, match=r"--run='hf:': must be hf:/path"):
+    ranges.check_flags({"run": ["runs/mine", "hf:"]})
+  with pytest.raises(errors.UserError, match=r"needs\.policy='hf: ': must be"):
+    ranges.check({"needs.policy": "hf: "})
 
 
 def test_a_path_object_is_text(tmp_path):

@@ -227,8 +227,6 @@ def test_a_run_that_goes_on_says_so(talk):
     (["--seed=-1"], "--seed=-1"),
     (["--max_tokens=1000000000"], "--max_tokens=1000000000"),
     (["--max_tokens=481"], "which leaves 480"),
-    (["--prompts_file="], "--prompts_file=''"),
-    (["--run= "], "--run=' '"),
     (["--max_tokens=-2"], "--max_tokens=-2"),
     (["--seed=9999999999"], "--seed=9999999999"),
     (["--greedy", "--temperature=0.7"], "--greedy and --temperature"),

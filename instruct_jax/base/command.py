@@ -18,7 +18,7 @@ from typing import NoReturn
 from absl import flags
 from absl import logging as absl_logging
 
-from instruct_jax.base import errors, interrupt, streams
+from instruct_jax.base import errors, interrupt, ranges, streams
 
 BUG = 1
 BAD_INPUT = 2
@@ -53,6 +53,12 @@ def run_main(
       )
     if len(argv) < 1 + len(names):
       raise errors.UserError(f"missing: {' '.join(names[len(argv) - 1 :])}")
+    given = (flags.FLAGS[name] for name in flags.FLAGS)
+    ranges.check_flags(
+      {flag.name: flag.value for flag in given if flag.present}
+    )
+    for name, value in zip(names, argv[1:]):
+      ranges.require(name, value, ranges.NAME)
     main(argv)
 
   run(parsed, resumes=resumes, stopped=stopped)
@@ -115,6 +121,12 @@ class Parser(argparse.ArgumentParser):
       formatter_class=argparse.RawDescriptionHelpFormatter,
       allow_abbrev=False,
     )
+
+  def parse_args(self, args=None, namespace=None):  # type: ignore[override]
+    """As argparse's; UserError for values outside `ranges.FLAGS`."""
+    given = super().parse_args(args, namespace)
+    ranges.check_flags({k: x for k, x in vars(given).items() if x is not None})
+    return given
 
   def error(self, message: str) -> NoReturn:
     raise errors.UserError(f"{message}. {self.prog} --help shows what is right")

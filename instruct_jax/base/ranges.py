@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from instruct_jax.base import errors, keys
 
+_NOWHERE = "hf:"  # the prefix of a checkpoint's path, and no path
 MOST = 2**31 - 1  # what an int32 counts
 LONGEST = 2**20  # tokens; attention here is dense, its scores grow as squares
 
@@ -128,7 +129,7 @@ class Text:
     if not isinstance(value, str | os.PathLike):
       return False
     text = os.fspath(value)
-    if not isinstance(text, str):
+    if not isinstance(text, str) or text.strip() == _NOWHERE:
       return False
     allowed = "\n\t" if self.lines else ""
     if any(c < " " and c not in allowed for c in text):
@@ -327,6 +328,52 @@ SAMPLING: dict[str, Range] = {  # of `sample`, and of what a chat is told
   "n": Whole(1, 10_000),  # they are held, and shown, together
   "seed": SEED,
 }
+# Flags of all commands, by name; those that are given are checked, each value
+# of those that are repeated. A prompt is free text, and `--config` a file.
+FLAGS: dict[str, Range] = SAMPLING | {
+  "batch": COUNT,
+  "demonstrations": NAME,
+  "dtype": MAYBE,
+  "folder": NAME,
+  "format": NAME,
+  "gigabytes": Real(1e-3, 1e3),
+  "inputs": NAME,
+  "keep_old": SOME,
+  "kind": NAME,
+  "lang": NAME,
+  "once": NAME,
+  "out": NAME,
+  "per_user": COUNT,
+  "prefix": COUNT,
+  "pretraining": NAME,
+  "prompt_length": Whole(0, LONGEST),
+  "prompts_file": NAME,
+  "repeats": Whole(1, 10**6),
+  "response_length": Whole(0, LONGEST),
+  "role": MAYBE,
+  "rounds": Whole(1, 10**6),
+  "row_length": Whole(2, LONGEST),
+  "run": NAME,
+  "runs": NAME,
+  "samples": Whole(0, 10_000),
+  "seconds": Real(1e-3, 1e6),
+  "shard_gb": Real(1e-6, 1e6),
+  "template": Text(lines=True),
+  "test_fraction": DECAY,
+  "text": NAME,
+  "tokenizer": NAME,
+  "validation_fraction": DECAY,
+  "workdir": NAME,
+}
+_POSITIONAL = {"inputs": "FILE", "format": "FORMAT"}
+
+
+def check_flags(given: Mapping[str, Any]) -> None:
+  """UserError for the first flag that is given a value outside its row."""
+  for name, value in given.items():
+    for one in value if isinstance(value, list) else [value]:
+      if name in FLAGS:
+        require(_POSITIONAL.get(name, f"--{name}"), one, FLAGS[name])
 
 
 def check(flat: Mapping[str, Any]) -> None:
@@ -345,4 +392,6 @@ def require(name: str, value: Any, row: Range) -> None:
   """UserError where the value called `name` is outside `row`."""
   if not row.holds(value):
     shown = repr(value) if isinstance(value, str) else value
-    raise errors.UserError(f"{name}={shown}: must be {row.right}")
+    bare = isinstance(value, str) and value.strip() == _NOWHERE
+    right = "hf:/path" if bare else row.right
+    raise errors.UserError(f"{name}={shown}: must be {right}")

@@ -169,8 +169,12 @@ def _parser() -> argparse.ArgumentParser:
   usual, free = hygiene.Settings(), measures.Limits()
   add = parser.add_argument
   add("inputs", nargs="+", help="files, patterns, tfds:name/config:split")
-  add("--kind", default="", help=f"{', '.join(kinds.KINDS)}; '': by its keys")
-  add("--tokenizer", default="", help="a tokenizer's folder; '': count words")
+  add(
+    "--kind", default=None, help=f"{', '.join(kinds.KINDS)}; else by its keys"
+  )
+  add(
+    "--tokenizer", default=None, help="a tokenizer's folder; else words count"
+  )
   add("--template", default=free.template, help="as data.template of a run")
   add("--prompt_length", type=int, default=0, help="0: no limit")
   add("--response_length", type=int, default=0, help="0: no limit")
@@ -180,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     add(f"--{name}", type=float, default=getattr(usual, name))
   add("--keep_pii", action="store_true", help="personal data stays")
   add("--samples", type=int, default=3, help="how many to show")
-  add("--out", default="", help="a folder to write cleaned, split files in")
+  add("--out", default=None, help="a folder to write cleaned, split files in")
   add("--json", action="store_true", help="one JSON object, no samples")
   return parser
 
@@ -197,12 +201,8 @@ def _settings(given: argparse.Namespace) -> hygiene.Settings:
 
 
 def _limits(given: argparse.Namespace) -> measures.Limits:
-  for name in ("prompt_length", "response_length", "samples"):
-    value = getattr(given, name)
-    if value < 0:
-      raise errors.UserError(f"--{name}={value}: 0 or more is right")
   templates.check(given.template)
-  folder = given.tokenizer.removeprefix("hf:")
+  folder = (given.tokenizer or "").removeprefix("hf:")
   return measures.Limits(
     tokenizer=tokenizers.load(folder) if given.tokenizer else None,
     template=given.template,

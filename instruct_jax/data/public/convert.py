@@ -66,17 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument("format", help="one of the list below")
   parser.add_argument("inputs", nargs="+", help="files or patterns")
   parser.add_argument("--out", required=True, help="FILE.jsonl or .jsonl.gz")
-  parser.add_argument("--kind", default="", help=", ".join(kinds.KINDS))
+  parser.add_argument("--kind", help=", ".join(kinds.KINDS))
   parser.add_argument("--pairs", action="store_true", help="of finegrained")
-  parser.add_argument("--lang", default="", help="of oasst, such as en")
+  parser.add_argument("--lang", help="of oasst, such as en")
   given = parser.parse_args(arguments)
   counts = convert(
     given.format,
     given.inputs,
     given.out,
-    kind=given.kind,
+    kind=given.kind or "",
     pairs=given.pairs,
-    lang=given.lang,
+    lang=given.lang or "",
   )
   print(f"{given.out}: read {counts['read']}, written {counts['written']}")
   for reason, count in sorted(counts.items()):
