@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 from absl import logging as absl_logging
@@ -122,9 +122,9 @@ class Parser(argparse.ArgumentParser):
       allow_abbrev=False,
     )
 
-  def parse_args(self, args=None, namespace=None):  # type: ignore[override]
+  def parse_args(self, *args: Any, **kwargs: Any) -> Any:
     """As argparse's; UserError for values outside `ranges.FLAGS`."""
-    given = super().parse_args(args, namespace)
+    given = super().parse_args(*args, **kwargs)
     ranges.check_flags({k: x for k, x in vars(given).items() if x is not None})
     return given
 
