@@ -63,7 +63,7 @@ _FILES = {
   "prompt_length": 128,
   "response_length": 128,
   "row_length": 256,
-  "k_max": 4,
+  "k_max": 0,  # as the rankings have
   "vocab_size": 2048,
   "tokenizer": "unigram",
   "validation_fraction": 0.1,
@@ -79,7 +79,6 @@ _LONG_FILES = _FILES | {
   "prompt_length": paper.PROMPT_LENGTH,
   "response_length": paper.RESPONSE_LENGTH,
   "row_length": paper.CONTEXT_LENGTH,
-  "k_max": paper.K_MAX,
   "vocab_size": paper.VOCAB_SIZE,
   "tokenizer": "bpe",
 }

@@ -5,7 +5,7 @@ import pytest
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
-from instruct_jax.data.batch import streams
+from instruct_jax.data.batch import padding
 from tests import data_toys
 
 BYTES, EOT, PAD = data_toys.BYTES, data_toys.EOT, data_toys.PAD
@@ -42,7 +42,13 @@ def test_demonstrations():
   assert rows.counts == {
     "records": 3,
     "prompts_too_long": 1,
+    "prompt_p95": 18,
+    "prompt_p99": 18,
+    "responses": 2,
     "responses_cut": 1,
+    "response_p95": 10,
+    "response_p99": 10,
+    "responses_empty": 0,
     "rows": 2,
     "padding": round(1 - (7 + 4 + 9 + 6) / (2 * 18), 4),
   }
@@ -71,7 +77,13 @@ def test_rankings():
   assert rows.counts == {
     "records": 4,
     "prompts_too_long": 1,
+    "prompt_p95": 20,
+    "prompt_p99": 20,
+    "responses": 7,
     "responses_cut": 3,
+    "response_p95": 13,
+    "response_p99": 13,
+    "pairs_alike": 2,
     "too_few_completions": 2,  # equal, or equal once they are cut
     "rows": 1,
     "padding": round(1 - (6 + 11) / (12 + 24), 4),
@@ -116,7 +128,7 @@ DEMONSTRATIONS = [
   {"prompt": "hi", "response": "yes"},
   {"prompt": "ho", "response": "it is cut"},
   {"prompt": "much too long", "response": "x"},
-  {"prompt": "", "response": ""},
+  {"prompt": "", "response": "a"},
   {"prompt": "who", "response": "me"},
 ]
 
@@ -164,8 +176,8 @@ class Large(tokenizers.ByteTokenizer):
 
 
 def test_padding_past_the_table_is_held():
-  assert streams.dtype_of(BYTES) == np.uint16
-  assert streams.dtype_of(Large()) == np.int32
+  assert padding.dtype_of(BYTES) == np.uint16
+  assert padding.dtype_of(Large()) == np.int32
 
 
 def test_packed_parts_stay_apart():

@@ -70,7 +70,10 @@ def test_rankings(tmp_path, capsys):
     "ann and cat": 0.0,
     "ben and cat": 0.0,
   }
-  assert found["pairs"] == {"pairs": 9, "ties": 3, "share_of_ties": 0.3333}
+  assert found["pairs"] == {
+    "pairs": 9, "ties": 3, "share_of_ties": 0.3333,
+    "rankings_all_tied": 0, "rankings_with_circles": 0,
+  }  # fmt: skip
   assert found["lengths"]["prompt"]["max"] == 2
   assert found["lengths"]["response"] == {
     "total": 24, "p50": 2, "p75": 2, "p90": 2, "p95": 2, "p99": 2, "max": 2
@@ -91,7 +94,11 @@ def test_prompts_of_users_and_limits(tmp_path, capsys):
     "users": 2, "rows_of_nobody": 0, "rows_p50": 3, "rows_p90": 5,
     "rows_p99": 5, "rows_max": 5, "over_limit": 1, "rows_over_limit": 2,
   }  # fmt: skip
-  assert found["limits"] == {"prompts_dropped": 5}  # words
+  assert found["limits"] == {
+    "prompts dropped": {
+      "limit": 4, "beyond": 5, "of": 6, "percent": 83.3, "p95": 5, "p99": 5
+    }
+  }  # fmt: skip
   assert found["duplicates"]["by_prefix"] == 4
   assert found["pii"] == {"email": 5}
 
@@ -124,9 +131,14 @@ def test_limits_drop_and_cut_as_training_does(kind):
   counts = encoding.encode_records(records, data, tokenizer, kind, "").counts
   limits = measures.Limits(tokenizer=tokenizer, template=template, **lengths)
   found = measures.measure(records, kind, hygiene.Settings(), limits)["limits"]
-  assert found["prompts_dropped"] == counts["prompts_too_long"] > 0
+  parts = {"prompt": ("prompts dropped", "prompts_too_long", "records")}
   if kind != "prompts":
-    assert found["responses_cut"] == counts["responses_cut"] > 0
+    parts["response"] = "responses cut", "responses_cut", "responses"
+  for part, (name, beyond, of) in parts.items():
+    assert found[name]["beyond"] == counts[beyond] > 0
+    assert found[name]["of"] == counts[of]
+    for percent in ("p95", "p99"):
+      assert found[name][percent] == counts[f"{part}_{percent}"]
 
 
 def test_plain_text_is_pretraining(tmp_path, capsys):
@@ -350,13 +362,13 @@ def test_agreement_is_the_papers(ranks, as_pairs):
     (["a.jsonl", "--prompt_length=-1"], "--prompt_length=-1: must be"),
     (["a.jsonl", "--template=plane"], "Did you mean 'plain'"),
     (["p.jsonl", "--tokenizer=nothing"], "nothing: no tokenizer here"),
-    (["p.jsonl", "--out=a.jsonl"], "--out=a.jsonl: "),
-    (["p.jsonl", "--out=a.jsonl/x"], "--out=a.jsonl/x: "),
+    (["p.jsonl", "--out=a.jsonl"], "a.jsonl: is a file, where a folder is"),
+    (["p.jsonl", "--out=a.jsonl/x"], "a.jsonl: is a file, where a folder is"),
     (["p.jsonl", "a.jsonl"], 'a.jsonl:1: no "prompt"'),
     (["p.jsonl=1,a.jsonl"], "give every part a weight"),
     ([""], "FILE='': must be"),
     (["."], "a folder"),
-    (["r.jsonl"], 'r.jsonl:2: "responses" should hold 2 to'),
+    (["r.jsonl"], 'r.jsonl:2: "responses" should hold 2 texts or more, not 1'),
     (["zero.txt"], "zero.txt"),
     (["latin.jsonl"], "latin.jsonl:1: not UTF-8"),
     (["empty.jsonl"], "empty.jsonl: empty"),

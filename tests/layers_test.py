@@ -64,7 +64,7 @@ data/read
   specs
   sources
 data/clean
-  pii
+  pii annotators
   hygiene
   splits
   pipeline measures
@@ -75,13 +75,15 @@ data/public
   self_instruct alpaca dolly t0 chat plain_text jsonl
   convert
 data/batch
-  packing mixtures
+  packing mixtures limits
   rows
+  padding
   streams
   encoding
   loader
 data
-  fingerprint
+  fingerprint summary
+  showing
   prepare inspect
   __main__
 worlds

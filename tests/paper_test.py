@@ -70,7 +70,7 @@ def test_one_6b_reward_model_for_every_size(size):
   assert (optimizer.name, optimizer.learning_rate) == ("adam", 9e-6)
   assert (optimizer.schedule, optimizer.final_fraction) == ("cosine", 0.1)
   assert (rm.batch.rankings, rm.epochs) == (64, 1)
-  assert rm.data.k_max == 9
+  assert rm.data.k_max == 0  # as many as the rankings have
   assert rm.batch.rankings * 9 * 8 // 2 == paper.RM_MAX_PAIRS == 2304
 
 

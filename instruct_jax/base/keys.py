@@ -17,7 +17,7 @@ MEANINGS = {
   "algorithm": "what trains: a name of algorithms/, or a module's import path",
   "batch.*": "rows of this kind a step (prompts: episodes an iteration)",
   "data.demonstrations": "files of demonstrations: path, pattern, A=0.7,B=0.3",
-  "data.k_max": "most responses of a prompt in a ranking",
+  "data.k_max": "most responses of a ranking; 0: as the rankings have",
   "data.packing": "several texts or demonstrations a row, kept apart",
   "data.per_user": "most prompts kept of one user",
   "data.prefix": "prompts that share this many characters are duplicates",

@@ -41,16 +41,20 @@ class Whole:
 
   least: int
   most: int = MOST
+  or_zero: bool = False
 
   @property
   def right(self) -> str:
     """As `Range`."""
-    return f"a whole number from {self.least} to {self.most}"
+    text = f"a whole number from {self.least} to {self.most}"
+    return f"0, or {text}" if self.or_zero else text
 
   def holds(self, value: Any) -> bool:
     """As `Range`; True and False are no numbers."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
       return False
+    if self.or_zero and value == 0:
+      return True
     return self.least <= int(value) <= self.most
 
 
@@ -183,7 +187,7 @@ RANGES: dict[str, Range] = {
   "algorithm": NAME,
   "batch.*": COUNT,
   "data.demonstrations": MAYBE,
-  "data.k_max": Whole(2, 1000),
+  "data.k_max": Whole(2, 1000, or_zero=True),  # 0: as the rankings have
   "data.packing": SWITCH,
   "data.per_user": COUNT,
   "data.prefix": COUNT,

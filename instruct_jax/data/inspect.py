@@ -8,28 +8,26 @@ limits would drop or cut, duplicates, rows a user, agreement between annotators,
 personal data by kind, and samples. `--json` prints one JSON object instead.
 `--out` writes <kind>-<split>.jsonl and summary.json: duplicates gone, few
 prompts a user, split by user (by prompt where there is none), personal data
-gone from the training split. Exit codes: 0 done, 2 bad input.
+gone from the training split; over files that it has not written itself only
+with --overwrite, and never over what it reads. Exit codes: 0 done, 2 bad input.
 """
 
 import argparse
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
-import rich.console
-import rich.table
-import rich.text
 from etils import epath
 
 from instruct_jax import tokenizers
 from instruct_jax.base import command, errors, storage, streams
+from instruct_jax.data import showing
 from instruct_jax.data.clean import hygiene, measures, pipeline
 from instruct_jax.data.read import files, kinds, sources, specs
 from instruct_jax.tokenizers import templates
 
 Record = kinds.Record
-_MOST_K = 1000  # completions a prompt; the limit of a run is data.k_max
-_LONGEST = 300  # characters of a sample that are shown
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -39,10 +37,10 @@ def main(arguments: Sequence[str]) -> None:
   kind = given.kind or guess_kind(given.inputs)
   if kind not in kinds.KINDS:
     raise errors.unknown("--kind", kind, kinds.KINDS)
+  if given.out:
+    _claim(given, kind)
   records = [
-    record
-    for spec in given.inputs
-    for record in sources.read(spec, kind, k_max=_MOST_K)
+    record for spec in given.inputs for record in sources.read(spec, kind)
   ]
   measured = measures.measure(records, kind, settings, limits)
   if given.out:
@@ -52,7 +50,8 @@ def main(arguments: Sequence[str]) -> None:
   else:
     count = min(given.samples, len(records))
     places = [n * len(records) // count for n in range(count)]
-    _print(measured, [records[n] for n in places])
+    showing.print_measured(measured)
+    showing.print_samples([records[n] for n in places])
 
 
 def guess_kind(inputs: Sequence[str]) -> str:
@@ -87,7 +86,8 @@ def write(
   """Writes <kind>-<split>.jsonl and summary.json; what was done, counted.
 
   They are cleaned as for training, but all kinds as prompts are there: what is
-  there twice goes, and personal data from the training split.
+  there twice goes, and personal data from the training split. All files appear
+  when all are complete.
 
   Raises UserError where the folder cannot be written.
   """
@@ -95,73 +95,38 @@ def write(
   by_split, counts = cleaned.by_split[kind], cleaned.counts[kind]
   sizes = {split: len(kept) for split, kept in by_split.items()}
   summary = {"folder": str(folder), "rows": sizes, "counts": counts}
+  *parts, last = _targets(folder, kind)
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    for split, kept in by_split.items():
-      lines = (
-        json.dumps(r | {"split": split}, ensure_ascii=False) for r in kept
-      )
-      storage.write_lines(folder / f"{kind}-{split}.jsonl", lines)
-    storage.write_json(folder / "summary.json", summary)
+    with contextlib.ExitStack() as stack:
+      files = [stack.enter_context(storage.writing(path)) for path in parts]
+      for file, (split, kept) in zip(files, by_split.items()):
+        for record in kept:
+          marked = record | {"split": split}
+          file.write(json.dumps(marked, ensure_ascii=False) + "\n")
+        file.flush()
+    storage.write_json(last, summary)
   except OSError as error:
     raise errors.UserError(f"--out={folder}: {error}") from None
+  storage.sign(*parts, last)
   return summary
 
 
-def _print(measured: dict[str, Any], samples: Sequence[Record]) -> None:
-  """Tables on a terminal, else plain lines."""
-  console = rich.console.Console()
-  title = f"{measured['records']} {measured['kind']}"
-  rows = {
-    name.replace("_", " "): _shown(value)
-    for name, value in measured.items()
-    if name not in ("kind", "records") and value
-  }
-  cells = [
-    {_shown(name): _cut(_shown(x), _LONGEST) for name, x in record.items()}
-    for record in samples
-  ]
-  if console.is_terminal:
-    console.print(_table(title, ("", "what is there"), map(list, rows.items())))
-    names = list(dict.fromkeys(name for record in cells for name in record))
-    if cells:
-      table = ([record.get(n, "") for n in names] for record in cells)
-      console.print(_table("samples", names, table))
-    return
-  sections = [(title, rows)]
-  sections += [(f"sample {n}", record) for n, record in enumerate(cells, 1)]
-  for head, values in sections:
-    print(head)
-    for name, text in values.items():
-      lines = (
-        f"\n{text}".replace("\n", "\n    ") if "\n" in text else f" {text}"
-      )
-      print(f"  {name}:{lines}")
+def _targets(folder: epath.Path, kind: str) -> list[epath.Path]:
+  """The files that `write` makes, the summary last."""
+  names = [f"{kind}-{split}.jsonl" for split in kinds.SPLITS]
+  return [folder / name for name in (*names, "summary.json")]
 
 
-def _table(title, names, rows) -> rich.table.Table:
-  table = rich.table.Table(title=title, show_lines=True)
-  for name in names:
-    table.add_column(rich.text.Text(name))
-  for row in rows:
-    table.add_row(*map(rich.text.Text, row))
-  return table
-
-
-def _shown(value: Any) -> str:
-  """A value in lines, without what a terminal would take for a command."""
-  if isinstance(value, dict):
-    inner = {k: _shown(v).replace("\n", ", ") for k, v in value.items()}
-    text = "\n".join(f"{k.replace('_', ' ')}: {v}" for k, v in inner.items())
-  elif isinstance(value, list) and any(isinstance(x, str) for x in value):
-    text = "\n".join(f"- {_cut(_shown(x), _LONGEST // 2)}" for x in value)
-  else:
-    text = str(value)
-  return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
-
-
-def _cut(text: str, length: int) -> str:
-  return text if len(text) <= length else f"{text[:length]} …"
+def _claim(given: argparse.Namespace, kind: str) -> None:
+  reads = [path for spec in given.inputs for path in specs.paths(spec)]
+  tokenizer = given.tokenizer.removeprefix("hf:")
+  for path in _targets(epath.Path(given.out), kind):
+    storage.claim(
+      path,
+      reads=[*reads, *filter(None, [tokenizer])],
+      overwrite=given.overwrite,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -185,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
   add("--keep_pii", action="store_true", help="personal data stays")
   add("--samples", type=int, default=3, help="how many to show")
   add("--out", default=None, help="a folder to write cleaned, split files in")
+  add("--overwrite", action="store_true", help="what stands in --out, too")
   add("--json", action="store_true", help="one JSON object, no samples")
   return parser
 

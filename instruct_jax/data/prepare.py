@@ -17,6 +17,7 @@ summary.json comes last and says that the rest is complete.
 import dataclasses
 import itertools
 import json
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -28,11 +29,13 @@ from etils import epath
 from instruct_jax import tokenizers
 from instruct_jax.base import errors, interrupt, storage
 from instruct_jax.data import fingerprint
-from instruct_jax.data.batch import encoding, mixtures, streams
+from instruct_jax.data import summary as summary_lib
+from instruct_jax.data.batch import encoding, limits, mixtures, streams
 from instruct_jax.data.clean import hygiene, measures, pipeline, splits
 from instruct_jax.data.read import kinds, sources
 
 SUMMARY_FILE = "summary.json"
+_log = logging.getLogger(__name__)
 
 
 def build(
@@ -52,6 +55,7 @@ def build(
   inputs = fingerprint.of(data)
   earlier = _read_summary(folder, data)
   if earlier.get("inputs") == inputs:
+    summary_lib.show(earlier, data)
     return earlier
   _clear(folder)
   cleaned = clean(data)
@@ -68,7 +72,9 @@ def build(
     write = _write_text if is_stream else _write_records
     counts = write(data, tokenizer, kind, by_split, folder)
     summary[kind] = counts | {"cleaning": cleaned.counts[kind]}
+  summary["tables"] = summary_lib.tables(summary, data)
   storage.write_json(folder / SUMMARY_FILE, summary)
+  summary_lib.show(summary, data)
   return summary
 
 
@@ -165,6 +171,11 @@ def _write_records(
   longest = data.prompt_length + data.response_length
   can_pack = kinds.KINDS[kind].can_pack and longest <= data.row_length
   counts: dict[str, dict[str, Any]] = {}
+  every = list(itertools.chain.from_iterable(by_split.values()))
+  if kinds.KINDS[kind].has_several:
+    response = kinds.KINDS[kind].response
+    if warning := limits.check_memory(every, response, data):
+      _log.warning("%s", warning)
   for split, records in by_split.items():
     lines = (json.dumps(record, ensure_ascii=False) for record in records)
     storage.write_lines(folder / f"{kind}-{split}.jsonl", lines)
@@ -175,8 +186,7 @@ def _write_records(
     counts[split] = dict(encoding.encode_records(*arguments).counts)
     if can_pack:
       packed = encoding.encode_records(*arguments, packed=True)
-      counts[split]["packed"] = packed.counts
-  every = list(itertools.chain.from_iterable(by_split.values()))
+      counts[split]["packed"] = dict(packed.counts)
   return counts | {"tokens": lengths(every, kind, tokenizer)}
 
 

@@ -66,10 +66,11 @@ def check(config: ConfigDict) -> None:
     raise errors.UserError(
       f"config.rankings.sources: the shares must add up to 1, not {total:g}."
     )
-  if not 2 <= section.k_min <= section.k_max <= config.data.k_max:
+  most = config.data.k_max or section.k_max  # 0: as the rankings have
+  if not 2 <= section.k_min <= section.k_max <= most:
     raise errors.UserError(
       f"config.rankings: 2 <= k_min ({section.k_min}) <= k_max "
-      f"({section.k_max}) <= data.k_max ({config.data.k_max}) is needed."
+      f"({section.k_max}) <= data.k_max ({most}) is needed."
     )
   for split, count in zip(SPLITS, world.counts(config.data, "prompts") or ()):
     if section[split] > count:

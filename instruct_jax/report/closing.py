@@ -9,6 +9,10 @@ from instruct_jax.report import captions, exhibits
 _UNSHOWN = ("rate/", "seconds/", "count/")  # of no interest when all is over
 # What only simulated labelers, or the exact judge, can say.
 _JUDGED = {"preference", "likert", "metadata", "hallucination", "toxicity"}
+_DATA = {  # tables of a data set of people's files
+  "data_cleaning": "Records that were taken out on purpose",
+  "data_limits": "What the limits drop and cut",
+}
 _MOST_UNLISTED = 4  # lines of a table that nobody described
 
 
@@ -26,7 +30,7 @@ def print_closing(results: Mapping[str, Any]) -> None:
     rows = [
       [name, value]
       for name, value in sorted(values.items())
-      if not name.startswith(_UNSHOWN)
+      if not name.startswith(_UNSHOWN) and not isinstance(value, dict)
     ]
     headers = ("metric", "value")
   else:
@@ -37,6 +41,15 @@ def print_closing(results: Mapping[str, Any]) -> None:
       title += "; labelers and judge are simulated"
   if rows:
     terminal.table(rows, headers, title=title)
+  _print_data(results.get("tables") or {})
+
+
+def _print_data(tables: Mapping[str, exhibits.Rows]) -> None:
+  """Prints what became of people's files in a data set."""
+  for name, title in _DATA.items():
+    if rows := tables.get(name):
+      cells = [list(row.values()) for row in rows]
+      terminal.table(cells, list(rows[0]), title=f"\n{title}")
 
 
 def arrange(tables: Mapping[str, exhibits.Rows]) -> exhibits.Table | None:

@@ -42,7 +42,9 @@ def build_data(
   """The data set of the config's world, and its tokenizer."""
   del needs
   build = worlds.of(config.data).build
-  return Result(metrics=hosts.once("data", lambda: build(config, folder)))
+  figures = dict(hosts.once("data", lambda: build(config, folder)))
+  tables = figures.pop("tables", {})
+  return Result(metrics=figures, tables=tables)
 
 
 def run_training(

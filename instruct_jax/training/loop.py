@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax import algorithms, worlds
 from instruct_jax.base import errors, journal, run_folder
-from instruct_jax.data.batch import loader
+from instruct_jax.data.batch import limits, loader
 from instruct_jax.data.read import kinds
 from instruct_jax.inference import context, rewards
 from instruct_jax.maths import arrays
@@ -112,6 +112,9 @@ def open_batches(ctx: context.Context) -> tuple[loader.Batches, int]:
     kind: ctx.rows(kind, "train", packed=config.data.packing)
     for kind in config.batch
   }
+  for kind, of_kind in rows.items():
+    for line in limits.warnings(kind, {"train": of_kind.counts}, config.data):
+      _log.warning("%s", line)
   sizes = {config.epoch_of: config.batch[config.epoch_of]} | dict(config.batch)
   batches = loader.Batches(
     rows,

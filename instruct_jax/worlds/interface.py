@@ -139,9 +139,9 @@ class World:
     name: as `config.data.source` has it.
     check: (data, kinds) -> None; UserError for a section that cannot work, or
       where it names no records of one of `kinds`. Reads no file.
-    build: (config, folder) -> figures; writes the data set and its tokenizer,
-      and does nothing where they are there and fit. UserError for data that
-      is wrong, Interrupted after SIGTERM.
+    build: (config, folder) -> figures, and maybe "tables" among them; writes
+      the data set and its tokenizer, and does nothing where they are there and
+      fit. UserError for data that is wrong, Interrupted after SIGTERM.
     digests: data -> {name: hash} of the content of all files that the data
       set depends on beside the section itself.
     records: (data, kind, split, folders) -> records, in an order that never

@@ -13,11 +13,9 @@ import numpy as np
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
-from instruct_jax.data.batch import packing, rows, streams
+from instruct_jax.data.batch import limits, packing, padding, rows
 from instruct_jax.data.read import kinds
 from instruct_jax.tokenizers import templates
-
-Ids = list[list[int]]
 
 
 def encode_records(
@@ -38,28 +36,39 @@ def encode_records(
     UserError: not one record is left (`where` names the source), or packed
       rows are shorter than a prompt and its response may be.
   """
-  ids, fitting = fitting_prompts(
-    [r["prompt"] for r in records], tokenizer, data.template, data.prompt_length
+  every = templates.encode(
+    [record["prompt"] for record in records], tokenizer, data.template
   )
-  used = [records[i] for i in fitting]
-  part = np.asarray([r["part"] for r in used], np.int32) if weights else None
-  response = kinds.KINDS[kind].response
-  if packed and kinds.KINDS[kind].can_pack:
-    parts = len(weights) or None
-    answers = [record[response] for record in used]
-    table, part, counts = _packed(answers, ids, part, parts, tokenizer, data)
-    index, source = np.arange(len(table), dtype=np.int32), ()
-  else:
-    table, good, counts = _padded(kind, used, ids, tokenizer, data)
-    index, source = fitting[good], records
-    part = None if part is None else part[good]
+  fitting = _fitting(every, data.prompt_length)
   counts = {
     "records": len(records),
-    "prompts_too_long": len(records) - len(used),
-    **counts,
-    "rows": len(table),
-    "padding": round(table.padding, 4),
+    "prompts_too_long": len(records) - len(fitting),
+    **limits.percentiles("prompt", padding.lengths_of(every)),
   }
+  used = [records[i] for i in fitting]
+  ids = [every[i] for i in fitting]
+  entry, answers = kinds.KINDS[kind], None
+  if entry.response and not entry.has_several:
+    texts = [record[entry.response] for record in used]
+    every, lengths, more = padding.responses(
+      texts, [True] * len(texts), tokenizer, data
+    )
+    there = np.flatnonzero(lengths > 1).tolist()  # more than the end
+    fitting, answers = fitting[there], [every[n] for n in there]
+    used, ids = [used[n] for n in there], [ids[n] for n in there]
+    counts |= {**more, "responses_empty": len(texts) - len(there)}
+  part = np.asarray([r["part"] for r in used], np.int32) if weights else None
+  if packed and entry.can_pack and answers is not None:
+    parts = len(weights) or None
+    table, part = _packed(answers, ids, part, parts, tokenizer, data)
+    counts["documents"] = len(used)
+    index, source = np.arange(len(table), dtype=np.int32), ()
+  else:
+    table, good, more = _padded(kind, used, ids, answers, tokenizer, data)
+    counts |= more
+    index, source = fitting[good], records
+    part = None if part is None else part[good]
+  counts |= {"rows": len(table), "padding": round(table.padding, 4)}
   if not len(table):
     raise errors.UserError(_nothing_left(where, counts, data))
   return rows.Rows(kind, table, index, counts, source, weights, part)
@@ -70,90 +79,50 @@ def fitting_prompts(
   tokenizer: tokenizers.Tokenizer,
   template: str,
   prompt_length: int,
-) -> tuple[Ids, np.ndarray]:
+) -> tuple[padding.Ids, np.ndarray]:
   """The tokens of the prompts that fit, and which [N'] int32 those are."""
   every = templates.encode(texts, tokenizer, template)
+  kept = _fitting(every, prompt_length)
+  return [every[n] for n in kept], kept
+
+
+def _fitting(every: padding.Ids, prompt_length: int) -> np.ndarray:
   # Appendix C: prompts that are longer than the limit are dropped.
   kept = [n for n, ids in enumerate(every) if len(ids) <= prompt_length]
-  return [every[n] for n in kept], np.asarray(kept, np.int32)
-
-
-def left_padded(
-  ids: Ids, width: int, tokenizer: tokenizers.Tokenizer
-) -> rows.Batch:
-  """prompt [N, P] and prompt_length [N], as `rows.Padded` takes them."""
-  shape = (len(ids), width)
-  prompt = np.full(shape, tokenizer.pad_id, streams.dtype_of(tokenizer))
-  for row, tokens in zip(prompt, ids):
-    row[width - len(tokens) :] = tokens
-  return {"prompt": prompt, "prompt_length": _lengths(ids)}
-
-
-def _right_padded(
-  ids: Ids, width: int, tokenizer: tokenizers.Tokenizer
-) -> rows.Batch:
-  shape = (len(ids), width)
-  response = np.full(shape, tokenizer.pad_id, streams.dtype_of(tokenizer))
-  for row, tokens in zip(response, ids):
-    row[: len(tokens)] = tokens
-  return {"response": response, "response_length": _lengths(ids)}
-
-
-def _lengths(ids: Ids) -> np.ndarray:
-  return np.fromiter(map(len, ids), np.int32, count=len(ids))
-
-
-def _responses(
-  texts: Sequence[str],
-  ended: Sequence[bool],
-  tokenizer: tokenizers.Tokenizer,
-  data: ml_collections.ConfigDict,
-) -> tuple[Ids, int]:
-  """The responses' tokens, and how many had to be cut."""
-  limit, end = data.response_length, [tokenizer.eot_id]
-  whole = [
-    ids + end if by_itself else ids
-    for ids, by_itself in zip(tokenizer.encode_batch(list(texts)), ended)
-  ]
-  cut = sum(len(ids) > limit for ids in whole)
-  return [ids[:limit] for ids in whole], cut
+  return np.asarray(kept, np.int32)
 
 
 def _padded(
   kind: str,
   used: Sequence[kinds.Record],
-  prompts: Ids,
+  prompts: padding.Ids,
+  answers: padding.Ids | None,
   tokenizer: tokenizers.Tokenizer,
   data: ml_collections.ConfigDict,
 ) -> tuple[rows.Padded, np.ndarray, dict[str, int]]:
   """The rows, which [N] of the records they are of, and counts."""
-  arrays, counts = left_padded(prompts, data.prompt_length, tokenizer), {}
+  arrays, counts = (
+    padding.left_padded(prompts, data.prompt_length, tokenizer),
+    {},
+  )
   good = np.arange(len(used))
-  response = kinds.KINDS[kind].response
   if kinds.KINDS[kind].has_several:
-    more, counts["responses_cut"] = _completions(
-      used, response, tokenizer, data
-    )
-    good = np.flatnonzero(_differ(more))
-    counts["too_few_completions"] = len(used) - len(good)
+    response = kinds.KINDS[kind].response
+    more, good, counts = _completions(used, response, tokenizer, data)
     arrays = {n: array[good] for n, array in (arrays | more).items()}
-  elif response:
-    texts = [record[response] for record in used]
-    ids, counts["responses_cut"] = _responses(
-      texts, [True] * len(texts), tokenizer, data
-    )
-    arrays |= _right_padded(ids, data.response_length, tokenizer)
+  elif answers is not None:
+    arrays |= padding.right_padded(answers, data.response_length, tokenizer)
   return rows.Padded(arrays), good, counts
 
 
 def _packed(
-  texts: Sequence[str],
-  prompts: Ids,
+  responses: padding.Ids,
+  prompts: padding.Ids,
   part: np.ndarray | None,
   parts: int | None,
   tokenizer: tokenizers.Tokenizer,
   data: ml_collections.ConfigDict,
-) -> tuple[packing.Pieces, np.ndarray | None, dict[str, int]]:
+) -> tuple[packing.Pieces, np.ndarray | None]:
   """Demonstrations, several a row of `data.row_length`; each row's part."""
   longest = data.prompt_length + data.response_length
   if longest > data.row_length:
@@ -162,20 +131,22 @@ def _packed(
       f"hold a prompt and its response, which may take {longest} "
       "(data.prompt_length + data.response_length)"
     )
-  responses, cut = _responses(texts, [True] * len(texts), tokenizer, data)
   streams_, where = [], []
   for n in range(parts or 1):
-    of_part = range(len(texts)) if parts is None else np.flatnonzero(part == n)
+    every = range(len(responses))
+    of_part = every if parts is None else np.flatnonzero(part == n)
     both = [prompts[i] + responses[i] for i in of_part]
-    lengths, context = _lengths(both), _lengths([prompts[i] for i in of_part])
+    lengths, context = (
+      padding.lengths_of(both),
+      padding.lengths_of([prompts[i] for i in of_part]),
+    )
     tokens = itertools.chain.from_iterable(both)
-    streams_.append(np.fromiter(tokens, streams.dtype_of(tokenizer)))
+    streams_.append(np.fromiter(tokens, padding.dtype_of(tokenizer)))
     where.append((np.cumsum(lengths) - lengths, lengths, context))
   table, of_row = packing.pack(
     streams_, where, data.row_length, tokenizer.pad_id
   )
-  counts = {"responses_cut": cut, "documents": len(texts)}
-  return table, None if parts is None else of_row, counts
+  return table, None if parts is None else of_row
 
 
 def _completions(
@@ -183,13 +154,16 @@ def _completions(
   response: str,
   tokenizer: tokenizers.Tokenizer,
   data: ml_collections.ConfigDict,
-) -> tuple[rows.Batch, int]:
-  """The rankings' arrays [N, K, ...] and how many responses were cut."""
-  N, K = len(records), data.k_max
+) -> tuple[rows.Batch, np.ndarray, dict[str, int]]:
+  """The rankings' arrays [N, K, ...], which of them to keep, and counts.
+
+  K is `data.k_max`, or as many responses as one of them has.
+  """
+  sizes = [len(record[response]) for record in records]
+  N, K = len(records), data.k_max or max(sizes, default=0)
   texts, ended, slots = [], [], []
   ranks, beats = np.zeros((N, K), np.int32), np.zeros((N, K, K), bool)
-  for n, record in enumerate(records):
-    k = len(record[response])
+  for n, (record, k) in enumerate(zip(records, sizes)):
     texts += record[response]
     ended += record.get("ended") or [True] * k
     ranks[n, :k] = record.get("ranks") or 1
@@ -198,28 +172,49 @@ def _completions(
       beats[n, :k, :k] = ranks[n, :k, None] < ranks[n, :k]
     for winner, loser in record.get("pairs") or ():
       beats[n, winner, loser] = True
-  responses, cut = _responses(texts, ended, tokenizer, data)
-  every: Ids = [[] for _ in range(N * K)]
-  for slot, ids in zip(slots, responses):
+  every: padding.Ids = [[] for _ in range(N * K)]
+  answers, _, counts = padding.responses(texts, ended, tokenizer, data)
+  for slot, ids in zip(slots, answers):
     every[slot] = ids
-  padded = _right_padded(every, data.response_length, tokenizer)
-  return {
+  tells, counts["pairs_alike"] = _telling(every, beats, sizes)
+  good = np.flatnonzero(tells)
+  counts["too_few_completions"] = N - len(good)
+  padded = padding.right_padded(every, data.response_length, tokenizer)
+  arrays = {
     "response": padded["response"].reshape(N, K, data.response_length),
     "response_length": padded["response_length"].reshape(N, K),
     "ranks": ranks,
     "beats": beats,
-  }, cut
+  }
+  return arrays, good, counts
 
 
-def _differ(arrays: rows.Batch) -> np.ndarray:
-  """Whether two completions of a ranking [N] differ, as the model sees them."""
-  response, length = arrays["response"], arrays["response_length"]
-  other = (response != response[:, :1]).any(axis=2) | (length != length[:, :1])
-  return (other & (arrays["ranks"] > 0)).any(axis=1)
+def _telling(
+  every: padding.Ids, beats: np.ndarray, sizes: Sequence[int]
+) -> tuple[np.ndarray, int]:
+  """Which rankings [N] say something of what the model sees.
+
+  Not those whose completions are all the same tokens, nor those that order
+  the same ones only. Takes such pairs out of `beats` and counts them.
+  """
+  tells, alike, K = np.ones(len(sizes), bool), 0, beats.shape[1]
+  for n, k in enumerate(sizes):
+    places: dict[tuple[int, ...], list[int]] = {}
+    for i in range(k):
+      places.setdefault(tuple(every[n * K + i]), []).append(i)
+    if len(places) == k:
+      continue
+    before = int(beats[n].sum())
+    for twins in places.values():
+      beats[n][np.ix_(twins, twins)] = False
+    lost = before - int(beats[n].sum())
+    alike += lost
+    tells[n] = len(places) > 1 and not (lost and lost == before)
+  return tells, alike
 
 
 def _nothing_left(
-  where: str, counts: dict[str, int | float], data: ml_collections.ConfigDict
+  where: str, counts: limits.Counts, data: ml_collections.ConfigDict
 ) -> str:
   if not counts["records"]:
     return (
@@ -228,6 +223,6 @@ def _nothing_left(
       '"split"'
     )
   return (
-    f"nothing is left of {where}: {counts} with "
+    f"nothing is left of {where}: {limits.in_words(counts)}, with "
     f"data.prompt_length={data.prompt_length}"
   )

@@ -27,8 +27,8 @@ import ml_collections
 import numpy as np
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors
-from instruct_jax.data.batch import encoding, mixtures, streams
+from instruct_jax.base import errors, keys
+from instruct_jax.data.batch import encoding, limits, mixtures, padding, streams
 from instruct_jax.data.batch import rows as rows_lib
 from instruct_jax.data.read import kinds, sources
 
@@ -93,7 +93,7 @@ def encode_prompts(
   ids, kept = encoding.fitting_prompts(
     texts, tokenizer, template, prompt_length
   )
-  padded = encoding.left_padded(ids, prompt_length, tokenizer)
+  padded = padding.left_padded(ids, prompt_length, tokenizer)
   batch = rows_lib.Padded(padded).take(slice(None))
   return batch["prompt"], batch["is_prompt"], kept
 
@@ -189,7 +189,7 @@ class Batches:
     if current != state:
       raise errors.UserError(
         "the checkpoint's data iterator was of other data: "
-        f"{state}, now {current}"
+        f"{_differences(state, current)}"
       )
     self._step = state["step"]
 
@@ -228,6 +228,16 @@ class Batches:
     return self._orders[kind, part][1]
 
 
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
+  old, new = keys.flatten(before), keys.flatten(now)
+  changed = [
+    key for key in sorted({*old, *new}) if old.get(key) != new.get(key)
+  ]
+  return ", ".join(
+    f"{key} {old.get(key)}, now {new.get(key)}" for key in changed
+  )
+
+
 def _check(kind: str, rows: Rows, size: int, process_count: int) -> None:
   if size % process_count:
     raise errors.UserError(
@@ -237,11 +247,13 @@ def _check(kind: str, rows: Rows, size: int, process_count: int) -> None:
   if not 0 < size <= len(rows):
     raise errors.UserError(
       f"a batch takes {size} rows of '{kind}' (config.batch.{kind}), but "
-      f"there are {len(rows)}: {rows.counts}. Give more data or a smaller batch"
+      f"there are {len(rows)}: {limits.in_words(rows.counts)}. Give more data"
+      " or a smaller batch"
     )
   for n, weight in enumerate(rows.weights):
     if not np.any(rows.part == n):
       raise errors.UserError(
         f"part {n + 1} of data.{kind} has the weight {weight:g} but not one "
-        f"row to train on: {rows.counts}. Give it more data or leave it out"
+        f"row to train on: {limits.in_words(rows.counts)}. Give it more data"
+        " or leave it out"
       )

@@ -14,23 +14,17 @@ from etils import epath
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors, storage
-from instruct_jax.data.batch import packing, rows
+from instruct_jax.data.batch import limits, packing, padding, rows
 from instruct_jax.data.read import kinds
 
 _CHUNK = 1024  # texts that are encoded in one call
-
-
-def dtype_of(tokenizer: tokenizers.Tokenizer) -> np.dtype:
-  """The smallest type that holds every id, that of padding included."""
-  ids = max(tokenizer.vocab_size, tokenizer.pad_id + 1)
-  return np.dtype(np.uint16 if ids <= 2**16 else np.int32)
 
 
 def token_stream(
   texts: Iterable[str], tokenizer: tokenizers.Tokenizer
 ) -> Iterator[np.ndarray]:
   """The tokens of all texts, in pieces of many documents."""
-  dtype, texts = dtype_of(tokenizer), iter(texts)
+  dtype, texts = padding.dtype_of(tokenizer), iter(texts)
   before = _before(tokenizer)
   after = () if _starts_with_end(tokenizer) else (tokenizer.eot_id,)
   while chunk := list(itertools.islice(texts, _CHUNK)):
@@ -140,16 +134,18 @@ def text_rows(
 
 
 def _packed(streams, tokenizer, row_length):
-  texts, cut = [], 0
+  texts, every = [], [np.zeros(0, np.int64)]
   for stream in streams:
     starts, lengths = documents(stream, tokenizer)
     texts.append((starts, lengths, np.ones(len(starts), np.int32)))
-    cut += int((lengths > row_length).sum())
+    every.append(lengths)
+  every = np.concatenate(every)
   table, part = packing.pack(streams, texts, row_length, tokenizer.pad_id)
   counts = {
     "tokens": int(table.length.sum(dtype=np.int64)),
-    "documents": sum(len(starts) for starts, _, _ in texts),
-    "documents_cut": cut,
+    "documents": len(every),
+    "documents_cut": int((every > row_length).sum()),
+    **limits.percentiles("document", every),
   }
   return table, part, counts
 

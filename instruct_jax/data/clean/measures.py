@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 
 from instruct_jax import tokenizers
-from instruct_jax.data.clean import hygiene, splits
+from instruct_jax.data.clean import annotators, hygiene, splits
 from instruct_jax.data.read import kinds
-from instruct_jax.maths import statistics
 from instruct_jax.tokenizers import templates
 
 Record = kinds.Record
 _PERCENTILES = (50, 75, 90, 95, 99)
-_SHOWN = 20  # names of labelers, or of two of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +67,8 @@ def measure(
   if kinds.KINDS[kind].has_several:
     sizes = collections.Counter(len(r["responses"]) for r in records)
     measured["completions"] = {str(k): sizes[k] for k in sorted(sizes)}
-    measured |= {"pairs": _pairs(records), "annotators": _annotators(records)}
+    measured["pairs"] = annotators.pairs(records)
+    measured["annotators"] = annotators.agreement(records)
   return measured
 
 
@@ -113,7 +112,7 @@ def _beyond(records, kind, texts, lengths, limits):
       ids = templates.encode(texts["prompt"], limits.tokenizer, limits.template)
       counts = np.fromiter(map(len, ids), np.int64, count=len(ids))
     fits = counts <= limits.prompt_length
-    beyond["prompts_dropped"] = int((~fits).sum())
+    beyond["prompts dropped"] = _limited(counts, limits.prompt_length)
   if limits.response_length and "response" in texts:
     sizes, more = np.ones(len(records), int), 1
     if kinds.KINDS[kind].has_several:
@@ -121,9 +120,24 @@ def _beyond(records, kind, texts, lengths, limits):
       ends = (r.get("ended") or [True] * k for r, k in zip(records, sizes))
       more = np.asarray(list(itertools.chain.from_iterable(ends)), int)
     more = 0 if limits.tokenizer is None else more
-    cut = lengths["response"] + more > limits.response_length
-    beyond["responses_cut"] = int((cut & np.repeat(fits, sizes)).sum())
+    whole = (lengths["response"] + more)[np.repeat(fits, sizes)]
+    beyond["responses cut"] = _limited(whole, limits.response_length)
   return beyond
+
+
+def _limited(counts: np.ndarray, limit: int) -> dict[str, int | float]:
+  """How many texts are longer than a limit, and what would hold most."""
+  over, size = int((counts > limit).sum()), max(len(counts), 1)
+  at = counts if len(counts) else np.zeros(1)
+  p95, p99 = np.percentile(at, (95, 99), method="inverted_cdf")
+  return {
+    "limit": limit,
+    "beyond": over,
+    "of": len(counts),
+    "percent": round(100 * over / size, 1),
+    "p95": int(p95),
+    "p99": int(p99),
+  }
 
 
 def _duplicates(texts, settings):
@@ -162,71 +176,3 @@ def _users(records, per_user):
 def _pii(records):
   _, counts = hygiene.without_pii(records)
   return {name.removeprefix("pii_"): n for name, n in counts.items()}
-
-
-def _order(record: Record) -> np.ndarray:
-  """For each pair of responses 1, -1 or, where nobody says which, 0."""
-  count = len(record["responses"])
-  if record.get("pairs") is not None:
-    order = np.zeros((count, count), np.int64)
-    for winner, loser in record["pairs"]:
-      order[winner, loser], order[loser, winner] = 1, -1
-  else:
-    ranks = np.asarray(record["ranks"], np.int64)
-    order = np.sign(ranks[None, :] - ranks[:, None])
-  return order[np.triu_indices(count, k=1)]
-
-
-def _pairs(records):
-  """Pairs of responses, and how many of them a labeler left unordered."""
-  total = tied = 0
-  for record in records:
-    order = _order(record)
-    total, tied = total + len(order), tied + int((order == 0).sum())
-  share = round(tied / total, 4) if total else 0.0
-  return {"pairs": total, "ties": tied, "share_of_ties": share}
-
-
-def _annotators(records):
-  """How often two labelers of the same responses order a pair alike.
-
-  As `preferences.agreement` counts it: pairs that either of them ties are left
-  out. The interval takes what one prompt's pairs have in common into account.
-  """
-  same = collections.defaultdict(list)
-  for record in records:
-    if "labeler" in record:
-      same[record["prompt"], *record["responses"]].append(record)
-  alike, clusters, several = [], [], 0
-  of_two = collections.defaultdict(list)
-  for n, group in enumerate(same.values()):
-    several += len({record["labeler"] for record in group}) > 1
-    for one, other in itertools.combinations(group, 2):
-      names = sorted((one["labeler"], other["labeler"]))
-      if names[0] == names[1]:  # somebody who was asked twice
-        continue
-      product = _order(one) * _order(other)
-      values = (product[product != 0] > 0).tolist()
-      alike += values
-      clusters += [n] * len(values)
-      of_two[" and ".join(names)] += values
-  most = sorted(of_two, key=lambda names: (-len(of_two[names]), names))
-  labelers = _counted(records, "labeler")
-  annotators: dict[str, Any] = {
-    "labelers": len(labelers),
-    "records_of": dict(itertools.islice(labelers.items(), _SHOWN)),
-    "ranked_by_several": several,
-    "compared_pairs": len(alike),
-  }
-  if alike:
-    rate = statistics.proportion_interval(
-      np.asarray(alike), np.asarray(clusters)
-    )
-    annotators["agreement"] = round(rate.value, 4)
-    annotators["interval"] = [round(rate.low, 4), round(rate.high, 4)]
-    annotators["by_two"] = {
-      names: round(float(np.mean(of_two[names])), 4)
-      for names in most[:_SHOWN]
-      if of_two[names]
-    }
-  return annotators

@@ -1,8 +1,9 @@
 """The one way in which people's records are cleaned and split, of all kinds.
 
-In this order: marks are spread, duplicates go, few of a user stay, the splits
-are made, a prompt stays on one side of them in all kinds, and personal data
-goes from the training split. Every step counts what it did.
+In this order: marks are spread, duplicates go, few of a user stay, what says
+nothing goes, the splits are made, a prompt stays on one side of them in all
+kinds, and personal data goes from the training split. Every step counts what it
+did.
 """
 
 import dataclasses
@@ -30,8 +31,9 @@ def clean(
   A prompt that is held out in one kind is trained on in none. What has been
   cleaned, each record with the "split" that it got, stays as it is when it is
   cleaned again. All kinds count "read", "duplicates", "held_out_elsewhere" and
-  "kept"; customers' prompts "over_per_user" and "users" too; and "pii_email"
-  and so on where personal data was removed.
+  "kept"; customers' prompts "over_per_user" and "users" too, rankings
+  "says_nothing" (all tied); and "pii_email" and so on where personal data was
+  removed.
 
   Raises:
     UserError: a user, or a prompt, is marked with two splits; or a prompt or a
@@ -82,7 +84,12 @@ def _kept(
   kept = list(records)
   if _is_cleaned(kind, settings):
     kept = hygiene.without_copies(records)
-  return kept, counts | {"duplicates": len(records) - len(kept)}
+  counts["duplicates"] = len(records) - len(kept)
+  if says_nothing := kinds.KINDS[kind].says_nothing:
+    telling = [record for record in kept if not says_nothing(record)]
+    counts["says_nothing"] = len(kept) - len(telling)
+    kept = telling
+  return kept, counts
 
 
 def _left(by_split: splits.BySplit, kind: str) -> dict[str, int]:

@@ -138,7 +138,10 @@ def _records(
   for unit in (unit for part in parts for unit in files.units(part)):
     before = counts["read"]
     for record in form.kinds[kind](form.open(unit), counts, **options):
-      yield source | record
+      if kinds.KINDS[kind].contradiction(record):
+        counts["dropped: one text with two ranks"] += 1
+      else:
+        yield source | record
     if counts["read"] == before:
       counts["empty files"] += 1
 

@@ -37,7 +37,7 @@ def rankings(
       counts[f"kept as pairs: {reason}"] += 1
       told = zip(_PAIRS, labels)
       won = [[i, j] if n == 1 else [j, i] for (i, j), n in told if n]
-      yield {"prompt": prompt, "responses": responses, "pairs": won}
+      yield {"prompt": prompt, **formats.listed(responses), "pairs": won}
 
 
 def demonstrations(

@@ -144,8 +144,15 @@ def ranking(
   elif len(responses) > 1 and len(set(responses)) == 1:
     counts[SAME] += 1
   else:
-    lists = {"responses": list(responses), "ranks": list(ranks)}
-    yield {"prompt": prompt} | lists
+    yield {"prompt": prompt, **listed(responses), "ranks": list(ranks)}
+
+
+def listed(responses: Sequence[str]) -> Record:
+  """The responses of a ranking, said to have ended where one is empty."""
+  lists: Record = {"responses": list(responses)}
+  if not all(text.strip() for text in responses):
+    lists["ended"] = [True] * len(responses)
+  return lists
 
 
 def dense(values: Sequence[float]) -> list[int]:

@@ -14,8 +14,8 @@ Record = records.Record
 SPLITS = records.SPLITS
 
 
-def _nothing_wrong(record: Record, k_max: int) -> str:
-  del record, k_max
+def _nothing_wrong(record: Record, *_) -> str:
+  del record
   return ""
 
 
@@ -27,8 +27,12 @@ class Kind:
   # is hashed for the split of records that name none.
   required: dict[str, type]
   # What is wrong with a record whose keys are right, or ''; k_max is the most
-  # responses that it may have.
+  # responses that it may have, 0: as many as it likes.
   wrong: Callable[[Record, int], str] = _nothing_wrong
+  # What a record that is right says that nobody can mean, or ''.
+  contradiction: Callable[[Record], str] = _nothing_wrong
+  # Whether a record says nothing that can be trained on: it is left out.
+  says_nothing: Callable[[Record], bool] | None = None
   # The required key of its response, or of a list of them; '' for none.
   response: str = ""
   # Documents joined to one stream of tokens that is cut into rows; else every
@@ -62,15 +66,27 @@ KINDS = {
   "rankings": Kind(
     {"prompt": str, "responses": list},
     wrong=records.wrong_ranking,
+    contradiction=records.contradiction,
+    says_nothing=records.orders_nothing,
     response="responses",
   ),
 }
 
 
-def wrong(record: Record, kind: str, k_max: int) -> str:
-  """What is wrong with a record of a kind, or ''."""
-  wrong_keys = records.wrong_keys(record, KINDS[kind].required)
-  return wrong_keys or KINDS[kind].wrong(record, k_max)
+def wrong(
+  record: Record, kind: str, k_max: int, *, of_people: bool = True
+) -> str:
+  """What is wrong with a record of a kind, or ''.
+
+  What policies said and simulated labelers thought of it, not `of_people`, may
+  be nonsense.
+  """
+  entry = KINDS[kind]
+  return (
+    records.wrong_keys(record, entry.required)
+    or entry.wrong(record, k_max)
+    or (entry.contradiction(record) if of_people else "")
+  )
 
 
 def known_by(record: Record, kind: str) -> str:

@@ -1,6 +1,12 @@
-"""What is wrong with a record: with its keys, and with a ranking's lists."""
+"""What is wrong with a record: its keys, a ranking's lists, what they say.
+
+What nobody can mean is an error. What says nothing, as a ranking that ties all
+its responses, is left out by `data.clean` and counted.
+"""
 
 import difflib
+import math
+import re
 from typing import Any
 
 from instruct_jax.data.read import typed
@@ -8,9 +14,23 @@ from instruct_jax.data.read import typed
 Record = dict[str, Any]
 
 SPLITS = ("train", "validation", "test")
-_LABELS = ("user", "labeler", "source")  # strings that any record may have
+# Strings that any record may have.
+_LABELS = ("user", "labeler", "source", "group", "use_case", "core")
+_PEOPLE = ("user", "labeler")  # nobody's records are not one person's
 _JSON_NAMES = {str: "a string", list: "a list", int: "an integer"}
 _LAST_RANK = 2**31 - 1  # what fits in a batch
+_RATINGS = (1, 7)
+# A character that is seen: no white space, no control, nothing of no width.
+_VISIBLE = re.compile(
+  r"[^\s\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5"
+  r"\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+  r"\ufe00-\ufe0f\ufeff\uffa0]"
+)
+
+
+def is_blank(text: str) -> bool:
+  """Whether a text has nothing in it that is seen."""
+  return _VISIBLE.search(text) is None
 
 
 def wrong_keys(record: Record, required: dict[str, type]) -> str:
@@ -32,12 +52,15 @@ def wrong_keys(record: Record, required: dict[str, type]) -> str:
       return (
         f'"{key}" should be {_JSON_NAMES[json_type]}, not {typed.shown(value)}'
       )
-    if json_type is str and not value.strip():
+    if json_type is str and is_blank(value):
       return f'"{key}" is empty; leave the line out or give it a text'
   for key in _LABELS:
-    if not isinstance(record.get(key, ""), str):
-      value = typed.shown(record[key])
-      return f'"{key}" should be a string, not {value}; or leave it out'
+    value = record.get(key, "-")
+    if not isinstance(value, str):
+      what = typed.shown(value)
+      return f'"{key}" should be a string, not {what}; or leave it out'
+    if is_blank(value) and key in _PEOPLE:
+      return f'"{key}" is empty; leave it out where nobody is named'
   if record.get("split", "train") not in SPLITS:
     value = typed.shown(record["split"])
     return f'"split" should be one of {SPLITS}, not {value}'
@@ -45,12 +68,12 @@ def wrong_keys(record: Record, required: dict[str, type]) -> str:
 
 
 def wrong_ranking(record: Record, k_max: int) -> str:
-  """What is wrong with a ranking whose keys are right, or ''."""
+  """What is wrong with the lists of a ranking whose keys are right, or ''."""
   responses = record["responses"]
-  if not 2 <= len(responses) <= k_max:
-    return (
-      f'"responses" should hold 2 to {k_max} texts (data.k_max), not '
-      f"{len(responses)}"
+  if len(responses) < 2 or 0 < k_max < len(responses):
+    most = f" to {k_max} texts (data.k_max)" if k_max else " texts or more"
+    return f'"responses" should hold 2{most}, not {len(responses)}' + _remedy(
+      len(responses), k_max
     )
   for n, response in enumerate(responses):
     if not isinstance(response, str):
@@ -61,8 +84,74 @@ def wrong_ranking(record: Record, k_max: int) -> str:
   return (
     _wrong_list(record, "ranks", _wrong_rank)
     or _wrong_list(record, "ended", _wrong_bool)
+    or _wrong_list(record, "ratings", _wrong_rating)
+    or _wrong_metadata(record)
     or _wrong_pairs(record)
   )
+
+
+def _remedy(count: int, k_max: int) -> str:
+  if count < 2:
+    return "; leave the line out"
+  return (
+    f"; --config.data.k_max={count} or more takes them, 0 as many as there are"
+  )
+
+
+def contradiction(record: Record) -> str:
+  """What a ranking whose lists are right says that cannot be meant, or ''.
+
+  An empty response without "ended", which models that say nothing have; one
+  text in two places; "ranks" against "pairs". Pairs in a circle are no error:
+  people who compare two at a time do that.
+  """
+  responses = record["responses"]
+  for n, response in enumerate(responses):
+    if is_blank(response) and not (record.get("ended") or {n: False})[n]:
+      return (
+        f'"responses"[{n}] is empty; leave it out, with its rank, or where a'
+        ' model said nothing write so: "ended": [true, ...]'
+      )
+  if len(set(responses)) < len(responses) and (wrong := _wrong_twins(record)):
+    return wrong
+  ranks = record.get("ranks")
+  if ranks is None:
+    return ""
+  for n, (winner, loser) in enumerate(record.get("pairs") or ()):
+    if ranks[winner] >= ranks[loser]:
+      told = f"{ranks[winner]} for {winner}, {ranks[loser]} for {loser}"
+      return (
+        f'"pairs"[{n}] = [{winner}, {loser}] says that response {winner} is'
+        f' better, "ranks" has {told}; correct one of the two, or leave one out'
+      )
+  return ""
+
+
+def _wrong_twins(record):
+  """The same text twice, ordered."""
+  responses, ranks = record["responses"], record.get("ranks")
+  ended = record.get("ended") or [True] * len(responses)
+  first, named = {}, []
+  for n, twin in enumerate(zip(responses, ended)):
+    named.append(first.setdefault(twin, n))
+    same = f'"responses"[{named[n]}] and [{n}] are the same text'
+    if ranks is not None and ranks[n] != ranks[named[n]]:
+      return (
+        f'{same}, but "ranks" has {ranks[named[n]]} and {ranks[n]}; one rank'
+        " for both is right, or leave the line out"
+      )
+  for n, (winner, loser) in enumerate(record.get("pairs") or ()):
+    if named[winner] == named[loser]:
+      return (
+        f'"pairs"[{n}] = [{winner}, {loser}]: these two responses are the same'
+        " text; leave the pair out"
+      )
+  return ""
+
+
+def orders_nothing(record: Record) -> bool:
+  """Whether a ranking ties all its responses."""
+  return record.get("pairs") is None and len(set(record["ranks"])) < 2
 
 
 def _wrong_list(record, key, wrong):
@@ -87,6 +176,31 @@ def _wrong_rank(value):
   if type(value) is int and 1 <= value <= _LAST_RANK:
     return ""
   return f"should be an integer, 1 for the best, not {typed.shown(value)}"
+
+
+def _wrong_rating(value):
+  low, high = _RATINGS
+  is_number = isinstance(value, int | float) and not isinstance(value, bool)
+  if is_number and math.isfinite(value) and low <= value <= high:
+    return ""
+  return f"should be a number from {low} to {high}, not {typed.shown(value)}"
+
+
+def _wrong_metadata(record):
+  """Flags of each response; what is no list is somebody's own."""
+  if not isinstance(record.get("metadata"), list):
+    return ""
+  return _wrong_list(record, "metadata", _wrong_flags)
+
+
+def _wrong_flags(value):
+  if isinstance(value, dict) and all(
+    isinstance(x, bool) for x in value.values()
+  ):
+    return ""
+  return (
+    f'should be flags such as {{"harmful": false}}, not {typed.shown(value)}'
+  )
 
 
 def _wrong_bool(value):

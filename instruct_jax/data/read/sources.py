@@ -5,9 +5,11 @@
   demonstrations  {"prompt", "response"} lines
   prompts         {"prompt"} lines
   rankings        {"prompt", "responses": [K], "ranks": [K]} lines; rank 1 is
-                  best, equal ranks are ties; optional "ended": [K] bools. Or
-                  "pairs": [[winner, loser], ...], where labelers compared two
-                  at a time: then these count, and "ranks" may be left out
+                  best, equal ranks are ties, and only their order counts.
+                  Optional, one for each response: "ended", bools; "ratings", 1
+                  to 7; "metadata", {flag: bool}. Or "pairs": [[winner, loser],
+                  ...], where labelers compared two at a time: then these count,
+                  in circles too, and "ranks" may be left out
 
 Optional everywhere: "split", "user", "labeler", "source". What `files` can
 read may be named, several with commas between, with weights for a mixture. In
@@ -85,12 +87,13 @@ def open_rankings(
   if kind not in folders:
     return None
   path = epath.Path(folders[kind]) / f"{split}.jsonl"
-  return read(path, kind, k_max=data.k_max)
+  return list(_objects(path, kind, data.k_max, of_people=False))
 
 
-def read(spec: os.PathLike | str, kind: str, *, k_max: int = 9) -> list[Record]:
+def read(spec: os.PathLike | str, kind: str, *, k_max: int = 0) -> list[Record]:
   """Every record of what a spec names, checked for its kind.
 
+  `k_max` is the most responses that a ranking may have, 0: as many as it likes.
   Of a mixture each record has "part", the number of its part.
   """
   parts = specs.parts(spec)
@@ -110,12 +113,16 @@ def _records(
   return _objects(pattern, kind, k_max)
 
 
-def _wrong(kind: str, k_max: int) -> Callable[[Record], str]:
-  return functools.partial(kinds.wrong, kind=kind, k_max=k_max)
+def _wrong(
+  kind: str, k_max: int, *, of_people: bool = True
+) -> Callable[[Record], str]:
+  return functools.partial(
+    kinds.wrong, kind=kind, k_max=k_max, of_people=of_people
+  )
 
 
 def _objects(
-  pattern: os.PathLike | str, kind: str, k_max: int
+  pattern: os.PathLike | str, kind: str, k_max: int, *, of_people: bool = True
 ) -> Iterator[Record]:
   """The rows of a spec's files, each of which must have one."""
   for unit in files.units(pattern):
@@ -123,7 +130,8 @@ def _objects(
     rows = files.unit_rows(unit)
     if files.is_table(unit):
       rows = _of_cells(rows, kind)
-    for record in _checked(rows, _wrong(kind, k_max)):
+    wrong = _wrong(kind, k_max, of_people=of_people)
+    for record in _checked(rows, wrong):
       yield record
     if record is None:
       line = "row below the header" if files.is_table(unit) else "JSON line"
@@ -203,6 +211,11 @@ def check(data: ml_collections.ConfigDict, needed: Iterable[str] = ()) -> None:
   """
   templates.check(data.template)
   start.check(data.start)
+  if data.k_max < 0 or data.k_max == 1:
+    raise errors.UserError(
+      f"data.k_max={data.k_max}: 0 (as many responses as the rankings have), or"
+      " 2 or more, is right"
+    )
   held_out = (data.validation_fraction, data.test_fraction)
   if min(held_out) < 0 or sum(held_out) >= 1:
     raise errors.UserError(

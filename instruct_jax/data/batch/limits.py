@@ -1,0 +1,172 @@
+"""What the limits of a run drop and cut, in words: a table, and warnings.
+
+Counts are those of `rows.Rows`. Duplicates, prompts beyond so many of a user
+and the like go on purpose and are counted elsewhere, by `data.clean`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from instruct_jax.data.read import kinds
+
+Counts = Mapping[str, Any]
+MUCH = 0.1  # more than this share, dropped or cut, is a warning
+HELD = (95, 99)  # percent that a proposed limit would hold
+HEADERS = (
+  *("kind", "split", "records", "dropped", "dropped %"),
+  *("responses", "cut", "cut %", "rows"),
+)
+_LARGE = 1 << 30  # bytes of a kind's rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Limit:
+  """One way in which data is lost."""
+
+  count: str  # what `counts` calls how many are lost
+  of: str  # and of how many
+  key: str  # of config.data, what is to change; "" where no key helps
+  what: str  # what happens to them, of which the count is
+  lengths: str = ""  # `counts` has what would hold most under this name
+
+  def advice(self, of_splits: Sequence[Counts], data: Any) -> str:
+    """What to change, and to what."""
+    if not self.key:
+      return "more different responses are needed"
+    now = f"config.data.{self.key} is {data[self.key]}"
+    if self.count == "tokens_dropped":
+      return f"{now}: a lower one, or config.data.packing=True, keeps them"
+    holds = [
+      max(counts[f"{self.lengths}_p{p}"] for counts in of_splits) for p in HELD
+    ]
+    return (
+      f"{now}: {holds[0]} would hold {HELD[0]} % of them, {holds[1]}"
+      f" {HELD[1]} %"
+    )
+
+
+LIMITS = (
+  Limit(
+    *("prompts_too_long", "records", "prompt_length"),
+    "dropped, their prompts are too long",
+    lengths="prompt",
+  ),
+  Limit(
+    *("responses_cut", "responses", "response_length"),
+    "responses cut",
+    lengths="response",
+  ),
+  Limit(
+    *("too_few_completions", "records", ""),
+    "dropped, the responses that they order are the same in tokens",
+  ),
+  Limit(
+    *("responses_empty", "records", ""),
+    "dropped, their responses are empty in tokens",
+  ),
+  Limit(
+    *("documents_cut", "documents", "row_length"),
+    "documents cut into several rows",
+    lengths="document",
+  ),
+  Limit(
+    *("tokens_dropped", "tokens", "row_length"),
+    "tokens dropped behind the last full row",
+  ),
+)
+_DROPPED = ("prompts_too_long", "too_few_completions", "responses_empty")
+
+
+def percentiles(name: str, lengths: Sequence[int] | np.ndarray) -> Counts:
+  """NAME_p95 and NAME_p99: the least limits that so many per cent keep to."""
+  if not len(lengths):
+    return {}
+  at = np.percentile(lengths, HELD, method="inverted_cdf")
+  return {f"{name}_p{p}": int(n) for p, n in zip(HELD, at)}
+
+
+def warnings(
+  kind: str, by_split: Mapping[str, Counts], data: ml_collections.ConfigDict
+) -> list[str]:
+  """A line for each limit that drops or cuts much of a split."""
+  lines = []
+  for limit in LIMITS:
+    much = {
+      split: counts
+      for split, counts in by_split.items()
+      if counts.get(limit.count, 0) > MUCH * counts.get(limit.of, 0)
+    }
+    if much:
+      told = ", ".join(
+        f"{split} {counts[limit.count]:,} of {counts[limit.of]:,}"
+        f" ({_percent(counts[limit.count], counts[limit.of])} %)"
+        for split, counts in much.items()
+      )
+      advice = limit.advice(list(much.values()), data)
+      lines.append(f"{kind}, {limit.what}: {told}; {advice}")
+  return lines
+
+
+def table(
+  kind: str, by_split: Mapping[str, Counts]
+) -> list[list[str | int | float | None]]:
+  """A row of HEADERS for each split that has records."""
+  lines = []
+  for split, counts in by_split.items():
+    if not counts.get("rows"):
+      continue
+    of, cut = counts.get("responses"), counts.get("responses_cut")
+    dropped = sum(counts.get(name, 0) for name in _DROPPED)
+    total = counts.get("records", counts.get("documents"))
+    share = _percent(dropped, total or 0)
+    if kinds.KINDS[kind].is_stream:
+      dropped = None  # it is tokens, at the end of a stream
+      share = _percent(counts.get("tokens_dropped", 0), counts["tokens"])
+    lines.append(
+      [
+        *(kind, split, total, dropped, share, of, cut),
+        None if of is None or cut is None else _percent(cut, of),
+        counts["rows"],
+      ]
+    )
+  return lines
+
+
+def in_words(counts: Counts) -> str:
+  """Counts of one split, for an error's message."""
+  lost = [
+    f"{counts[limit.count]:,} {limit.what}"
+    for limit in LIMITS
+    if counts.get(limit.count)
+  ]
+  named = "documents" if "documents" in counts else "records"
+  total = [f"{counts[named]:,} {named}"] if named in counts else []
+  if not total and "tokens" in counts:
+    total = [f"{counts['tokens']:,} tokens"]
+  return ", ".join([*total, *lost]) or "nothing"
+
+
+def check_memory(
+  records: Sequence[kinds.Record],
+  response: str,
+  data: ml_collections.ConfigDict,
+) -> str:
+  """A warning where few long rankings make the rows of all large, or ''."""
+  sizes = [len(record[response]) for record in records] or [0]
+  most, usual = max(sizes), int(np.percentile(sizes, 99, method="inverted_cdf"))
+  size = len(sizes) * most * (2 * data.response_length + most)
+  if size <= _LARGE or most <= 2 * usual:
+    return ""
+  return (
+    f"rankings: one has {most:,} responses, 99 % have {usual} or fewer, and"
+    f" every row is as wide as the widest: {size / 2**30:.1f} GiB. Leave the"
+    " longest out, or divide them"
+  )
+
+
+def _percent(count: int, of: int) -> float:
+  return round(100 * count / of, 1) if of else 0.0

@@ -1,0 +1,151 @@
+"""How far labelers agree on what they both compared.
+
+Two labelers need not have seen the same list: what counts is a pair of
+responses to one prompt, in whichever order and among whichever others each of
+them saw it.
+"""
+
+import collections
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from instruct_jax.data.read import kinds
+from instruct_jax.maths import statistics
+
+Record = kinds.Record
+Response = tuple[str, bool]  # and whether it ended by itself
+_SHOWN = 20  # names of labelers, or of two of them
+
+
+def order(record: Record) -> np.ndarray:
+  """[K, K] of 1 where i beats j, -1 where j beats i, 0 where nobody says."""
+  count = len(record["responses"])
+  if record.get("pairs") is None:
+    ranks = np.asarray(record["ranks"], np.int64)
+    return np.sign(ranks[None, :] - ranks[:, None])
+  signs = np.zeros((count, count), np.int64)
+  for winner, loser in record["pairs"]:
+    signs[winner, loser], signs[loser, winner] = 1, -1
+  return signs
+
+
+def pairs(records: Iterable[Record]) -> dict[str, Any]:
+  """Pairs of responses, how many were left unordered, and what is odd."""
+  total = tied = circles = nothing = 0
+  for record in records:
+    signs = order(record)
+    count = len(signs)
+    untied = int(np.count_nonzero(signs)) // 2
+    total += count * (count - 1) // 2
+    tied += count * (count - 1) // 2 - untied
+    nothing += not untied
+    circles += record.get("pairs") is not None and _has_circle(signs)
+  share = round(tied / total, 4) if total else 0.0
+  return {
+    "pairs": total,
+    "ties": tied,
+    "share_of_ties": share,
+    "rankings_all_tied": nothing,
+    "rankings_with_circles": circles,
+  }
+
+
+def agreement(records: Sequence[Record]) -> dict[str, Any]:
+  """How often two labelers order a pair of responses alike.
+
+  As `preferences.agreement` counts it: pairs that either of them ties are left
+  out. The interval takes what one prompt's pairs have in common into account.
+  """
+  of_prompt = collections.defaultdict(list)
+  for record in records:
+    if "labeler" in record:
+      of_prompt[kinds.known_by(record, "rankings")].append(record)
+  alike, clusters, several = [], [], 0
+  of_two = collections.defaultdict(list)
+  for n, group in enumerate(of_prompt.values()):
+    if len({record["labeler"] for record in group}) < 2:
+      continue
+    several += _lists_of_several(group)
+    for names, same in _compared(group):
+      alike.append(same)
+      clusters.append(n)
+      of_two[" and ".join(names)].append(same)
+  labelers = collections.Counter(
+    r["labeler"] for r in records if "labeler" in r
+  )
+  annotators: dict[str, Any] = {
+    "labelers": len(labelers),
+    "records_of": dict(labelers.most_common(_SHOWN)),
+    "ranked_by_several": several,
+    "compared_pairs": len(alike),
+  }
+  if alike:
+    rate = statistics.proportion_interval(
+      np.asarray(alike), np.asarray(clusters)
+    )
+    annotators["agreement"] = round(rate.value, 4)
+    annotators["interval"] = [round(rate.low, 4), round(rate.high, 4)]
+    most = sorted(of_two, key=lambda names: (-len(of_two[names]), names))
+    annotators["by_two"] = {
+      names: round(float(np.mean(of_two[names])), 4) for names in most[:_SHOWN]
+    }
+  return annotators
+
+
+def _signs(record: Record) -> Iterator[tuple[tuple[Response, Response], int]]:
+  """((one, other), who beats whom) of each pair of different responses.
+
+  The two stand in the order of their texts: +1 says that the first is better.
+  """
+  texts = record["responses"]
+  ended = record.get("ended") or [True] * len(texts)
+  responses = [(text.strip(), end) for text, end in zip(texts, ended)]
+  signs, seen = order(record).tolist(), set()
+  for i, j in itertools.combinations(range(len(responses)), 2):
+    if responses[i] > responses[j]:
+      i, j = j, i
+    pair = responses[i], responses[j]
+    if responses[i] != responses[j] and pair not in seen:
+      seen.add(pair)
+      yield pair, signs[i][j]
+
+
+def _compared(
+  group: Sequence[Record],
+) -> Iterator[tuple[tuple[str, str], bool]]:
+  """(two labelers, whether they agree) of what both order, of one prompt."""
+  of_pair = collections.defaultdict(list)
+  for record in group:
+    for pair, sign in _signs(record):
+      if sign:
+        of_pair[pair].append((record["labeler"], sign))
+  for told in of_pair.values():
+    for (one, its), (other, others) in itertools.combinations(told, 2):
+      if one != other:  # else somebody who was asked twice
+        yield (min(one, other), max(one, other)), its == others
+
+
+def _lists_of_several(group: Sequence[Record]) -> int:
+  """Different lists of responses of which several labelers judged a pair."""
+  who = collections.defaultdict(set)
+  lists = collections.defaultdict(set)
+  for record in group:
+    judged = frozenset(pair for pair, _ in _signs(record))
+    for pair in judged:
+      who[pair].add(record["labeler"])
+    lists[judged].add(record["labeler"])
+  return sum(any(len(who[pair]) > 1 for pair in judged) for judged in lists)
+
+
+def _has_circle(signs: np.ndarray) -> bool:
+  """Whether somebody is, over others, better than oneself."""
+  left = np.arange(len(signs))
+  while len(left):
+    beaten = (signs[np.ix_(left, left)] < 0).any(axis=1)
+    if beaten.all():
+      return True
+    left = left[beaten]
+  return False

@@ -1,0 +1,110 @@
+"""What `inspect` has measured, as tables for people."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from instruct_jax.base import terminal
+from instruct_jax.data import summary
+from instruct_jax.data.read import kinds
+
+_LONGEST = 300  # characters of a sample that are shown
+_NAMED = {  # sections that are a list of figures
+  "duplicates": "Duplicates",
+  "users": "Users",
+  "pii": "Personal data",
+  "pairs": "Pairs of responses",
+  "annotators": "Annotators",
+}
+
+
+def print_measured(measured: Mapping[str, Any]) -> None:
+  """Prints what `measures.measure` found, and what was written."""
+  print(f"{measured['records']} {measured['kind']}")
+  _print("Splits", ("split", "records"), measured["splits"].items())
+  _print("Sources", ("source", "records"), measured["sources"].items())
+  lengths = measured["lengths"]
+  if heads := next(iter(lengths.values()), {}):
+    rows = [(name, *of_part.values()) for name, of_part in lengths.items()]
+    _print(f"Lengths in {measured['lengths_in']}", ("", *heads), rows)
+  _print_limits(measured["limits"])
+  sizes = measured.get("completions", {}).items()
+  _print("Responses of a ranking", ("K", "rankings"), sizes)
+  for name, title in _NAMED.items():
+    _print_section(title, measured.get(name) or {})
+  if written := measured.get("written"):
+    _print_written(written, measured["kind"])
+
+
+def print_samples(samples: Sequence[kinds.Record]) -> None:
+  """Prints the beginnings of records, key by key."""
+  for number, record in enumerate(samples, 1):
+    print(f"\nsample {number}")
+    for key, value in record.items():
+      text = _cut(shown(value), _LONGEST)
+      several = "\n" in text
+      print(f"  {shown(key)}:{'' if several else ' '}", end="")
+      print(f"\n{text}".replace("\n", "\n    ") if several else text)
+
+
+def shown(value: Any) -> str:
+  """A value in lines, without what a terminal would take for a command."""
+  if isinstance(value, dict):
+    text = ", ".join(f"{key}: {shown(x)}" for key, x in value.items())
+  elif isinstance(value, list) and any(isinstance(x, str) for x in value):
+    text = "\n".join(f"- {_cut(shown(x), _LONGEST // 2)}" for x in value)
+  elif isinstance(value, list):
+    text = ", ".join(map(shown, value))
+  else:
+    text = str(value)
+  return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+
+
+def _print_limits(limits: Mapping[str, Mapping[str, Any]]) -> None:
+  heads = ("", "limit", "beyond", "of", "%", "holds 95 %", "holds 99 %")
+  rows = [(name, *row.values()) for name, row in limits.items()]
+  _print("What the limits drop and cut", heads, rows)
+  for name, row in limits.items():
+    if 10 * row["beyond"] > row["of"]:
+      print(
+        f"warning: {name}: {row['percent']} % are longer than {row['limit']};"
+        f" {row['p95']} would hold 95 % of them, {row['p99']} 99 %"
+      )
+
+
+def _print_section(title: str, section: Mapping[str, Any]) -> None:
+  """The figures of a section, then those that have figures of their own."""
+  figures, inner = [], {}
+  for name, value in section.items():
+    if isinstance(value, Mapping):
+      inner[_words(name)] = value.items()
+    elif value != "":
+      figures.append((_words(name), shown(value)))
+  _print(title, ("what", "value"), figures)
+  for name, rows in inner.items():
+    _print(f"{title}: {name}", ("what", "value"), rows)
+
+
+def _print_written(written: Mapping[str, Any], kind: str) -> None:
+  rows = [(split, count) for split, count in written["rows"].items()]
+  _print(f"Written to {written['folder']}", ("split", kind), rows)
+  counts = summary.cleaned(written["counts"])
+  told = [(name, n) for name, n in counts.items() if n is not None]
+  _print("What was taken out", ("what", kind), told)
+
+
+def _print(title: str, heads: Sequence[str], rows: Iterable[Any]) -> None:
+  cells = [
+    [x if isinstance(x, int | float) else shown(x) for x in row] for row in rows
+  ]
+  if cells:
+    print()
+    terminal.table(cells, heads, title=shown(title), stream=sys.stdout)
+
+
+def _words(name: str) -> str:
+  return name.replace("_", " ")
+
+
+def _cut(text: str, length: int) -> str:
+  return text if len(text) <= length else f"{text[:length]} …"

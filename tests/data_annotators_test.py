@@ -1,0 +1,131 @@
+"""Agreement of labelers who saw the responses in other orders, or others."""
+
+import itertools
+import pathlib
+import random
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from instruct_jax.data.clean import annotators
+from instruct_jax.data.public import convert
+from instruct_jax.data.read import sources
+
+PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+
+def judged(who, responses, ranks, **more):
+  record = {"prompt": "p", "responses": list(responses), "ranks": list(ranks)}
+  return record | {"labeler": who} | more
+
+
+def figures(records):
+  found = annotators.agreement(records)
+  names = ("ranked_by_several", "compared_pairs", "agreement")
+  return tuple(found.get(name) for name in names)
+
+
+def test_the_other_order_is_the_same_comparison():
+  ann = judged("ann", "ab", [1, 2])
+  assert figures([ann, judged("ben", "ba", [2, 1])]) == (1, 1, 1.0)
+  assert figures([ann, judged("ben", "ba", [1, 2])]) == (1, 1, 0.0)
+  assert figures([ann, judged("ben", "ba", [1, 1])]) == (1, 0, None)
+  assert figures([ann, judged("ann", "ba", [2, 1])]) == (0, 0, None)
+  elsewhere = judged("ben", "ba", [2, 1], prompt="another")
+  assert figures([ann, elsewhere]) == (0, 0, None)
+  spaced = judged("ben", ["b ", " a"], [2, 1], prompt=" p\n")
+  assert figures([ann, spaced]) == (1, 1, 1.0)
+
+
+def test_a_subset_is_compared_by_the_pairs_that_both_saw():
+  ann = judged("ann", "abcd", [1, 2, 3, 4])
+  assert figures([ann, judged("ben", "ca", [1, 2])]) == (2, 1, 0.0)
+  assert figures([ann, judged("ben", "dxb", [3, 1, 2])]) == (2, 1, 1.0)
+  assert figures([ann, judged("ben", "ax", [1, 2])]) == (0, 0, None)
+  pairs = {"prompt": "p", "responses": list("ba"), "labeler": "ben"}
+  assert figures([ann, pairs | {"pairs": [[1, 0]]}]) == (2, 1, 1.0)
+
+
+def test_one_text_twice_is_one_response():
+  ann = judged("ann", "aab", [1, 1, 2])
+  assert figures([ann, judged("ben", "ba", [1, 2])]) == (1, 1, 0.0)
+  ended = judged("ann", "aa", [1, 2], ended=[True, False])
+  other = judged("ben", "aa", [1, 2], ended=[False, True])
+  assert figures([ended, other]) == (1, 1, 0.0)
+
+
+def by_hand(records):
+  """(compared, agreeing): every two records, pair of texts by pair."""
+  compared = agreeing = 0
+  for x, y in itertools.combinations(records, 2):
+    if x["labeler"] == y["labeler"] or x["prompt"] != y["prompt"]:
+      continue
+    there = sorted({*x["responses"]} & {*y["responses"]})
+    for a, b in itertools.combinations(there, 2):
+      signs = [
+        r["ranks"][r["responses"].index(a)]
+        - r["ranks"][r["responses"].index(b)]
+        for r in (x, y)
+      ]
+      if all(signs):
+        compared += 1
+        agreeing += (signs[0] > 0) == (signs[1] > 0)
+  return compared, agreeing
+
+
+one = st.tuples(
+  st.sampled_from("pq"),
+  st.sampled_from(["ann", "ben", "cat"]),
+  st.permutations("abcde"),
+  st.lists(st.integers(1, 4), min_size=2, max_size=5),
+)
+
+
+@hypothesis.settings(deadline=None, max_examples=80)
+@hypothesis.given(st.lists(one, max_size=12))
+def test_any_lists_in_any_order(given):
+  records = [
+    judged(who, responses[: len(ranks)], ranks, prompt=prompt)
+    for prompt, who, responses, ranks in given
+  ]
+  found = annotators.agreement(records)
+  compared, agreeing = by_hand(records)
+  assert found["compared_pairs"] == compared
+  if compared:
+    assert found["agreement"] == round(agreeing / compared, 4)
+
+
+def test_pandalm_whichever_order_an_annotator_saw(tmp_path):
+  source = PUBLIC / "pandalm" / "testset-v1.json"
+  if not source.exists():
+    pytest.skip(f"the public data set is not here: {source}")
+  out = tmp_path / "p.jsonl"
+  convert.convert("pandalm", [str(source)], out)
+  records = sources.read(out, "rankings")
+  draw = random.Random(0)
+  turned = [
+    r
+    | {
+      name: r[name][::-1]
+      for name in ("responses", "ranks", "ended")
+      if name in r
+    }
+    if draw.random() < 0.5
+    else r
+    for r in records
+  ]
+  assert annotators.agreement(turned) == annotators.agreement(records)
+  # Counted from the file itself, with a loop over every two judgments.
+  found = annotators.agreement(records)
+  assert (found["compared_pairs"], found["agreement"]) == (3546, 0.9495)
+
+
+def test_circles_are_counted():
+  three = {"prompt": "p", "responses": list("abcd")}
+  circle = three | {"pairs": [[0, 1], [1, 2], [2, 0]]}
+  tree = three | {"pairs": [[0, 1], [1, 2], [0, 2], [3, 0]]}
+  tied = three | {"ranks": [1, 1, 1, 1]}
+  found = annotators.pairs([circle, tree, tied])
+  assert found["rankings_with_circles"] == found["rankings_all_tied"] == 1
+  assert (found["pairs"], found["ties"]) == (18, 3 + 2 + 6)
