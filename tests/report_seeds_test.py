@@ -64,12 +64,17 @@ def preference(value):
   }
 
 
+def write_seeds(root):
+  """Three seeds of a chain of two stages."""
+  for seed, value in VALUES.items():
+    write_run(root, "sft", seed, rate=0.1, log_every=seed + 1)
+    table = [preference(value)]
+    write_run(root, "ppo", seed, ("sft",), table, beta=0.02)
+
+
 @pytest.fixture
 def root(tmp_path):
-  for seed, value in VALUES.items():
-    write_run(tmp_path, "sft", seed, rate=0.1, log_every=seed + 1)
-    table = [preference(value)]
-    write_run(tmp_path, "ppo", seed, ("sft",), table, beta=0.02)
+  write_seeds(tmp_path)
   return tmp_path
 
 

@@ -1,7 +1,6 @@
 """The report shows what is there, and needs nothing from outside."""
 
 import html.parser
-import json
 import math
 import re
 
@@ -9,9 +8,10 @@ import pytest
 
 from instruct_jax.report import charts, closing, curves, exhibits
 from instruct_jax.report import page as report_page
+from tests import report_toys
+from tests.report_toys import PROMPT, TABLES, results_of, write
 
 VOID = {"meta", "br", "link", "img"}
-PROMPT = "what <b>job</b> does ann have ?"
 
 
 class Page(html.parser.HTMLParser):
@@ -59,155 +59,9 @@ def read(path):
   return page
 
 
-def write(folder, *, results=None, log=(), samples=(), config=None):
-  folder.mkdir(parents=True)
-  config = config or {"experiment": folder.name, "variant": "tiny"}
-  (folder / "config.json").write_text(json.dumps({"config": config}))
-  if results is not None:
-    (folder / "results.json").write_text(json.dumps(results))
-  for name, lines in (("metrics", log), ("samples", samples)):
-    if lines:
-      text = "".join(json.dumps(line) + "\n" for line in lines)
-      (folder / f"{name}.jsonl").write_text(text)
-  return folder
-
-
-def results_of(experiment, **more):
-  return {
-    "experiment": experiment,
-    "variant": "tiny",
-    "seed": 3,
-    "steps": 120,
-    "seconds": {"wall": 75.25, "compile": 9.5},
-    "peak_memory_bytes": 1_500_000_000,
-    "config_digest": "c0ffee",
-    "parameters_digest": f"digest-of-{experiment}",
-    "metrics": {"some/metric": 0.123},
-    **more,
-  }
-
-
-def interval(value, **labels):
-  bounds = {"low": value - 0.0321, "high": value + 0.0321}
-  return {**labels, "value": value, **bounds, "n": 512, "clusters": 301}
-
-
-TABLES = {
-  "preference": [
-    interval(
-      value,
-      subject=subject,
-      baseline=baseline,
-      labelers=group,
-      metric=f"preference/{subject}_over_{baseline}/{group}",
-    )
-    for group in ("training", "held_out")
-    for subject, baseline, value in (
-      ("gpt", "sft", 0.1231),
-      ("sft", "gpt", 0.8769),
-      ("ppo_ptx", "sft", 0.6151),
-      ("sft", "ppo_ptx", 0.3849),
-    )
-  ],
-  "likert": [
-    interval(2.02, subject="gpt", metric="likert/gpt"),
-    interval(4.21, subject="sft", metric="likert/sft"),
-    interval(5.43, subject="ppo_ptx", metric="likert/ppo_ptx"),
-  ],
-  "nlp": [
-    interval(0.777, subject="sft", task="mean", metric="nlp/mean/sft"),
-    interval(0.555, subject="ppo_ptx", task="mean", metric="nlp/mean/ppo_ptx"),
-  ],
-  "kl": [
-    interval(0.0, subject="sft", per_token=0.0, metric="kl/sft"),
-    interval(3.25, subject="ppo_ptx", per_token=0.4, metric="kl/ppo_ptx"),
-  ],
-  "toxicity": [
-    interval(0.2, subject="sft", prompt="none", metric="toxicity/none/sft"),
-    interval(0.1, subject="ppo_ptx", prompt="none", metric="toxicity/none/p"),
-  ],
-  "departures": [{"key": "kl_coef", "paper": 0.02, "here": 0.1}],
-  "made_up_by_a_user": [interval(0.5, subject="sft", color="red")],
-}
-PROVENANCE = {
-  "date": "2026-11-21T17:30:14+00:00",
-  "command": "python -m instruct_jax.main --config=a.py",
-  "commit": "abc123",
-  "changed": True,
-  "python": "3.11.7",
-  "packages": {"jax": "0.10.2"},
-  "device": "TPU v5",
-  "devices": 1,
-  "cores": 2,
-}
-CALIBRATION = [
-  interval(p - 0.01, labelers=group, bin="70–75 %", predicted=p)
-  for group in ("training", "held_out")
-  for p in (0.72, 0.94)
-]
-REWARD = [
-  interval(
-    0.7011,
-    labelers=group,
-    predictor=predictor,
-    metric=f"reward/{measure}/{group}",
-  )
-  for group in ("training", "held_out")
-  for predictor, measure in (
-    ("reward", "accuracy"),
-    ("reward", "log_loss"),
-    ("longer", "accuracy_longer"),
-  )
-]
-
-
 @pytest.fixture
 def chain(tmp_path):
-  pretrain = write(
-    tmp_path / "pretrain",
-    results=results_of("pretrain"),
-    log=[
-      {"step": s, "pretraining/loss": 5 / s, "validation/pretraining/loss": 5.1}
-      for s in range(1, 1200)
-    ],
-  )
-  rm = write(
-    tmp_path / "rm",
-    results=results_of(
-      "rm", tables={"reward": REWARD, "calibration": CALIBRATION}
-    ),
-    log=[{"step": 1, "rankings/loss": "NaN", "rankings/accuracy": 0.5}],
-  )
-  select = write(
-    tmp_path / "select",
-    results=results_of(
-      "select", metrics={"select/score/32": 0.1, "select/score/64": 0.4}
-    ),
-  )
-  names = (
-    *("objective/score", "objective/kl", "policy/entropy", "ptx/loss"),
-    "judge/likert",
-  )
-  ppo = write(
-    tmp_path / "ppo_ptx",
-    results=results_of("ppo_ptx", tables=TABLES, provenance=PROVENANCE),
-    config={
-      "experiment": "ppo_ptx",
-      "variant": "tiny",
-      "data": {"source": "microworld"},
-    },
-    log=[{"step": s} | dict.fromkeys(names, 1.0 / s) for s in range(1, 14)],
-  )
-  answer = {"text": "ann is <i>a nurse", "ended": True, "likert": 6}
-  with (ppo / "responses.jsonl").open("w") as file:
-    for n in range(100):
-      prompt = PROMPT if n == 0 else f"prompt number {n}"
-      responses = {"sft": answer, "ppo_ptx": answer | {"reward": 1.234}}
-      record = {"prompt": prompt, "responses": responses}
-      record["use_case"] = "open_qa" if n == 0 else "generation"
-      file.write(json.dumps(record) + "\n")
-    file.write('{"prompt": "half a li')
-  return [pretrain, rm, select, ppo]
+  return report_toys.make_chain(tmp_path)
 
 
 def test_whole_chain(chain):
@@ -257,8 +111,8 @@ def test_whole_chain(chain):
     "some/metric",
   ):
     assert text in page.text, text
-  # Preference, likert, tasks, toxicity, calibration; the way; learning curves.
-  assert page.tags.count("svg") == 5 + 1 + 1 + 1 + 1 + 5
+  # Preference and six evaluations; the way; learning curves.
+  assert page.tags.count("svg") == 7 + 1 + 1 + 1 + 1 + 6
   assert "half a li" not in page.text
   assert not list(path.parent.glob(".*part"))
   before = path.read_bytes()

@@ -93,7 +93,7 @@ def curves(title: str, unit: str, lines: Mapping[str, Line]) -> Chart:
   with matplotlib.rc_context(_STYLE):
     fig = figure.Figure(figsize=(WIDTH, 2.0))
     # Placed by hand: a report has dozens, and to lay one out takes 0.1 s.
-    axes = fig.add_axes((0.18, 0.2, 0.8, 0.74))
+    axes = fig.add_axes((0.18, 0.2, 0.8, 0.69))
     for n, line in enumerate(lines.values()):
       steps, values = _thinned(line)
       few = len(steps) < 30
