@@ -1,20 +1,15 @@
 """The keyboard in a pseudo-terminal: keys as a person presses them."""
 
 import json
-import os
-import pathlib
-import pty
-import select
 import stat
-import subprocess
 import sys
 import time
 
 import pytest
 
 from instruct_jax.base import keyboard
+from tests.terminals import CTRL_C, CTRL_D, LEFT, UP, Terminal
 
-PACKAGE = pathlib.Path(keyboard.__file__).parents[2]
 SCRIPT = """
 import pathlib, sys, time
 {before}
@@ -43,49 +38,6 @@ while True:
       print("STOPPED", flush=True)
 print("END", flush=True)
 """
-UP, LEFT, CTRL_C, CTRL_D = b"\x1b[A", b"\x1b[D", b"\x03", b"\x04"
-
-
-class Terminal:
-  """A process in a terminal of its own."""
-
-  def __init__(self, *command, **environment):
-    self._own, theirs = pty.openpty()
-    self.process = subprocess.Popen(
-      command,
-      stdin=theirs,
-      stdout=theirs,
-      stderr=theirs,
-      env=os.environ
-      | {"TERM": "xterm", "PYTHONPATH": str(PACKAGE), "INPUTRC": "/dev/null"}
-      | environment,
-      start_new_session=True,
-      preexec_fn=lambda: __import__("fcntl").ioctl(0, 0x540E, 0),
-    )
-    os.close(theirs)
-    self.seen, self._read = "", 0
-
-  def press(self, keys):
-    os.write(self._own, keys if isinstance(keys, bytes) else keys.encode())
-
-  def wait_for(self, text, seconds=20):
-    """Reads until a text has come after what was waited for before."""
-    end = time.monotonic() + seconds
-    while (found := self.seen.find(text, self._read)) < 0:
-      ready, _, _ = select.select([self._own], [], [], 0.1)
-      try:
-        more = os.read(self._own, 4096) if ready else b""
-      except OSError:  # the process has gone
-        more, end = b"", 0.0
-      self.seen += more.decode(errors="replace")
-      assert time.monotonic() < end, self.seen
-    assert found >= 0, self.seen
-    self._read = found + len(text)
-
-  def close(self):
-    self.process.kill()
-    self.process.wait()
-    os.close(self._own)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,34 @@ def params(role="policy"):
 def say(ctx=None, prompts=PROMPTS, seed=0, **changes):
   policy = respond.policy_of(ctx or make(), params(), **({"rows": 4} | changes))
   return respond.respond(policy, prompts, jax.random.key(seed))
+
+
+@pytest.mark.parametrize(
+  "changes", [{}, {"temperature": 0.0}, {"temperature": 2.0, "top_k": 40}]
+)
+def test_who_looks_on_sees_the_same_responses_grow(changes):
+  policy = respond.policy_of(make(), params(), rows=8, **changes)
+  clock = iter(range(1000))
+  seen = [
+    list(respond.grow(policy, PROMPTS, jax.random.key(0), clock=tick))
+    # Chunks of 1, 2, 4 ... tokens, and of one each.
+    for tick in (lambda: 0.0, lambda: float(next(clock)))
+  ]
+  whole = say(rows=8, **changes)
+  assert len(seen[1]) == whole.lengths.max()
+  if changes.get("temperature") != 0.0:
+    assert len(seen[0]) < len(seen[1])
+  for steps in seen:
+    for one, after in itertools.pairwise(steps):
+      for n in range(len(PROMPTS)):
+        assert after.texts[n].startswith(one.texts[n].rstrip("\ufffd"))
+    assert steps[-1].texts == whole.texts
+    for name in ("response", "judged", "is_response", "ended"):
+      np.testing.assert_array_equal(
+        getattr(steps[-1], name), getattr(whole, name)
+      )
+  (first, *_) = respond.grow(policy, PROMPTS[3:], jax.random.key(0), first=3)
+  assert first.texts == seen[1][0].texts[3:]
 
 
 def test_texts_tokens_and_ends_tell_the_same():

@@ -47,6 +47,7 @@ def answer_all(
   talk: Talk, given: Sequence[asked.Asked], how: display.Display
 ) -> None:
   """Answers prompts that are all there, and counts those that are too long."""
+  _name_renamed(talk, given, how)
   if len(given) == 1:
     _answer_alone(talk, given[0], how)
     return
@@ -217,6 +218,20 @@ def _problem(one: speaker.Speaker, given: asked.Asked, text: str) -> str:
     template = one.ctx.config.data.template
     return f"a dialogue, but no turns in the template {template!r}"
   return conversation.problem(one, text)
+
+
+def _name_renamed(
+  talk: Talk, given: Sequence[asked.Asked], how: display.Display
+) -> None:
+  """Says which keys of the records stand under another name."""
+  scored = any(one.scorer is not None for one in talk.speakers.values())
+  for key in sorted(how.keys(scored=scored)) if how.json else ():
+    count = sum(key in (one_asked.record or ()) for one_asked in given)
+    if count:
+      display.note(
+        f'{count} of {len(given)} prompts have a "{key}" of their own: it'
+        f' stands as "given_{key}"'
+      )
 
 
 def _name_unknown(one: speaker.Speaker, texts: list[str]) -> None:

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from instruct_jax.base import compilation, streams, typewriter
@@ -75,9 +75,15 @@ class Display:
     heading = name if self.several else ""
     return Growing(heading, count, come, has_remarks)
 
+  def keys(self, *, scored: bool) -> set[str]:
+    """The keys that an object has beside its prompt's own."""
+    ours = {"responses"} | ({"run"} if self.several else set())
+    return ours | ({"scores", "terms"} if scored else set())
+
   def _object(self, name, prompt, responses, record):
     given: dict[str, Any] = {"run": name} if self.several else {}
-    given |= kept(record) if record is not None else {"prompt": prompt}
+    ours = self.keys(scored=responses[0].score is not None)
+    given |= kept({"prompt": prompt} if record is None else record, ours)
     given["responses"] = [r.text for r in responses]
     if responses[0].score is not None:
       given["scores"] = [r.score for r in responses]
@@ -91,14 +97,11 @@ class Display:
     return f"{label}: " if run else f"{label} " if label else ""
 
 
-OURS = ("run", "responses", "scores", "terms")  # keys of the output
-
-
-def kept(record: Mapping[str, Any]) -> dict[str, Any]:
-  """A record as it stands in the output; our own keys are `given_KEY` then."""
-  out = {}
+def kept(record: Mapping[str, Any], ours: Collection[str]) -> dict[str, Any]:
+  """A record as it stands in the output: a key of `ours` as `given_KEY`."""
+  out: dict[str, Any] = {}
   for key, value in record.items():
-    while key in OURS or (key in out):
+    while key in ours or key in out:
       key = f"given_{key}"
     out[key] = value
   return out
@@ -139,11 +142,11 @@ class Growing:
       self._close(responses[n].text, responses[n].remark)
 
   def stop(self) -> None:
-    """Ends the line that was being written."""
+    """Ends the line that was being written, or that Ctrl-C stands on."""
     self._come()
-    if self._writer is not None:
-      sys.stdout.write("\n")
-      sys.stdout.flush()
+    stream = sys.stdout if self._writer is not None else sys.stderr
+    if stream.isatty():
+      print(file=stream, flush=True)
 
   def _open(self, n: int) -> typewriter.Typewriter:
     self._come()
