@@ -76,6 +76,17 @@ MORE = {
     "instances": [{"input": "i", "output": "a"}] * 2,
   },
   "jsonl": {"prompt": "q", "user": "u", "split": "test", "labeler": "l"},
+  "pairs": {"q": "p", "x": MESSAGES[1], "y": "b", "who": 1, "won": "A"},
+  "columns": {"q": "p", "x": "a"},
+}
+NAMED = {  # of the formats whose keys are named
+  "rankings": {
+    **{"prompt": "q", "a": "x", "b": "y", "labeler": "who", "label": "won"},
+    "labels": "A=a,0=b,1=b,x=tie",
+  },
+  "demonstrations": {"prompt": "q", "response": "x"},
+  "prompts": {"prompt": "q"},
+  "pretraining": {"text": "x"},
 }
 
 
@@ -186,17 +197,19 @@ def test_what_a_converter_writes_can_be_read(name, tmp_path):
   for _ in range(150):
     row = changed(rng.choice(good), rng)
     kind = rng.choice(list(convert.format_of(name).kinds))
-    pairs = name == "finegrained" and rng.random() < 0.5
+    options = NAMED[kind] if name in ("pairs", "columns") else {}
+    if name == "finegrained":
+      options = {"pairs": rng.random() < 0.5}
     path.write_text(json.dumps(row))
     try:
-      counts = convert.convert(name, [path], out, kind=kind, pairs=pairs)
+      counts = convert.convert(name, [path], out, kind=kind, **options)
     except errors.UserError as error:
       assert str(path) in str(error), row  # noqa: PT017
       refused += 1
       continue
     found = sources.read(out, kind)
     assert len(found) == counts["written"] > 0
-    assert {record["source"] for record in found} == {name}
+    assert {record.get("source", name) for record in found} == {name}
     written += 1
   assert written
   assert refused

@@ -69,10 +69,11 @@ data/clean
   splits
   pipeline measures
 data/public
-  formats
-  dialogues
+  formats fields labels
+  dialogues options
+  comparisons
   hh finegrained pandalm llmbar ultrafeedback oasst tldr
-  self_instruct alpaca dolly t0 chat plain_text jsonl
+  self_instruct alpaca dolly t0 chat plain_text jsonl pairs columns
   convert
 data/batch
   packing mixtures limits

@@ -120,7 +120,7 @@ def _targets(folder: epath.Path, kind: str) -> list[epath.Path]:
 
 def _claim(given: argparse.Namespace, kind: str) -> None:
   reads = [path for spec in given.inputs for path in specs.paths(spec)]
-  tokenizer = given.tokenizer.removeprefix("hf:")
+  tokenizer = (given.tokenizer or "").removeprefix("hf:")
   for path in _targets(epath.Path(given.out), kind):
     storage.claim(
       path,

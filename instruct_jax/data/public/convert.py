@@ -1,31 +1,43 @@
 """Public data sets -> the JSON lines that `sources` reads.
 
-  python -m instruct_jax.data convert FORMAT INPUT... --out FILE.jsonl
+  python -m instruct_jax.data convert FORMAT INPUT... --out=FILE.jsonl
 
-INPUT is whatever `files` can read: JSON, Parquet, compressed, patterns,
-tfds:name:split. The first kind is the default, `--kind` chooses another.
-`--pairs` keeps the label sets of finegrained that are no ranking as pairs;
-`--lang=en` keeps the messages of oasst in one language. What is dropped is
-counted by reason, and so are files with nothing in them. FORMAT may be a module
-of your own that has a FORMAT, named as my_package.my_format.
+INPUT is whatever `files` can read: JSON, CSV, TSV, Parquet, compressed,
+patterns, tfds:name:split. The first kind is the default, --kind chooses
+another. What is dropped or merged is counted by reason, and so are files with
+nothing in them. A file that was there before is replaced where it was written
+so, else with --overwrite only, and never one that is read.
+
+Your own data, by the keys that hold it (`a.b`, `turns[0].content`):
+
+  convert pairs a.csv --prompt=question --a=answer_1 --b=answer_2 --label=winner
+      --labeler=annotator --labels='1=a,2=b,0=tie' --out=rankings.jsonl
+  convert pairs a.jsonl --a=chosen --b=rejected --better=a --out=rankings.jsonl
+  convert columns a.tsv --prompt=question --response=answer --out=answers.jsonl
 """
 
+import contextlib
 import gzip
+import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, Any
 
 from etils import epath
 
-from instruct_jax.base import command, errors, outside, storage
-from instruct_jax.data.public import formats
+from instruct_jax.base import command, errors, outside, storage, terminal
+from instruct_jax.data.public import formats, options
 from instruct_jax.data.read import files, kinds, specs
 
 Counts, Record = formats.Counts, formats.Record
+_encoded = json.JSONEncoder(ensure_ascii=False).encode
 
 
 # name -> the module that has its FORMAT.
 FORMATS = {
+  "pairs": "instruct_jax.data.public.pairs",
+  "columns": "instruct_jax.data.public.columns",
   "hh": "instruct_jax.data.public.hh",
   "finegrained": "instruct_jax.data.public.finegrained",
   "pandalm": "instruct_jax.data.public.pandalm",
@@ -46,7 +58,7 @@ FORMATS = {
 
 def format_of(name: str) -> formats.Format:
   """The format of a name, or of a module of people's own; UserError else."""
-  if name not in FORMATS and "." not in name:
+  if name not in FORMATS and ("." not in name or files.exists(name)):
     raise errors.unknown("format", name, FORMATS)
   module = outside.module(FORMATS.get(name, name), "FORMAT")
   form = getattr(module, "FORMAT", None)
@@ -60,28 +72,14 @@ def format_of(name: str) -> formats.Format:
 
 def main(arguments: Sequence[str] | None = None) -> None:
   """The command line; prints the counts."""
-  parser = command.Parser(
-    "instruct_jax.data convert", __doc__, _list_of_formats()
-  )
-  parser.add_argument("format", help="one of the list below")
-  parser.add_argument("inputs", nargs="+", help="files or patterns")
-  parser.add_argument("--out", required=True, help="FILE.jsonl or .jsonl.gz")
-  parser.add_argument("--kind", help=", ".join(kinds.KINDS))
-  parser.add_argument("--pairs", action="store_true", help="of finegrained")
-  parser.add_argument("--lang", help="of oasst, such as en")
-  given = parser.parse_args(arguments)
-  counts = convert(
-    given.format,
-    given.inputs,
-    given.out,
-    kind=given.kind or "",
-    pairs=given.pairs,
-    lang=given.lang or "",
-  )
-  print(f"{given.out}: read {counts['read']}, written {counts['written']}")
-  for reason, count in sorted(counts.items()):
-    if reason not in ("read", "written"):
-      print(f"  {reason}: {count}")
+  given = vars(_parser().parse_args(arguments))
+  given["kind"] = given["kind"] or ""
+  options.check_given(given)
+  name, inputs, out = (given.pop(x) for x in ("format", "inputs", "out"))
+  counts = convert(name, inputs, out, **given)
+  rows = [(what, counts.pop(what)) for what in ("read", "written")]
+  rows += sorted((reason, n) for reason, n in counts.items() if n)
+  terminal.table(rows, ("records", "count"), title=str(out))
 
 
 def convert(
@@ -90,15 +88,17 @@ def convert(
   out: os.PathLike | str,
   *,
   kind: str = "",
-  pairs: bool = False,
-  lang: str = "",
+  overwrite: bool = False,
+  **given: Any,
 ) -> Counts:
   """Converts files of the format `name` into `out`; returns the counts.
 
+  `given` are the options of the format (`options.OPTIONS`), the others empty.
+
   Raises:
     UserError: an unknown format or kind, an option that the format has not, a
-      file that is not of the format, or nothing to write. `out` is left alone
-      then.
+      file that is not of the format, nothing to write, or an `out` that is
+      read, or is there and not written so. `out` is left alone then.
   """
   form = format_of(name)
   kind = kind or next(iter(form.kinds))
@@ -106,52 +106,90 @@ def convert(
     raise errors.unknown(f"kind of '{name}'", kind, form.kinds)
   if str(out).endswith((".bz2", ".xz", ".zst")):
     raise errors.UserError(f"{out}: FILE.jsonl or FILE.jsonl.gz can be written")
+  more = options.of_format(name, form, given)
+  parts = [part.pattern for x in inputs for part in specs.parts(x)]
+  units = [unit for part in parts for unit in files.units(part)]
+  reads = [path for part in parts for path in files.paths(part)]
+  storage.claim(out, reads=reads, overwrite=overwrite)
   counts = Counts(read=0, written=0)
-  options = {k: v for k, v in (("pairs", pairs), ("lang", lang)) if v}
-  records = _records(name, inputs, kind, options, counts)
+  records = _records(form, units, kind, more, counts)
   if kinds.KINDS[kind].of_users:
     records = _prompts_of(records, counts)
-  lines = [json.dumps(r, ensure_ascii=False) + "\n" for r in records]
-  if not lines:
-    raise errors.UserError(
-      f"{', '.join(map(str, inputs))}: nothing to write; {dict(counts)}"
-    )
-  counts["written"] = len(lines)
-  _write(epath.Path(out), "".join(lines).encode("utf-8"))
+  source = {} if kinds.KINDS[kind].is_stream else {"source": name}
+  meant = _without_contradictions(records, kind, counts)
+  lines = (_line(source | record, kind) for record in meant)
+  _write(epath.Path(out), _counted(lines, inputs, counts))
+  storage.sign(out)
   return counts
 
 
 def _records(
-  name: str,
-  inputs: Sequence[os.PathLike | str],
+  form: formats.Format,
+  units: Sequence[epath.Path | str],
   kind: str,
-  options: dict[str, bool | str],
+  given: dict[str, Any],
   counts: Counts,
 ) -> Iterator[Record]:
-  """The records of all inputs, each with the source that it is from."""
-  form = format_of(name)
-  for option in options:
-    if option not in form.options:
-      raise errors.UserError(f"--{option}: not an option of '{name}'")
-  source = {} if kinds.KINDS[kind].is_stream else {"source": name}
-  parts = [part.pattern for given in inputs for part in specs.parts(given)]
-  for unit in (unit for part in parts for unit in files.units(part)):
+  """The records of all inputs."""
+  if form.of_all:
+    opened = _opened(form, units, counts)
+    yield from form.kinds[kind](opened, counts, **given)
+    return
+  for unit in units:
     before = counts["read"]
-    for record in form.kinds[kind](form.open(unit), counts, **options):
-      if kinds.KINDS[kind].contradiction(record):
-        counts["dropped: one text with two ranks"] += 1
-      else:
-        yield source | record
+    yield from form.kinds[kind](form.open(unit), counts, **given)
     if counts["read"] == before:
       counts["empty files"] += 1
 
 
-def _list_of_formats() -> str:
-  lines = [("FORMAT", "what it is", "kinds that it can give")]
-  for name in FORMATS:
-    form = format_of(name)
-    lines.append((name, form.about, ", ".join(form.kinds)))
-  return "\n".join(f"{a:<15}{b:<39}{c}" for a, b, c in lines)
+def _opened(
+  form: formats.Format, units: Sequence[epath.Path | str], counts: Counts
+) -> Callable[[], files.Rows]:
+  """What opens all inputs, one after the other, as often as it is called."""
+
+  def rows() -> files.Rows:
+    empty = 0
+    for unit in units:
+      row = None
+      for row in form.open(unit):
+        yield row
+      empty += row is None
+    if empty:
+      counts["empty files"] = empty
+
+  return rows
+
+
+def _without_contradictions(
+  records: Iterator[Record], kind: str, counts: Counts
+) -> Iterator[Record]:
+  for record in records:
+    if kinds.KINDS[kind].contradiction(record):
+      counts["dropped: one text with two ranks"] += 1
+    else:
+      yield record
+
+
+def _line(record: Record, kind: str) -> str:
+  """A record as it is written; UserError for one that nobody could read."""
+  wrong = kinds.wrong(record, kind, 0)
+  if wrong:
+    text = json.dumps(record, ensure_ascii=False)[:80]
+    raise errors.UserError(f"{wrong}; in what would be written: {text}")
+  return _encoded(record) + "\n"
+
+
+def _counted(
+  lines: Iterable[str], inputs: Sequence[os.PathLike | str], counts: Counts
+) -> Iterator[str]:
+  """The lines, of which there must be one."""
+  for line in lines:
+    counts["written"] += 1
+    yield line
+  if not counts["written"]:
+    raise errors.UserError(
+      f"{', '.join(map(str, inputs))}: nothing to write; {dict(counts)}"
+    )
 
 
 def _prompts_of(records: Iterator[Record], counts: Counts) -> Iterator[Record]:
@@ -165,8 +203,47 @@ def _prompts_of(records: Iterator[Record], counts: Counts) -> Iterator[Record]:
       yield {name: record[name] for name in names if name in record}
 
 
-def _write(path: epath.Path, content: bytes) -> None:
+def _write(path: epath.Path, lines: Iterator[str]) -> None:
+  """Writes lines as they come; nothing where there is an error."""
+  first = next(lines)  # no folder is made for what cannot be read
   path.parent.mkdir(parents=True, exist_ok=True)
-  if path.name.endswith(".gz"):
-    content = gzip.compress(content, mtime=0)
-  storage.write(path, content)
+  with storage.writing(path, "wb") as file, _packed(file, path) as packed:
+    packed.write(first)
+    packed.writelines(lines)
+
+
+@contextlib.contextmanager
+def _packed(file: IO[bytes], path: epath.Path) -> Iterator[IO[str]]:
+  """A file of text in one of bytes, compressed where its name says so."""
+  with contextlib.ExitStack() as stack:
+    packed: Any = file
+    if path.name.endswith(".gz"):
+      packed = stack.enter_context(
+        gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0)
+      )
+    text = io.TextIOWrapper(packed, "utf-8", newline="\n")
+    yield text
+    text.flush()
+    text.detach()
+
+
+def _parser() -> command.Parser:
+  parser = command.Parser(
+    "instruct_jax.data convert", __doc__, _list_of_formats()
+  )
+  add = parser.add_argument
+  add("format", help="one of the list below, or my_package.my_format")
+  add("inputs", nargs="+", help="files, patterns, tfds:name/config:split")
+  add("--out", required=True, help="FILE.jsonl or FILE.jsonl.gz")
+  add("--kind", help=", ".join(kinds.KINDS))
+  add("--overwrite", action="store_true", help="replace what is there")
+  options.add_to(parser)
+  return parser
+
+
+def _list_of_formats() -> str:
+  lines = [("FORMAT", "what it is", "kinds that it can give")]
+  for name in FORMATS:
+    form = format_of(name)
+    lines.append((name, form.about, ", ".join(form.kinds)))
+  return "\n".join(f"{a:<15}{b:<39}{c}" for a, b, c in lines)

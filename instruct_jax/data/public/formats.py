@@ -7,13 +7,14 @@ it drops; what is not of the format is a UserError that names file and place.
 
 import collections
 import dataclasses
+import difflib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.data.read import files, tables, typed
+from instruct_jax.data.read import files, records, tables, typed
 
 Record = dict[str, Any]
 Counts = collections.Counter  # "read", "written", "dropped: why"
@@ -44,7 +45,22 @@ class Format:
   about: str  # a few words for the list of formats
   kinds: dict[str, Convert]
   options: tuple[str, ...] = ()
+  # Its functions are given a function that opens all inputs anew, not the rows
+  # of one after the other.
+  of_all: bool = False
   open: Callable[[epath.Path | str], Iterator] = files.unit_rows
+
+
+def no_such_key(
+  flag: str, key: str, names: Sequence[str], where: str
+) -> errors.UserError:
+  """The error for a key that was named and that no row has."""
+  near = difflib.get_close_matches(key, names, n=1)
+  hint = f"; did you mean {flag}={near[0]}?" if near else ""
+  has = ", ".join(names[:20]) or "no keys at all"
+  return errors.UserError(
+    f"{where}: no '{key}' ({flag}) up to here; the rows have {has}{hint}"
+  )
 
 
 def with_prompts(kind: str, convert: Convert) -> dict[str, Convert]:
@@ -106,9 +122,9 @@ def pair(
 ) -> Iterator[Record]:
   """The ranking of two responses, unless something is wrong with them."""
   prompt, better, worse = prompt.strip(), better.strip(), worse.strip()
-  if not prompt:
+  if records.is_blank(prompt):
     counts[NO_PROMPT] += 1
-  elif not better or not worse:
+  elif records.is_blank(better) or records.is_blank(worse):
     counts[NO_RESPONSE] += 1
   elif better == worse:
     counts[SAME] += 1
@@ -118,28 +134,28 @@ def pair(
 
 def prompt(text: str, counts: Counts) -> Iterator[Record]:
   """A prompt, unless it is empty."""
-  if text.strip():
-    yield {"prompt": text.strip()}
-  else:
+  if records.is_blank(text):
     counts[NO_PROMPT] += 1
+  else:
+    yield {"prompt": text.strip()}
 
 
 def answer(prompt: str, response: str, counts: Counts) -> Iterator[Record]:
   """A demonstration, unless one of the two is empty."""
   prompt, response = prompt.strip(), response.strip()
-  if not prompt:
+  if records.is_blank(prompt):
     counts[NO_PROMPT] += 1
-  elif response:
-    yield {"prompt": prompt, "response": response}
-  else:
+  elif records.is_blank(response):
     counts[NO_RESPONSE] += 1
+  else:
+    yield {"prompt": prompt, "response": response}
 
 
 def ranking(
   prompt: str, responses: Sequence[str], ranks: Sequence[int], counts: Counts
 ) -> Iterator[Record]:
   """A ranking of a list, which may hold empty responses but not one alone."""
-  if not prompt:
+  if records.is_blank(prompt):
     counts[NO_PROMPT] += 1
   elif len(responses) > 1 and len(set(responses)) == 1:
     counts[SAME] += 1
