@@ -18,6 +18,7 @@ ORDER = """
 base
   errors interrupt streams compilation means run_folder layout
   terminal
+  chain display
   keys outside keyboard typewriter experiment_file pointers progress
   catalogue ranges
   storage
@@ -148,6 +149,7 @@ runs
   chat
   references seeds
   plan
+  costs
   build
 .
   main sample convert

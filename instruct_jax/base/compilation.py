@@ -1,7 +1,9 @@
-"""The persistent compilation cache, and a count of seconds compiled."""
+"""The persistent compilation cache, and counts of seconds compiled."""
 
 import logging
 import os
+import threading
+import time
 import zlib
 
 import jax
@@ -12,6 +14,13 @@ _log = logging.getLogger(__name__)
 FOLDER_VARIABLE = "INSTRUCT_JAX_CACHE"
 _STAMP = "verified"  # its time: entries older than it are known to be whole
 
+_LOWER = "/jax/core/compile/jaxpr_to_mlir_module_duration"
+_COMPILE = "/jax/core/compile/backend_compile_duration"
+_MAKING = (  # what comes before a program runs for the first time
+  "/jax/core/compile/jaxpr_trace_duration",
+  _LOWER,
+  _COMPILE,
+)
 _seconds = 0.0
 _is_compiling = False
 
@@ -90,12 +99,66 @@ def _is_whole(entry: bytes) -> bool:
   return True
 
 
-def _listen(event: str, duration_secs: float, **_: str | int) -> None:
+def program_seconds() -> float:
+  """Seconds in which this process made programs, the present one included.
+
+  They are traced, lowered and compiled (or read from the cache); where several
+  threads do so at once, or one inside of another, the time counts once.
+  """
+  return _making.seconds()
+
+
+def making_since() -> float | None:
+  """When what is being made now was begun (time.monotonic); None: nothing."""
+  return _making.since
+
+
+class _Making:
+  """The time covered by spans that begin and end, which may overlap."""
+
+  def __init__(self):
+    self.since: float | None = None
+    self._open, self._past = 0, 0.0
+    self._lock = threading.Lock()
+
+  def begin(self) -> None:
+    with self._lock:
+      self._open += 1
+      if self._open == 1:
+        self.since = time.monotonic()
+
+  def end(self) -> None:
+    with self._lock:
+      self._open = max(0, self._open - 1)
+      if not self._open and self.since is not None:
+        self._past += time.monotonic() - self.since
+        self.since = None
+
+  def seconds(self) -> float:
+    with self._lock:
+      since = self.since
+      return self._past + (time.monotonic() - since if since else 0.0)
+
+
+_making = _Making()
+
+
+def _begin(event: str, value: float | int, **_: str | int) -> None:
+  """jax says so by a scalar, the time, and the end by a duration."""
+  del value
+  if event in _MAKING:
+    _making.begin()
+
+
+def _end(event: str, duration_secs: float, **_: str | int) -> None:
   global _seconds, _is_compiling
-  if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+  if event in _MAKING:
+    _making.end()
+  if event == _LOWER:
     _is_compiling = True  # What follows a program's lowering.
-  if event == "/jax/core/compile/backend_compile_duration":
+  if event == _COMPILE:
     _seconds, _is_compiling = _seconds + duration_secs, False
 
 
-jax.monitoring.register_event_duration_secs_listener(_listen)
+jax.monitoring.register_scalar_listener(_begin)
+jax.monitoring.register_event_duration_secs_listener(_end)

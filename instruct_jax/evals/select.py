@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, progress
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.evals import loss
 from instruct_jax.inference import context, respond, score
@@ -43,20 +43,22 @@ def select_epoch(
     jax.random.key(ctx.config.seed), zlib.crc32(b"select")
   )
   metrics, mean_scores = {}, {}
-  for step, load in epochs:
-    policy = load()
-    speaking = respond.policy_of(
-      ctx, policy, temperature=settings.temperature, rows=settings.batch
-    )
-    said = respond.respond(speaking, prompts, key)
-    scores = score.rewards_of(ctx, reward, prompts, said, rows=settings.batch)
-    mean_scores[step] = float(scores.astype("float64").mean())
-    value, _ = loss.of_demonstrations(
-      ctx, policy, demonstrations, rows=settings.batch
-    )
-    metrics[f"select/score/{step}"] = mean_scores[step]
-    metrics[f"select/loss/{step}"] = value
-    _log.info("select: step %d, score %.4f", step, mean_scores[step])
+  with progress.Progress(ctx.config.experiment, len(epochs)) as line:
+    for done, (step, load) in enumerate(epochs, start=1):
+      policy = load()
+      speaking = respond.policy_of(
+        ctx, policy, temperature=settings.temperature, rows=settings.batch
+      )
+      said = respond.respond(speaking, prompts, key)
+      scores = score.rewards_of(ctx, reward, prompts, said, rows=settings.batch)
+      mean_scores[step] = float(scores.astype("float64").mean())
+      value, _ = loss.of_demonstrations(
+        ctx, policy, demonstrations, rows=settings.batch
+      )
+      metrics[f"select/score/{step}"] = mean_scores[step]
+      metrics[f"select/loss/{step}"] = value
+      _log.info("select: step %d, score %.4f", step, mean_scores[step])
+      line.update(done)
   best = max(mean_scores, key=lambda step: (mean_scores[step], -step))
   return metrics | {
     "select/best_step": float(best),

@@ -11,7 +11,13 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from instruct_jax.base import errors, outside, run_folder, storage
+from instruct_jax.base import (
+  errors,
+  outside,
+  progress,
+  run_folder,
+  storage,
+)
 from instruct_jax.evals import (
   bench,
   bias,
@@ -119,22 +125,36 @@ def evaluate_policies(
     raise errors.UserError(f"each subject needs a name of its own: {names}.")
   shared = bench.make(ctx, subjects, frozen)
   outcome = Outcome({}, {})
-  for name, evaluate in evaluations_of(shared.settings.extra).items():
-    if lacking := bench.missing(shared, evaluate):
-      outcome.evaluations[name] = f"needs {' and '.join(lacking)}"
-      continue
-    start = time.monotonic()
-    if name in EVALUATIONS:
-      findings = evaluate(shared)
-    else:
-      findings = _findings_of(name, evaluate, shared)
-      _check(name, findings, outcome)
-    outcome.metrics.update(findings[0])
-    outcome.tables.update(findings[1])
-    outcome.evaluations[name] = MEASURED
-    _log.debug("%s took %.1f s", name, time.monotonic() - start)
-  _write_responses(shared, epath.Path(folder))
+  evaluations = evaluations_of(shared.settings.extra)
+  with progress.Progress(
+    f"{ctx.config.experiment} evaluation", len(evaluations), even=False
+  ) as line:
+    for number, (name, evaluate) in enumerate(evaluations.items(), start=1):
+      line.say(name)
+      _measure(shared, name, evaluate, outcome)
+      line.update(number)
+    line.say("responses")
+    _write_responses(shared, epath.Path(folder))
   return outcome
+
+
+def _measure(
+  shared: bench.Bench, name: str, evaluate: bench.Evaluate, outcome: Outcome
+) -> None:
+  """One evaluation, if it has what it needs, into the outcome."""
+  if lacking := bench.missing(shared, evaluate):
+    outcome.evaluations[name] = f"needs {' and '.join(lacking)}"
+    return
+  start = time.monotonic()
+  if name in EVALUATIONS:
+    findings = evaluate(shared)
+  else:
+    findings = _findings_of(name, evaluate, shared)
+    _check(name, findings, outcome)
+  outcome.metrics.update(findings[0])
+  outcome.tables.update(findings[1])
+  outcome.evaluations[name] = MEASURED
+  _log.debug("%s took %.1f s", name, time.monotonic() - start)
 
 
 def _findings_of(name, evaluate, shared):

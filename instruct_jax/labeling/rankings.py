@@ -47,17 +47,16 @@ def rank_prompts(
   plan = chunks.make_plan(ctx, policies)
   run_folder.files(folder).chunks.mkdir(parents=True, exist_ok=True)
   todo = [(split, n) for split in SPLITS for n in range(plan.chunks(split))]
-  line = progress.Progress(ctx.config.experiment, len(todo))
-  there = [_chunk_path(folder, *chunk).exists() for chunk in todo]
+  missing = [c for c in todo if not _chunk_path(folder, *c).exists()]
   hosts.barrier("chunks_found")  # Before any process writes one.
-  for done, (chunk, known) in enumerate(zip(todo, there), start=1):
-    if not known:
+  there = len(todo) - len(missing)
+  with progress.Progress(ctx.config.experiment, len(todo), start=there) as line:
+    for done, chunk in enumerate(missing, start=there + 1):
       text = json.dumps(chunks.make_chunk(plan, *chunk), sort_keys=True)
       if hosts.is_writer():
         storage.write(_chunk_path(folder, *chunk), text)
       interrupt.check()
-    line.update(done)
-  line.close()
+      line.update(done)
   hosts.barrier("chunks_written")
   hosts.once("rankings", lambda: _assemble(plan, folder))
   return _summary(plan, folder)

@@ -111,7 +111,7 @@ def _unlisted(
 
 def _cells(rows: exhibits.Rows) -> dict[str, exhibits.Cell]:
   """The cells of a line by subject, with as many decimals each."""
-  values = [row.get("value") for row in rows]
+  values = [row.get(key) for row in rows for key in ("value", "low", "high")]
   percent = any(row.get("percent") is True for row in rows)
   style = terminal.style_of(values, percent=percent)
   return {

@@ -13,15 +13,25 @@ from typing import Any
 
 from etils import epath
 
+from instruct_jax.base import chain as chain_lib
 from instruct_jax.base import (
   compilation,
   errors,
+  progress,
   run_folder,
   storage,
 )
 from instruct_jax.parallel import hosts
 from instruct_jax.report import page
-from instruct_jax.runs import digests, lock, plan, provenance, seeds, stages
+from instruct_jax.runs import (
+  costs,
+  digests,
+  lock,
+  plan,
+  provenance,
+  seeds,
+  stages,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -35,13 +45,46 @@ def build(stage: plan.Stage, *, wait: bool = True) -> dict[str, Any]:
   Raises UserError where another job works in a folder and `wait` is off.
   """
   *needs, last = plan.in_order(stage)
+  chain = _chain(needs, last)
   for need in needs:
     with lock.hold(need.folder, wait=wait):
-      _build_one(need, evaluate=need.config.evaluation.always)
+      _build_one(need, chain, evaluate=need.config.evaluation.always)
   with lock.hold(last.folder, wait=wait):
-    results = _build_one(last, evaluate=True)
-    hosts.once("report", lambda: _report([s.folder for s in (*needs, last)]))
+    results = _build_one(last, chain, evaluate=True)
+    with progress.part(
+      chain, last.name, "report", title=last.config.experiment
+    ):
+      hosts.once("report", lambda: _report([s.folder for s in (*needs, last)]))
   return results
+
+
+def _chain(needs: list[plan.Stage], last: plan.Stage) -> chain_lib.Chain:
+  """What is to be done, for the line that says how far it is."""
+  parts = []
+  for stage in (*needs, last):
+    results = _look(stage)
+    names = [] if results else [""]
+    if stage is last or stage.config.evaluation.always:
+      has_suite = stage.config.evaluation.suite != "none"
+      if has_suite and (not results or _lacks_evaluation(stage, results)):
+        names.append(costs.EVALUATION)
+    parts += [
+      chain_lib.Part(stage.name, name, costs.Estimate(stage, name))
+      for name in names
+    ]
+  return chain_lib.Chain(parts)
+
+
+def _look(stage: plan.Stage) -> dict[str, Any] | None:
+  """The results of a run that is there and fits, as far as one can see."""
+  files = run_folder.files(stage.folder)
+  try:
+    is_there = files.config.exists() and files.results.exists()
+    if is_there and storage.read_json(files.config)["digest"] == stage.digest:
+      return storage.read_json(files.results)
+  except (errors.UserError, KeyError, OSError):
+    pass  # Whoever builds it says so.
+  return None
 
 
 def _report(chain: list[epath.Path]) -> str:
@@ -50,13 +93,18 @@ def _report(chain: list[epath.Path]) -> str:
   return str(page.write(chain[-1], chain, others.chains, others.left_out))
 
 
-def _build_one(stage: plan.Stage, *, evaluate: bool) -> dict[str, Any]:
+def _build_one(
+  stage: plan.Stage, chain: chain_lib.Chain, *, evaluate: bool
+) -> dict[str, Any]:
   results = hosts.once(f"look at {stage.name}", lambda: _finished(stage))
   if results is None:
     hosts.once(f"needs of {stage.name}", lambda: _check_needs(stage))
-    results = _start(stage)
+    results = _start(stage, chain)
   if evaluate and _lacks_evaluation(stage, results):
-    outcome = stages.evaluate(stage.config, stage.folder, stage.folders)
+    start, title = time.monotonic(), stage.config.experiment
+    with progress.part(chain, stage.name, costs.EVALUATION, title=title):
+      outcome = stages.evaluate(stage.config, stage.folder, stage.folders)
+    results["seconds"]["evaluation"] = round(time.monotonic() - start, 2)
     results["metrics"] |= outcome.metrics
     results["tables"] |= outcome.tables
     results["evaluations"] = outcome.evaluations
@@ -123,16 +171,17 @@ def _finished(stage: plan.Stage) -> dict[str, Any] | None:
   return storage.read_json(done)
 
 
-def _start(stage: plan.Stage) -> dict[str, Any]:
+def _start(stage: plan.Stage, chain: chain_lib.Chain) -> dict[str, Any]:
   config, folder = stage.config, stage.folder
-  _log.info("%s: starts", stage.name)
+  _log.info("%s%s: starts", chain.title(stage.name), stage.name)
   hosts.once("folder", lambda: folder.mkdir(parents=True, exist_ok=True))
   _write_once(
     run_folder.files(folder).config,
     digests.record_of(stage.config, stage.needs),
   )
   start, compiled = time.monotonic(), compilation.compile_seconds()
-  result = stages.JOBS[config.job](config, folder, stage.folders)
+  with progress.part(chain, stage.name, title=config.experiment):
+    result = stages.JOBS[config.job](config, folder, stage.folders)
   wall = time.monotonic() - start
   results = {
     "experiment": config.experiment,

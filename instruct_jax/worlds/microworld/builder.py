@@ -20,7 +20,7 @@ from tensorflow_datasets.core import writer as writer_lib
 from tensorflow_datasets.proto import tf_example_pb2
 
 from instruct_jax import tokenizers
-from instruct_jax.base import interrupt, storage
+from instruct_jax.base import interrupt, progress, storage
 from instruct_jax.worlds.microworld import (
   answers,
   corpus,
@@ -30,6 +30,7 @@ from instruct_jax.worlds.microworld import (
 )
 
 _PROMPT = ("prompt", "core", "use_case", "user", "spec")
+_COUNTED = 500  # rows between two looks at the clock
 FIELDS = {
   "pretraining": ("text",),
   "demonstrations": (*_PROMPT, "response", "quality"),
@@ -98,11 +99,13 @@ class Microworld(tfds.core.GeneratorBasedBuilder):
     sizes: Mapping[str, Sequence[int]],
     world_seed: int,
     quality: float,
+    line: progress.Progress,
     **kwargs: Any,
   ):
     self._sizes = sizes
     self._world_seed = world_seed
     self._quality = quality
+    self._line = line
     super().__init__(file_format="array_record", **kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -138,6 +141,8 @@ class Microworld(tfds.core.GeneratorBasedBuilder):
       if index % 1000 == 0:
         interrupt.check()
       yield index, row
+      if (index + 1) % _COUNTED == 0 or index + 1 == count:
+        self._line.advance(index % _COUNTED + 1)
 
 
 class _Texts(Sequence):
@@ -167,8 +172,13 @@ class _Texts(Sequence):
 
 def source(folder: os.PathLike | str, kind: str, split: str) -> Sequence[dict]:
   """A built split as a random-access sequence of rows of str."""
-  path = epath.Path(folder) / "microworld" / kind / str(Microworld.VERSION)
+  path = _path(epath.Path(folder), kind)
   return _Texts(tfds.builder_from_directory(path).as_data_source(split))
+
+
+def _path(folder: epath.Path, kind: str) -> epath.Path:
+  """Where a kind lies, once it is whole."""
+  return folder / "microworld" / kind / str(Microworld.VERSION)
 
 
 def _settings(data: ml_collections.ConfigDict) -> dict:
@@ -196,7 +206,9 @@ def _clear(folder: epath.Path, settings: dict) -> None:
     half.rmtree()
 
 
-def _build_kind(folder: epath.Path, kind: str, settings: dict) -> None:
+def _build_kind(
+  folder: epath.Path, kind: str, settings: dict, line: progress.Progress
+) -> None:
   """One kind's splits; TFDS renames its folder when all are written."""
   builder = Microworld(
     config=kind,
@@ -204,6 +216,7 @@ def _build_kind(folder: epath.Path, kind: str, settings: dict) -> None:
     sizes=settings["sizes"],
     world_seed=settings["world_seed"],
     quality=settings["quality"],
+    line=line,
   )
   tfds.disable_progress_bar()
   with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself
@@ -268,13 +281,20 @@ def build(
   if done.exists():
     return storage.read_json(done)
   summary: dict[str, float] = {}
-  for kind, fields in FIELDS.items():
-    interrupt.check()
-    _build_kind(folder, kind, settings)
-    for split, count in zip(tables.SPLITS, settings["sizes"][kind]):
-      if count:
-        figures = _measure(list(source(folder, kind, split)), fields[0])
-        summary |= {f"{kind}/{split}_{k}": v for k, v in figures.items()}
-  summary |= _train_tokenizer(folder, settings["vocab_size"], settings["start"])
+  rows = {kind: sum(settings["sizes"][kind]) for kind in FIELDS}
+  there = sum(n for kind, n in rows.items() if _path(folder, kind).exists())
+  with progress.Progress("dataset", sum(rows.values()), start=there) as line:
+    for kind, fields in FIELDS.items():
+      interrupt.check()
+      line.say(kind)
+      _build_kind(folder, kind, settings, line)
+      for split, count in zip(tables.SPLITS, settings["sizes"][kind]):
+        if count:
+          figures = _measure(list(source(folder, kind, split)), fields[0])
+          summary |= {f"{kind}/{split}_{k}": v for k, v in figures.items()}
+    line.say("tokenizer")
+    summary |= _train_tokenizer(
+      folder, settings["vocab_size"], settings["start"]
+    )
   storage.write_json(done, summary)
   return summary

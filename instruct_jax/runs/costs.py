@@ -1,0 +1,177 @@
+"""What the parts of a chain will cost, before they are done.
+
+Best is an earlier run of the same experiment beside it: an older one, another
+seed. Without one it is the work, in passes of a token through a parameter,
+which takes as long as the chain has needed for such work so far. That is rough,
+and good enough for "about".
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from instruct_jax import algorithms
+from instruct_jax.base import chain, errors, run_folder, storage
+from instruct_jax.runs import plan
+
+EVALUATION = "evaluation"  # the part after a stage's job, and its seconds
+_UPDATE = 3  # passes: forward, and twice that backward
+_ASKED = 12  # times that a suite asks about as many task prompts
+
+
+class Estimate:
+  """What is known of the cost of a stage's job (name '') or evaluation."""
+
+  def __init__(self, stage: plan.Stage, name: str):
+    self._stage, self._name = stage, name
+
+  def __call__(self) -> chain.Cost:
+    """By an earlier run of the same, scaled to the work, and the work."""
+    rows = _rows(self._stage)
+    work = _work(self._stage.config, self._name, rows)
+    if self._earlier is None:
+      return chain.Cost(work=work)
+    seconds, config = self._earlier
+    then = _work(config, self._name, rows)
+    return chain.Cost(seconds * work / then if work and then else seconds, work)
+
+  @functools.cached_property
+  def _earlier(self) -> tuple[float, ConfigDict] | None:
+    """Seconds and config of the newest run of the same."""
+    for folder in _runs_like(self._stage):
+      files = run_folder.files(folder)
+      seconds = _read(files.results).get("seconds")
+      taken = seconds.get(self._name or "wall") if seconds else None
+      if isinstance(taken, (int, float)):
+        config = _read(files.config).get("config")
+        return taken, ConfigDict(config if isinstance(config, dict) else {})
+    return None
+
+
+def _runs_like(stage: plan.Stage) -> list[epath.Path]:
+  """Folders of the same experiment and variant, the newest first."""
+  config = stage.config
+  pattern = f"{config.experiment}-{config.variant}*"
+  found = [
+    (results.stat().mtime, str(folder))
+    for folder in stage.folder.parent.glob(pattern)
+    if (results := run_folder.files(folder).results).exists()
+    and _read(results).get("experiment") == config.experiment
+    and _read(results).get("variant") == config.variant
+  ]
+  return [epath.Path(folder) for _, folder in sorted(found, reverse=True)]
+
+
+def _read(path: epath.Path) -> dict[str, Any]:
+  """A JSON object; {} where there is none that can be read."""
+  try:
+    tree = storage.read_json(path)
+  except (errors.UserError, OSError):
+    return {}
+  return tree if isinstance(tree, dict) else {}
+
+
+def _rows(stage: plan.Stage) -> dict[str, float]:
+  """Training rows by kind, as far as they are known."""
+  rows: dict[str, float] = {}
+  config, needs = stage.config, stage.needs
+  length = config.data.row_length
+  if "data" in needs:
+    metrics = _read(run_folder.files(needs["data"].folder).results)
+    for kind in ("pretraining", "demonstrations", "prompts", "rankings"):
+      rows |= _rows_of(metrics.get("metrics", {}), kind, length)
+  if "rankings" in needs and isinstance(needs["rankings"], plan.Stage):
+    rows["rankings"] = needs["rankings"].config.rankings.train
+  return rows
+
+
+def _rows_of(
+  metrics: Mapping[str, Any], kind: str, length: int
+) -> dict[str, float]:
+  """The training rows of a kind, from the metrics of a data set."""
+  count = metrics.get(f"{kind}/train_rows")  # the microworld's
+  words = metrics.get(f"{kind}/train_words")
+  if count and words and kind == "pretraining":
+    return {kind: (words + count) / length}  # an end after each document
+  if count:
+    return {kind: count}
+  of_split = metrics.get(kind, {})  # files'
+  of_split = of_split.get("train", {}) if isinstance(of_split, dict) else {}
+  count = of_split.get("rows") if isinstance(of_split, dict) else None
+  return {kind: count} if isinstance(count, (int, float)) else {}
+
+
+def _work(
+  config: ConfigDict, name: str, rows: Mapping[str, float]
+) -> float | None:
+  """The work of a part; None where it cannot be known yet."""
+  try:
+    if name == EVALUATION:
+      return _evaluation(config)
+    return _WORK[config.job](config, rows) if config.job in _WORK else None
+  except (AttributeError, KeyError, TypeError, ValueError, errors.UserError):
+    return None  # a config of before, or one of somebody's own
+
+
+def _training(config: ConfigDict, rows: Mapping[str, float]) -> float | None:
+  steps = config.steps
+  if config.epochs:
+    if config.epoch_of not in rows:
+      return None
+    steps = (
+      config.epochs * rows[config.epoch_of] / config.batch[config.epoch_of]
+    )
+  policy, reward = _size(config.model), _size(config.reward_model)
+  updated = reward if config.product == "reward" else policy
+  passes = dict.fromkeys(config.batch, _UPDATE * updated)
+  if algorithms.named(config.algorithm).is_rewarded:
+    # Sampled, scored by four networks, two of which are updated.
+    updates = _UPDATE * config.rl.get("inner_epochs", 1)
+    passes["prompts"] = (2 + updates) * policy + (2 + updates) * reward
+  return steps * sum(
+    size * _tokens(config, kind) * passes[kind]
+    for kind, size in config.batch.items()
+  )
+
+
+def _ranking(config: ConfigDict, rows: Mapping[str, float]) -> float:
+  del rows
+  section = config.rankings
+  prompts = section.train + section.validation + section.test
+  responses = prompts * (section.k_min + section.k_max) / 2
+  return responses * _tokens(config, "prompts") * _size(config.model)
+
+
+def _selection(config: ConfigDict, rows: Mapping[str, float]) -> float:
+  del rows
+  asked = config.selection.prompts * _tokens(config, "prompts")
+  return 10 * asked * _size(config.model)
+
+
+def _evaluation(config: ConfigDict) -> float:
+  section = config.evaluation
+  asked = 3 * section.prompts + _ASKED * section.task_prompts
+  subjects = max(1, len(section.subjects))
+  return subjects * asked * _tokens(config, "prompts") * _size(config.model)
+
+
+def _tokens(config: ConfigDict, kind: str) -> float:
+  """About how many tokens a row of a kind has."""
+  data = config.data
+  if kind == "pretraining":
+    return data.row_length
+  several = (4 + data.k_max) / 2 if kind == "rankings" else 1
+  return data.prompt_length + several * data.response_length
+
+
+def _size(model: ConfigDict) -> float:
+  """About how many parameters a token passes through."""
+  width = model.heads * model.head_size
+  block = 4 * width * model.width + 2 * model.width * model.mlp_width
+  return model.layers * block
+
+
+_WORK = {"train": _training, "rankings": _ranking, "select": _selection}
