@@ -193,6 +193,12 @@ def test_earlier_runs_and_other_names_are_no_seeds(root):
   assert beside(root) == (["ppo-tiny-seed1", "ppo-tiny-seed2"], {})
 
 
+def test_where_nothing_was_measured_there_is_nothing_to_share(root):
+  (root / "ppo-tiny/results.json").write_text('{"seed": 0, "tables": {}}')
+  (root / "ppo-tiny-seed1/results.json").unlink()
+  assert beside(root) == ([], {})
+
+
 def test_a_run_whose_own_needs_are_gone_stands_alone(root):
   shutil.rmtree(root / "sft-tiny")
   assert beside(root) == ([], {})

@@ -1,12 +1,20 @@
 """The report shows what is there, and needs nothing from outside."""
 
 import html.parser
+import json
 import math
 import re
 
 import pytest
 
-from instruct_jax.report import charts, closing, curves, exhibits
+from instruct_jax.report import (
+  charts,
+  closing,
+  curves,
+  exhibits,
+  header,
+  samples,
+)
 from instruct_jax.report import page as report_page
 from tests import report_toys
 from tests.report_toys import PROMPT, TABLES, results_of, write
@@ -236,3 +244,86 @@ def test_a_table_that_nobody_described_closes_the_closing_table():
   ]
   assert [line[0] for line in lines[2:]] == [f"many, {n}" for n in range(4)]
   assert closing.arrange({"other": [{"n": 1}]}) is None
+
+
+@pytest.mark.parametrize(
+  ("data", "said"),
+  [
+    ({"source": "microworld"}, "Labelers are simulated"),
+    (
+      {"source": "files", "rankings": "hh.jsonl", "prompts": "p/*.csv"},
+      "people's own files: hh.jsonl (rankings), p/*.csv (prompts)",
+    ),
+    ({"source": "files"}, "none is named"),
+    ({"source": "my_package.my_world"}, "The world is my_package.my_world"),
+    ({}, ""),
+    ("microworld", ""),
+  ],
+)
+def test_the_page_says_whose_world_it_is(tmp_path, data, said):
+  config = {"experiment": "sft", "variant": "tiny", "data": data}
+  folder = write(tmp_path / "sft-tiny", config=config)
+  text = report_page.write(folder, [folder]).read_text()
+  assert said in text.replace("&#39;", "'")
+  assert ('<p class="world">' in text) == bool(said)
+
+
+def test_an_evaluation_by_another_command_is_said():
+  made = report_toys.PROVENANCE
+  facts = header.provenance({"provenance": made, "evaluated_by": made})
+  assert [name for name, _ in facts] == [
+    *("date", "command", "commit", "device", "versions")
+  ]
+  later = made | {"commit": "def456", "date": "2026-12-01T00:00:00+00:00"}
+  facts = header.provenance({"provenance": made, "evaluated_by": later})
+  assert ("evaluated: date", "2026-12-01 00:00:00 UTC") in facts
+  assert header.provenance({}) == []
+
+
+def sided(tmp_path, *responses):
+  lines = [json.dumps({"prompt": "p", "responses": r}) for r in responses]
+  (tmp_path / "responses.jsonl").write_text("\n".join(lines))
+  return samples.side_by_side(tmp_path)
+
+
+def test_who_won_is_what_all_responses_have(tmp_path):
+  a = {"text": "a", "reward": 1.0, "score": 0.2, "preferred": {"b": 0.9}}
+  b = {"text": "b", "reward": 2.0, "score": 0.2, "preferred": {"a": 0.1}}
+  shown = sided(tmp_path, {"a": a, "b": b})
+  assert shown["rows"][0]["won"] == "a>b"
+  assert shown["outcomes"] == [
+    ("b>a", "b over a"),
+    ("a>b", "a over b"),
+    ("a=b", "b and a alike"),
+  ]
+  del b["preferred"]
+  shown = sided(tmp_path, {"a": a, "b": b})
+  assert shown["rows"][0]["won"] == "a=b"
+  assert shown["measure"] == "the judge's score is higher"
+  del a["score"]
+  assert sided(tmp_path, {"a": a, "b": b})["rows"][0]["won"] == "b>a"
+  same = sided(tmp_path, {"a": a, "b": b | {"text": "a"}})
+  assert same["rows"][0]["won"] == "a=b"
+  for nothing in ({"a": a}, {"b": "only text", "a": a}):
+    shown = sided(tmp_path, {"a": a, "b": b}, nothing)
+    assert shown["outcomes"] == []
+    assert shown["rows"][0]["won"] == ""
+
+
+def test_long_responses_are_fewer(tmp_path):
+  said = {name: {"text": name * 10_000} for name in "abcd"}
+  shown = sided(tmp_path, *[said] * 400)
+  assert 100 < len(shown["rows"]) < samples.RESPONSES
+  letters = sum(len(w["text"]) for r in shown["rows"] for w in r["answers"])
+  assert letters < samples.ALL_LETTERS
+
+
+def test_every_row_of_an_evaluation_says_its_n():
+  table = exhibits.arrange("metadata", report_toys.WIDE["metadata"])
+  assert table.headers[-1] == "n (independent)"
+  assert [str(row[-1]) for row in table.rows] == ["512 (301)"] * 3
+  rows = [
+    {"subject": s, "value": 0.5, "n": n, "clusters": n} for s, n in [("a", 3),
+                                                                    ("b", 5)]
+  ]  # fmt: skip
+  assert str(exhibits.arrange("x", rows).rows[0][-1]) == "3–5"

@@ -173,6 +173,8 @@ EXHIBITS = {
   "preference_by_use_case": Exhibit("Preference by use case", percent=True),
   "likert_by_use_case": Exhibit("Likert by use case"),
   "departures": Exhibit("Departures from the paper"),
+  "data_cleaning": Exhibit("Records that were taken out on purpose"),
+  "data_limits": Exhibit("What the limits drop and cut"),
 }
 
 

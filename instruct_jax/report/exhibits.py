@@ -46,10 +46,20 @@ class Table:
   caption: str = ""
 
 
-def cell(row: Mapping[str, Any], *, percent: bool, key: str = "value") -> Cell:
-  """A row's value and interval, and what the seeds have together."""
-  text, note = _number(row.get(key), percent), _interval(row, percent)
-  return Cell(text, note, _seeds(row, percent))
+def cell(
+  row: Mapping[str, Any],
+  *,
+  percent: bool = False,
+  style: terminal.Style | None = None,
+  key: str = "value",
+) -> Cell:
+  """A row's value and interval, and what the seeds have together.
+
+  `style` is that of the cells beside it; without one, the row's own.
+  """
+  style = style or terminal.style_of([row.get(key)], percent=percent)
+  interval = style.interval(row.get("low"), row.get("high"))
+  return Cell(style.number(row.get(key)), interval, _seeds(row, style))
 
 
 def arrange(name: str, rows: Rows) -> Table:
@@ -78,26 +88,36 @@ def pivot(rows: Rows, columns: str, exhibit: captions.Exhibit) -> Table:
   says how much stands behind a line.
   """
   heads = list(dict.fromkeys(row[columns] for row in rows))
-  cells, sizes = {}, {}
+  by_label: dict[str, list[Mapping[str, Any]]] = {}
   for row in rows:
-    label = label_of(row, columns)
-    sizes.setdefault(label, []).append(row)
+    by_label.setdefault(label_of(row, columns), []).append(row)
+  lines = []
+  for label, of_label in by_label.items():
     percent = exhibit.percent != any(part in label for part in exhibit.but)
-    cells.setdefault(label, {})[row[columns]] = cell(row, percent=percent)
-    for key, value in row.items():
-      if key not in _NUMBERS and is_number(value):
-        extra = f"{label}, {captions.words(key)}".removeprefix(", ")
-        number = Cell(_number(value, False))
-        cells.setdefault(extra, {})[row[columns]] = number
-  lines = tuple(
-    (
-      label,
-      *(by_head.get(head, Cell("")) for head in heads),
-      Cell(size_of(sizes.get(label, ()))),
+    size = Cell(size_of(of_label))
+    lines.append((label, *_across(of_label, columns, heads, percent), size))
+    extras = dict.fromkeys(
+      key
+      for row in of_label
+      for key, value in row.items()
+      if key not in _NUMBERS and is_number(value)
     )
-    for label, by_head in cells.items()
-  )
-  return Table(("", *map(captions.words, heads), SIZES), lines)
+    for key in extras:
+      named = f"{label}, {captions.words(key)}".removeprefix(", ")
+      there = [{columns: r[columns], "value": r.get(key)} for r in of_label]
+      cells = _across(there, columns, heads, False)
+      lines.append((named, *cells, Cell("")))
+  return Table(("", *map(captions.words, heads), SIZES), tuple(lines))
+
+
+def _across(
+  rows: Rows, columns: str, heads: Sequence[Any], percent: bool
+) -> list[Cell]:
+  """The cells of a line, with as many decimals each."""
+  values = [row.get("value") for row in rows]
+  style = terminal.style_of(values, percent=percent)
+  cells = {row[columns]: cell(row, style=style) for row in rows}
+  return [cells.get(head, Cell("")) for head in heads]
 
 
 def plain(rows: Rows, exhibit: captions.Exhibit) -> Table:
@@ -106,6 +126,13 @@ def plain(rows: Rows, exhibit: captions.Exhibit) -> Table:
   keys = list(dict.fromkeys(k for row in rows for k in row if k not in unshown))
   hidden = ("low", "high") if {"low", "high"} <= set(keys) else ()
   keys = [key for key in keys if key not in hidden]
+  styles = {
+    key: terminal.style_of(
+      [row.get(key) for row in rows if is_number(row.get(key))],
+      percent=exhibit.percent and key not in _COUNTS,
+    )
+    for key in keys
+  }
   lines = []
   for row in rows:
     line, interval = [], hidden
@@ -114,11 +141,10 @@ def plain(rows: Rows, exhibit: captions.Exhibit) -> Table:
       if not is_number(value):
         line.append(captions.words("" if value is None else value))
       elif interval:
-        line.append(cell(row, percent=exhibit.percent, key=key))
+        line.append(cell(row, style=styles[key], key=key))
         interval = ()
       else:
-        percent = exhibit.percent and key not in _COUNTS
-        line.append(Cell(_number(value, percent)))
+        line.append(Cell(styles[key].number(value)))
     lines.append(tuple(line))
   return Table(tuple(map(captions.words, keys)), tuple(lines))
 
@@ -190,35 +216,12 @@ def _span(counts: Sequence[float]) -> str:
   return low if low == high else f"{low}–{high}"
 
 
-def _number(value: Any, percent: bool) -> str:
-  if not is_number(value):
-    return "–" if value is None else str(value)
-  if not math.isfinite(value):
-    return str(value)
-  if percent:
-    return f"{100 * value:.1f} %"
-  if isinstance(value, int) or (float(value).is_integer() and abs(value) > 99):
-    return f"{int(value)}"
-  return f"{value:.2f}" if 0.1 <= abs(value) < 1000 else terminal.number(value)
-
-
-def _interval(row: Mapping[str, Any], percent: bool) -> str:
-  low, high = row.get("low"), row.get("high")
-  if not (is_number(low) and is_number(high)):
-    return ""
-  if not (math.isfinite(low) and math.isfinite(high)):
-    return ""
-  if percent:
-    return f"[{100 * low:.1f}, {100 * high:.1f}]"
-  return f"[{low:.2f}, {high:.2f}]"
-
-
-def _seeds(row: Mapping[str, Any], percent: bool) -> str:
+def _seeds(row: Mapping[str, Any], style: terminal.Style) -> str:
   values = row.get(SEEDS) or ()
   if len(values) < 2:
     return ""
   parts = sum(values) / len(values), min(values), max(values)
-  mean, low, high = (_number(x, percent).removesuffix(" %") for x in parts)
+  mean, low, high = (style.number(x).removesuffix(" %") for x in parts)
   return f"seeds: {mean} ({low} to {high})"
 
 

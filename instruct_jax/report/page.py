@@ -13,7 +13,14 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from instruct_jax.base import errors, journal, run_folder, storage, terminal
+from instruct_jax.base import (
+  errors,
+  journal,
+  keys,
+  run_folder,
+  storage,
+  terminal,
+)
 from instruct_jax.report import (
   captions,
   exhibits,
@@ -210,7 +217,7 @@ def _curves(stages: Sequence[Stage]) -> list[dict[str, Any]]:
 
 
 def _all_metrics(stage: Stage) -> exhibits.Table | None:
-  values = stage.results.get("metrics") or {}
+  values = keys.flatten(stage.results.get("metrics") or {})
   lines = tuple(
     (name, exhibits.Cell(terminal.number(values[name])))
     for name in sorted(values)

@@ -43,6 +43,8 @@ def beside(folder: epath.PathLike) -> Beside:
   folder = epath.Path(folder)
   stem = re.sub(r"-seed\d+$", "", folder.name)
   try:
+    if not records.read_results(folder)["tables"]:
+      return Beside((), {})  # Nothing was measured that seeds could share.
     own = settings(folder)
   except _BROKEN as error:
     _log.warning("no other seeds in the report: %s", error)
