@@ -29,7 +29,7 @@ _CLOSED_TO_ERRORS = ("__del__", "__hash__", "__eq__", "_xla_gc_callback")
 
 _requested = threading.Event()
 _heard = threading.Event()  # the KeyboardInterrupt was raised
-_waiting = False  # it is to be raised as soon as it may
+_waiting: type[KeyboardInterrupt] | None = None  # to be raised when it may be
 _first: float | None = None  # when Ctrl-C came
 _depth = 0  # of deferred blocks around the main thread
 _leftovers: dict[int, Callable[[], object]] = {}
@@ -77,7 +77,7 @@ def install(*, saves: bool = True) -> None:
 def rearm() -> None:
   """What Ctrl-C asked for is done, or let be: the next one is the first."""
   global _heard, _waiting, _first
-  _heard, _waiting, _first = threading.Event(), False, None
+  _heard, _waiting, _first = threading.Event(), None, None
 
 
 def requested() -> bool:
@@ -139,9 +139,9 @@ def undone_by(function: Callable[[], object]) -> Iterator[None]:
 
 def _raise() -> None:
   global _waiting
-  _waiting = False
+  kind, _waiting = _waiting or KeyboardInterrupt, None
   _heard.set()
-  raise KeyboardInterrupt
+  raise kind
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
@@ -150,16 +150,22 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 
 def _on_sigterm_stop(number: int, frame: FrameType | None) -> None:
-  del number, frame
-  raise Stopped
+  del number
+  if not _heard.is_set() and _waiting is None:
+    threading.Thread(target=_insist, args=(_heard,), daemon=True).start()
+  _ask(Stopped, frame)
 
 
 def _on_sigint(number: int, frame: FrameType | None) -> None:
-  global _waiting
   del number
+  _ask(_waiting or KeyboardInterrupt, frame)
+
+
+def _ask(kind: type[KeyboardInterrupt], frame: FrameType | None) -> None:
+  global _waiting
   if _heard.is_set():
     return  # It unwinds already; who repeats it is heard by `_watch`.
-  _waiting = True
+  _waiting = kind
   if not _depth and not _is_closed(frame):
     _raise()
 
@@ -167,9 +173,9 @@ def _on_sigint(number: int, frame: FrameType | None) -> None:
 def _on_unraisable(args: Any) -> None:
   """Repeats a KeyboardInterrupt that Python has swallowed; shows the rest."""
   global _waiting
-  if args.exc_type is KeyboardInterrupt:
+  if args.exc_type in (KeyboardInterrupt, Stopped):
     _heard.clear()
-    _waiting = True
+    _waiting = args.exc_type
     threading.Thread(target=_insist, args=(_heard,), daemon=True).start()
   else:
     sys.__unraisablehook__(args)
@@ -218,8 +224,10 @@ def _insist(heard: threading.Event) -> None:
 def _leave(message: str) -> None:
   """Ends the process; nothing is unwound but the leftovers."""
   for function in list(_leftovers.values()):
-    with contextlib.suppress(Exception):
-      function()
+    # What it waits for may be held by the thread that is broken off.
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    thread.join(_SAME)
   _say(message)
   os._exit(CTRL_C)
 

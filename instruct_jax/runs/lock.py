@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import datetime
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -62,23 +63,26 @@ def hold(folder: epath.Path, *, wait: bool = True) -> Iterator[None]:
 
   Raises:
     UserError: it is held and `wait` is off.
-    Interrupted: SIGTERM came while waiting.
+    Interrupted: SIGTERM came while waiting; KeyboardInterrupt at Ctrl-C.
   """
   path = run_folder.lock_of(folder)
   mine = _here()
-  hosts.once(f"lock {path.name}", lambda: _take(path, mine, wait))
-  stop = threading.Event()
-  if hosts.is_writer():
-    threading.Thread(
-      target=_keep_touching, args=(path, mine, stop), daemon=True
-    ).start()
-  try:
-    yield
-    hosts.barrier(f"unlock {path.name}")
-  finally:
-    stop.set()
+  release = functools.partial(_release, path, mine)
+  with interrupt.deferred(), interrupt.undone_by(release):
+    hosts.once(f"lock {path.name}", lambda: _take(path, mine, wait))
+    stop = threading.Event()
     if hosts.is_writer():
-      _release(path, mine)
+      threading.Thread(
+        target=_keep_touching, args=(path, mine, stop), daemon=True
+      ).start()
+    try:
+      with interrupt.allowed():
+        yield
+        hosts.barrier(f"unlock {path.name}")
+    finally:
+      stop.set()
+      if hosts.is_writer():
+        release()
 
 
 def _here() -> Holder:
