@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from types import ModuleType
@@ -34,7 +35,7 @@ def find(name: str, beside: epath.Path) -> epath.Path:
   """
   if not name:
     raise errors.UserError(
-      "--config= is empty: name an experiment, as experiments/ppo_ptx.py"
+      "--config= names no file: name an experiment, as experiments/ppo_ptx.py"
     )
   for path in (beside / name, ours() / epath.Path(name).name):
     if path.exists():
@@ -146,15 +147,18 @@ def _described(error: BaseException, path: epath.Path) -> str:
     line = (error.text or "").strip()
     return f"{where}: {kind}: {error.msg}" + (f"\n    {line}" if line else "")
   frames = traceback.extract_tb(error.__traceback__)
-  inside = [f for f in frames if f.filename == str(path)]
-  if not inside:
-    return f"{path}: {kind}: {error}"
-  frame, last = inside[-1], frames[-1]
+  own = os.path.abspath(path)
+  inside = [f for f in frames if os.path.abspath(f.filename) == own]
   message = " ".join(str(error).split())
   if len(message) > _LONGEST:
     message = f"{message[:_LONGEST]} …"
+  if not inside:
+    return f"{path}: {kind}: {message}"
+  frame, last = inside[-1], frames[-1]
   text = f"{path}:{frame.lineno}: {kind}: {message}\n    {frame.line}"
-  if last.filename != str(path) and not last.filename.startswith("<frozen"):
+  if os.path.abspath(last.filename) != own and not last.filename.startswith(
+    "<frozen"
+  ):
     text += f"\n    (from {last.filename}:{last.lineno}: {last.line})"
   return text
 

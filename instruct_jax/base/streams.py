@@ -101,7 +101,9 @@ def _reopen(number: int, name: str) -> None:
     os.dup2(null, number)
     os.close(null)
   mode = "r" if number == 0 else "w"
-  stream = open(number, mode, encoding="utf-8")  # noqa: SIM115  for good
+  stream = open(  # noqa: SIM115  for good
+    number, mode, encoding="utf-8", closefd=False
+  )
   setattr(sys, name, stream)
   setattr(sys, f"__{name}__", stream)
 

@@ -52,7 +52,10 @@ def resolve(need: str, reference: str) -> Given:
   what it should hand on and it hands on something else.
   """
   folder, key = epath.Path(reference), f"config.needs.{need}"
-  results = records.read_results(folder)
+  try:
+    results = records.read_results(folder)
+  except errors.UserError as error:
+    raise errors.UserError(f"{key}: {error}") from None
   role, holds = "", folder
   if results.get("product"):
     product = records.product(folder)
