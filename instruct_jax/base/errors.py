@@ -53,22 +53,22 @@ def of_system(error: BaseException) -> str:
   the system told them.
   """
   for each, known in _chain(error):
-    number = each.errno if isinstance(each, OSError) else None
-    if isinstance(each, OSError) and number is not None and number in known:
+    if isinstance(each, OSError) and (number := _number(each)) in known:
       names = [str(n) for n in (each.filename, each.filename2) if n is not None]
       where = " -> ".join(names) or "a file"
-      return f"{where}: {os.strerror(number)}; {_REMEDIES[number]}"
+      said = f"{where}: {os.strerror(number)}" if each.errno else _short(each)
+      return f"{said}; {_REMEDIES[number]}"
     if isinstance(each, MemoryError):
       return f"out of memory{f' ({each})' if str(each) else ''}; {_SMALLER}"
   for each, _ in _chain(error):
     text = str(each)
     for number in _OF_DISKS:
       if os.strerror(number) in text:
-        return f"{_short(text)}; {_REMEDIES[number]}"
+        return f"{_short(each)}; {_REMEDIES[number]}"
     if type(each).__name__ in ("XlaRuntimeError", "JaxRuntimeError") and any(
       words in text for words in _NO_MEMORY
     ):
-      return f"the device is out of memory: {_short(text)}; {_SMALLER}"
+      return f"the device is out of memory: {_short(each)}; {_SMALLER}"
   return ""
 
 
@@ -88,9 +88,22 @@ def _chain(
     each = each.__cause__ or (None if hidden else each.__context__)
 
 
-def _short(text: str) -> str:
+def _number(error: OSError) -> int:
+  """Its errno; libraries leave it out where they raise one of the kinds."""
+  kinds = (
+    (IsADirectoryError, errno.EISDIR),
+    (NotADirectoryError, errno.ENOTDIR),
+    (FileExistsError, errno.EEXIST),
+    (FileNotFoundError, errno.ENOENT),
+    (PermissionError, errno.EACCES),
+  )
+  known = (number for kind, number in kinds if isinstance(error, kind))
+  return error.errno or next(known, 0)
+
+
+def _short(error: object) -> str:
   """The first line of a library's message, of bounded length."""
-  line = " ".join(text.strip().partition("\n")[0].split())
+  line = " ".join(str(error).strip().partition("\n")[0].split())
   return line if len(line) <= 300 else f"{line[:300]} …"
 
 
