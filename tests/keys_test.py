@@ -47,7 +47,17 @@ def test_an_old_key_is_refused_with_the_new_one_named():
   renamed = {"reward.kind": "reward.TERM.weight"}
   with pytest.raises(errors.UserError, match=r"reward\.TERM\.weight"):
     keys.check(["reward.kind"], known, renamed)
-  keys.check(["reward.words.weight", "reward.words"], known, renamed)
+  keys.check(["reward.words.weight"], known, renamed)
+
+
+def test_a_section_is_set_key_by_key():
+  """Given whole, it would lack what it does not say."""
+  known = {"rl.clip": 0.2, "optimizer.policy.b1": 0.9}
+  for key in ("rl", "optimizer", "optimizer.policy"):
+    with pytest.raises(
+      errors.UserError, match=rf"{key} is a section: .*=\.\.\."
+    ):
+      keys.check([key], known)
 
 
 def test_an_unknown_key_is_refused_with_the_nearest():

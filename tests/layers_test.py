@@ -141,7 +141,7 @@ report
 runs
   records
   reading
-  stages speaker exchange lock provenance
+  stages speaker exchange lock provenance machine
   answers asked digests
   conversation
   introduction display

@@ -211,10 +211,22 @@ def _parse(main, check, more, argv):
     return flags.FLAGS(argv)
   except flags.UnrecognizedFlagError as error:
     raise errors.UserError(_unrecognized(error)) from None
+  except flags.IllegalFlagValueError as error:
+    raise errors.UserError(_illegal(str(error), argv)) from None
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError,
           OSError) as error:  # fmt: skip
     text = str(error) or type(error).__name__
     raise errors.UserError(text) from None
+
+
+def _illegal(message, argv):
+  """What absl says of a value that it cannot read, in our words if we can."""
+  name = message.removeprefix("flag --").partition("=")[0]
+  row = ranges.row_of(name)
+  values = [x.partition("=")[2] for x in argv if x.startswith(f"--{name}=")]
+  if row is None or not values:
+    return message
+  return f"--{name}={values[-1]}: must be {row.right}"
 
 
 def _unrecognized(error):

@@ -207,17 +207,22 @@ def check(
   known: Mapping[str, Any],
   renamed: Mapping[str, str] | None = None,
 ) -> None:
-  """UserError for a key that is neither in `known` nor a section of it.
+  """UserError for a key that is not in `known`; a section is set key by key.
 
   An old key is answered with the new one, by `renamed` (default: RENAMED).
   """
   renamed = RENAMED if renamed is None else renamed
-  sections = {key.rpartition(".")[0] for key in known}
   for key in given:
     if key in renamed:
       raise errors.UserError(
         f"config key '{key}' has another name now: {renamed[key]}"
       )
-    if key in known or key in sections:
+    if key in known:
       continue
+    inside = [name for name in known if name.startswith(f"{key}.")]
+    if inside:
+      raise errors.UserError(
+        f"config.{key} is a section: give its keys one by one, as"
+        f" --config.{inside[0]}=..., or write an experiment of your own"
+      )
     raise errors.unknown("config key", key, known, show=5)

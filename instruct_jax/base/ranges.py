@@ -124,9 +124,9 @@ class Text:
   @property
   def right(self) -> str:
     """As `Range`."""
-    text = "text" if self.lines else "a line of text"
+    text = "text" if self.lines else "text in one line"
     text = f"{text} without control characters"
-    return f"empty, or {text}" if self.or_empty else f"{text}, not empty"
+    return f"{text}, or empty" if self.or_empty else f"{text}, not empty"
 
   def holds(self, value: Any) -> bool:
     """As `Range`; a path object is text."""
@@ -378,6 +378,13 @@ def check_flags(given: Mapping[str, Any]) -> None:
     for one in value if isinstance(value, list) else [value]:
       if name in FLAGS:
         require(_POSITIONAL.get(name, f"--{name}"), one, FLAGS[name])
+
+
+def row_of(flag: str) -> Range | None:
+  """The row of a flag, as 'seed' or 'config.rl.clip'; None without one."""
+  if flag.startswith("config."):
+    return keys.entry(RANGES, flag.removeprefix("config."))
+  return FLAGS.get(flag)
 
 
 def check(flat: Mapping[str, Any]) -> None:

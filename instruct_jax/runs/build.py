@@ -27,6 +27,7 @@ from instruct_jax.runs import (
   costs,
   digests,
   lock,
+  machine,
   plan,
   provenance,
   seeds,
@@ -42,9 +43,13 @@ def build(stage: plan.Stage, *, wait: bool = True) -> dict[str, Any]:
   `stage` is also evaluated and reported, which is done for what a command names
   and not for what that needs.
 
-  Raises UserError where another job works in a folder and `wait` is off.
+  Raises UserError where a stage cannot run on this machine, before any is
+  built, and where another job works in a folder and `wait` is off.
   """
   *needs, last = plan.in_order(stage)
+  for each in (*needs, last):
+    if not _is_there(each):
+      machine.check(each.config)
   chain = _chain(needs, last)
   for need in needs:
     with lock.hold(need.folder, wait=wait):
@@ -91,6 +96,14 @@ def _report(chain: list[epath.Path]) -> str:
   """Writes the page on a chain, and on other seeds of it that lie there."""
   others = seeds.beside(chain[-1])
   return str(page.write(chain[-1], chain, others.chains, others.left_out))
+
+
+def _is_there(stage: plan.Stage) -> bool:
+  """Whether a stage is complete, and fits."""
+  files = run_folder.files(stage.folder)
+  if not (files.config.exists() and files.results.exists()):
+    return False
+  return storage.read_json(files.config)["digest"] == stage.digest
 
 
 def _build_one(
