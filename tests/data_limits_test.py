@@ -1,13 +1,13 @@
 """What limits drop and cut is a table, and a warning where it is much."""
 
 import json
-import logging
 
 import pytest
 
 from instruct_jax.data import inspect, prepare, showing
 from instruct_jax.data.batch import limits
 from instruct_jax.data.read import kinds
+from instruct_jax.report import closing
 from tests import data_toys
 
 LONG = {"prompt": "p" * 40, "responses": ["a", "b"], "ranks": [1, 2]}
@@ -29,8 +29,9 @@ def test_a_warning_names_the_share_the_key_and_what_would_hold_most():
   (line,) = lines_of("rankings", [SHORT] * 4 + [LONG] * 5)
   # With the template's "Q " and " A" and end-of-text in front.
   assert line == (
-    "rankings, dropped, their prompts are too long: train 5 of 9 (55.6 %);"
-    " config.data.prompt_length is 12: 45 would hold 95 % of them, 45 99 %"
+    "rankings: dropped, as their prompts are longer than"
+    " data.prompt_length=12: train 5 of 9 (55.6 %);"
+    " --config.data.prompt_length=45 would hold 95 %, 45 99 %"
   )
   assert lines_of("rankings", [SHORT] * 4 + [LONG] * 5, prompt_length=45) == []
 
@@ -44,11 +45,11 @@ def test_more_than_a_tenth_is_much(long, warns):
 def test_responses_that_are_cut_are_counted_of_all_responses():
   long = SHORT | {"responses": ["a", "b" * 7, "c" * 9], "ranks": [1, 2, 2]}
   (line,) = lines_of("rankings", [long, SHORT])
-  assert "responses cut: train 2 of 5 (40.0 %)" in line
-  assert "config.data.response_length is 6: 10 would hold 95 %" in line
+  assert "responses cut to data.response_length=6: train 2 of 5 (40" in line
+  assert "--config.data.response_length=10 would hold 95 %" in line
   given = [{"prompt": "p", "response": "r" * n} for n in (1, 2, 30)]
   (line,) = lines_of("demonstrations", given)
-  assert "responses cut: train 1 of 3 (33.3 %)" in line
+  assert ": train 1 of 3 (33.3 %); --config" in line
   assert lines_of("demonstrations", given, response_length=31) == []
 
 
@@ -79,11 +80,11 @@ def test_text_that_is_cut_or_left_over():
   left = {"train": {"tokens": 20, "tokens_dropped": 4, "rows": 2}}
   (line,) = limits.warnings("pretraining", left, data)
   assert "train 4 of 20 (20.0 %)" in line
-  assert "row_length is 8: a lower one, or config.data.packing=True" in line
+  assert "a lower one, or --config.data.packing=True" in line
   documents = {"documents": 5, "documents_cut": 3, "document_p95": 30}
   cut = {"train": documents | {"document_p99": 31}}
   (line,) = limits.warnings("pretraining", cut, data)
-  assert "3 of 5 (60.0 %); config.data.row_length is 8: 30 would hold" in line
+  assert "3 of 5 (60.0 %); --config.data.row_length=30 would hold" in line
 
 
 def test_every_split_that_loses_much_is_in_the_line():
@@ -95,7 +96,7 @@ def test_every_split_that_loses_much_is_in_the_line():
   }
   (line,) = limits.warnings("prompts", by_split, data_toys.section())
   assert "validation 3 of 10 (30.0 %), test 2 of 10 (20.0 %);" in line
-  assert "22 would hold 95 % of them, 25 99 %" in line
+  assert "=22 would hold 95 %, 25 99 %" in line
   assert "train" not in line
 
 
@@ -128,27 +129,24 @@ def config(tmp_path):
 
 
 @pytest.mark.parametrize("packing", [False, True])
-def test_a_data_set_says_what_it_lost(
-  config, packing, tmp_path, capsys, caplog
-):
+def test_a_data_set_says_what_it_lost(config, packing, tmp_path, capsys):
   config.data.packing = packing
-  told = []
-  for _ in range(2):  # built, and found built
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):
-      built = prepare.build(config, tmp_path / "out")
-    told.append(
-      (capsys.readouterr().err, [r.getMessage() for r in caplog.records])
-    )
-  assert told[0] == told[1]
-  printed, warned = told[0]
+  built = prepare.build(config, tmp_path / "out")
+  assert prepare.build(config, tmp_path / "out") == built  # found built
+  closing.print_closing({"metrics": built, "tables": built["tables"]})
+  printed = capsys.readouterr().out
   assert "{" not in printed
   assert "'" not in printed
-  assert [line.split(":")[0] for line in warned] == [
-    "demonstrations, responses cut",
-    "rankings, dropped, their prompts are too long",
-    "rankings, responses cut",
+  warned = [row["warning"] for row in built["tables"]["data_warnings"]]
+  assert [line.split("=")[0] for line in warned] == [
+    "demonstrations: responses cut to data.response_length",
+    "rankings: dropped, as their prompts are longer than data.prompt_length",
+    "rankings: responses cut to data.response_length",
   ]
+  for line in warned:
+    assert f"warning: {line}\n" in printed
+  closing.print_data(built["tables"], whole=False)
+  assert capsys.readouterr().out.count("\n") == 3
   rows = {(r["kind"], r["split"]): r for r in built["tables"]["data_limits"]}
   assert list(rows) == [(k, s) for k in kinds.KINDS for s in kinds.SPLITS[:2]]
   lost = sum(rows["rankings", s]["dropped"] for s in kinds.SPLITS[:2])
@@ -193,8 +191,9 @@ def test_few_huge_rankings_are_named(monkeypatch):
 
 def test_errors_say_it_in_words():
   counts = {"records": 9, "prompts_too_long": 5, "responses_cut": 0, "rows": 4}
-  told = limits.in_words(counts)
-  assert told == "9 records, 5 dropped, their prompts are too long"
+  assert limits.in_words(counts) == (
+    "9 records, 5 dropped, as their prompts are longer than data.prompt_length"
+  )
   assert limits.in_words({"tokens": 5}) == "5 tokens"
   with pytest.raises(
     Exception, match="nothing is left of rankings: 1 records, "

@@ -55,7 +55,6 @@ def build(
   inputs = fingerprint.of(data)
   earlier = _read_summary(folder, data)
   if earlier.get("inputs") == inputs:
-    summary_lib.show(earlier, data)
     return earlier
   _clear(folder)
   cleaned = clean(data)
@@ -74,7 +73,6 @@ def build(
     summary[kind] = counts | {"cleaning": cleaned.counts[kind]}
   summary["tables"] = summary_lib.tables(summary, data)
   storage.write_json(folder / SUMMARY_FILE, summary)
-  summary_lib.show(summary, data)
   return summary
 
 

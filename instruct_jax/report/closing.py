@@ -1,7 +1,7 @@
 """The closing table in the terminal: subjects side by side."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 from instruct_jax.base import terminal
 from instruct_jax.report import captions, exhibits
@@ -41,15 +41,25 @@ def print_closing(results: Mapping[str, Any]) -> None:
       title += "; labelers and judge are simulated"
   if rows:
     terminal.table(rows, headers, title=title)
-  _print_data(results.get("tables") or {})
+  print_data(results.get("tables") or {})
 
 
-def _print_data(tables: Mapping[str, exhibits.Rows]) -> None:
-  """Prints what became of people's files in a data set."""
-  for name, title in _DATA.items():
+def print_data(
+  tables: Mapping[str, exhibits.Rows],
+  *,
+  stream: IO[str] | None = None,
+  whole: bool = True,
+) -> None:
+  """Prints what became of people's files in a data set, if that is there.
+
+  Tables (left out without `whole`), and warnings where much was lost.
+  """
+  for name, title in _DATA.items() if whole else ():
     if rows := tables.get(name):
       cells = [list(row.values()) for row in rows]
-      terminal.table(cells, list(rows[0]), title=f"\n{title}")
+      terminal.table(cells, list(rows[0]), title=f"\n{title}", stream=stream)
+  for row in tables.get("data_warnings", ()):
+    print(f"warning: {row['warning']}", file=stream)
 
 
 def arrange(tables: Mapping[str, exhibits.Rows]) -> exhibits.Table | None:

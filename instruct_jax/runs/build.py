@@ -22,7 +22,7 @@ from instruct_jax.base import (
   storage,
 )
 from instruct_jax.parallel import hosts
-from instruct_jax.report import page
+from instruct_jax.report import closing, page
 from instruct_jax.runs import (
   costs,
   digests,
@@ -52,8 +52,12 @@ def build(stage: plan.Stage, *, wait: bool = True) -> dict[str, Any]:
       machine.check(each.config)
   chain = _chain(needs, last)
   for need in needs:
+    was_there = run_folder.files(need.folder).results.exists()
     with lock.hold(need.folder, wait=wait):
-      _build_one(need, chain, evaluate=need.config.evaluation.always)
+      results = _build_one(need, chain, evaluate=need.config.evaluation.always)
+    if hosts.is_writer():
+      tables = results["tables"]
+      closing.print_data(tables, stream=sys.stderr, whole=not was_there)
   with lock.hold(last.folder, wait=wait):
     results = _build_one(last, chain, evaluate=True)
     with progress.part(

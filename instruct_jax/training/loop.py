@@ -114,7 +114,7 @@ def open_batches(ctx: context.Context) -> tuple[loader.Batches, int]:
   }
   for kind, of_kind in rows.items():
     for line in limits.warnings(kind, {"train": of_kind.counts}, config.data):
-      _log.warning("%s", line)
+      _log.warning("warning: %s", line)
   sizes = {config.epoch_of: config.batch[config.epoch_of]} | dict(config.batch)
   batches = loader.Batches(
     rows,

@@ -29,53 +29,59 @@ class Limit:
 
   count: str  # what `counts` calls how many are lost
   of: str  # and of how many
-  key: str  # of config.data, what is to change; "" where no key helps
-  what: str  # what happens to them, of which the count is
+  what: str  # what happens to those that are counted
+  key: str = ""  # the limit, of config.data
   lengths: str = ""  # `counts` has what would hold most under this name
 
-  def advice(self, of_splits: Sequence[Counts], data: Any) -> str:
+  def says(self, data: ml_collections.ConfigDict | None = None) -> str:
+    """What happens, and the limit that does it."""
+    value = "" if data is None else f"={data[self.key]}" if self.key else ""
+    return f"{self.what} data.{self.key}{value}" if self.key else self.what
+
+  def remedy(self, of_splits: Sequence[Counts]) -> str:
     """What to change, and to what."""
-    if not self.key:
-      return "more different responses are needed"
-    now = f"config.data.{self.key} is {data[self.key]}"
-    if self.count == "tokens_dropped":
-      return f"{now}: a lower one, or config.data.packing=True, keeps them"
-    holds = [
-      max(counts[f"{self.lengths}_p{p}"] for counts in of_splits) for p in HELD
-    ]
-    return (
-      f"{now}: {holds[0]} would hold {HELD[0]} % of them, {holds[1]}"
-      f" {HELD[1]} %"
-    )
+    if self.lengths:
+      low, high = (
+        max(counts[f"{self.lengths}_p{p}"] for counts in of_splits)
+        for p in HELD
+      )
+      return (
+        f"--config.data.{self.key}={low} would hold {HELD[0]} %, {high}"
+        f" {HELD[1]} %"
+      )
+    if self.key:
+      return "a lower one, or --config.data.packing=True, keeps them"
+    return "more responses that differ are needed"
 
 
 LIMITS = (
   Limit(
-    *("prompts_too_long", "records", "prompt_length"),
-    "dropped, their prompts are too long",
-    lengths="prompt",
+    *("prompts_too_long", "records"),
+    "dropped, as their prompts are longer than",
+    *("prompt_length", "prompt"),
   ),
   Limit(
-    *("responses_cut", "responses", "response_length"),
-    "responses cut",
-    lengths="response",
+    *("responses_cut", "responses"),
+    "responses cut to",
+    *("response_length", "response"),
   ),
   Limit(
-    *("too_few_completions", "records", ""),
-    "dropped, the responses that they order are the same in tokens",
+    *("too_few_completions", "records"),
+    "dropped, as the responses that they order are the same tokens",
   ),
   Limit(
-    *("responses_empty", "records", ""),
-    "dropped, their responses are empty in tokens",
+    *("responses_empty", "records"),
+    "dropped, as their responses have no token",
   ),
   Limit(
-    *("documents_cut", "documents", "row_length"),
-    "documents cut into several rows",
-    lengths="document",
+    *("documents_cut", "documents"),
+    "documents cut to rows of",
+    *("row_length", "document"),
   ),
   Limit(
-    *("tokens_dropped", "tokens", "row_length"),
-    "tokens dropped behind the last full row",
+    *("tokens_dropped", "tokens"),
+    "tokens dropped behind the last full row of",
+    "row_length",
   ),
 )
 _DROPPED = ("prompts_too_long", "too_few_completions", "responses_empty")
@@ -106,8 +112,8 @@ def warnings(
         f" ({_percent(counts[limit.count], counts[limit.of])} %)"
         for split, counts in much.items()
       )
-      advice = limit.advice(list(much.values()), data)
-      lines.append(f"{kind}, {limit.what}: {told}; {advice}")
+      remedy = limit.remedy(list(much.values()))
+      lines.append(f"{kind}: {limit.says(data)}: {told}; {remedy}")
   return lines
 
 
@@ -139,7 +145,7 @@ def table(
 def in_words(counts: Counts) -> str:
   """Counts of one split, for an error's message."""
   lost = [
-    f"{counts[limit.count]:,} {limit.what}"
+    f"{counts[limit.count]:,} {limit.says()}"
     for limit in LIMITS
     if counts.get(limit.count)
   ]

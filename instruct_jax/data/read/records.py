@@ -7,6 +7,7 @@ its responses, is left out by `data.clean` and counted.
 import difflib
 import math
 import re
+import string
 from typing import Any
 
 from instruct_jax.data.read import typed
@@ -20,6 +21,7 @@ _PEOPLE = ("user", "labeler")  # nobody's records are not one person's
 _JSON_NAMES = {str: "a string", list: "a list", int: "an integer"}
 _LAST_RANK = 2**31 - 1  # what fits in a batch
 _RATINGS = (1, 7)
+_PLAIN = frozenset(string.ascii_letters + string.digits)  # what most begin with
 # A character that is seen: no white space, no control, nothing of no width.
 _VISIBLE = re.compile(
   r"[^\s\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5"
@@ -30,7 +32,7 @@ _VISIBLE = re.compile(
 
 def is_blank(text: str) -> bool:
   """Whether a text has nothing in it that is seen."""
-  return _VISIBLE.search(text) is None
+  return text[:1] not in _PLAIN and _VISIBLE.search(text) is None
 
 
 def wrong_keys(record: Record, required: dict[str, type]) -> str:
@@ -55,7 +57,9 @@ def wrong_keys(record: Record, required: dict[str, type]) -> str:
     if json_type is str and is_blank(value):
       return f'"{key}" is empty; leave the line out or give it a text'
   for key in _LABELS:
-    value = record.get(key, "-")
+    if key not in record:
+      continue
+    value = record[key]
     if not isinstance(value, str):
       what = typed.shown(value)
       return f'"{key}" should be a string, not {what}; or leave it out'
@@ -106,8 +110,9 @@ def contradiction(record: Record) -> str:
   people who compare two at a time do that.
   """
   responses = record["responses"]
-  for n, response in enumerate(responses):
-    if is_blank(response) and not (record.get("ended") or {n: False})[n]:
+  blank = [n for n, text in enumerate(responses) if is_blank(text)]
+  for n in blank:
+    if not (record.get("ended") or {n: False})[n]:
       return (
         f'"responses"[{n}] is empty; leave it out, with its rank, or where a'
         ' model said nothing write so: "ended": [true, ...]'
