@@ -27,7 +27,7 @@ import numpy as np
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors, interrupt, storage
+from instruct_jax.base import errors, interrupt, progress, storage
 from instruct_jax.data import fingerprint
 from instruct_jax.data import summary as summary_lib
 from instruct_jax.data.batch import encoding, limits, mixtures, streams
@@ -57,20 +57,28 @@ def build(
   if earlier.get("inputs") == inputs:
     return earlier
   _clear(folder)
-  cleaned = clean(data)
-  interrupt.check()
-  tokenizer = _tokenizer(data, folder, cleaned.by_split)
-  summary = {
-    "inputs": inputs,
-    "vocab_size": tokenizer.vocab_size,
-    "vocab_size_asked": data.vocab_size,
-  }
-  for kind, by_split in cleaned.by_split.items():
+  named = [kind for kind in kinds.KINDS if data[kind]]
+  # Reading, the tokenizer, and a step each kind.
+  with progress.Progress("dataset", 2 + len(named), even=False) as line:
+    cleaned = clean(data)
     interrupt.check()
-    is_stream = kinds.KINDS[kind].is_stream
-    write = _write_text if is_stream else _write_records
-    counts = write(data, tokenizer, kind, by_split, folder)
-    summary[kind] = counts | {"cleaning": cleaned.counts[kind]}
+    line.advance()
+    line.say("tokenizer")
+    tokenizer = _tokenizer(data, folder, cleaned.by_split)
+    line.advance()
+    summary: dict[str, Any] = {
+      "inputs": inputs,
+      "vocab_size": tokenizer.vocab_size,
+      "vocab_size_asked": data.vocab_size,
+    }
+    for kind, by_split in cleaned.by_split.items():
+      interrupt.check()
+      line.say(kind)
+      is_stream = kinds.KINDS[kind].is_stream
+      write = _write_text if is_stream else _write_records
+      counts = write(data, tokenizer, kind, by_split, folder)
+      summary[kind] = counts | {"cleaning": cleaned.counts[kind]}
+      line.advance()
   summary["tables"] = summary_lib.tables(summary, data)
   storage.write_json(folder / SUMMARY_FILE, summary)
   return summary
@@ -83,6 +91,7 @@ def clean(data: ml_collections.ConfigDict) -> pipeline.Cleaned:
     for kind in kinds.KINDS
     if data[kind]
   }
+  progress.say("cleaning")
   names = (field.name for field in dataclasses.fields(hygiene.Settings))
   settings = {name: data[name] for name in names if name in data}
   return pipeline.clean(records, hygiene.Settings(**settings))

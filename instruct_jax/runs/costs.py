@@ -34,20 +34,24 @@ class Estimate:
     work = _work(self._stage.config, self._name, rows)
     if self._earlier is None:
       return chain.Cost(work=work)
-    seconds, config = self._earlier
+    seconds, compiled, config = self._earlier
     then = _work(config, self._name, rows)
-    return chain.Cost(seconds * work / then if work and then else seconds, work)
+    factor = work / then if work and then else 1.0
+    return chain.Cost(compiled + factor * (seconds - compiled), work)
 
   @functools.cached_property
-  def _earlier(self) -> tuple[float, ConfigDict] | None:
-    """Seconds and config of the newest run of the same."""
+  def _earlier(self) -> tuple[float, float, ConfigDict] | None:
+    """(seconds, those of compiling, config) of the newest run of the same."""
     for folder in _runs_like(self._stage):
       files = run_folder.files(folder)
-      seconds = _read(files.results).get("seconds")
-      taken = seconds.get(self._name or "wall") if seconds else None
+      seconds = _read(files.results).get("seconds") or {}
+      taken = seconds.get(self._name or "wall")
       if isinstance(taken, (int, float)):
         config = _read(files.config).get("config")
-        return taken, ConfigDict(config if isinstance(config, dict) else {})
+        config = ConfigDict(config if isinstance(config, dict) else {})
+        # More steps compile no longer.
+        compiled = 0.0 if self._name else seconds.get("compile", 0.0)
+        return taken, min(taken, compiled), config
     return None
 
 

@@ -29,7 +29,7 @@ import ml_collections
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors
+from instruct_jax.base import errors, progress
 from instruct_jax.data.read import files, kinds, specs, tables, typed
 from instruct_jax.tokenizers import start, templates
 
@@ -90,6 +90,9 @@ def open_rankings(
   return list(_objects(path, kind, data.k_max, of_people=False))
 
 
+_COUNTED = 1000  # records between two words of how many there are
+
+
 def read(spec: os.PathLike | str, kind: str, *, k_max: int = 0) -> list[Record]:
   """Every record of what a spec names, checked for its kind.
 
@@ -101,7 +104,10 @@ def read(spec: os.PathLike | str, kind: str, *, k_max: int = 0) -> list[Record]:
   records = []
   for n, part in enumerate(parts):
     more = {"part": n} if is_mixture else {}
-    records += [record | more for record in _records(part.pattern, kind, k_max)]
+    for record in _records(part.pattern, kind, k_max):
+      records.append(record | more)
+      if len(records) % _COUNTED == 0:
+        progress.say(f"{kind}: {len(records)} records")
   return records
 
 
