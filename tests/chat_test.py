@@ -262,6 +262,16 @@ def test_scores_on_and_off(talk):
   assert "scores on\nscores off\nscores off\n" in err
 
 
+def test_scores_of_those_that_have_a_reward(talk):
+  lines = "/scores on\n", "ann\n"
+  out, err = talk(*lines, runs=("sft-test", "ppo_ptx-turns"), json=True)
+  plain, scored = map(json.loads, out.splitlines())
+  assert "scores" not in plain
+  assert "scores" in scored
+  assert "scores on for ppo_ptx-turns\n" in err
+  assert "/scores: " in err
+
+
 def test_runs_say_who_they_are(talk, root):
   _, err = talk("/runs\n", runs=("ppo_ptx-turns", "sft-test"))
   assert f"ppo_ptx-turns: {root / 'ppo_ptx-turns'}" in err

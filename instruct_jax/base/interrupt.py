@@ -31,6 +31,8 @@ _requested = threading.Event()
 _heard = threading.Event()  # the KeyboardInterrupt was raised
 _waiting: type[KeyboardInterrupt] | None = None  # to be raised when it may be
 _first: float | None = None  # when Ctrl-C came
+_handled, _watched = 0, 0  # Ctrl-Cs, by the handler and by `_watch`
+_is_reading = False  # the main thread waits for keys
 _depth = 0  # of deferred blocks around the main thread
 _leftovers: dict[int, Callable[[], object]] = {}
 
@@ -77,6 +79,9 @@ def install(*, saves: bool = True) -> None:
 def rearm() -> None:
   """What Ctrl-C asked for is done, or let be: the next one is the first."""
   global _heard, _waiting, _first
+  end = time.monotonic() + 1.0
+  while _watched < _handled and time.monotonic() < end:
+    time.sleep(0.001)  # The other thread is still to hear of it.
   _heard, _waiting, _first = threading.Event(), None, None
 
 
@@ -123,6 +128,20 @@ def allowed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def reading() -> Iterator[None]:
+  """A block in which the main thread waits in C for what a person types.
+
+  A Ctrl-C that comes just before it begins to wait does not wake it.
+  """
+  global _is_reading
+  _is_reading = True
+  try:
+    yield
+  finally:
+    _is_reading = False
+
+
+@contextlib.contextmanager
 def undone_by(function: Callable[[], object]) -> Iterator[None]:
   """A block after which `function` is called if a second Ctrl-C ends it.
 
@@ -157,7 +176,8 @@ def _on_sigterm_stop(number: int, frame: FrameType | None) -> None:
 
 
 def _on_sigint(number: int, frame: FrameType | None) -> None:
-  del number
+  global _handled
+  _handled += number == signal.SIGINT
   _ask(_waiting or KeyboardInterrupt, frame)
 
 
@@ -195,15 +215,16 @@ def _is_closed(frame: FrameType | None) -> bool:
 
 def _watch(read: int) -> None:
   """Hears signals while the main thread cannot, in a thread of its own."""
-  global _first
+  global _first, _watched
   while content := os.read(read, 64):
     if signal.SIGINT not in content:
       continue
-    now = time.monotonic()
-    if _first is None:
-      _first = now
-      threading.Thread(target=_insist, args=(_heard,), daemon=True).start()
-    elif now - _first > _SAME:
+    now, heard = time.monotonic(), _heard
+    first, _first = _first, _first or now
+    _watched += content.count(signal.SIGINT)
+    if first is None:
+      threading.Thread(target=_insist, args=(heard,), daemon=True).start()
+    elif now - first > _SAME:
       _leave("error: interrupted twice: ended at once\n")
 
 
@@ -213,6 +234,8 @@ def _insist(heard: threading.Event) -> None:
   while not heard.wait(0.1):
     if _waiting and not _depth:
       _thread.interrupt_main(_AGAIN)
+    elif _is_reading and _handled < _watched:
+      signal.pthread_kill(threading.main_thread().ident or 0, _AGAIN)
     if time.monotonic() > end:
       end = float("inf")
       _say(

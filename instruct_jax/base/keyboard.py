@@ -52,7 +52,8 @@ class Keyboard:
     where nothing was, and UserError for what is no UTF-8.
     """
     try:
-      line = self._line(prompt)
+      with interrupt.reading():
+        line = self._line(prompt)
       line.encode("utf-8")
     except EOFError:
       if self.is_terminal:

@@ -140,20 +140,24 @@ def _greedy(talk: Talk, value: str) -> Result:
 def _scores(talk: Talk, value: str) -> Result:
   if value not in ("", "on", "off"):
     raise errors.UserError(f"/scores {value}: must be on or off.")
-  change = {"on": speaker.with_scorer, "off": speaker.without_scorer}.get(value)
-  if change:
+  speakers, without = dict(talk.speakers), []
+  for name, one in talk.speakers.items() if value else ():
     try:
-      speakers = {name: change(one) for name, one in talk.speakers.items()}
+      change = speaker.with_scorer if value == "on" else speaker.without_scorer
+      speakers[name] = change(one)
     except errors.UserError as error:
-      message = str(error).replace("--scores", "/scores")
-      raise errors.UserError(message) from None
-    talk = dataclasses.replace(talk, speakers=speakers)
-  return talk, [_scores_shown(talk)]
+      without.append(str(error).replace("--scores", "/scores"))
+  if len(without) == len(speakers):
+    raise errors.UserError(without[0])
+  talk = dataclasses.replace(talk, speakers=speakers)
+  return talk, [_scores_shown(talk), *without]
 
 
 def _scores_shown(talk: Talk) -> str:
-  scored = any(one.scorer is not None for one in talk.speakers.values())
-  return f"scores {'on' if scored else 'off'}"
+  scored = [name for name, one in talk.speakers.items() if one.scorer]
+  if not scored or len(scored) == len(talk.speakers):
+    return f"scores {'on' if scored else 'off'}"
+  return f"scores on for {', '.join(scored)}"
 
 
 def _exit(talk: Talk, value: str) -> Result:

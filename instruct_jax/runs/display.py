@@ -16,7 +16,7 @@ from instruct_jax.runs import answers
 
 Rows = Mapping[str, Sequence[answers.Response]]  # by run
 
-_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
+_BOLD = "\x1b[1m{}\x1b[0m"
 _ERASE = "\r\x1b[K"
 _PATIENCE = 1.0  # seconds until a word says what one waits for
 
@@ -152,7 +152,9 @@ class Growing:
     self._come()
     if self._writer is None:
       if self._heading and not n:
-        sys.stdout.write(f"{_BOLD}{self._heading}{_PLAIN}\n")
+        plain = os.environ.get("TERM") == "dumb" or "NO_COLOR" in os.environ
+        form = "{}" if plain else _BOLD
+        sys.stdout.write(f"{form.format(self._heading)}\n")
       start = f"[{n + 1}] " if self._count > 1 else ""
       self._writer = typewriter.Typewriter(sys.stdout, start=start)
     return self._writer
