@@ -59,7 +59,7 @@ hf
 data/read
   typed foreign
   compressed records
-  text kinds
+  text kinds shapes
   objects tables
   files
   specs

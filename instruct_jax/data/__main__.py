@@ -1,24 +1,35 @@
 """python -m instruct_jax.data FILE...  |  python -m instruct_jax.data convert
 
 The first shows what is in a source (`inspect`), the second converts public
-data sets (`convert`); each has --help.
+data sets and yours (`convert`); each has --help.
 """
 
+import difflib
 import sys
 
-from instruct_jax.base import command
+from instruct_jax.base import command, errors
 from instruct_jax.data import inspect
 from instruct_jax.data.public import convert
+from instruct_jax.data.read import files, specs
 
 COMMANDS = {"convert": convert.main, "inspect": inspect.main}
 
 
 def main(arguments: list[str]) -> None:
   """Runs a command; raises UserError."""
-  if arguments and arguments[0] in COMMANDS:
-    COMMANDS[arguments[0]](arguments[1:])
-  else:
-    inspect.main(arguments)
+  if not arguments:
+    inspect.print_help()
+    raise errors.UserError(
+      "required: inputs (FILE...), or convert FORMAT FILE... --out=FILE"
+    )
+  first = arguments[0]
+  if first in COMMANDS:
+    COMMANDS[first](specs.as_names(arguments[1:]))
+    return
+  near = difflib.get_close_matches(first, COMMANDS, n=1)
+  if near and not files.exists(first):
+    raise errors.UserError(f"{first}: no such file. Did you mean '{near[0]}'?")
+  inspect.main(specs.as_names(arguments))
 
 
 if __name__ == "__main__":

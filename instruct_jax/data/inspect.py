@@ -15,6 +15,7 @@ with --overwrite, and never over what it reads. Exit codes: 0 done, 2 bad input.
 import argparse
 import contextlib
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,8 @@ from instruct_jax import tokenizers
 from instruct_jax.base import command, errors, storage, streams
 from instruct_jax.data import showing
 from instruct_jax.data.clean import hygiene, measures, pipeline
-from instruct_jax.data.read import files, kinds, sources, specs
+from instruct_jax.data.public import convert
+from instruct_jax.data.read import files, kinds, shapes, sources, specs
 from instruct_jax.tokenizers import templates
 
 Record = kinds.Record
@@ -69,11 +71,18 @@ def guess_kind(inputs: Sequence[str]) -> str:
   by_keys = sorted(kinds.KINDS.items(), key=lambda item: -len(item[1].required))
   for kind, entry in by_keys:
     if set(entry.required) <= set(row):
+      hint = shapes.hint(row, part, kind) if kind == "prompts" else ""
+      if hint:
+        raise errors.UserError(
+          f"{where}: has {', '.join(row)[:400]}; --kind=prompts takes its "
+          f"prompts alone{hint}"
+        )
       return kind
   raise errors.UserError(
-    f"{where}: has {', '.join(row) or 'no keys'}, which is none of "
+    f"{where}: has {', '.join(row)[:400] or 'no keys'}, which is none of "
     f"{', '.join(kinds.KINDS)}; name the --kind, or convert it first:"
     " python -m instruct_jax.data convert --help"
+    f"{shapes.hint(row, part, '')}"
   )
 
 
@@ -129,8 +138,13 @@ def _claim(given: argparse.Namespace, kind: str) -> None:
     )
 
 
+def print_help() -> None:
+  """What --help prints, on stderr: stdout is for results."""
+  _parser().print_help(sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
-  parser = command.Parser("instruct_jax.data", __doc__)
+  parser = command.Parser("instruct_jax.data", __doc__, convert.overview())
   usual, free = hygiene.Settings(), measures.Limits()
   add = parser.add_argument
   add("inputs", nargs="+", help="files, patterns, tfds:name/config:split")

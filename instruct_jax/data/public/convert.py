@@ -241,6 +241,18 @@ def _parser() -> command.Parser:
   return parser
 
 
+def overview() -> str:
+  """That there is a converter, with its formats; for the help of others."""
+  return f"""What is not of these kinds yet is converted first:
+
+  python -m instruct_jax.data convert FORMAT FILE... --out=FILE.jsonl
+  python -m instruct_jax.data convert pairs FILE --prompt=KEY --a=KEY --b=KEY \\
+      --label=KEY --out=rankings.jsonl
+  python -m instruct_jax.data convert --help        # all options, examples
+
+{_list_of_formats()}"""
+
+
 def _list_of_formats() -> str:
   lines = [("FORMAT", "what it is", "kinds that it can give")]
   for name in FORMATS:

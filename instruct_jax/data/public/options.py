@@ -70,12 +70,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     if names not in groups:
       groups[names] = parser.add_argument_group(f"of {names}")
     add = groups[names].add_argument
+    value = "KEY" if option.about.startswith("KEY") else name.upper()
     if option.is_flag:
       add(f"--{name}", action="store_true", help=option.about)
     elif option.many:
-      add(f"--{name}", action="append", help=option.about)
+      add(f"--{name}", action="append", metavar=value, help=option.about)
     else:
-      add(f"--{name}", help=option.about)
+      add(f"--{name}", metavar=value, help=option.about)
 
 
 def check_given(given: Mapping[str, Any]) -> None:

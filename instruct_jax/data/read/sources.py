@@ -30,7 +30,15 @@ from etils import epath
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors, progress
-from instruct_jax.data.read import files, kinds, specs, tables, typed
+from instruct_jax.data.read import (
+  files,
+  kinds,
+  records,
+  shapes,
+  specs,
+  tables,
+  typed,
+)
 from instruct_jax.tokenizers import start, templates
 
 Record = kinds.Record
@@ -101,14 +109,14 @@ def read(spec: os.PathLike | str, kind: str, *, k_max: int = 0) -> list[Record]:
   """
   parts = specs.parts(spec)
   is_mixture = parts[0].weight is not None
-  records = []
+  found = []
   for n, part in enumerate(parts):
     more = {"part": n} if is_mixture else {}
     for record in _records(part.pattern, kind, k_max):
-      records.append(record | more)
-      if len(records) % _COUNTED == 0:
-        progress.say(f"{kind}: {len(records)} records")
-  return records
+      found.append(record | more)
+      if len(found) % _COUNTED == 0:
+        progress.say(f"{kind}: {len(found)} records")
+  return found
 
 
 def _records(
@@ -135,16 +143,30 @@ def _objects(
     record = None
     rows = files.unit_rows(unit)
     if files.is_table(unit):
-      rows = _of_cells(rows, kind)
+      rows = _of_cells(rows, kind, unit)
     wrong = _wrong(kind, k_max, of_people=of_people)
-    for record in _checked(rows, wrong):
+    for record in _checked(_known(rows, kind, unit), wrong):
       yield record
     if record is None:
       line = "row below the header" if files.is_table(unit) else "JSON line"
       raise errors.UserError(f"{unit}: empty; at least one {line} is needed")
 
 
-def _of_cells(rows: files.Rows, kind: str) -> files.Rows:
+def _known(rows: files.Rows, kind: str, unit: epath.Path | str) -> files.Rows:
+  """The rows; UserError for a first one of another, well-known shape."""
+  required = kinds.KINDS[kind].required
+  for number, (where, row) in enumerate(rows):
+    if number == 0 and not required.keys() <= row.keys():
+      hint = shapes.hint(row, unit, kind)
+      if hint:
+        reason = records.wrong_keys(row, required)
+        raise errors.UserError(f"{where}: {reason}{hint}")
+    yield where, row
+
+
+def _of_cells(
+  rows: files.Rows, kind: str, unit: epath.Path | str
+) -> files.Rows:
   """Rows of a table as records: lists from JSON, nothing for an empty field.
 
   Raises UserError for a column that is needed and that the header lacks.
@@ -153,7 +175,7 @@ def _of_cells(rows: files.Rows, kind: str) -> files.Rows:
   lists = {name for name, of in required.items() if of is list} | _LISTS
   for number, (where, row) in enumerate(rows):
     if number == 0:
-      _check_header(row, required, where)
+      _check_header(row, kind, where, unit)
     record = {
       name: _listed(name, cell, where) if name in lists else str(cell)
       for name, cell in row.items()
@@ -163,8 +185,9 @@ def _of_cells(rows: files.Rows, kind: str) -> files.Rows:
 
 
 def _check_header(
-  row: Record, required: Mapping[str, type], where: str
+  row: Record, kind: str, where: str, unit: epath.Path | str
 ) -> None:
+  required = kinds.KINDS[kind].required
   lacking = next((name for name in required if name not in row), None)
   if lacking is None:
     return
@@ -173,7 +196,7 @@ def _check_header(
   names = ", ".join(name[:40] for name in itertools.islice(row, 12))
   raise errors.UserError(
     f'{where.rpartition(":")[0]}: no column "{lacking}"; the header, its first '
-    f"line, names {names}{hint}"
+    f"line, names {names}{hint}{shapes.hint(row, unit, kind)}"
   )
 
 

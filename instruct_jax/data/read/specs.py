@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import re
+from collections.abc import Sequence
 
 from etils import epath
 
@@ -39,6 +40,14 @@ def parts(spec: os.PathLike | str) -> list[Part]:
   if not all(0 < weight < math.inf for weight in weights):
     raise errors.UserError(f"{spec}: weights must be above 0")
   return named
+
+
+def as_names(arguments: Sequence[str]) -> list[str]:
+  """A command's arguments, files that are called like options as `./-x`."""
+  return [
+    f"./{text}" if text.startswith("-") and files.exists(text) else text
+    for text in arguments
+  ]
 
 
 def paths(spec: os.PathLike | str) -> list[epath.Path]:
