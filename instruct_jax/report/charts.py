@@ -132,9 +132,9 @@ def dots(
   """
   names = list(dict.fromkeys(name for row in rows.values() for name in row))
   colors = series or {name: n for n, name in enumerate(names)}
-  labels = ["\n".join(_wrapped(label)) for label in rows]
+  labels = [_wrapped(label) for label in rows]
   band = 0.17 * len(names) + 0.12  # inches
-  bands = [max(band, 0.15 * (1 + label.count("\n"))) for label in labels]
+  bands = [max(band, 0.14 * (1 + len(label))) for label in labels]
   tops = [sum(bands[:n]) for n in range(len(bands))]
   with matplotlib.rc_context(_STYLE):
     height = sum(bands) + 0.5
@@ -148,9 +148,9 @@ def dots(
       axes.axhline(edge, color=_GRID, linewidth=0.8, zorder=0)
     if even is not None:
       axes.axvline(even, color=_GREY, linewidth=1, linestyle="--", zorder=1)
-    middles = [top + size / 2 for top, size in zip(tops, bands)]
-    axes.set_yticks(middles, labels, multialignment="right")
-    axes.tick_params(axis="y", length=0)
+    for top, size, lines in zip(tops, bands, labels):
+      _label(axes, lines, top + size / 2)
+    axes.set_yticks([])
     axes.set_ylim(sum(bands), 0)
     if limits is not None:
       axes.set_xlim(*limits)
@@ -177,6 +177,19 @@ def _dot(axes: mpl_axes.Axes, point: Point, y: float, color: int) -> None:
   axes.plot(
     [point.value], [y], color=paint, marker=MARKERS[color], markersize=4.2
   )
+
+
+def _label(axes: mpl_axes.Axes, lines: Sequence[str], y: float) -> None:
+  """A row's label, line by line: the page's font has widths of its own."""
+  for n, line in enumerate(lines):
+    axes.text(
+      -0.03,
+      y + 0.14 * (n - (len(lines) - 1) / 2),
+      line,
+      transform=axes.get_yaxis_transform(),
+      ha="right",
+      va="center",
+    )
 
 
 def against(

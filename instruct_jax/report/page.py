@@ -89,6 +89,7 @@ def write(
     provenance=header.provenance(final.results),
     facts=header.facts(final.results),
     seeds=seeds.sentence(together),
+    several=len(together.numbers) > 1,
     see=captions.SECTIONS,
     stages=header.stages([(s.name, s.results) for s in stages]),
     preference=_preference(tables.pop("preference", []), together),

@@ -97,9 +97,9 @@ def table(rows: exhibits.Rows, together: Together) -> exhibits.Table | None:
       for r in of_seeds
     ]
     both = captions.subject(row["subject"]), captions.words(row["labelers"])
-    mean = exhibits.cell(row, percent=True).seeds
+    mean = exhibits.cell(row, percent=True).seeds.removeprefix("seeds: ")
     lines.append((", ".join(both), *cells, exhibits.Cell(mean)))
-  heads = ("", *(f"seed {n}" for n in numbers), "together")
+  heads = ("", *(f"seed {n}" for n in numbers), "mean (lowest to highest)")
   title = f"Preferred to {captions.subject(baseline or '')}, by seed"
   return exhibits.Table(heads, tuple(lines), title=title)
 
