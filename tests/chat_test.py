@@ -11,7 +11,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from instruct_jax import sample
-from instruct_jax.base import compilation, errors
+from instruct_jax.base import compilation, errors, interrupt
 from instruct_jax.runs import (
   answers,
   asked,
@@ -27,6 +27,11 @@ from instruct_jax.worlds import interface
 from tests import run_folders, terminals
 
 LIMIT = 32  # tokens of a prompt
+
+
+class Screen(io.StringIO):
+  def isatty(self):
+    return True
 
 
 def with_template(folder, template):
@@ -167,6 +172,40 @@ def test_a_dialogue_is_read_as_the_turns_that_it_was():
 )
 def test_which_templates_have_turns(template, has):
   assert templates.has_turns(template) is has
+
+
+def test_what_is_stopped_is_not_remembered(speakers, monkeypatch, capsys):
+  """Ctrl-C in a terminal; elsewhere, and SIGTERM anywhere, end it all."""
+  seen = []
+
+  def answer_one(one, prompt, settings, *, turn=0, watch=None):
+    seen.append((prompt, turn))
+    if prompt.startswith("bob"):
+      raise error
+    return [answers.Response("said", True)]
+
+  monkeypatch.setenv("INSTRUCT_JAX_CACHE", "")
+  monkeypatch.setattr(answers, "answer_one", answer_one)
+  given = conversation.Talk(
+    {"sft-turns": speakers["sft-turns"]}, answers.Settings()
+  )
+  error = KeyboardInterrupt()
+  lines = "bob\n", "ann\n", "oslo\n"
+  monkeypatch.setattr(sys, "stdin", Screen("".join(lines)))
+  chat.converse(given, display.Display())
+  assert seen == [
+    ("bob", 0),
+    ("ann", 1),
+    ("ann\n\nAssistant: said\n\nHuman: oslo", 2),
+  ]
+  assert "stopped; this answer is not remembered" in capsys.readouterr().err
+  for error, stdin in (
+    (KeyboardInterrupt(), io.StringIO("bob\n")),
+    (interrupt.Stopped(), Screen("bob\n")),
+  ):
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(type(error)):
+      chat.converse(given, display.Display())
 
 
 # Commands.
@@ -456,11 +495,6 @@ def test_a_dialogue_needs_turns(speakers, capsys):
 
 
 # What is shown.
-
-
-class Screen(io.StringIO):
-  def isatty(self):
-    return True
 
 
 def test_what_grows_in_a_terminal_is_what_is_printed_elsewhere(

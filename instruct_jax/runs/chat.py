@@ -51,22 +51,11 @@ def answer_all(
   if len(given) == 1:
     _answer_alone(talk, given[0], how)
     return
-  left_out = set()
-  said: dict[str, dict[int, list[answers.Response]]] = {}
-  for name, one in talk.speakers.items():
-    texts = [_whole(one, one_asked) for one_asked in given]
-    problems = [_problem(one, *pair) for pair in zip(given, texts)]
-    for i, problem in enumerate(problems):
-      if problem:
-        left_out.add(i)
-        display.note(f"{given[i].where}: {problem} of {name}")
-    fitting = [i for i, problem in enumerate(problems) if not problem]
-    _name_unknown(one, [texts[i] for i in fitting])
-    said[name] = {}
-    if fitting:
-      with display.waiting():
-        of_run = answers.answer(one, [texts[i] for i in fitting], talk.settings)
-      said[name] = dict(zip(fitting, of_run))
+  left_out: set[int] = set()
+  said = {
+    name: _answer_fitting(name, one, given, talk.settings, left_out)
+    for name, one in talk.speakers.items()
+  }
   for i, one_asked in enumerate(given):
     rows = {name: places[i] for name, places in said.items() if i in places}
     if rows:
@@ -76,6 +65,30 @@ def answer_all(
     display.note(f"{len(left_out)} of {len(given)} prompts were left out.")
     if not any(said.values()):
       raise errors.UserError("--prompts_file: not one prompt could be used.")
+
+
+def _answer_fitting(
+  name: str,
+  one: speaker.Speaker,
+  given: Sequence[asked.Asked],
+  settings: answers.Settings,
+  left_out: set[int],
+) -> dict[int, list[answers.Response]]:
+  """What a run says, by the prompt's place; adds those that it cannot take."""
+  texts = [_whole(one, one_asked) for one_asked in given]
+  fitting = []
+  for i, text in enumerate(texts):
+    if problem := _problem(one, given[i], text):
+      display.note(f"{given[i].where}: {problem} of {name}")
+      left_out.add(i)
+    else:
+      fitting.append(i)
+  _name_unknown(one, [texts[i] for i in fitting])
+  if not fitting:
+    return {}
+  with display.waiting():
+    said = answers.answer(one, [texts[i] for i in fitting], settings)
+  return dict(zip(fitting, said))
 
 
 def _answer_alone(talk, one_asked, how):
@@ -137,18 +150,7 @@ def _respond(
   talk: Talk, line: str, how: display.Display, stoppable: bool
 ) -> Talk:
   """Answers one line; the conversation after it."""
-  prompts = {}
-  for name, one in talk.speakers.items():
-    text = one.normalize(line)
-    problem = conversation.problem(one, text)
-    if problem:
-      display.note(f"{problem} of {name}")
-      continue
-    turns, forgotten = conversation.fitting(one, talk.turns.get(name, ()), text)
-    if forgotten:
-      display.note(f"{name}: {forgotten}.")
-    _name_unknown(one, [text])
-    prompts[name] = turns, text, conversation.whole(turns, text)
+  prompts = _prompts(talk, line)
   if not prompts:
     return talk
   said = {}
@@ -168,6 +170,22 @@ def _respond(
   )
 
 
+def _prompts(talk: Talk, line: str) -> Prompts:
+  """What the runs read of a line; not those that cannot use it."""
+  prompts = {}
+  for name, one in talk.speakers.items():
+    text = one.normalize(line)
+    if problem := conversation.problem(one, text):
+      display.note(f"{problem} of {name}")
+      continue
+    turns, forgotten = conversation.fitting(one, talk.turns.get(name, ()), text)
+    if forgotten:
+      display.note(f"{name}: {forgotten}.")
+    _name_unknown(one, [text])
+    prompts[name] = turns, text, conversation.whole(turns, text)
+  return prompts
+
+
 def _answer_now(
   talk: Talk,
   line: str,
@@ -176,34 +194,39 @@ def _answer_now(
   record: Mapping | None = None,
 ) -> dict[str, list[answers.Response]]:
   """What each run says to its prompt, shown while it grows or after it."""
-  said, count = {}, talk.settings.n
-  if prompts:
-    how.ask(line)
-  for name, (_, _, text) in prompts.items():
-    one = talk.speakers[name]
-    with display.waiting() as come:
-      growing = how.growing(
-        name, count, come, has_remarks=one.scorer is not None
-      )
-
-      def watch(texts, ended, growing=growing):
-        interrupt.check()
-        if how.grows:
-          growing.watch(texts, ended)
-
-      try:
-        said[name] = answers.answer_one(
-          one, text, talk.settings, turn=talk.draws, watch=watch
-        )
-      except KeyboardInterrupt:
-        growing.stop()
-        raise
-      if how.grows:
-        growing.finish(said[name])
+  how.ask(line)
+  said = {
+    name: _answer_run(talk, name, text, how)
+    for name, (_, _, text) in prompts.items()
+  }
   if how.grows:
     how.close()
   else:
     how.show(line, said, record)
+  return said
+
+
+def _answer_run(
+  talk: Talk, name: str, text: str, how: display.Display
+) -> list[answers.Response]:
+  one, count = talk.speakers[name], talk.settings.n
+  with display.waiting() as come:
+    growing = how.growing(name, count, come, has_remarks=one.scorer is not None)
+
+    def watch(texts, ended):
+      interrupt.check()
+      if how.grows:
+        growing.watch(texts, ended)
+
+    try:
+      said = answers.answer_one(
+        one, text, talk.settings, turn=talk.draws, watch=watch
+      )
+    except KeyboardInterrupt:
+      growing.stop()
+      raise
+    if how.grows:
+      growing.finish(said)
   return said
 
 

@@ -83,7 +83,7 @@ def _examples(talk: Talk, value: str) -> Result:
   lines = []
   for name, one in talk.speakers.items():
     shown = [f"  {text}" for text in introduction.examples(one)]
-    if shown != lines[1 - len(shown) - 1 :]:
+    if shown != lines[-len(shown) :]:
       lines += [f"{name} can be asked, for example:", *shown]
   return talk, lines
 
@@ -138,6 +138,7 @@ def _greedy(talk: Talk, value: str) -> Result:
 
 
 def _scores(talk: Talk, value: str) -> Result:
+  value = value.lower()
   if value not in ("", "on", "off"):
     raise errors.UserError(f"/scores {value}: must be on or off.")
   speakers, without = dict(talk.speakers), []

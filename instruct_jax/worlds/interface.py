@@ -20,7 +20,6 @@ from typing import Any, Protocol
 import ml_collections
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors
 
 Data = ml_collections.ConfigDict
 Folders = Mapping[str, os.PathLike | str]
@@ -187,5 +186,7 @@ def examples(world: World, data: Data, folders: Folders) -> list[str]:
       return list(found)
     records = world.records(data, "prompts", "validation", folders)
     return [str(record["prompt"]) for record in records[:MOST_EXAMPLES]]
-  except (errors.UserError, OSError, LookupError, AttributeError):
-    return []  # of a world without prompts, or whose files are gone
+  except Exception:
+    # No prompts, or their files are gone; or somebody's own world has a bug,
+    # which a conversation can do with.
+    return []
