@@ -127,5 +127,8 @@ def test_circles_are_counted():
   tree = three | {"pairs": [[0, 1], [1, 2], [0, 2], [3, 0]]}
   tied = three | {"ranks": [1, 1, 1, 1]}
   found = annotators.pairs([circle, tree, tied])
+  twins = three | {"responses": list("abca"), "ranks": [1, 2, 3, 1]}
+  told = annotators.pairs([tree, twins])
+  assert told["rankings_with_one_text_twice"] == 1
   assert found["rankings_with_circles"] == found["rankings_all_tied"] == 1
   assert (found["pairs"], found["ties"]) == (18, 3 + 2 + 6)

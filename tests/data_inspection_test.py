@@ -73,6 +73,7 @@ def test_rankings(tmp_path, capsys):
   assert found["pairs"] == {
     "pairs": 9, "ties": 3, "share_of_ties": 0.3333,
     "rankings_all_tied": 0, "rankings_with_circles": 0,
+    "rankings_with_one_text_twice": 0,
   }  # fmt: skip
   assert found["lengths"]["prompt"]["max"] == 2
   assert found["lengths"]["response"] == {

@@ -5,6 +5,7 @@ and its number.
 """
 
 import dataclasses
+import logging
 import zlib
 from typing import Any
 
@@ -14,10 +15,12 @@ from ml_collections import ConfigDict
 
 from instruct_jax import worlds
 from instruct_jax.base import errors
+from instruct_jax.data.batch import limits
 from instruct_jax.inference import context, respond
 from instruct_jax.labeling import quality
 from instruct_jax.worlds import interface
 
+_log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
 TRAINING = "training"  # the group whose rankings the reward model reads
 _KEPT = ("use_case", "spec", "core")  # of a prompt's record
@@ -110,6 +113,8 @@ def _prompts(ctx: context.Context, split: str) -> list[dict]:
       f"config.rankings.{split}={count}, but the split has {len(rows)} "
       "prompts that fit: lower it, or raise data.sizes.prompts."
     )
+  for line in limits.warnings("prompts", {split: rows.counts}, ctx.config.data):
+    _log.warning("warning: %s", line)
   records = [dict(rows.source[int(i)]) for i in rows.index[:count]]
   if any("spec" not in record for record in records):
     raise errors.UserError(

@@ -34,7 +34,7 @@ def order(record: Record) -> np.ndarray:
 
 def pairs(records: Iterable[Record]) -> dict[str, Any]:
   """Pairs of responses, how many were left unordered, and what is odd."""
-  total = tied = circles = nothing = 0
+  total = tied = circles = nothing = twins = 0
   for record in records:
     signs = order(record)
     count = len(signs)
@@ -42,6 +42,7 @@ def pairs(records: Iterable[Record]) -> dict[str, Any]:
     total += count * (count - 1) // 2
     tied += count * (count - 1) // 2 - untied
     nothing += not untied
+    twins += len({*record["responses"]}) < count
     circles += record.get("pairs") is not None and _has_circle(signs)
   share = round(tied / total, 4) if total else 0.0
   return {
@@ -50,6 +51,7 @@ def pairs(records: Iterable[Record]) -> dict[str, Any]:
     "share_of_ties": share,
     "rankings_all_tied": nothing,
     "rankings_with_circles": circles,
+    "rankings_with_one_text_twice": twins,
   }
 
 

@@ -64,6 +64,9 @@ def measure(
     "users": _users(records, settings.per_user),
     "pii": _pii(records),
   }
+  if kinds.KINDS[kind].response:
+    echoes = _echoes(records, kinds.KINDS[kind])
+    measured["duplicates"]["responses_that_repeat_the_prompt"] = echoes
   if kinds.KINDS[kind].has_several:
     sizes = collections.Counter(len(r["responses"]) for r in records)
     measured["completions"] = {str(k): sizes[k] for k in sorted(sizes)}
@@ -155,6 +158,17 @@ def _duplicates(texts, settings):
     "largest_group": count,
     "its_beginning": largest[:60] if count > 1 else "",
   }
+
+
+def _echoes(records, entry):
+  """Responses that say what their prompt says: right for a few tasks only."""
+  return sum(
+    record[entry.key].strip() == text.strip()
+    for record in records
+    for text in (
+      record[entry.response] if entry.has_several else [record[entry.response]]
+    )
+  )
 
 
 def _users(records, per_user):

@@ -67,7 +67,7 @@ def wrong_keys(record: Record, required: dict[str, type]) -> str:
       return f'"{key}" is empty; leave it out where nobody is named'
   if record.get("split", "train") not in SPLITS:
     value = typed.shown(record["split"])
-    return f'"split" should be one of {SPLITS}, not {value}'
+    return f'"split" should be one of {", ".join(SPLITS)}, not {value}'
   return ""
 
 
