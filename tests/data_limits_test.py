@@ -7,7 +7,7 @@ import pytest
 from instruct_jax.data import inspect, prepare, showing
 from instruct_jax.data.batch import limits
 from instruct_jax.data.read import kinds
-from instruct_jax.report import closing
+from instruct_jax.report import closing, exhibits
 from tests import data_toys
 
 LONG = {"prompt": "p" * 40, "responses": ["a", "b"], "ranks": [1, 2]}
@@ -162,6 +162,13 @@ def test_a_data_set_says_what_it_lost(config, packing, tmp_path, capsys):
   )
   for name in ("rankings", "all tied", "33.3"):
     assert name in printed
+
+
+def test_the_report_keeps_keys_as_one_types_them(config, tmp_path):
+  rows = prepare.build(config, tmp_path / "out")["tables"]["data_warnings"]
+  table = exhibits.arrange("data_warnings", rows)
+  assert [row[0] for row in table.rows] == [row["warning"] for row in rows]
+  assert "--config.data.prompt_length=" in table.rows[1][0]
 
 
 def test_k_max_is_the_rankings_and_moves_no_byte(config, tmp_path):

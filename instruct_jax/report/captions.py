@@ -175,6 +175,7 @@ EXHIBITS = {
   "departures": Exhibit("Departures from the paper"),
   "data_cleaning": Exhibit("Records that were taken out on purpose"),
   "data_limits": Exhibit("What the limits drop and cut"),
+  "data_warnings": Exhibit("Limits that take more than a tenth"),
 }
 
 
@@ -246,4 +247,7 @@ def words(label: Any, key: str = "") -> str:
   """A label as people read it; `key` is what it stands under in its row."""
   known = SUBJECTS | GROUPS | WORDS
   named = known.get(f"{key}:{label}", known.get(str(label)))
-  return str(label).replace("_", " ") if named is None else named
+  if named is None:  # keys within a sentence stay what one types
+    named = str(label)
+    return named if " " in named else named.replace("_", " ")
+  return named
