@@ -214,6 +214,9 @@ def test_the_page_shows_every_seed_and_their_mean(root):
   page = write_page(root, seeds.beside(root / "ppo-tiny"))
   assert "Seeds 0, 1 and 2 of this experiment" in page
   assert "seeds: 55.0 (50.0 to 60.0)" in page
+  assert (
+    '<td class="n">55.0 (50.0 to 60.0)</td> <td class="n">100 (80)</td>' in page
+  )
   for seed, value in VALUES.items():
     assert f">seed {seed}</th>" in page
     assert f">{100 * value:.1f} % <small>" in page

@@ -98,8 +98,11 @@ def table(rows: exhibits.Rows, together: Together) -> exhibits.Table | None:
     ]
     both = captions.subject(row["subject"]), captions.words(row["labelers"])
     mean = exhibits.cell(row, percent=True).seeds.removeprefix("seeds: ")
-    lines.append((", ".join(both), *cells, exhibits.Cell(mean)))
-  heads = ("", *(f"seed {n}" for n in numbers), "mean (lowest to highest)")
+    there = [r for r in of_seeds if r]
+    sizes = exhibits.Cell(mean), exhibits.Cell(exhibits.size_of(there))
+    lines.append((", ".join(both), *cells, *sizes))
+  seeds = [f"seed {n}" for n in numbers]
+  heads = ("", *seeds, "mean (lowest to highest)", exhibits.SIZES)
   title = f"Preferred to {captions.subject(baseline or '')}, by seed"
   return exhibits.Table(heads, tuple(lines), title=title)
 
