@@ -200,6 +200,46 @@ def test_what_is_refused(tmp_path):
   refuses("empty files", "text", "")
 
 
+def test_what_is_read_or_not_its_own_is_spared(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  rows = [{"prompt": f"{n}"} for n in range(3)]
+  source = write(tmp_path / "a.jsonl", rows)
+  before = source.read_bytes()
+  (tmp_path / "link.jsonl").symlink_to(source)
+  (tmp_path / "hard.jsonl").hardlink_to(source)
+  names = ("a.jsonl", "./a.jsonl", str(source), "link.jsonl", "hard.jsonl")
+  for given in ("a.jsonl", "*.jsonl", "a.jsonl,link.jsonl"):
+    for out in names:
+      for overwrite in (False, True):
+        with pytest.raises(errors.UserError, match="which is read"):
+          convert.convert("jsonl", [given], out, overwrite=overwrite)
+  assert source.read_bytes() == before
+  mine = tmp_path / "mine.txt"
+  mine.write_text("mine")
+  with pytest.raises(errors.UserError, match="replace it with --overwrite"):
+    convert.convert("jsonl", [source], mine)
+  assert mine.read_text() == "mine"
+  convert.convert("jsonl", [source], mine, overwrite=True)
+  convert.convert("jsonl", [source], mine)  # its own by now
+  assert [x["prompt"] for x in read(mine)] == ["0", "1", "2"]
+
+
+def test_what_fails_half_way_leaves_nothing(tmp_path):
+  rows = [{"prompt": f"{n}"} for n in range(3000)]
+  source = write(tmp_path / "a.jsonl", [*rows, {"prompt": 3}])
+  out = tmp_path / "new" / "folder" / "out.jsonl"
+  with pytest.raises(errors.UserError, match=r"a\.jsonl:3001: "):
+    convert.convert("jsonl", [source], out)
+  assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+  convert.convert("jsonl", [write(tmp_path / "b.jsonl", rows)], out)
+  before = out.read_bytes()
+  with pytest.raises(errors.UserError):
+    convert.convert("jsonl", [source], out)
+  assert out.read_bytes() == before
+  names = {path.name for path in out.parent.iterdir()}
+  assert names == {"out.jsonl", ".written.json"}
+
+
 def run(*arguments):
   command = [sys.executable, "-m", "instruct_jax.data", *map(str, arguments)]
   return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -279,6 +279,31 @@ def test_scores_and_columns_that_always_win(run):
     run(flat, "a.csv", **keys, **scores)
 
 
+def test_a_label_that_is_the_name_of_one(run):
+  rows = [
+    {"q": f"{n}", "x": "a", "y": "b", "m": one, "n": other, "won": won}
+    for n, (one, other, won) in enumerate(
+      [("gpt", "opt", "gpt"), ("gpt", "opt", "opt"), ("opt", "gpt", "tie")]
+    )
+  ]
+  names = {"name_a": "m", "name_b": "n"}
+  found, _ = run(rows, **KEYS, **names)
+  assert [r["ranks"] for r in found] == [[1, 2], [2, 1], [1, 1]]
+  with pytest.raises(errors.UserError, match=r":4: --label=won is .z.*known"):
+    run([*rows, {**rows[0], "m": "z", "n": "z", "won": "z"}], **(KEYS | names))
+  found, _ = run([row("q", "a", "b", "y")], **KEYS)  # the key itself
+  assert found[0]["ranks"] == [2, 1]
+
+
+def test_keys_that_are_called_the_other_way_round(run):
+  rows = [{"q": "q", "out_1": "a", "output_2": "b", "won": 1}]
+  keys = {"prompt": "q", "a": "output_2", "b": "out_1", "label": "won"}
+  with pytest.raises(errors.UserError, match="as its name does"):
+    run(rows, **keys)
+  found, _ = run(rows, **keys, labels="1=b,2=a")
+  assert ranked(found) == [("q", ["b", "a"], [2, 1])]
+
+
 def messages(*texts, names=("role", "content"), roles=("user", "assistant")):
   return [
     dict(zip(names, (roles[n % 2], text))) for n, text in enumerate(texts)

@@ -42,6 +42,8 @@ class Columns:
   labeler: str = ""
   score_a: str = ""
   score_b: str = ""
+  name_a: str = ""  # of what a is called, where a label is such a name
+  name_b: str = ""
   better: str = ""  # 'a' or 'b' where one column always holds the better one
   turns: bool = False  # fields of tables hold lists as JSON
 
@@ -53,6 +55,12 @@ class Columns:
       )
     if bool(self.score_a) != bool(self.score_b):
       raise errors.UserError("pairs: --score_a and --score_b go together")
+    if bool(self.name_a) != bool(self.name_b) or (
+      self.name_a and not self.label
+    ):
+      raise errors.UserError(
+        "pairs: --name_a and --name_b go together, and with --label"
+      )
     ways = [bool(self.label), bool(self.score_a), bool(self.better)]
     if sum(ways) != 1:
       raise errors.UserError(
@@ -72,7 +80,7 @@ class Columns:
 
   def _keys(self) -> list[str]:
     every = (self.a, self.b, *self.prompt, *self.label)
-    more = (self.labeler, self.score_a, self.score_b)
+    more = (self.labeler, self.score_a, self.score_b, self.name_a, self.name_b)
     return [key for key in (*every, *more) if key]
 
   def comparisons(
@@ -110,7 +118,9 @@ class Columns:
       labeler = labels.name_of(fields.value(row, self.labeler))
     for key in self.label:
       label = labels.name_of(fields.value(row, key))
-      if label:
+      if label and self.name_a:
+        label = self._by_name(row, label)
+      if label != "":
         who = key if len(self.label) > 1 else labeler
         yield Comparison(where, prompt, a, b, who, label, key)
       else:
@@ -128,6 +138,14 @@ class Columns:
       else:
         verdict = (one > other) - (one < other)
         yield Comparison(where, prompt, a, b, labeler, verdict, "")
+
+  def _by_name(self, row: Mapping[str, Any], label: str) -> str | int:
+    """The verdict of a label that is the name of one of the two."""
+    a, b = (
+      label == labels.name_of(fields.value(row, key))
+      for key in (self.name_a, self.name_b)
+    )
+    return label if a == b else labels.A if a else labels.B
 
   def _asked(
     self, row: Mapping[str, Any], where: str, counts: formats.Counts
@@ -245,6 +263,8 @@ def _lacking(
     columns.labeler: "labeler",
     columns.score_a: "score_a",
     columns.score_b: "score_b",
+    columns.name_a: "name_a",
+    columns.name_b: "name_b",
     **dict.fromkeys(columns.prompt, "prompt"),
     **dict.fromkeys(columns.label, "label"),
   }

@@ -206,10 +206,17 @@ def _prompts_of(records: Iterator[Record], counts: Counts) -> Iterator[Record]:
 def _write(path: epath.Path, lines: Iterator[str]) -> None:
   """Writes lines as they come; nothing where there is an error."""
   first = next(lines)  # no folder is made for what cannot be read
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with storage.writing(path, "wb") as file, _packed(file, path) as packed:
-    packed.write(first)
-    packed.writelines(lines)
+  new = [x for x in (path.parent, *path.parent.parents) if not x.exists()]
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with storage.writing(path, "wb") as file, _packed(file, path) as packed:
+      packed.write(first)
+      packed.writelines(lines)
+  except BaseException:
+    for folder in new:
+      with contextlib.suppress(OSError):
+        folder.rmdir()
+    raise
 
 
 @contextlib.contextmanager

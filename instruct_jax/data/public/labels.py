@@ -119,8 +119,25 @@ def usual(label: str) -> int | None:
   return A if side.group(1) in _FIRST else B
 
 
+def of_keys(a: str, b: str) -> dict[str, int]:
+  """What a label says that is the key of a response itself.
+
+  Raises UserError for keys whose names say the contrary: a label 'A' of
+  --a=answer_b could mean either.
+  """
+  if usual(a) == B or usual(b) == A:
+    raise errors.UserError(
+      f"--a={a}, --b={b}: is {a!r} a, as you say, or b, as its name does? Turn"
+      f" the two round, or say what the labels mean: {EXAMPLE}"
+    )
+  return {a: A, b: B}
+
+
 def resolve(
-  seen: Mapping[str, tuple[int, str]], mapped: Mapped | None, flag: str
+  seen: Mapping[str, tuple[int, str]],
+  mapped: Mapped | None,
+  flag: str,
+  keys: Mapping[str, int],
 ) -> dict[str, int]:
   """What every label that was seen says.
 
@@ -128,6 +145,7 @@ def resolve(
     seen: how often, and where first, by label.
     mapped: what --labels says, None where it is not given.
     flag: the key that the labels are of, for errors.
+    keys: as `of_keys` has it.
 
   Raises UserError, with the place of the first, for labels that are not known
   or mean several things.
@@ -135,7 +153,7 @@ def resolve(
   if mapped is not None:
     found = {label: mapped.verdict(label) for label in seen}
   else:
-    found = {label: usual(label) for label in seen}
+    found = {label: keys.get(label, usual(label)) for label in seen}
     numbers = {label for label in seen if _number(label) is not None}
     if numbers and numbers <= {"1", "2"}:
       found |= {x: A if x == "1" else B for x in numbers}

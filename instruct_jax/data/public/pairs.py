@@ -9,7 +9,7 @@ they were shown, become one ranking.
 import array
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def _seen(
 ) -> _Seen:
   pairs, groups = bytearray(), bytearray()
   turned, codes = bytearray(), array.array("i")
-  verdicts = _Verdicts(said)
+  verdicts = _Verdicts(said, columns)
   for one in columns.comparisons(rows, counts):
     codes.append(verdicts.code(one))
     is_turned = one.a > one.b
@@ -104,9 +104,12 @@ def _seen(
 class _Verdicts:
   """The labels that were seen, numbered, until it is known what they say."""
 
-  def __init__(self, said: str):
+  def __init__(self, said: str, columns: comparisons.Columns):
     self._by_text = said == labels.TEXT
     self._mapped = labels.parse(said) if said and not self._by_text else None
+    self._keys: Mapping[str, int] = {}
+    if columns.label and not said:
+      self._keys = labels.of_keys(columns.a, columns.b)
     self._codes: dict[tuple[str, str | int], int] = {}
     self._counts: list[int] = []
     self._first: list[str] = []  # where
@@ -134,7 +137,7 @@ class _Verdicts:
         place = self._counts[code], self._first[code]
         seen.setdefault(key, {})[label] = place
     told = {
-      key: labels.resolve(of_key, self._mapped, f"--label={key}")
+      key: labels.resolve(of_key, self._mapped, f"--label={key}", self._keys)
       for key, of_key in seen.items()
     }
     found = np.zeros(max(len(self._codes), 1), np.int8)
@@ -306,7 +309,7 @@ FORMAT = formats.Format(
   {"rankings": rankings},
   options=(
     *("a", "b", "prompt", "label", "labels", "labeler", "score_a", "score_b"),
-    *("better", "join", "separate", "turns"),
+    *("name_a", "name_b", "better", "join", "separate", "turns"),
   ),
   of_all=True,
 )
