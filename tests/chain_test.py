@@ -137,6 +137,21 @@ def test_one_command_builds_everything(whole):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_the_chain_says_how_far_it_is(whole):
+  _, output = whole
+  starts = re.findall(r"stage (\d)/7 (\w+)-test: starts", output)
+  assert starts == [(str(n), name) for n, name in enumerate(STAGES, start=1)]
+  for number, name in enumerate(STAGES, start=1):
+    line = rf"^stage {number}/7 {name}  (\d+)/\1  100 %"
+    assert re.search(line, output, re.MULTILINE), name
+  assert re.search(r"^stage 7/7 ppo_ptx evaluation  (\d+)/\1 ", output, re.M)
+  # From the second stage on, an estimate; after the last one none.
+  assert re.search(r"^stage 2/7 .* chain (about|at least) ", output, re.M)
+  assert "chain" not in output[output.rindex("evaluation  ") :]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_finished_chain_is_reused(whole, cache):
   workdir, _ = whole
   before = {

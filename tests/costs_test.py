@@ -9,7 +9,7 @@ from etils import epath
 
 from experiments import ppo_ptx, rankings, rm, select, sft
 from instruct_jax.base import chain
-from instruct_jax.runs import costs, plan
+from instruct_jax.runs import build, costs, plan
 
 
 def stage(folder, config, **needs):
@@ -24,7 +24,7 @@ def write_run(folder, config, *, seconds, age=0, metrics=None):
   (folder / "results.json").write_text(json.dumps(results))
   written = json.loads(config.to_json_best_effort())
   (folder / "config.json").write_text(json.dumps({"config": written}))
-  then = (folder / "results.json").stat().st_mtime - age
+  then = os.stat(folder / "results.json").st_mtime - age
   os.utime(folder / "results.json", (then, then))
 
 
@@ -101,6 +101,25 @@ def test_work_grows_with_what_is_done(tmp_path):
   config = ppo_ptx.get_config("test")
   evaluated = costs.Estimate(stage(tmp_path / "x", config), costs.EVALUATION)()
   assert evaluated.work > 0
+
+
+def test_only_what_is_to_be_done_is_counted(tmp_path, config):
+  done = stage(tmp_path / "sft-test", sft.get_config("test"))
+  write_run(done.folder, done.config, seconds={})
+  (done.folder / "config.json").write_text('{"digest": "digest"}')
+  other = stage(tmp_path / "select-test", select.get_config("test"))
+  write_run(other.folder, other.config, seconds={})  # of other settings
+  last = stage(tmp_path / "ppo_ptx-test", config)
+  chain_of = build._chain([done, other], last)
+  assert chain_of.title("sft-test") == ""
+  assert chain_of.title("select-test") == "stage 1/2 "
+  assert chain_of.title("ppo_ptx-test") == "stage 2/2 "
+  parts = [(part.stage, part.name) for part in chain_of._parts]
+  assert parts == [
+    ("select-test", ""),
+    ("ppo_ptx-test", ""),
+    ("ppo_ptx-test", "evaluation"),
+  ]
 
 
 def test_a_config_of_before_is_no_reason_to_fail(tmp_path, config):

@@ -212,7 +212,7 @@ def test_metrics_add_up(ranked):
     assert 1 <= found[f"candidates/likert/{source}"] <= 7
 
 
-def test_restart_gives_the_same_bytes(ranked, tmp_path, monkeypatch):
+def test_restart_gives_the_same_bytes(ranked, tmp_path, monkeypatch, capsys):
   ctx, folder, metrics, tables = ranked
   checks = iter([False, False, True])
 
@@ -229,8 +229,11 @@ def test_restart_gives_the_same_bytes(ranked, tmp_path, monkeypatch):
   (tmp_path / "chunks" / ".validation-00000.json.partial").write_text('{"rec')
   done = sorted(p.name for p in (tmp_path / "chunks").glob("*.json"))
   assert done == [f"train-{n:05d}.json" for n in range(3)]
+  capsys.readouterr()
   again = rankings.rank_prompts(ctx, policies(), tmp_path)
   assert again == (metrics, tables)
+  # The rate is that of the chunks made now.
+  assert capsys.readouterr().err.startswith("rankings  4/")
   for split in rankings.SPLITS:
     name = f"{split}.jsonl"
     assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()

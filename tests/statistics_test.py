@@ -161,6 +161,14 @@ class TestProportionInterval:
     )
     assert (found.value, found.n, found.clusters) == (wins / n, n, n)
 
+  def test_rounding_does_not_leave_0_to_1(self):
+    """Of 16 trials the upper end of 1 would be 1 + 2e-16, of 21 the lower one
+    of 0 below 0."""
+    for trials in range(1, 200):
+      for rate in (0.0, 1.0):
+        low, high = statistics.wilson(rate, trials)
+        assert 0 <= low < high <= 1
+
   def test_by_hand(self):
     """Clusters 1111 1111 1111 1100 0011 0000 0000 0000 0000: p = 4 / 9.
 
