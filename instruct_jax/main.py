@@ -24,7 +24,7 @@ from instruct_jax.base import (
   run_folder,
 )
 from instruct_jax.report import closing
-from instruct_jax.runs import build, plan, references
+from instruct_jax.runs import aside, build, plan, references
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "An experiment: experiments/NAME.py or NAME.py:VARIANT."
@@ -37,6 +37,12 @@ _PRINT_CONFIG = flags.DEFINE_bool(
 )
 _NOWAIT = flags.DEFINE_bool(
   "nowait", False, "End with 2 where another job works in a folder."
+)
+_KEEP_OLD = flags.DEFINE_integer(
+  "keep_old",
+  aside.KEEP,
+  "How many broken-off runs of a name are kept aside; finished ones all are.",
+  lower_bound=0,
 )
 
 
@@ -59,7 +65,7 @@ def main(argv: list[str]) -> None:
     print_config(_CONFIG.value, source, workdir, inherited)
     return
   stage = plan.plan(_CONFIG.value, source, workdir, inherited)
-  results = build.build(stage, wait=not _NOWAIT.value)
+  results = build.build(stage, wait=not _NOWAIT.value, keep_old=_KEEP_OLD.value)
   closing.print_closing(results)
   print(f"\nReport: {run_folder.files(stage.folder).report}")
 

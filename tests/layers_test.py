@@ -22,6 +22,7 @@ base
   keys outside keyboard typewriter experiment_file pointers progress
   catalogue ranges
   storage
+  events
   journal command
 .
   paper
@@ -141,15 +142,16 @@ report
 runs
   records
   reading
-  stages speaker exchange lock provenance machine
+  stages speaker exchange holders provenance machine
+  lock marks
   answers asked digests
   conversation
   introduction display
   commands
   chat
-  references seeds
+  references seeds aside
   plan
-  costs
+  costs turns
   build
 .
   main sample convert

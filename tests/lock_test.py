@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 
 from instruct_jax.base import errors, interrupt, run_folder
-from instruct_jax.runs import lock
+from instruct_jax.runs import holders, lock
 from tests import processes
 
 # Holds the lock of a folder, says so, and works for some seconds.
@@ -62,7 +62,7 @@ def test_three_at_once_go_one_after_another(tmp_path):
   said = [job.communicate(timeout=120)[1] for job in jobs]
   assert [job.returncode for job in jobs] == [0, 0, 0], said
   assert log.read_text() == "in\nout\n" * 3
-  assert list((tmp_path / "runs").iterdir()) == []
+  assert not list(tmp_path.glob("runs/*"))
 
 
 def test_a_killed_holder_is_taken_over_and_a_stopped_one_gives_back(tmp_path):
@@ -101,7 +101,7 @@ def other(**changes):
 def test_a_process_that_has_another_s_id_is_told_apart(tmp_path, caplog):
   path = run_folder.lock_of(tmp_path / "sft")
   path.write_text(
-    json.dumps(other(machine=lock._machine(), process=os.getpid()))
+    json.dumps(other(machine=holders.machine(), process=os.getpid()))
   )
   with lock.hold(epath.Path(tmp_path / "sft"), wait=False):
     assert json.loads(path.read_text())["started"] != "1"
@@ -116,8 +116,8 @@ def test_a_holder_elsewhere_is_gone_when_it_gives_no_sign(
   path.write_text(json.dumps(other()))
   with pytest.raises(errors.UserError, match="elsewhere"):
     take(tmp_path / "sft", wait=False)
-  monkeypatch.setattr(lock, "PATIENCE", 0.2)
-  monkeypatch.setattr(lock, "_POLL", 0.05)
+  monkeypatch.setattr(holders, "PATIENCE", 0.2)
+  monkeypatch.setattr(holders, "POLL", 0.05)
   start = time.monotonic()
   with lock.hold(epath.Path(tmp_path / "sft")):
     assert time.monotonic() - start >= 0.2

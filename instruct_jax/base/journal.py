@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +9,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from instruct_jax.base import means, run_folder, storage
+from instruct_jax.base import events, means, run_folder, storage
 
 
 class Log:
@@ -60,19 +58,14 @@ class Log:
     To be called before the first `write` of a run that continues at `step`, or
     starts afresh. The files are replaced whole or not at all.
     """
-    if self._events is not None:
-      self._events.close()
-      self._events = None
-    self._purge = int(step) + 1
+    self._events, self._purge = None, int(step) + 1
     if self._active:
       for path in (self._files.metrics, self._files.samples):
         _truncate(path, step)
 
   def close(self) -> None:
-    """Flushes TensorBoard's events; a later `write` opens a new file."""
-    if self._events is not None:
-      self._events.close()
-      self._events, self._purge = None, None
+    """Ends TensorBoard's file; a later `write` opens a new one."""
+    self._events, self._purge = None, None
 
   def __enter__(self) -> "Log":
     return self
@@ -82,7 +75,7 @@ class Log:
 
   def _write_events(self, step: int, values: Mapping[str, float]) -> None:
     """One event a step; what is not finite is a gap in TensorBoard's curve."""
-    from tensorboardX.proto import summary_pb2  # late: it takes a while
+    from tensorboardX.proto import event_pb2, summary_pb2  # late: slow
 
     if self._events is None:
       self._events = self._open_events()
@@ -93,23 +86,16 @@ class Log:
         if math.isfinite(value)
       ]
     )
-    self._events.add_summary(summary, int(step))
+    self._events.add(event_pb2.Event(summary=summary), step)
 
   def _open_events(self):
-    import tensorboardX
     from tensorboardX.proto import event_pb2
 
-    events = tensorboardX.FileWriter(
-      os.fspath(self._files.tensorboard),
-      max_queue=1000,
-      flush_secs=10,
-      # Names differ by the second only: a quick restart would overwrite.
-      filename_suffix=f".{os.getpid()}.{time.time_ns()}",
-    )
+    found = events.Events(self._files.tensorboard)
     if self._purge is not None:  # tells TensorBoard to forget what came after
       start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-      events.add_event(event_pb2.Event(session_log=start), self._purge)
-    return events
+      found.add(event_pb2.Event(session_log=start), self._purge)
+    return found
 
 
 def read_metrics(folder: epath.PathLike) -> list[dict[str, Any]]:
@@ -160,8 +146,7 @@ def _append(path: epath.Path, lines: Sequence[Mapping[str, Any]]) -> None:
     for line in lines
   )
   # A lone surrogate, which UTF-8 has no bytes for, becomes its JSON escape.
-  with path.open("ab") as file:
-    file.write(text.encode("utf-8", "backslashreplace"))
+  storage.append(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

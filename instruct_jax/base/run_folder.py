@@ -48,15 +48,38 @@ def earlier(folder: epath.PathLike, number: int) -> epath.Path:
   return home.parent / f"{home.name}.old{number}"
 
 
+def all_earlier(folder: epath.PathLike) -> list[epath.Path]:
+  """What was moved aside from a run's folder, oldest first."""
+  home = epath.Path(folder)
+  start, numbers = f"{home.name}.old", []
+  if home.parent.is_dir():
+    ends = (p.name.removeprefix(start) for p in home.parent.iterdir()
+            if p.name.startswith(start))  # fmt: skip
+    numbers = sorted(int(end) for end in ends if end.isdecimal())
+  return [earlier(home, number) for number in numbers]
+
+
 def free(folder: epath.PathLike) -> epath.Path:
-  """Where the run in a folder can be moved aside to."""
-  number = 1
-  while earlier(folder, number).exists():
-    number += 1
-  return earlier(folder, number)
+  """Where the run in a folder can be moved aside to, after all others."""
+  newest = [path.name.rpartition(".old")[2] for path in all_earlier(folder)]
+  return earlier(folder, max(map(int, newest), default=0) + 1)
 
 
 def lock_of(folder: epath.PathLike) -> epath.Path:
   """The lock of a run's folder: beside it, for folders are moved aside."""
   home = epath.Path(folder)
   return home.parent / f".{home.name}.lock"
+
+
+def mark_of(folder: epath.PathLike, token: str) -> epath.Path:
+  """The note beside a run's folder that somebody reads it."""
+  home = epath.Path(folder)
+  return home.parent / f".{home.name}.used-{token}"
+
+
+def marks_of(folder: epath.PathLike) -> list[epath.Path]:
+  """The notes beside a run's folder, by whomever."""
+  home, start = epath.Path(folder), mark_of(folder, "").name
+  if not home.parent.is_dir():
+    return []
+  return [p for p in home.parent.iterdir() if p.name.startswith(start)]

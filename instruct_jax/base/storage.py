@@ -9,6 +9,7 @@ the time of all its files, and what still has them may be written anew.
 """
 
 import contextlib
+import errno
 import fcntl
 import glob
 import json
@@ -23,6 +24,10 @@ from etils import epath
 from instruct_jax.base import errors, pointers
 
 _PARTIAL = ".{}.partial"
+_OF_DISK = (
+  *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES),
+  *(errno.EIO, errno.EMFILE, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
+)
 LEDGER = ".written.json"
 PARTIAL = ".partial"  # in a folder that is there, what will be in it
 
@@ -38,7 +43,7 @@ def writing(path: epath.PathLike, mode: str = "w") -> Iterator[IO]:
   path = epath.Path(path)
   partial = path.parent / _PARTIAL.format(path.name)
   encoding = {} if "b" in mode else {"encoding": "utf-8"}
-  with alone(partial, path):
+  with alone(partial, path), naming(path):
     try:
       with partial.open(mode, **encoding) as file:
         yield file
@@ -53,6 +58,46 @@ def write(path: epath.PathLike, content: str | bytes) -> None:
   """Writes a file, text as UTF-8: whole or not at all."""
   with writing(path, "w" if isinstance(content, str) else "wb") as file:
     file.write(content)
+
+
+def append(path: epath.PathLike, content: bytes) -> None:
+  """Appends to a file, which is made: all of it or nothing."""
+  path = epath.Path(path)
+  if _is_remote(path):
+    with path.open("ab") as file:
+      file.write(content)
+    return
+  with naming(path), open(path, "ab", buffering=0) as file:
+    before, rest = file.seek(0, os.SEEK_END), memoryview(content)
+    try:
+      while rest:
+        rest = rest[file.write(rest) :]
+    except BaseException:
+      file.truncate(before)
+      raise
+
+
+@contextlib.contextmanager
+def naming(path: epath.PathLike) -> Iterator[None]:
+  """What the disk says while `path` is written is an OSError that names it.
+
+  Libraries say it in errors of their own, with the system's words in them.
+  """
+  try:
+    yield
+    return
+  except OSError as error:
+    if error.errno and error.filename is None:
+      error.filename = os.fspath(path)
+    raise
+  except (errors.UserError, errors.Diverged):
+    raise
+  except Exception as error:
+    said = next((c for c in _OF_DISK if os.strerror(c) in str(error)), None)
+    if said is None:
+      raise
+  # Out here, so that the library's error and all that it holds can go.
+  raise OSError(said, os.strerror(said), os.fspath(path))
 
 
 def write_lines(path: epath.PathLike, lines: Iterable[str]) -> None:
@@ -144,6 +189,17 @@ def claim(
     )
 
 
+def check_place(folder: epath.PathLike) -> None:
+  """Raises UserError where no folder is and none can be made, or written in."""
+  path = epath.Path(folder)
+  if not os.fspath(folder):
+    raise errors.UserError("an empty path where a folder is due")
+  if _is_there(path):
+    if not path.is_dir():
+      raise _misplaced(path, "a folder")
+    _check_open(path)
+
+
 def sign(*targets: epath.PathLike) -> None:
   """Notes that a command wrote what stands there, all of it."""
   for path in map(epath.Path, targets):
@@ -159,6 +215,14 @@ def is_signed(path: epath.PathLike) -> bool:
   path = epath.Path(path)
   signed = _read_ledger(path.parent).get(path.name, {})
   return all(signed.get(name) == stamp for name, stamp in _stamps(path))
+
+
+def remove_empty(folders: Iterable[epath.Path]) -> None:
+  """Removes folders, innermost first, until one that something is in."""
+  with contextlib.suppress(OSError):
+    for folder in folders:
+      if not _is_remote(folder):  # A bucket has no empty ones.
+        os.rmdir(folder)
 
 
 def _read_ledger(folder: epath.Path) -> dict[str, Any]:
@@ -237,8 +301,7 @@ def _is_there(path: epath.Path) -> bool:
   above = next(parent for parent in parents if os.path.lexists(parent))
   if not above.is_dir():
     raise _misplaced(above, "a folder")
-  if not os.access(above, os.W_OK | os.X_OK):
-    raise errors.UserError(f"{path}: nothing can be written in {above}.")
+  _check_open(above)
   try:
     os.lstat(path)
   except FileNotFoundError:
@@ -246,6 +309,13 @@ def _is_there(path: epath.Path) -> bool:
   except OSError as error:
     raise errors.UserError(f"{path}: {error.strerror}.") from None
   return True
+
+
+def _check_open(folder: epath.Path) -> None:
+  if not _is_remote(folder) and not os.access(folder, os.W_OK | os.X_OK):
+    is_fixed = os.statvfs(folder).f_flag & os.ST_RDONLY
+    why = "is on a read-only disk" if is_fixed else "may not be written by you"
+    raise errors.UserError(f"{folder}: {why}; name another place.")
 
 
 def _misplaced(path: epath.Path, due: str) -> errors.UserError:

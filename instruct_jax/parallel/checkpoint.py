@@ -5,15 +5,16 @@ A step is one folder, complete or absent (Orbax renames it into place); see
 `damaged-<step>`, never deleted.
 """
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orbax.checkpoint as ocp
 from etils import epath
 
-from instruct_jax.base import errors, run_folder
+from instruct_jax.base import errors, run_folder, storage
 from instruct_jax.parallel import digest, hosts, stored
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Checkpointer:
     self._keep = _Keep(keep_latest, keep_every)
     self._manager = None
     self._seals = {}  # of the steps saved by this process
+    self._is_full = False  # or broken: the disk did not take a step
 
   def save(
     self,
@@ -76,7 +78,7 @@ class Checkpointer:
 
     Raises:
       ValueError: the step exists with another content.
-      Exception: the save before this one failed; see its message.
+      OSError: the disk would not take this one, or the one before.
     """
     named = {name: digest.named(tree) for name, tree in items.items()}
     manifest = stored.sealed(stored.manifest_of(step, named, dict(extra or {})))
@@ -89,9 +91,10 @@ class Checkpointer:
     parts: dict[str, Any] = {"manifest": ocp.args.JsonSave(manifest)}
     if arrays:
       parts["arrays"] = ocp.args.PyTreeSave(arrays)
-    if self._manager is None:
-      self._manager = _manager(self._folder, self._keep)
-    self._manager.save(step, args=ocp.args.Composite(**parts), force=True)
+    with self._telling():
+      if self._manager is None:
+        self._manager = _manager(self._folder, self._keep)
+      self._manager.save(step, args=ocp.args.Composite(**parts), force=True)
     self._seals[step] = manifest["sha256"]
 
   def restore(self, abstract: Mapping[str, digest.Tree]) -> Restored | None:
@@ -126,17 +129,31 @@ class Checkpointer:
     """The steps that are complete on disk, oldest first."""
     return _steps(self._folder)
 
+  def check(self) -> None:
+    """Raises what a save in the background has raised by now."""
+    if self._manager is not None:
+      with self._telling():
+        self._manager.check_for_errors()
+
   def wait(self) -> None:
     """Returns when the last save is on disk; raises what it raised."""
     if self._manager is not None:
-      self._manager.wait_until_finished()
+      with self._telling():
+        self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Waits and frees the background threads. `save` would start them again."""
+    """Waits and frees the background threads. `save` would start them again.
+
+    Nothing stays of a step that could not be written whole.
+    """
     try:
       self.wait()
     finally:
-      self._stop()
+      try:
+        self._stop()
+      finally:
+        if self._is_full:
+          self._drop_halves()
 
   def __enter__(self) -> "Checkpointer":
     return self
@@ -147,7 +164,26 @@ class Checkpointer:
   def _stop(self) -> None:
     manager, self._manager, self._seals = self._manager, None, {}
     if manager is not None:
-      manager.close()
+      with self._telling():
+        manager.close()
+
+  @contextlib.contextmanager
+  def _telling(self) -> Iterator[None]:
+    """What the disk says of a save, once it is known."""
+    try:
+      with storage.naming(self._folder):
+        yield
+    except OSError:
+      self._is_full = True
+      raise
+
+  def _drop_halves(self) -> None:
+    """Removes what was being written when the disk would not take more."""
+    stored.forget_the_rest()
+    if hosts.is_writer():
+      for half in self._folder.glob(f"*{_HALF}*"):
+        with contextlib.suppress(OSError):
+          half.rmtree()
 
   def _check_same(self, step: int, seal: str) -> None:
     old = self._seals.get(step)
@@ -210,6 +246,11 @@ def steps(folder: epath.PathLike) -> list[int]:
   return numbers
 
 
+def numbers(folder: epath.PathLike) -> list[int]:
+  """The steps that are complete in a folder of checkpoints, oldest first."""
+  return _steps(epath.Path(folder))
+
+
 def _absolute(folder: epath.PathLike) -> epath.Path:
   path = epath.Path(folder).expanduser()
   return path if path.is_absolute() else path.resolve()
@@ -236,6 +277,7 @@ def _step_folder(folder: epath.PathLike, step: int | None) -> epath.Path:
   return _home(folder) / str(step)
 
 
+_HALF = ".orbax-checkpoint-tmp"
 _STEP_NAMES = ocp.path.step.standard_name_format()
 
 
@@ -273,8 +315,14 @@ def _manager(folder: epath.Path, keep: _Keep) -> ocp.CheckpointManager:
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:
-  """Drops what Orbax narrates about every save; its errors are raised too."""
-  return record.levelno >= logging.ERROR or "/orbax/" not in record.pathname
+  """Drops what Orbax narrates about every save; its errors are raised."""
+  return "/orbax/" not in record.pathname
 
 
+def _is_of_others(record: logging.LogRecord) -> bool:
+  """Drops what asyncio says of saves that failed: Orbax raises it."""
+  return "orbax" not in record.getMessage()
+
+
+logging.getLogger("asyncio").addFilter(_is_of_others)
 logging.getLogger("absl").addFilter(_is_worth_reading)

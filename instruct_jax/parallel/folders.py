@@ -65,9 +65,7 @@ def _filling(partial: epath.Path, folder: epath.Path) -> Iterator[None]:
           partial.rmdir()
         raise
   except BaseException:
-    with contextlib.suppress(OSError):
-      for above in made:
-        above.rmdir()
+    storage.remove_empty(made)
     raise
   storage.sign(folder)
 

@@ -7,11 +7,14 @@ Orbax does not notice a flipped byte in an array, so the manifest holds a digest
 of every item's arrays, and of itself.
 """
 
+import contextlib
 import functools
 import gc
 import hashlib
 import json
 import logging
+import sys
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +27,8 @@ from jax.experimental import multihost_utils
 
 from instruct_jax.base import errors
 from instruct_jax.parallel import digest
+
+_ORBAX = "/orbax/"  # in the paths of its modules
 
 
 class Damaged(errors.UserError):
@@ -159,7 +164,7 @@ def _read_arrays(
       _raise_unless_damage(error)
       problem = f"its arrays cannot be read ({_first_line(error)})"
   if problem:
-    _forget_the_rest()
+    forget_the_rest()
   _agree(folder, problem)
   return {
     name: {
@@ -205,15 +210,20 @@ def _raise_unless_damage(error: Exception) -> None:
     raise error
 
 
-def _forget_the_rest() -> None:
-  """Drops the other reads that failed with the one that was raised.
+def forget_the_rest() -> None:
+  """Drops the other reads or writes that failed with the one that was raised.
 
-  Python would print each of them, pages long, when it collects them.
+  Python would print each of them, pages long, when it collects them or ends.
   """
   asyncio_log = logging.getLogger("asyncio")
   disabled, asyncio_log.disabled = asyncio_log.disabled, True
+  hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+  for one in gc.get_objects():
+    if type(one) is types.CoroutineType and _ORBAX in one.cr_code.co_filename:
+      with contextlib.suppress(Exception):
+        one.close()
   gc.collect()
-  asyncio_log.disabled = disabled
+  asyncio_log.disabled, sys.unraisablehook = disabled, hook
 
 
 def _first_line(error: Exception) -> str:

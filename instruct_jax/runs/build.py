@@ -5,10 +5,12 @@ moved aside, never overwritten. A stage is built, and evaluated, by the one job
 that holds its lock.
 """
 
+import contextlib
 import logging
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
@@ -24,46 +26,58 @@ from instruct_jax.base import (
 from instruct_jax.parallel import hosts
 from instruct_jax.report import closing, page
 from instruct_jax.runs import (
+  aside,
   costs,
   digests,
-  lock,
   machine,
   plan,
   provenance,
   seeds,
   stages,
+  turns,
 )
 
 _log = logging.getLogger(__name__)
 
 
-def build(stage: plan.Stage, *, wait: bool = True) -> dict[str, Any]:
+def build(
+  stage: plan.Stage, *, wait: bool = True, keep_old: int = aside.KEEP
+) -> dict[str, Any]:
   """Builds what is missing, `stage` last; returns its results.
 
   `stage` is also evaluated and reported, which is done for what a command names
   and not for what that needs.
 
-  Raises UserError where a stage cannot run on this machine, before any is
-  built, and where another job works in a folder and `wait` is off.
+  Args:
+    stage: with all that it needs.
+    wait: for other jobs that work in a folder, or read what has to be moved.
+    keep_old: how many runs of a name that were broken off are kept aside.
+
+  Raises UserError where a stage cannot run on this machine, or its folder holds
+  something else or cannot be written, before any is built; and where another
+  job is in the way and `wait` is off.
   """
   *needs, last = plan.in_order(stage)
   for each in (*needs, last):
     if not _is_there(each):
       machine.check(each.config)
   chain = _chain(needs, last)
-  for need in needs:
-    was_there = run_folder.files(need.folder).results.exists()
-    with lock.hold(need.folder, wait=wait):
-      results = _build_one(need, chain, evaluate=need.config.evaluation.always)
-    if hosts.is_writer():
-      tables = results["tables"]
-      closing.print_data(tables, stream=sys.stderr, whole=not was_there)
-  with lock.hold(last.folder, wait=wait):
-    results = _build_one(last, chain, evaluate=True)
-    with progress.part(
-      chain, last.name, "report", title=last.config.experiment
-    ):
-      hosts.once("report", lambda: _report([s.folder for s in (*needs, last)]))
+  with turns.job(stage, wait=wait, keep_old=keep_old) as job:
+    for need in needs:
+      was_there = run_folder.files(need.folder).results.exists()
+      with turns.turn(need, job):
+        always = need.config.evaluation.always
+        results = _build_one(need, chain, job, evaluate=always)
+      if hosts.is_writer():
+        tables = results["tables"]
+        closing.print_data(tables, stream=sys.stderr, whole=not was_there)
+    with turns.turn(last, job):
+      results = _build_one(last, chain, job, evaluate=True)
+      with progress.part(
+        chain, last.name, "report", title=last.config.experiment
+      ):
+        folders = [s.folder for s in (*needs, last)]
+        hosts.once("report", lambda: _report(folders))
   return results
 
 
@@ -104,16 +118,18 @@ def _report(chain: list[epath.Path]) -> str:
 
 def _is_there(stage: plan.Stage) -> bool:
   """Whether a stage is complete, and fits."""
-  files = run_folder.files(stage.folder)
-  if not (files.config.exists() and files.results.exists()):
-    return False
-  return storage.read_json(files.config)["digest"] == stage.digest
+  is_finished = run_folder.files(stage.folder).results.exists()
+  return plan.written_digest(stage) == stage.digest and is_finished
 
 
 def _build_one(
-  stage: plan.Stage, chain: chain_lib.Chain, *, evaluate: bool
+  stage: plan.Stage,
+  chain: chain_lib.Chain,
+  job: turns.Job,
+  *,
+  evaluate: bool,
 ) -> dict[str, Any]:
-  results = hosts.once(f"look at {stage.name}", lambda: _finished(stage))
+  results = hosts.once(f"look at {stage.name}", lambda: _finished(stage, job))
   if results is None:
     hosts.once(f"needs of {stage.name}", lambda: _check_needs(stage))
     results = _start(stage, chain)
@@ -161,24 +177,25 @@ def _write_once(path: epath.Path, tree: Any) -> None:
   hosts.once(f"write {path.name}", lambda: storage.write_json(path, tree))
 
 
-def _finished(stage: plan.Stage) -> dict[str, Any] | None:
+def _finished(stage: plan.Stage, job: turns.Job) -> dict[str, Any] | None:
   """The results of a run that is complete and still fits, else None.
 
   A run that no longer fits is moved aside, and the log says why.
   """
-  written = run_folder.files(stage.folder).config
-  if not written.exists():
+  plan.check_kept(stage, job.named)  # Another job may have built it by now.
+  written = plan.written_digest(stage)
+  if not written:
     return None
-  before = storage.read_json(written)
-  if before["digest"] != stage.digest:
-    aside = run_folder.free(stage.folder)
+  if written != stage.digest:
+    before = storage.read_json(run_folder.files(stage.folder).config)
+    why = digests.difference(
+      before, digests.record_of(stage.config, stage.needs)
+    )
+    moved = aside.move(stage.folder, keep=job.keep_old)
     _log.warning(
       "%s: built again, because %s. The earlier run is now %s",
-      stage.name,
-      digests.difference(before, digests.record_of(stage.config, stage.needs)),
-      aside.name,
+      *(stage.name, why, moved.name if moved.exists() else "deleted"),
     )
-    stage.folder.rename(aside)
     return None
   done = run_folder.files(stage.folder).results
   if not done.exists():
@@ -191,14 +208,15 @@ def _finished(stage: plan.Stage) -> dict[str, Any] | None:
 def _start(stage: plan.Stage, chain: chain_lib.Chain) -> dict[str, Any]:
   config, folder = stage.config, stage.folder
   _log.info("%s%s: starts", chain.title(stage.name), stage.name)
-  hosts.once("folder", lambda: folder.mkdir(parents=True, exist_ok=True))
-  _write_once(
-    run_folder.files(folder).config,
-    digests.record_of(stage.config, stage.needs),
-  )
   start, compiled = time.monotonic(), compilation.compile_seconds()
-  with progress.part(chain, stage.name, title=config.experiment):
-    result = stages.JOBS[config.job](config, folder, stage.folders)
+  with _tidied(folder):
+    hosts.once("folder", lambda: folder.mkdir(parents=True, exist_ok=True))
+    _write_once(
+      run_folder.files(folder).config,
+      digests.record_of(stage.config, stage.needs),
+    )
+    with progress.part(chain, stage.name, title=config.experiment):
+      result = stages.JOBS[config.job](config, folder, stage.folders)
   wall = time.monotonic() - start
   results = {
     "experiment": config.experiment,
@@ -222,6 +240,24 @@ def _start(stage: plan.Stage, chain: chain_lib.Chain) -> dict[str, Any]:
   _write_once(run_folder.files(folder).results, results)
   _log.info("%s: done in %.0f s", stage.name, wall)
   return results
+
+
+@contextlib.contextmanager
+def _tidied(folder: epath.Path) -> Iterator[None]:
+  """Where a first start fails on its input or the disk, nothing of it stays.
+
+  But for what the next start goes on from.
+  """
+  is_new = hosts.once(
+    "is it new", lambda: not folder.exists() or not any(folder.iterdir())
+  )
+  try:
+    yield
+  except (errors.UserError, OSError):
+    if is_new and hosts.is_writer() and not aside.is_of_use(folder):
+      with contextlib.suppress(OSError):
+        folder.rmtree()
+    raise
 
 
 def peak_memory_bytes() -> int:

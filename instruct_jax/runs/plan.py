@@ -75,7 +75,9 @@ def plan(
   inherited = inherited | _adopted(config, source, inherited)
   config.update_from_flattened_dict(_fitting(inherited, config))
   stage = _plan(config, source, workdir, inherited, {}, evaluated=True)
-  _check_kept(stage)
+  named = given(stage)
+  for each in in_order(stage):
+    check_kept(each, named)
   return stage
 
 
@@ -154,28 +156,50 @@ def in_order(stage: Stage) -> list[Stage]:
   return list(ordered.values())
 
 
-def _check_kept(stage: Stage) -> None:
-  """UserError where building would move a run that the user named."""
-  every = in_order(stage)
-  given = [
+def given(stage: Stage) -> list[references.Given]:
+  """The finished runs and checkpoints that the user named, for all stages."""
+  return [
     need
-    for each in every
+    for each in in_order(stage)
     for need in each.needs.values()
     if isinstance(need, references.Given)
   ]
-  for each in every:
-    config = run_folder.files(each.folder).config
-    if not config.exists():
-      continue
-    named = [n for n in given if str(each.folder.resolve()) in n.keeps()]
-    if named and storage.read_json(config)["digest"] != each.digest:
-      first = named[0]
-      raise errors.UserError(
-        f"{each.name} has to be built, with other settings than those of the"
-        f" run in its folder {each.folder}, which {first.key}={first.folder}"
-        " uses and which is therefore not moved. Name another --workdir, or"
-        f" that run wherever {each.name} is needed (--config.needs.NAME=...)."
-      )
+
+
+def written_digest(stage: Stage) -> str:
+  """The digest of the run in a stage's folder, '' where there is none.
+
+  Raises UserError where something else is there.
+  """
+  storage.check_place(stage.folder)
+  config = run_folder.files(stage.folder).config
+  if config.exists():
+    digest = storage.read_json(config).get("digest")
+    if isinstance(digest, str):
+      return digest
+  elif not stage.folder.exists() or not any(stage.folder.iterdir()):
+    return ""
+  raise errors.UserError(
+    f"{stage.folder}: holds files, but no run of an experiment; it is left"
+    " alone. Move it, or name another --workdir."
+  )
+
+
+def check_kept(stage: Stage, named: list[references.Given]) -> None:
+  """UserError where building would move a run that the user named.
+
+  And where there is something in its folder that is no run.
+  """
+  written = written_digest(stage)
+  kept = [n for n in named if str(stage.folder.resolve()) in n.keeps()]
+  if kept and written not in ("", stage.digest):
+    raise errors.UserError(
+      f"{stage.name} has to be built, with other settings than those of the"
+      f" run in its folder {stage.folder}, which"
+      f" {kept[0].key}={kept[0].folder} uses and which is therefore not moved."
+      " Name another --workdir, or that run wherever"
+      f" {stage.name} is needed (--config.needs.NAME=...)."
+    )
 
 
 def _fitting(overrides: dict[str, Any], config: ConfigDict) -> dict[str, Any]:

@@ -91,13 +91,10 @@ def read_needs(folder: epath.PathLike) -> dict[str, epath.Path]:
 
 def _where_now(folder: epath.Path, digest: str) -> epath.Path:
   """The run of this digest, here or moved aside; `folder` where it is gone."""
-  here, number = folder, 0
-  while digest and here.exists():
+  for here in (folder, *run_folder.all_earlier(folder)) if digest else ():
     config = run_folder.files(here).config
     if config.exists() and storage.read_json(config).get("digest") == digest:
       return here
-    number += 1
-    here = run_folder.earlier(folder, number)
   return folder
 
 

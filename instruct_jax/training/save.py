@@ -36,6 +36,7 @@ class Saver:
 
   def __call__(self, done: step.Done) -> None:
     """Raises Interrupted, after saving, where the process is to stop."""
+    self._checkpointer.check()
     stop = interrupt.requested()
     if stop or any(done.is_due(every) for every in self._every):
       self._flush()

@@ -219,7 +219,8 @@ def _build_kind(
     line=line,
   )
   tfds.disable_progress_bar()
-  with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself
+  silent = contextlib.redirect_stdout(io.StringIO())  # TFDS announces itself
+  with silent, storage.naming(folder):
     builder.download_and_prepare()
 
 
