@@ -213,7 +213,7 @@ LINES = [
   ("benchmarks.tokenization --tokenizer=none", "none"),
   ("benchmarks.tokenization --tokenizer=runs/dataset-test"
    " --text=none", "--text=none"),
-  ("benchmarks.tokenization --repeats=0", "--repeats=0 positive"),
+  ("benchmarks.tokenization --repeats=0", "--repeats=0 must be"),
   ("benchmarks.data_pipeline", "--demonstrations=FILE"),
   ("benchmarks.data_pipeline --demonstrations=none.jsonl", "none.jsonl"),
   ("benchmarks.data_pipeline --batch=0", "--batch=0"),

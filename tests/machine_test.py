@@ -74,7 +74,7 @@ def test_what_fits_is_taken(name):
   ("experiment", "changes", "message"),
   [
     ("pretrain", LARGE, "config.model: the weights"),
-    ("sft", {"model__layers": 10_000, "model__width": 2**15}, "config.model"),
+    ("sft", {"model__layers": 1000, "model__width": 2**18}, "config.model"),
     ("ppo", {f"reward_{k}": x for k, x in LARGE.items()}, "and value"),
     ("pretrain", {"data__row_length": 2**20}, "config.batch.pretraining"),
     ("sft", {"data__prompt_length": 2**20}, "config.batch.demonstrations"),

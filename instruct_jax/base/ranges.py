@@ -242,7 +242,7 @@ RANGES: dict[str, Range] = {
   "model.heads": SIZE,
   "model.init": NAME,
   "model.kv_heads": SIZE,
-  "model.layers": Whole(1, 10_000),
+  "model.layers": Whole(1, 1000),
   "model.mlp": NAME,
   "model.mlp_bias": SWITCH,
   "model.mlp_width": SIZE,

@@ -59,7 +59,7 @@ def build(
   """
   *needs, last = plan.in_order(stage)
   for each in (*needs, last):
-    if not _is_there(each):
+    if _look(each) is None:
       machine.check(each.config)
   chain = _chain(needs, last)
   with turns.job(stage, wait=wait, keep_old=keep_old) as job:
@@ -114,12 +114,6 @@ def _report(chain: list[epath.Path]) -> str:
   """Writes the page on a chain, and on other seeds of it that lie there."""
   others = seeds.beside(chain[-1])
   return str(page.write(chain[-1], chain, others.chains, others.left_out))
-
-
-def _is_there(stage: plan.Stage) -> bool:
-  """Whether a stage is complete, and fits."""
-  is_finished = run_folder.files(stage.folder).results.exists()
-  return plan.written_digest(stage) == stage.digest and is_finished
 
 
 def _build_one(
