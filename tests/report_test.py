@@ -190,6 +190,27 @@ def test_terminal_without_subjects_shows_metrics(capsys):
   closing.print_closing({})
 
 
+def test_terminal_shows_a_reward_model_with_intervals(capsys):
+  row = {
+    "value": 0.6557,
+    "low": 0.64,
+    "high": 0.671,
+    "n": 4793,
+    "clusters": 274,
+  }
+  row |= {"labelers": "training", "predictor": "reward"}
+  found = {"reward/accuracy/training": 0.6557, "rankings/loss": 0.5}
+  rows = [row | {"metric": "reward/accuracy/training"}]
+  closing.print_closing(
+    results_of("rm", metrics=found, tables={"reward": rows})
+  )
+  out = capsys.readouterr().out
+  assert "65.6 % [64.0, 67.1]" in out
+  assert "4793" in out
+  assert "reward/accuracy" not in out
+  assert "rankings/loss" in out
+
+
 def test_long_curves_are_thinned_to_the_end():
   line = (list(range(1, 5001)), [1.0 / n for n in range(1, 5001)])
   steps, values = charts._thinned(line)

@@ -14,6 +14,8 @@ from instruct_jax.base import terminal
 def test_number_and_duration():
   assert terminal.number(1.23456789) == "1.235"
   assert terminal.number(np.float32(1e-9)) == "1e-09"
+  assert terminal.number(49420.0) == "49420"
+  assert terminal.number(-2.5e7) == "-2.5e+07"
   assert terminal.number(12) == "12"
   assert terminal.number(None) == "-"
   assert terminal.number("text") == "text"

@@ -25,7 +25,8 @@ def number(value: Any) -> str:
   if value is None:
     return "-"
   if isinstance(value, (float, np.floating)):
-    return f"{float(value):.4g}"
+    is_long = 9999 < abs(value) < 1e7  # not yet a matter of powers of ten
+    return f"{float(value):.0f}" if is_long else f"{float(value):.4g}"
   return str(value)
 
 

@@ -6,13 +6,20 @@ from typing import IO, Any
 from instruct_jax.base import terminal
 from instruct_jax.report import captions, exhibits
 
-_UNSHOWN = ("rate/", "seconds/", "count/")  # of no interest when all is over
+_UNSHOWN = (
+  "rate/",
+  "seconds/",
+  "count/",
+  "validation/count/",
+)  # of no interest when all is over
 # What only simulated labelers, or the exact judge, can say.
 _JUDGED = {"preference", "likert", "metadata", "hallucination", "toxicity"}
 _DATA = {  # tables of a data set of people's files
   "data_cleaning": "Records that were taken out on purpose",
   "data_limits": "What the limits drop and cut",
 }
+# What is measured of a stage that is no policy.
+_BESIDE = ("reward", "agreement")
 _MOST_UNLISTED = 4  # lines of a table that nobody described
 
 
@@ -26,13 +33,16 @@ def print_closing(results: Mapping[str, Any]) -> None:
   title += f", seed {results.get('seed', 0)}"
   table = arrange(tables)
   if table is None:
-    values = results.get("metrics") or {}
+    shown = {row.get("metric") for n in _BESIDE for row in tables.get(n, ())}
     rows = [
       [name, value]
-      for name, value in sorted(values.items())
+      for name, value in sorted((results.get("metrics") or {}).items())
       if not name.startswith(_UNSHOWN) and not isinstance(value, dict)
+      if name not in shown
     ]
     headers = ("metric", "value")
+    if "agreement" in tables:
+      title += "; labelers are simulated"
   else:
     rows = [[str(part) for part in row] for row in table.rows]
     headers = table.headers
@@ -41,7 +51,12 @@ def print_closing(results: Mapping[str, Any]) -> None:
       title += "; labelers and judge are simulated"
   if rows:
     terminal.table(rows, headers, title=title)
-  print_data(results.get("tables") or {})
+  for name in _BESIDE if table is None else ():
+    if there := tables.get(name):
+      beside = exhibits.arrange(name, there)
+      cells = [[str(part) for part in row] for row in beside.rows]
+      terminal.table(cells, beside.headers, title=f"\n{beside.title}")
+  print_data(tables)
 
 
 def print_data(
