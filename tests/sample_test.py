@@ -165,6 +165,26 @@ def test_what_a_prompt_gets_does_not_depend_on_those_after_it(
   assert answers.answer(one, prompts, settings, turn=1) != whole[:2]
 
 
+def test_a_prompt_that_is_watched_is_answered_as_among_others(
+  root, monkeypatch
+):
+  monkeypatch.setattr(answers, "ROWS", 4)
+  one = speaker.open_run(root / "ppo_ptx-test", scored=True)
+  settings, prompt = answers.Settings(n=6), "ann is a nurse ."
+  seen = []
+  responses = answers.answer_one(
+    one, prompt, settings, turn=3, watch=lambda *x: seen.append(x)
+  )
+  assert len({response.text for response in responses}) > 1
+  assert responses == answers.answer(one, [prompt], settings, turn=3)[0]
+  texts, ended = seen[-1]
+  assert texts == [response.text for response in responses]
+  assert ended[4:] == [response.ended for response in responses[4:]]
+  # The first four are whole when the others begin.
+  assert {len(texts) for texts, _ in seen} == {4, 6}
+  assert all(ended[:4] == [True] * 4 for _, ended in seen if len(ended) == 6)
+
+
 def test_several_runs_side_by_side(talk, root):
   more = f"--run={root / 'ppo_ptx-test'}", f"--prompt={PROMPT}", "--n=4"
   out, _ = talk(*more, "--json")
