@@ -116,6 +116,7 @@ def test_whole_chain(chain):
     "judge's Likert, 1 to 7",
     "predicted: the favourite is preferred, %",
     "toxic continuations, %",
+    "Expected calibration error: 4.4 % (held-out labelers).",
     "some/metric",
   ):
     assert text in page.text, text
@@ -217,6 +218,14 @@ def test_long_curves_are_thinned_to_the_end():
   assert len(steps) == len(values) <= charts.POINTS
   assert steps[-1] == 5000
   assert charts._thinned(([7], [1.0])) == ([7], [1.0])
+
+
+def test_ticks_keep_their_digits():
+  lines = {"a": ([0, 1], [0.010, 0.014])}
+  svg = charts.curves("rate", "rate", lines).svg
+  ticks = re.findall(r">(0\.\d+)<", svg)
+  assert len(ticks) == len(set(ticks)) >= 3
+  assert not re.search(r"<[^>]*\d\.\d{3}", svg)  # but paths do not
 
 
 def test_curves_leave_out_what_is_not_finite():

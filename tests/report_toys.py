@@ -140,7 +140,9 @@ def make_chain(tmp_path):
   rm = write(
     tmp_path / "rm",
     results=results_of(
-      "rm", tables={"reward": REWARD, "calibration": CALIBRATION}
+      "rm",
+      tables={"reward": REWARD, "calibration": CALIBRATION},
+      metrics={"reward/calibration_error/held_out": 0.044},
     ),
     log=[{"step": 1, "rankings/loss": "NaN", "rankings/accuracy": 0.5}],
   )

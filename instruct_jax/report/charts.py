@@ -300,7 +300,12 @@ def _svg(fig: figure.Figure, title: str) -> str:
   text = re.sub(r"font-family: [^;\"]*;? ?", "", text)  # the page's own
   for drawn, variable in _VARIABLES.items():
     text = text.replace(drawn, variable)
-  text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # a hundredth of a point
+  text = re.sub(r"<[^>]+>", _rounded, text)
   text = re.sub(r"\n\s*", "\n", text)
   label = re.sub(r"[<>&\"]", "", title)
   return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def _rounded(tag: re.Match[str]) -> str:
+  """A tag with its numbers cut to a hundredth of a point."""
+  return re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0])

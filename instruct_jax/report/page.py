@@ -94,7 +94,7 @@ def write(
     stages=header.stages([(s.name, s.results) for s in stages]),
     preference=_preference(tables.pop("preference", []), together),
     way=figures.way(final.log),
-    evaluations=_arranged(tables),
+    evaluations=_arranged(tables, _metrics(stages)),
     curves=_curves(stages),
     side_by_side=samples.side_by_side(folder),
     samples=samples.last(folder),
@@ -197,7 +197,17 @@ def _preference(
   }
 
 
-def _arranged(tables: Mapping[str, exhibits.Rows]) -> list[dict[str, Any]]:
+def _metrics(stages: Sequence[Stage]) -> dict[str, Any]:
+  """The final metrics of a chain; of two of one name, the later stage's."""
+  metrics: dict[str, Any] = {}
+  for stage in stages:
+    metrics |= stage.results.get("metrics") or {}
+  return metrics
+
+
+def _arranged(
+  tables: Mapping[str, exhibits.Rows], metrics: Mapping[str, Any]
+) -> list[dict[str, Any]]:
   """The evaluations in the order of the captions, with their pictures."""
   known = [name for name in captions.EXHIBITS if name in tables]
   others = [name for name in tables if name not in captions.EXHIBITS]
@@ -206,9 +216,22 @@ def _arranged(tables: Mapping[str, exhibits.Rows]) -> list[dict[str, Any]]:
       "table": exhibits.arrange(name, tables[name]),
       "chart": figures.of_table(name, tables[name]),
       "see": captions.EXHIBITS[name].see if name in known else "",
+      "more": _errors(metrics) if name == "calibration" else "",
     }
     for name in known + others
   ]
+
+
+def _errors(metrics: Mapping[str, Any]) -> str:
+  """How far a reward model is from as sure as it may be, by labelers."""
+  prefix = "reward/calibration_error/"
+  style = terminal.Style(decimals=1, percent=True)
+  said = [
+    f"{style.number(value)} ({captions.words(name.removeprefix(prefix))})"
+    for name, value in metrics.items()
+    if name.startswith(prefix)
+  ]
+  return f"Expected calibration error: {', '.join(said)}." if said else ""
 
 
 def _curves(stages: Sequence[Stage]) -> list[dict[str, Any]]:
