@@ -82,19 +82,17 @@ def run(
   faulthandler.enable(file=2)
   interrupt.install(saves=bool(resumes))
   log_to_stderr()
-  code, message = 0, ""
+  code, message, problem = 0, "", None
   try:
     _check_surroundings(results_on_disk=bool(resumes))
     main()
   except BaseException as error:
-    code, message = _described(error, resumes or stopped)
+    code, message = _described(error, resumes, stopped)
+    problem = error if streams.is_of_stdout(error) else None
   interrupt.end_at_once()
-  problem = streams.finish()
-  if isinstance(problem, BrokenPipeError):
-    code, message = code or CLOSED_PIPE, "" if code in (0, BUG) else message
-  elif problem is not None and code in (0, BAD_INPUT, BUG):
-    problem.filename = "stdout"
-    code, message = BAD_INPUT, f"error: {errors.of_system(problem)}"
+  problem = streams.finish() or problem
+  if problem and code in (0, BUG, BAD_INPUT):
+    code, message = _described(problem, resumes, stopped)
   _end(code, message)
 
 
@@ -155,7 +153,9 @@ def _check_surroundings(*, results_on_disk: bool) -> None:
       raise errors.UserError(f"{argument!r}: is not UTF-8") from None
 
 
-def _described(error: BaseException, again: str) -> tuple[int, str]:
+def _described(
+  error: BaseException, resumes: str, stopped: str
+) -> tuple[int, str]:
   """The exit code of what `main` raised, and what to say of it."""
   if isinstance(error, SystemExit):
     code = error.code
@@ -173,11 +173,17 @@ def _described(error: BaseException, again: str) -> tuple[int, str]:
       " goes on from there",
     )
   if isinstance(error, interrupt.Stopped):
-    return interrupt.EXIT_CODE, f"error: stopped by SIGTERM; {again}"
+    return (
+      interrupt.EXIT_CODE,
+      f"error: stopped by SIGTERM; {resumes or stopped}",
+    )
   if isinstance(error, KeyboardInterrupt):
-    return interrupt.CTRL_C, f"error: interrupted; {again}"
+    return interrupt.CTRL_C, f"error: interrupted; {resumes or stopped}"
+  if isinstance(error, BrokenPipeError) and streams.is_of_stdout(error):
+    return CLOSED_PIPE, ""  # whoever read this has seen enough
   if refused := errors.of_system(error):
-    return BAD_INPUT, f"error: {refused}; then {again}"
+    then = f"; then {resumes}" if resumes else ""
+    return BAD_INPUT, f"error: {refused}{then}"
   lines = "".join(traceback.format_exception(error))
   return BUG, (
     f"{lines}\nThis is a bug in instruct_jax, not in what you typed: please"

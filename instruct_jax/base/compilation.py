@@ -28,7 +28,10 @@ _is_compiling = False
 def cache_home() -> str:
   """Where this package keeps what can be made again; '' where it must not."""
   home = os.path.join("~", ".cache", "instruct_jax")
-  return os.path.expanduser(os.environ.get(FOLDER_VARIABLE, home))
+  if os.environ.get("HOME") == "":  # "~" would be the root of the disk
+    home = ""
+  name = os.path.expanduser(os.environ.get(FOLDER_VARIABLE, home))
+  return "" if name.startswith("~") else name  # nobody's home
 
 
 def enable_cache() -> epath.Path | None:

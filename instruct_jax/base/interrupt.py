@@ -7,7 +7,6 @@ the process at once, also while the first waits for C++ to come back, as it does
 while a program compiles.
 """
 
-import _thread
 import contextlib
 import os
 import signal
@@ -233,15 +232,21 @@ def _insist(heard: threading.Event) -> None:
   end = time.monotonic() + _PATIENCE
   while not heard.wait(0.1):
     if _waiting and not _depth:
-      _thread.interrupt_main(_AGAIN)
+      signal.pthread_kill(_main_thread(), _AGAIN)
     elif _is_reading and _handled < _watched:
-      signal.pthread_kill(threading.main_thread().ident or 0, _AGAIN)
+      signal.pthread_kill(_main_thread(), _AGAIN)
     if time.monotonic() > end:
       end = float("inf")
       _say(
         "note: interrupted; what runs now, a program that compiles perhaps, is"
         " waited for. Ctrl-C again ends at once.\n"
       )
+
+
+def _main_thread() -> int:
+  identity = threading.main_thread().ident
+  assert identity is not None
+  return identity
 
 
 def _leave(message: str) -> None:

@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Any
 
+STDOUT = "stdout"  # the file name of its errors
+
 _closed: set[str] = set()  # the streams that were closed when we came
 
 
@@ -27,13 +29,13 @@ def prepare() -> None:
   if isinstance(sys.stdin, io.TextIOWrapper):
     encoding = _wider(sys.stdin.encoding)
     sys.stdin.reconfigure(encoding=encoding, errors="strict")
-  if isinstance(sys.stdout, io.TextIOWrapper):
-    sys.stdout.reconfigure(errors="backslashreplace")
-  if isinstance(sys.stderr, io.TextIOWrapper) and not isinstance(
-    sys.stderr, _Notes
-  ):
-    sys.stderr.flush()
-    sys.stderr = sys.__stderr__ = _Notes(sys.stderr.encoding)
+  for name, kind in (("stdout", _Results), ("stderr", _Notes)):
+    stream = getattr(sys, name)
+    if isinstance(stream, io.TextIOWrapper) and not _is_ours(stream):
+      stream.flush()
+      ours = _text(kind, stream)
+      setattr(sys, name, ours)
+      setattr(sys, f"__{name}__", ours)
 
 
 def was_closed(name: str) -> bool:
@@ -41,13 +43,13 @@ def was_closed(name: str) -> bool:
   return name in _closed
 
 
-def finish() -> OSError | None:
+def finish() -> BaseException | None:
   """Writes out what is still held back; the error of stdout, if any.
 
   What could not be written is given up, so that the interpreter, which tries
   once more as it ends, has nothing to complain of.
   """
-  problem = None
+  problem: BaseException | None = None
   for number, stream in ((1, sys.stdout), (2, sys.stderr)):
     try:
       stream.flush()
@@ -55,9 +57,14 @@ def finish() -> OSError | None:
       null = os.open(os.devnull, os.O_WRONLY)
       os.dup2(null, number)
       os.close(null)
-      if number == 1 and isinstance(error, OSError):
+      if is_of_stdout(error):
         problem = error
   return problem
+
+
+def is_of_stdout(error: BaseException | None) -> bool:
+  """Whether writing results failed."""
+  return isinstance(error, OSError) and error.filename == STDOUT
 
 
 def json_line(tree: Any) -> str:
@@ -73,8 +80,23 @@ def json_line(tree: Any) -> str:
   return text
 
 
-class _Quiet(io.FileIO):
-  """A file that takes everything: what it cannot write is dropped."""
+class _Results(io.FileIO):
+  """stdout; its errors say that they are its own."""
+
+  number = 1
+
+  def write(self, content) -> int:
+    try:
+      return super().write(content) or 0
+    except OSError as error:
+      error.filename = STDOUT
+      raise
+
+
+class _Notes(io.FileIO):
+  """stderr; what cannot be written is dropped."""
+
+  number = 2
 
   def write(self, content) -> int:
     try:
@@ -83,16 +105,23 @@ class _Quiet(io.FileIO):
       return len(content)
 
 
-class _Notes(io.TextIOWrapper):
-  """stderr, line by line; what cannot be written is dropped."""
+def _text(
+  kind: type[_Results | _Notes], before: io.TextIOWrapper
+) -> io.TextIOWrapper:
+  raw = kind(kind.number, "w", closefd=False)
+  # write_through: PYTHONUNBUFFERED
+  by_line = kind is _Notes or raw.isatty() or before.write_through
+  return io.TextIOWrapper(
+    io.BufferedWriter(raw),
+    encoding=before.encoding,
+    errors="backslashreplace",
+    line_buffering=by_line,
+  )
 
-  def __init__(self, encoding: str):
-    super().__init__(
-      io.BufferedWriter(_Quiet(2, "w", closefd=False)),
-      encoding=encoding,
-      errors="backslashreplace",
-      line_buffering=True,
-    )
+
+def _is_ours(stream: io.TextIOWrapper) -> bool:
+  raw = getattr(stream.buffer, "raw", None)
+  return isinstance(raw, (_Results, _Notes))
 
 
 def _reopen(number: int, name: str) -> None:
