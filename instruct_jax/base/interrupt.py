@@ -231,9 +231,7 @@ def _insist(heard: threading.Event) -> None:
   """Says that a Ctrl-C waits, and repeats it where it had to be put off."""
   end = time.monotonic() + _PATIENCE
   while not heard.wait(0.1):
-    if _waiting and not _depth:
-      signal.pthread_kill(_main_thread(), _AGAIN)
-    elif _is_reading and _handled < _watched:
+    if (_waiting and not _depth) or (_is_reading and _handled < _watched):
       signal.pthread_kill(_main_thread(), _AGAIN)
     if time.monotonic() > end:
       end = float("inf")
