@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from etils import epath
 
-from experiments import ppo_ptx
+from experiments import dataset, ppo_ptx
 from instruct_jax.base import errors
 from instruct_jax.runs import build, plan
+from instruct_jax.runs import digests as run_digests
 
 ROOT = pathlib.Path(__file__).parent.parent
 STAGES = ("dataset", "pretrain", "sft", "rankings", "rm", "select", "ppo_ptx")
@@ -372,18 +373,97 @@ def digests(stage):
   return found
 
 
-def test_seed_data_model_and_mesh_pass_down_and_nothing_else(tmp_path):
+EVERY = ("dataset", "pretrain", "sft", "rankings", "rm", "select", "ppo_ptx")
+TRAINED = EVERY[1:]
+REWARDED = ("rm", "select", "ppo_ptx")
+
+
+@pytest.mark.parametrize(
+  ("key", "value", "rebuilt"),
+  [
+    ("data.world_seed", 8, EVERY),
+    ("data.quality", 0.5, EVERY),
+    ("data.sizes.prompts", (300, 48, 48), EVERY),
+    ("data.vocab_size", 900, EVERY),
+    ("data.template", "{prompt} \n \n", TRAINED),
+    ("data.prompt_length", 31, TRAINED),
+    ("data.response_length", 15, TRAINED),
+    ("data.row_length", 63, TRAINED),
+    ("data.packing", True, TRAINED),
+    ("data.per_user", 100, ()),  # of files
+    ("data.prefix", 100, ()),
+    ("data.remove_pii", False, ()),
+    ("data.validation_fraction", 0.2, ()),
+    ("model.dropout", 0.1, TRAINED),
+    ("model.dtype", "bfloat16", TRAINED),
+    ("reward_model.dropout", 0.1, REWARDED),
+    ("mesh.data", 2, TRAINED),
+    ("mesh.fsdp", 2, TRAINED),
+    ("reward.length.weight", 0.1, ("ppo_ptx",)),
+    ("rl.kl_coef", 0.3, ("ppo_ptx",)),
+    ("steps", 2, ("ppo_ptx",)),
+    ("max_skipped", 7, ("ppo_ptx",)),
+    ("optimizer.policy.learning_rate", 1e-5, ("ppo_ptx",)),
+    ("log_every", 7, ()),
+    ("samples", 1, ()),
+    ("save_every", 7, ()),
+    ("evaluation.prompts", 8, ()),
+  ],
+)
+def test_a_key_rebuilds_what_depends_on_it(tmp_path, key, value, rebuilt):
   before = digests(plan_of(tmp_path))
-  mesh = digests(plan_of(tmp_path, **{"mesh.data": 2}))
-  assert all(before[name] != mesh[name] for name in before)
-  steps = digests(plan_of(tmp_path, steps=2))
-  changed = {name for name in before if before[name] != steps[name]}
-  assert changed == {"ppo_ptx-test"}
-  layers = {"model.layers": 1, "reward_model.layers": 1}
-  width = digests(plan_of(tmp_path, **layers))
-  assert before["pretrain-test"] != width["pretrain-test"]
-  shown = digests(plan_of(tmp_path, **{"log_every": 7, "samples": 1}))
-  assert shown == before
+  assert set(before) == {f"{name}-test" for name in EVERY}
+  after = digests(plan_of(tmp_path, **{key: value}))
+  changed = {name for name in before if before[name] != after[name]}
+  assert changed == {f"{name}-test" for name in rebuilt}
+
+
+def test_another_width_leaves_the_data_set_alone(tmp_path):
+  before = digests(plan_of(tmp_path))
+  changes = {
+    f"{section}.{name}": value
+    for section in ("model", "reward_model")
+    for name, value in {"width": 48, "layers": 1, "mlp_width": 96}.items()
+  }
+  after = digests(plan_of(tmp_path, **changes))
+  same = {name for name in before if before[name] == after[name]}
+  assert same == {"dataset-test"}
+
+
+def test_the_data_set_of_files_depends_on_what_is_read_and_how(tmp_path):
+  (tmp_path / "a.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
+  config = dataset.get_config("files").unlock()
+  config.data.demonstrations = str(tmp_path / "a.jsonl")
+  config.data.pretraining = str(tmp_path / "a.jsonl")
+
+  def digest(**changes):
+    other = config.copy_and_resolve_references()
+    other.update_from_flattened_dict(changes)
+    return run_digests.of_stage(other, {})
+
+  before = digest()
+  for changes in (
+    {"data.per_user": 9},
+    {"data.validation_fraction": 0.2},
+    {"data.vocab_size": 400},
+    {"data.tokenizer": "bpe"},
+    {"data.prompt_length": 9},  # what is too long is counted
+    {"data.pretraining": ""},
+    {"data.remove_pii": False},
+  ):
+    assert digest(**changes) != before, changes
+  for changes in (
+    {"data.world_seed": 1},
+    {"data.quality": 0.1},
+    {"data.packing": True},
+    {"model.width": 8},
+    {"reward_model.width": 8},
+    {"mesh.data": 2},
+    {"evaluation.prompts": 3},
+  ):
+    assert digest(**changes) == before, changes
+  (tmp_path / "a.jsonl").write_text('{"prompt": "a", "response": "c"}\n')
+  assert digest() != before
 
 
 def test_the_seed_is_in_the_folder_s_name_but_not_in_the_dataset_s(tmp_path):

@@ -44,8 +44,13 @@ def of(data: ml_collections.ConfigDict) -> dict[str, Any]:
     }
   if data.remove_pii:
     files["pii"] = {pii.FILE.name: _digest(epath.Path(pii.FILE))}
-  settings = {name: data[name] for name in (*_SETTINGS, *named)}
-  return {**settings, "files": files}
+  return {**settings(data), "files": files}
+
+
+def settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
+  """What of `config.data` the data set depends on, beside its files."""
+  named = (kind for kind in kinds.KINDS if data[kind])
+  return {name: data[name] for name in (*_SETTINGS, *named)}
 
 
 def _digest(path: epath.Path) -> str:

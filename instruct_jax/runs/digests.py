@@ -7,7 +7,7 @@ files and modules that it names.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from ml_collections import ConfigDict
@@ -33,6 +33,30 @@ UNDIGESTED = (
 )
 
 
+# What a data set depends on, and nothing else does but through it.
+_OF_DATA = tuple(
+  f"data.{name}"
+  for name in (
+    "world_seed",
+    "quality",
+    "sizes",
+    "vocab_size",
+    "prefix",
+    "per_user",
+    "remove_pii",
+    "validation_fraction",
+    "test_fraction",
+  )
+)
+# What a job, or an algorithm of ours, does not read.
+_UNREAD = {
+  "rankings": ("reward", "reward_model"),
+  "select": ("reward",),
+  "sft": ("reward", "reward_model"),
+  "rm": ("reward",),
+}
+
+
 class Need(Protocol):
   """A stage, or a run that was given."""
 
@@ -49,14 +73,26 @@ Needs = Mapping[str, Need]
 
 def of_stage(config: ConfigDict, needs: Needs) -> str:
   """A hash of all that determines what a stage computes."""
-  flat = {
-    key: value
-    for key, value in keys.flatten(config).items()
-    if key.split(".")[0] not in (*UNDIGESTED, "needs")
-  }
+  is_read = _is_read(config)
+  flat = {k: v for k, v in keys.flatten(config).items() if is_read(k)}
   only = stages.needs_of_evaluation(config)
   flat |= {f"needs.{n}": s.digest for n, s in needs.items() if n not in only}
   return _hash(flat | content_digests(config))
+
+
+def _is_read(config: ConfigDict) -> Callable[[str], bool]:
+  """Whether a stage itself, not what it needs, depends on a key."""
+  if config.job == "dataset":
+    names = worlds.of(config.data).depends(config.data)
+    read = ("job", "data.source", *(f"data.{name}" for name in names))
+    return lambda key: _lies_in(key, read)
+  name = config.algorithm if config.job == "train" else config.job
+  hidden = (*UNDIGESTED, "needs", *_UNREAD.get(name, ()), *_OF_DATA)
+  return lambda key: not _lies_in(key, hidden)
+
+
+def _lies_in(key: str, sections: Iterable[str]) -> bool:
+  return any(f"{key}.".startswith(f"{section}.") for section in sections)
 
 
 def of_evaluation(config: ConfigDict, needs: Needs) -> str:
@@ -101,7 +137,9 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> str:
   """In words, what changed between two records."""
   parts = []
   # What the evaluation alone reads is no reason to train anew.
-  compared = stages.needs_of_evaluation(ConfigDict(after["config"]))
+  config = ConfigDict(after["config"])
+  is_read = _is_read(config)
+  compared = stages.needs_of_evaluation(config)
   for section, label, hidden in (
     ("config", "config.", set()),
     ("needs_digests", "what it needs as ", compared),
@@ -110,8 +148,9 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> str:
     old = keys.flatten(json.loads(json.dumps(before[section], default=str)))
     new = keys.flatten(json.loads(json.dumps(after[section], default=str)))
     for key in sorted(set(old | new) - hidden):
-      top = key.split(".")[0]
-      if old.get(key) != new.get(key) and top not in (*UNDIGESTED, "needs"):
+      if section == "config" and not is_read(key):
+        continue
+      if old.get(key) != new.get(key):
         values = f" ({old.get(key)} -> {new.get(key)})"
         parts.append(f"{label}{key} changed{values}")
   return "; ".join(parts) or "its configuration changed"

@@ -52,6 +52,7 @@ WORLD = interface.World(
   check=sources.check,
   build=prepare.build,
   digests=digests,
+  depends=fingerprint.settings,
   records=sources.open_source,
   weights=mixtures.weights_of,
   holds=holds,

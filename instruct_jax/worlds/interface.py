@@ -143,6 +143,7 @@ class World:
       fit. UserError for data that is wrong, Interrupted after SIGTERM.
     digests: data -> {name: hash} of the content of all files that the data
       set depends on beside the section itself.
+    depends: data -> what of the section itself the data set depends on.
     records: (data, kind, split, folders) -> records, in an order that never
       changes. UserError where there are none of the kind.
     weights: (data, kind, folders) -> the weights of the parts of a mixture,
@@ -172,6 +173,7 @@ class World:
   normalize: Callable[[str, tokenizers.Tokenizer], str]
   prompted_template: str
   own_words: bool = False
+  depends: Callable[[Data], Mapping[str, Any]] = dict
   counts: Callable[[Data, str], Sequence[int] | None] = lambda data, kind: None
   judge: Judge | None = None
   labelers: Labelers = dataclasses.field(default_factory=dict)

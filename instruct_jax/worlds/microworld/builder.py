@@ -184,11 +184,8 @@ def _path(folder: epath.Path, kind: str) -> epath.Path:
 def _settings(data: ml_collections.ConfigDict) -> dict:
   sizes = {kind: list(data.sizes[kind]) for kind in FIELDS}
   return {
-    "world_seed": data.world_seed,
-    "quality": data.quality,
+    **{name: data[name] for name in tables.SETTINGS},
     "sizes": sizes,
-    "vocab_size": data.vocab_size,
-    "start": data.start,
   }
 
 

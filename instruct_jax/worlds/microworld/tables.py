@@ -214,6 +214,8 @@ PROMPTED_TEMPLATE = (
 )
 
 SPLITS = ("train", "validation", "test")
+# The keys of `config.data` that decide what is drawn, and its tokenizer.
+SETTINGS = ("world_seed", "quality", "sizes", "vocab_size", "start")
 
 
 def split_of(key: str) -> str:

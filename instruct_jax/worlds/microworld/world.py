@@ -4,6 +4,7 @@ import json
 import os
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ml_collections
 from etils import epath
@@ -87,6 +88,11 @@ def normalize(text: str, tokenizer: tokenizers.Tokenizer) -> str:
   return spelling.normalize(text)
 
 
+def depends(data: interface.Data) -> dict[str, Any]:
+  """What of `config.data` the data set depends on."""
+  return {name: data[name] for name in tables.SETTINGS}
+
+
 def applies(spec: str) -> frozenset[str]:
   """Hallucination counts where there is a text to keep to, constraints where
   one is stated, all other flags always."""
@@ -152,6 +158,7 @@ WORLD = interface.World(
   check=check,
   build=build,
   digests=lambda data: {},
+  depends=depends,
   records=records,
   weights=lambda data, kind, folders: (),
   holds=lambda data, kind: kind in KINDS,
