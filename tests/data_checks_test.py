@@ -56,6 +56,10 @@ def refused(tmp_path, kind, record, message, k_max=0):
     ),
     ({"responses": ["a"], "ranks": [1]}, "2 texts or more, not 1; leave"),
     ({"responses": [], "ranks": []}, "2 texts or more, not 0; leave"),
+    (
+      {"responses": list(map(str, range(1001))), "ranks": [1] * 1001},
+      '"responses" should hold 2 to 1000 texts, not 1001; leave the line out',
+    ),
     ({"ranks": [1.0, 2.0, 2.0]}, '"ranks"[0] should be an integer'),
     ({"ranks": ["1", "2", "2"]}, '"ranks"[0] should be an integer, 1 for'),
     ({"ranks": [1, None, 2]}, '"ranks"[1] should be an integer, 1 for'),

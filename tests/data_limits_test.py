@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from instruct_jax.base import errors
 from instruct_jax.data import inspect, prepare, showing
 from instruct_jax.data.batch import limits
 from instruct_jax.data.read import kinds
@@ -194,6 +195,9 @@ def test_few_huge_rankings_are_named(monkeypatch):
   assert "one has 2,000 responses, 99 % have 2 or fewer" in line
   assert "1.2 GiB" in line
   assert limits.check_memory([huge] * 301, "responses", data) == ""
+  monkeypatch.setattr(limits, "_memory", lambda: 2**30)
+  with pytest.raises(errors.UserError, match=r"1\.2 GiB.*there are 1\.0 GiB"):
+    limits.check_memory([*usual, huge], "responses", data)
 
 
 def test_errors_say_it_in_words():

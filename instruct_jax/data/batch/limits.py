@@ -5,12 +5,14 @@ and the like go on purpose and are counted elsewhere, by `data.clean`.
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
 import numpy as np
 
+from instruct_jax.base import errors
 from instruct_jax.data.read import kinds
 
 Counts = Mapping[str, Any]
@@ -161,17 +163,26 @@ def check_memory(
   response: str,
   data: ml_collections.ConfigDict,
 ) -> str:
-  """A warning where few long rankings make the rows of all large, or ''."""
+  """A warning where few long rankings make the rows of all large, or ''.
+
+  Raises UserError where this machine has not that much memory.
+  """
   sizes = [len(record[response]) for record in records] or [0]
   most, usual = max(sizes), int(np.percentile(sizes, 99, method="inverted_cdf"))
   size = len(sizes) * most * (2 * data.response_length + most)
-  if size <= _LARGE or most <= 2 * usual:
-    return ""
-  return (
+  told = (
     f"rankings: one has {most:,} responses, 99 % have {usual} or fewer, and"
     f" every row is as wide as the widest: {size / 2**30:.1f} GiB. Leave the"
     " longest out, or divide them"
   )
+  if size > _memory():
+    raise errors.UserError(f"{told}; there are {_memory() / 2**30:.1f} GiB")
+  return told if size > _LARGE and most > 2 * usual else ""
+
+
+def _memory() -> int:
+  """Bytes of this machine's memory."""
+  return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _percent(count: int, of: int) -> float:

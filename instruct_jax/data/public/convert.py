@@ -187,8 +187,9 @@ def _counted(
     counts["written"] += 1
     yield line
   if not counts["written"]:
+    told = ", ".join(f"{what} {count}" for what, count in counts.items())
     raise errors.UserError(
-      f"{', '.join(map(str, inputs))}: nothing to write; {dict(counts)}"
+      f"{', '.join(map(str, inputs))}: nothing to write ({told})"
     )
 
 

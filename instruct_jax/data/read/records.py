@@ -21,6 +21,7 @@ _PEOPLE = ("user", "labeler")  # nobody's records are not one person's
 _JSON_NAMES = {str: "a string", list: "a list", int: "an integer"}
 _LAST_RANK = 2**31 - 1  # what fits in a batch
 _RATINGS = (1, 7)
+_MOST_K = 1000  # pairs grow as its square; also the most of data.k_max
 _PLAIN = frozenset(string.ascii_letters + string.digits)  # what most begin with
 # A character that is seen: no white space, no control, nothing of no width.
 _VISIBLE = re.compile(
@@ -74,11 +75,8 @@ def wrong_keys(record: Record, required: dict[str, type]) -> str:
 def wrong_ranking(record: Record, k_max: int) -> str:
   """What is wrong with the lists of a ranking whose keys are right, or ''."""
   responses = record["responses"]
-  if len(responses) < 2 or 0 < k_max < len(responses):
-    most = f" to {k_max} texts (data.k_max)" if k_max else " texts or more"
-    return f'"responses" should hold 2{most}, not {len(responses)}' + _remedy(
-      len(responses), k_max
-    )
+  if not 2 <= len(responses) <= (k_max or _MOST_K):
+    return _wrong_count(len(responses), k_max)
   for n, response in enumerate(responses):
     if not isinstance(response, str):
       value = typed.shown(response)
@@ -94,12 +92,17 @@ def wrong_ranking(record: Record, k_max: int) -> str:
   )
 
 
-def _remedy(count: int, k_max: int) -> str:
-  if count < 2:
-    return "; leave the line out"
-  return (
-    f"; --config.data.k_max={count} or more takes them, 0 as many as there are"
-  )
+def _wrong_count(count: int, k_max: int) -> str:
+  most, remedy = f" to {k_max} texts (data.k_max)", "leave the line out"
+  if count > _MOST_K:
+    most = f" to {_MOST_K} texts"
+  elif not k_max:
+    most = " texts or more"
+  elif count > k_max:
+    remedy = (
+      f"--config.data.k_max={count} or more takes them, 0 as many as there are"
+    )
+  return f'"responses" should hold 2{most}, not {count}; {remedy}'
 
 
 def contradiction(record: Record) -> str:
