@@ -150,6 +150,10 @@ def test_a_data_set_says_what_it_lost(config, packing, tmp_path, capsys):
   assert capsys.readouterr().out.count("\n") == 3
   rows = {(r["kind"], r["split"]): r for r in built["tables"]["data_limits"]}
   assert list(rows) == [(k, s) for k in kinds.KINDS for s in kinds.SPLITS[:2]]
+  for kind in ("pretraining", "demonstrations"):
+    counts = built[kind]["train"]
+    counts = counts["packed"] if packing else counts
+    assert rows[kind, "train"]["rows"] == counts["rows"]
   lost = sum(rows["rankings", s]["dropped"] for s in kinds.SPLITS[:2])
   assert lost == 40
   cut = rows["rankings", "train"]
