@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -255,7 +256,18 @@ def test_command_line(tmp_path):
   found = run("convert", "jsonll", source, "--out", tmp_path / out)
   assert found.returncode == 2
   assert found.stderr.startswith("error: unknown format 'jsonll'. Did you mean")
-  assert run("konvert").returncode == 2
+
+
+def test_whoever_reads_no_more_is_no_bug(tmp_path):
+  source = write(tmp_path / "a.jsonl", [{"prompt": "x"}] * 2)
+  reads, writes = os.pipe()
+  os.close(reads)
+  command = [sys.executable, "-m", "instruct_jax.data", str(source)]
+  found = subprocess.run(
+    command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False
+  )
+  os.close(writes)
+  assert (found.returncode, found.stderr) == (141, "")
 
 
 @pytest.mark.parametrize(

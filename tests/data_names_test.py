@@ -119,6 +119,7 @@ FOREIGN = {
   "k.txt": ("words".encode("utf-32"), "iconv -f UTF-32"),
   "a.safetensors": (b"\x08\0\0\0\0\0\0\0{}", "weights of a model"),
   "a.txt.lz4": (b"\x04\x22\x4d\x18" + bytes(9), "gzip, bzip2, xz"),
+  "a.psv": (b"text|x\nwords|1\n", "with commas as .csv"),
   "l.txt": (POINTER, "git lfs pull"),
   "a.jsonl": (POINTER, "git lfs pull"),
   "b.csv": (POINTER, "git lfs pull"),

@@ -164,6 +164,8 @@ def _described(
     return BUG, str(code)
   if isinstance(error, errors.UserError):
     return BAD_INPUT, f"error: {error}"
+  if isinstance(error, BrokenPipeError):  # whoever read has seen enough
+    return CLOSED_PIPE, ""
   if isinstance(error, errors.Diverged):
     return DIVERGED, f"error: {error}"
   if isinstance(error, interrupt.Interrupted):

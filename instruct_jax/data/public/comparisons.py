@@ -15,6 +15,7 @@ from instruct_jax.data.read import files, tables, typed
 
 NO_TEXT = "dropped: a response that is no text"
 NO_LABEL = "dropped: no label"
+ALONE = "dropped: no dialogue that holds a prompt (--prompt=KEY names one)"
 FORGED = dialogues.FORGED
 _EARLY = 100  # rows after which a key that none of them has is an error
 
@@ -199,7 +200,8 @@ def _side(parts: list[Any], value: Any, where: str) -> dialogues.Conversation:
     return dialogues.Conversation(wrong=NO_TEXT)
   if not parts:
     prompt, response = dialogues.split(value)
-    return dialogues.Conversation(prompt, response)
+    wrong = "" if response else formats.NO_RESPONSE
+    return dialogues.Conversation(prompt, response, wrong if prompt else ALONE)
   if len(parts) == 1 and isinstance(parts[0], list):
     if parts[0] and all(isinstance(x, dict) for x in parts[0]):
       answer = {"role": "assistant", "content": value}

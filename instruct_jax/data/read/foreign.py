@@ -20,6 +20,7 @@ _FRAME = (
 _HUGGING = (
   "datasets.Dataset.from_file(FILE).to_parquet('x.parquet') converts it"
 )
+_SEPARATED = "write it with commas as .csv, or with tabs as .tsv"
 _UTF8 = "`iconv -f {} -t UTF-8 FILE > NEW` converts it"
 
 _WORKBOOK = ("an Excel workbook or another spreadsheet", _SHEET)
@@ -56,6 +57,7 @@ _ENDINGS = {
   ".safetensors .gguf .pt .pth .ckpt .onnx": _WEIGHTS,
   ".lz4 .snappy .br .lzma .z .lz": _COMPRESSED,
   ".ipynb": ("a notebook", _TEXT),
+  ".psv .ssv .dsv": ("a table with separators of its own", _SEPARATED),
 }
 _BY_ENDING = {
   ending: found for names, found in _ENDINGS.items() for ending in names.split()
