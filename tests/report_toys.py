@@ -97,7 +97,8 @@ WIDE = {  # as many rows and columns as there are
 }
 PROVENANCE = {
   "date": "2026-11-21T17:30:14+00:00",
-  "command": "python -m instruct_jax.main --config=a.py",
+  "command": "python -m instruct_jax.main --config=a.py --workdir=/"
+  + "long/" * 40,
   "commit": "abc123",
   "changed": True,
   "python": "3.11.7",
@@ -183,6 +184,7 @@ CASES = ("generation", "chat", "open_qa", "extract")
 def record(n):
   """Of every three prompts PPO-ptx wins one, SFT one, and one is a tie."""
   prompt = PROMPT if n == 0 else f"prompt number {n}"
+  prompt += " " + "y" * 200 if n == 1 else ""  # has no place to be broken at
   won = {0: 0.8, 1: 0.2, 2: 0.5}[n % 3]
   answer = {"ended": True, "likert": 6, "score": 0.9}
   said = {
