@@ -6,7 +6,9 @@
 
 Reads prompts line by line until the end of input or 'exit', unless --prompt or
 --prompts_file gives them. In a terminal lines are edited with the arrow keys,
-answers are shown while they grow, and /help lists what else can be said.
+answers are shown while they grow, and /help lists what else can be said. Lines
+are one conversation where a run's template has turns; the prompts of a file
+stand alone.
 Responses go to stdout, notes to stderr. Exit codes: 0 done, 2 bad input, 130
 Ctrl-C.
 """

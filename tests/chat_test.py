@@ -96,7 +96,9 @@ def talk(speakers, monkeypatch, capsys):
 
 def test_each_run_reads_its_own_turns(talk, heard):
   runs = "sft-turns", "ppo_ptx-turns", "sft-test"
-  talk("Ann?\n", "Bob?\n", runs=runs)
+  _, err = talk("Ann?\n", "Bob?\n", runs=runs)
+  assert "turns of one conversation" in err
+  assert "turns of one conversation" not in talk("")[1]
   assert heard == [
     ("sft-turns", "ann ?", 0),
     ("ppo_ptx-turns", "ann ?", 0),

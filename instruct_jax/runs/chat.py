@@ -112,6 +112,11 @@ def converse(talk: Talk, how: display.Display) -> None:
   keys = keyboard.Keyboard(_history(), words)
   if keys.is_terminal:
     display.say(introduction.greeting(talk.speakers))
+  elif any(map(conversation.has_turns, talk.speakers.values())):
+    display.note(
+      "the lines are turns of one conversation, which runs whose template has"
+      " turns remember; --prompts_file asks each by itself."
+    )
   while (line := _line(keys)) is not None:
     try:
       if commands.is_command(line):
