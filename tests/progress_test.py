@@ -55,6 +55,15 @@ def test_progress_in_a_file_is_a_line_now_and_then(clock):
   assert "\x1b" not in stream.getvalue()
 
 
+def test_colors_make_no_terminal_of_a_file(clock, monkeypatch):
+  monkeypatch.setenv("FORCE_COLOR", "1")
+  monkeypatch.setenv("TERM", "xterm")
+  stream = io.StringIO()
+  with progress.Progress("sft", 2, stream=stream, clock=clock) as line:
+    line.update(2)
+  assert stream.getvalue() == "sft  2/2  100 %\n"
+
+
 def test_progress_ends_with_the_end(clock):
   stream = io.StringIO()
   line = progress.Progress("ppo", 3, stream=stream, clock=clock)

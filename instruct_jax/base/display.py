@@ -67,7 +67,7 @@ def show(
   console = None if silent else terminal.console_of(stream)
   if console is None:
     display = _Display(line, clock)
-  elif terminal.is_drawn(console):
+  elif terminal.is_drawn(console) and stream.isatty():  # FORCE_COLOR is none
     display = _Drawn(line, clock, stream, console)
   else:
     display = _Written(line, clock, stream, interval)
