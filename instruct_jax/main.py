@@ -20,6 +20,7 @@ from instruct_jax.base import (
   command,
   compilation,
   errors,
+  experiment_file,
   keys,
   run_folder,
 )
@@ -92,6 +93,8 @@ def check_overrides(arguments: list[str]) -> None:
     return
   name, _, variant = named.partition(":")
   path = epath.Path(name)
+  if path.name and not path.exists():
+    raise experiment_file.missing(path.name, path.parent)
   default, _ = references.load_config(f"{path.name}:{variant}", path.parent)
   names = [name for name, _, _ in given if name.startswith("config.")]
   keys.check(

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests import doors
+from tests import doors, processes
 
 START = """
 import os, signal, sys, time
@@ -175,6 +175,36 @@ def test_a_command_is_ended_at_once_while_it_imports():
   assert process.wait(timeout=60) == 130
   assert "Traceback" not in said
   assert "error: interrupted\n" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 2.0, 4.0])
+def test_a_chain_that_compiles(seconds, tmp_path):
+  """Wherever that is: no crash, nothing half-done, and it can go on."""
+  process = subprocess.Popen(
+    [sys.executable, "-m", "instruct_jax.main", "--workdir=runs",
+     f"--config={doors.ROOT}/experiments/pretrain.py:test"],
+    stderr=subprocess.PIPE,
+    text=True,
+    cwd=tmp_path,
+    env=processes.environment(
+      INSTRUCT_JAX_CACHE=str(tmp_path / "cache"), JAX_COMPILATION_CACHE_DIR=""
+    ),
+  )  # fmt: skip
+  for line in process.stderr:
+    if "pretrain-test: starts" in line:
+      break
+  time.sleep(seconds)
+  process.send_signal(signal.SIGINT)
+  said = process.stderr.read()
+  assert process.wait(timeout=120) == 130, said
+  assert said.endswith(
+    "error: interrupted; the same command goes on from the last save\n"
+  )
+  for word in ("Traceback", "Exception ignored", "Fatal Python error"):
+    assert word not in said
+  left = [path.name for path in (tmp_path / "runs").rglob(".*")]
+  assert not [x for x in left if x.endswith((".lock", ".partial"))]
 
 
 def test_nohup_and_jobs_in_the_background_go_on():

@@ -40,7 +40,12 @@ def find(name: str, beside: epath.Path) -> epath.Path:
   for path in (beside / name, ours() / epath.Path(name).name):
     if path.exists():
       return path
-  raise errors.UserError(
+  raise missing(name, beside)
+
+
+def missing(name: str, beside: epath.Path) -> errors.UserError:
+  """An error for a file that is not there, with the nearest one suggested."""
+  return errors.UserError(
     f"there is no experiment '{name}' in '{beside}'{_near(beside, name)}"
   )
 
