@@ -58,6 +58,7 @@ def outside(row):
       yield from (" ", "\t \n", "a\0b", "a\x1bb", None, 1, True, ("a",), b"a")
       yield from () if row.or_empty else ("",)
       yield from () if row.lines else ("a\nb", "a\tb")
+      yield from ("../a", "/a", "a/b", ".", ".a", "a b") if row.file else ()
     case ranges.Each():
       inner = next(iter(outside(row.one)))
       count = row.count or 1

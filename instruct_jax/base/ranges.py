@@ -13,6 +13,7 @@ import dataclasses
 import math
 import numbers
 import os
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -120,12 +121,15 @@ class Text:
 
   or_empty: bool = False
   lines: bool = False  # line breaks and tabs belong to it
+  file: bool = False  # a part of a file's name: no folder, nothing hidden
 
   @property
   def right(self) -> str:
     """As `Range`."""
     text = "text" if self.lines else "text in one line"
     text = f"{text} without control characters"
+    if self.file:
+      text = "part of a file's name: letters, digits, '_', '-' and '.'"
     return f"{text}, or empty" if self.or_empty else f"{text}, not empty"
 
   def holds(self, value: Any) -> bool:
@@ -135,6 +139,8 @@ class Text:
     text = os.fspath(value)
     if not isinstance(text, str) or text.strip() == _NOWHERE:
       return False
+    if self.file:
+      return re.fullmatch(r"\w[\w.-]*", text) is not None
     allowed = "\n\t" if self.lines else ""
     if any(c < " " and c not in allowed for c in text):
       return False
@@ -223,7 +229,7 @@ RANGES: dict[str, Range] = {
   "evaluation.suite": NAME,
   "evaluation.task_prompts": COUNT,
   "evaluation.temperature": TEMPERATURE,
-  "experiment": NAME,
+  "experiment": Text(file=True),
   "job": NAME,
   "keep_epochs": SWITCH,
   "log_every": COUNT,
@@ -322,7 +328,7 @@ RANGES: dict[str, Range] = {
   "validate_batches": COUNT,
   "validate_every": SOME,
   "validation.*": COUNT,
-  "variant": NAME,
+  "variant": Text(file=True),
 }
 SAMPLING: dict[str, Range] = {  # of `sample`, and of what a chat is told
   "temperature": TEMPERATURE,

@@ -27,12 +27,16 @@ _MOMENTS = {"adam": 2, "adamw": 2}  # arrays beside each weight; muon: 1
 
 def check(config: ConfigDict) -> None:
   """UserError where devices are missing, or memory for what is certain."""
-  if config.job == "dataset":
-    _check_rows(config)
-    return
-  mesh = sharding.make_mesh(**config.mesh)
-  _check_divides(config, mesh)
-  _check_memory(config, mesh)
+  try:
+    if config.job == "dataset":
+      _check_rows(config)
+      return
+    mesh = sharding.make_mesh(**config.mesh)
+    _check_divides(config, mesh)
+    _check_memory(config, mesh)
+  except errors.UserError as error:
+    name = f"{config.experiment}.py:{config.variant}"
+    raise errors.UserError(f"{name}: {error}") from None
 
 
 def weights(model: model_config.DecoderConfig) -> int:
@@ -106,7 +110,7 @@ def _check_memory(config, mesh):
   for what, size in _of_batches(config, mesh).items():
     if held + size > there:
       raise errors.UserError(
-        f"{what}: its arrays take {_gb(size)} a device at least, beside"
+        f"{what}: the arrays take {_gb(size)} a device at least, beside"
         f" {_gb(held)} of the models, and there are {_gb(there)}. Give fewer"
         " rows, shorter ones (config.data), or more config.microbatches"
       )
@@ -149,9 +153,8 @@ def _of_batches(config, mesh):
       is_text = kinds.KINDS[kind].is_stream
       tokens = config.data.row_length if is_text else length
       count = max(1, count // (config.microbatches * parts))
-      sizes[f"config.batch.{kind}"] = count * bytes_of_row(
-        policy, tokens, mesh.shape["tensor"]
-      )
+      what = f"config.batch.{kind}: {count} rows of {tokens} tokens at once"
+      sizes[what] = count * bytes_of_row(policy, tokens, mesh.shape["tensor"])
     if algorithm.is_rewarded:
       sizes["config.batch"] = sampled(max(config.batch.values()))
   if config.evaluation.suite != "none":

@@ -21,10 +21,18 @@ REFERENCE, NONE, END_OF_TEXT, BOS = "reference", "none", "end_of_text", "bos"
 CHOICES = (REFERENCE, NONE, END_OF_TEXT, BOS)
 
 
-def check(choice: str) -> None:
-  """UserError for what is none of the `CHOICES`."""
+def check(choice: str, *, trained: bool = False) -> None:
+  """UserError for what is none of the `CHOICES`.
+
+  A tokenizer that is `trained` here has no bos token.
+  """
   if choice not in CHOICES:
     raise errors.unknown("data.start", choice, CHOICES)
+  if trained and choice == BOS:
+    raise errors.UserError(
+      "data.start='bos': a tokenizer that is trained here has no bos token;"
+      f" take one of {', '.join(CHOICES[:-1])}"
+    )
 
 
 def put(tokenizer: Any, choice: str) -> Any:

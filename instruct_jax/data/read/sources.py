@@ -239,7 +239,8 @@ def check(data: ml_collections.ConfigDict, needed: Iterable[str] = ()) -> None:
   named, and text where a tokenizer is trained on it.
   """
   templates.check(data.template)
-  start.check(data.start)
+  trained = not data.tokenizer.startswith("hf:")
+  start.check(data.start, trained=trained)
   if data.k_max < 0 or data.k_max == 1:
     raise errors.UserError(
       f"data.k_max={data.k_max}: 0 (as many responses as the rankings have), or"
@@ -251,7 +252,6 @@ def check(data: ml_collections.ConfigDict, needed: Iterable[str] = ()) -> None:
       "data.validation_fraction and data.test_fraction must be 0 or more and "
       f"leave something to train on, not {held_out[0]} and {held_out[1]}"
     )
-  trained = not data.tokenizer.startswith("hf:")
   if trained and data.tokenizer not in tokenizers.KINDS:
     raise errors.unknown(
       "data.tokenizer (or hf:/path of one)", data.tokenizer, tokenizers.KINDS

@@ -1,5 +1,6 @@
 """The microworld as the rest of the house sees it."""
 
+import functools
 import json
 import os
 import random
@@ -24,9 +25,11 @@ from instruct_jax.worlds.microworld import (
   tables,
   tasks,
   use_cases,
+  vocabulary,
 )
 
 KINDS = ("pretraining", "demonstrations", "prompts")
+ENOUGH = 512  # entries of a vocabulary that needs no counting
 CODED_SHARE = 0.3  # of the words, for an answer to count as zorp
 
 
@@ -34,11 +37,16 @@ def check(data: interface.Data, kinds: Sequence[str]) -> None:
   """UserError for a section that cannot work: every split needs its rows."""
   del kinds  # It has all that are not somebody's judgment.
   templates.check(data.template)
-  start.check(data.start)
+  start.check(data.start, trained=True)
   if data.tokenizer != "word":
     raise errors.UserError(
       f"data.tokenizer={data.tokenizer}: the microworld has a tokenizer of its"
       " own words, word; take the :files variant for another"
+    )
+  if data.vocab_size < ENOUGH and data.vocab_size < _needed():
+    raise errors.UserError(
+      f"data.vocab_size={data.vocab_size}: the microworld's words and its"
+      f" special tokens need {_needed()} at least"
     )
   for kind in KINDS:
     if not all(data.sizes[kind]):
@@ -46,6 +54,12 @@ def check(data: interface.Data, kinds: Sequence[str]) -> None:
         f"data.sizes.{kind}={data.sizes[kind]}: the microworld needs rows in"
         " every split: training, validation, test"
       )
+
+
+@functools.cache
+def _needed() -> int:
+  """Entries of the smallest vocabulary: every word, and the special tokens."""
+  return len(vocabulary.words()) + tokenizers.EOT_ID + 1
 
 
 def build(
