@@ -88,6 +88,7 @@ LINES = [
   (f"{MAIN} {TEST} --config.epochs=2.5", "epochs 2.5"),
   (f"{MAIN} {TEST} --config.keep_epochs=perhaps", "keep_epochs perhaps"),
   (f"{MAIN} {TEST} --nowait=perhaps", "nowait perhaps"),
+  (f"{MAIN} {TEST} --keep_old=-1", "--keep_old=-1"),
   (f"{MAIN} {TEST} --workdir=", "--workdir"),
   (f"{MAIN} {TEST} --workdir=a_file", "a_file"),
   (f"{MAIN} {TEST} --workdir=a_file/runs", "a_file"),
@@ -187,6 +188,8 @@ LINES = [
   # data convert
   (f"{DATA} convert", "format"),
   (f"{DATA} convert hh prompts.jsonl", "--out"),
+  (f"{DATA} convrt", "convrt convert"),
+  (f"{DATA} convert pairs prompts.jsonl --out=x.jsonl", "--a=KEY --b=KEY"),
   (f"{DATA} convert hhh prompts.jsonl --out=x.jsonl", "hhh hh"),
   (f"{DATA} convert no.such prompts.jsonl --out=x.jsonl", "no.such"),
   (f"{DATA} convert hh none.jsonl --out=x.jsonl", "none.jsonl"),
