@@ -75,3 +75,20 @@ def test_off(monkeypatch):
     assert compilation.enable_cache() is None
   finally:
     jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.mark.parametrize(
+  ("environment", "home"),
+  [
+    ({"HOME": "/x"}, "/x/.cache/instruct_jax"),
+    ({"HOME": ""}, ""),  # not /.cache
+    ({"HOME": "/x", "INSTRUCT_JAX_CACHE": ""}, ""),
+    ({"HOME": "/x", "INSTRUCT_JAX_CACHE": "~/y"}, "/x/y"),
+    ({"INSTRUCT_JAX_CACHE": "~nobody-of-that-name/y"}, ""),  # not ./~nobody...
+  ],
+)
+def test_where_what_can_be_made_again_is_kept(environment, home, monkeypatch):
+  monkeypatch.delenv("INSTRUCT_JAX_CACHE", raising=False)
+  for name, value in environment.items():
+    monkeypatch.setenv(name, value)
+  assert compilation.cache_home() == home
