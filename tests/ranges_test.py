@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instruct_jax.base import errors, keys, ranges
+from instruct_jax.base import command, errors, keys, ranges
 from tests import experiments_test
 
 CONFIGS = {
@@ -158,6 +158,15 @@ def test_a_flag_outside_its_row_is_refused(name):
       ranges.check_flags({name: value})
     with pytest.raises(errors.UserError, match="must be"):
       ranges.check_flags({name: [value]})
+
+
+def test_what_a_parser_cannot_read_is_answered_with_what_is_right():
+  parser = command.Parser("somewhere", "")
+  parser.add_argument("--samples", type=int)
+  with pytest.raises(
+    errors.UserError, match=r"--samples=1\.5: must be a whole"
+  ):
+    parser.parse_args(["--samples=1.5"])
 
 
 def test_nothing_behind_the_prefix_of_a_checkpoint_is_no_path():

@@ -10,6 +10,7 @@ import difflib
 import faulthandler
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -127,6 +128,10 @@ class Parser(argparse.ArgumentParser):
     return given
 
   def error(self, message: str) -> NoReturn:
+    unread = re.match(r"argument --(\w+): invalid \w+ value: '(.*)'$", message)
+    row = ranges.row_of(unread[1]) if unread else None
+    if unread and row:
+      raise errors.UserError(f"--{unread[1]}={unread[2]}: must be {row.right}")
     raise errors.UserError(f"{message}. {self.prog} --help shows what is right")
 
 

@@ -334,7 +334,7 @@ SAMPLING: dict[str, Range] = {  # of `sample`, and of what a chat is told
   "temperature": TEMPERATURE,
   "top_k": SOME,
   "top_p": Real(0, 1, open="least"),
-  "max_tokens": Whole(0, LONGEST),
+  "max_tokens": SOME,  # the model says how many it has room for
   "n": Whole(1, 10_000),  # they are held, and shown, together
   "seed": SEED,
 }
