@@ -10,7 +10,6 @@ program of its own, so their sum is a little more than an iteration's time.
 """
 
 import functools
-import json
 import os
 import platform
 import statistics
@@ -21,7 +20,7 @@ from absl import flags
 from etils import epath
 
 from instruct_jax.algorithms import episodes, ppo
-from instruct_jax.base import command, compilation, errors, terminal
+from instruct_jax.base import command, compilation, errors, storage, terminal
 from instruct_jax.parallel import sharding
 from instruct_jax.runs import reading, records
 from instruct_jax.training import loop
@@ -30,6 +29,7 @@ from instruct_jax.training import step as step_lib
 _RUN = flags.DEFINE_string("run", "runs/ppo_ptx-tiny", "A finished PPO run.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of a phase.", 1)
 _OUT = flags.DEFINE_string("out", "", "Where to write the results as JSON.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
 
 
 def stages(folder: epath.Path) -> list[dict[str, float | str]]:
@@ -114,6 +114,8 @@ def main(argv: list[str]) -> None:
   folder = epath.Path(_RUN.value)
   if records.read_config(folder).get("algorithm") != "ppo":
     raise errors.UserError(f"--run={folder}: not a PPO run")
+  if _OUT.value:
+    storage.claim(_OUT.value, reads=[folder], overwrite=_OVERWRITE.value)
   table = stages(folder)
   phases = iteration(folder, _REPEATS.value)
   terminal.table([list(row.values()) for row in table], list(table[0]))
@@ -130,7 +132,8 @@ def main(argv: list[str]) -> None:
       "stages": table,
       "iteration": phases,
     }
-    epath.Path(_OUT.value).write_text(json.dumps(found, indent=2) + "\n")
+    storage.write_json(_OUT.value, found)
+    storage.sign(_OUT.value)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ tokenize and lay out the rows. Packed and unpacked are measured in turn, so that
 what else the machine does falls on both.
 """
 
-import json
 import os
 import platform
 import statistics
@@ -17,11 +16,10 @@ import time
 
 import numpy as np
 from absl import flags
-from etils import epath
 
 from experiments import common
 from instruct_jax import tokenizers
-from instruct_jax.base import command, errors, terminal
+from instruct_jax.base import command, errors, storage, terminal
 from instruct_jax.data.batch import loader
 
 _DEMONSTRATIONS = flags.DEFINE_string("demonstrations", "", "JSONL files.")
@@ -34,6 +32,7 @@ _BATCH = flags.DEFINE_integer("batch", 16, "Rows a batch.", 1)
 _SECONDS = flags.DEFINE_float("seconds", 1.0, "Seconds of a measurement.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of each.", 1)
 _OUT = flags.DEFINE_string("out", "", "Where to write the results as JSON.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
 
 _MASKS = ("is_token", "is_prompt", "is_response")
 
@@ -103,6 +102,9 @@ def main(argv: list[str]) -> None:
   given = {kind: path for kind, path in given.items() if path}
   if not given:
     raise errors.UserError("give --demonstrations=FILE, --pretraining=FILE")
+  if _OUT.value:
+    reads = [*given.values(), _TOKENIZER.value]
+    storage.claim(_OUT.value, reads=reads, overwrite=_OVERWRITE.value)
   found = {kind: measure(kind, path) for kind, path in given.items()}
   table = [
     [kind, name, *values.values()]
@@ -120,8 +122,8 @@ def main(argv: list[str]) -> None:
       "row_length": _ROW.value,
       "batch": _BATCH.value,
     }
-    text = json.dumps(settings | found, indent=2) + "\n"
-    epath.Path(_OUT.value).write_text(text)
+    storage.write_json(_OUT.value, settings | found)
+    storage.sign(_OUT.value)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
-from instruct_jax.base import command
+from instruct_jax.base import command, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import load as hf_load
 from instruct_jax.models import forward, heads
@@ -140,12 +140,15 @@ def main() -> None:
   parser.add_argument("--gigabytes", type=float, default=2.0)
   parser.add_argument("--rounds", type=int, default=3)
   parser.add_argument("--out")
+  parser.add_argument("--overwrite", action="store_true")
   parser.add_argument("--once", choices=WAYS)
   parser.add_argument("--folder")
   given = parser.parse_args()
   if given.once:
     print(json.dumps(once(given.once, pathlib.Path(given.folder))))
     return
+  if given.out:
+    storage.claim(given.out, overwrite=given.overwrite)
   with tempfile.TemporaryDirectory() as name:
     size = write(pathlib.Path(name), given.gigabytes)
     runs = {way: [] for way in WAYS}
@@ -168,7 +171,8 @@ def main() -> None:
   text = json.dumps(result, indent=2)
   print(text)
   if given.out:
-    pathlib.Path(given.out).write_text(text + "\n")
+    storage.write_json(given.out, result)
+    storage.sign(given.out)
 
 
 if __name__ == "__main__":

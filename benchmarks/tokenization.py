@@ -9,7 +9,6 @@ library is SentencePiece for tokenizers that it has made, `tokenizers` for all
 others.
 """
 
-import json
 import os
 import platform
 import random
@@ -25,12 +24,13 @@ from absl import flags
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import command, errors, terminal
+from instruct_jax.base import command, errors, storage, terminal
 
 _TOKENIZER = flags.DEFINE_string("tokenizer", "", "A folder with a tokenizer.")
 _TEXT = flags.DEFINE_string("text", "", "A file of plain text; '': made up.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of each side.", 1)
 _OUT = flags.DEFINE_string("out", "", "Where to write the results as JSON.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
 
 _BATCH = 1024  # lines
 
@@ -119,6 +119,9 @@ def main(argv: list[str]) -> None:
   del argv
   if not _TOKENIZER.value:
     raise errors.UserError("--tokenizer=FOLDER says what to time")
+  if _OUT.value:
+    reads = [_TOKENIZER.value, _TEXT.value]
+    storage.claim(_OUT.value, reads=reads, overwrite=_OVERWRITE.value)
   tokenizer = tokenizers.load(_TOKENIZER.value)
   lines = _lines(_TEXT.value) if _TEXT.value else made_up()
   batches = [lines[n : n + _BATCH] for n in range(0, len(lines), _BATCH)]
@@ -137,7 +140,8 @@ def main(argv: list[str]) -> None:
       "lines": len(lines),
       "rates": found,
     }
-    epath.Path(_OUT.value).write_text(json.dumps(result, indent=2) + "\n")
+    storage.write_json(_OUT.value, result)
+    storage.sign(_OUT.value)
 
 
 if __name__ == "__main__":

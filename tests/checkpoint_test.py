@@ -1,5 +1,6 @@
 """Checkpoints: bit for bit, on any mesh, after any kill or damage."""
 
+import asyncio
 import functools
 import json
 import pathlib
@@ -7,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -703,3 +705,21 @@ def test_two_processes_save_and_restore_together(tmp_path):
   assert checkpoint.steps(folder) == [2, 3]
   assert (folder / "damaged-3").is_dir()
   assert len(journal.read_metrics(folder / "log")) == 1
+
+
+def test_only_what_comes_of_a_closed_loop_is_not_shown(monkeypatch):
+  """As C++ shows it, whose callbacks have no frame of Python above them."""
+  said = []
+  monkeypatch.setattr(sys, "unraisablehook", said.append)
+  checkpoint.hush_callbacks()
+  hook = sys.unraisablehook
+  checkpoint.hush_callbacks()
+  assert sys.unraisablehook is hook  # once
+  loop = asyncio.new_event_loop()
+  loop.close()
+  for function in (lambda: loop.call_soon_threadsafe(print), lambda: 1 / 0):
+    with pytest.raises((RuntimeError, ZeroDivisionError)) as error:
+      function()
+    trace = error.tb.tb_next.tb_next or error.tb.tb_next
+    hook(types.SimpleNamespace(exc_value=error.value, exc_traceback=trace))
+  assert [type(one.exc_value) for one in said] == [ZeroDivisionError]

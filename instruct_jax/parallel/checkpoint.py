@@ -8,6 +8,7 @@ A step is one folder, complete or absent (Orbax renames it into place); see
 import contextlib
 import dataclasses
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -93,6 +94,7 @@ class Checkpointer:
       parts["arrays"] = ocp.args.PyTreeSave(arrays)
     with self._telling():
       if self._manager is None:
+        hush_callbacks()
         self._manager = _manager(self._folder, self._keep)
       self._manager.save(step, args=ocp.args.Composite(**parts), force=True)
     self._seals[step] = manifest["sha256"]
@@ -322,6 +324,25 @@ def _is_worth_reading(record: logging.LogRecord) -> bool:
 def _is_of_others(record: logging.LogRecord) -> bool:
   """Drops what asyncio says of saves that failed: Orbax raises it."""
   return "orbax" not in record.getMessage()
+
+
+def hush_callbacks() -> None:
+  """Hides what C++ says of writes that end after the first one has failed.
+
+  They call back into an event loop that Orbax has closed by then: the first
+  frame is asyncio's own, which no error of Python code has.
+  """
+  shown = sys.unraisablehook
+  if getattr(shown, "hushes", False):
+    return
+
+  def show(one):
+    code = one.exc_traceback and one.exc_traceback.tb_frame.f_code
+    if not code or code.co_name != "call_soon_threadsafe":
+      shown(one)
+
+  show.hushes = True  # pyrefly: ignore[missing-attribute]
+  sys.unraisablehook = show
 
 
 logging.getLogger("asyncio").addFilter(_is_of_others)
