@@ -164,6 +164,29 @@ licence
   assert "\n".join(documents).split("\n") == paragraphs
 
 
+@pytest.mark.parametrize(
+  "name, content",
+  [
+    ("a.csv", "text\nhello\n"),
+    ("a.tsv", "id\ttext\n1\thello\n"),
+    ("a.jsonl", '{"text": "hello"}\n'),
+    ("a.txt", '[{"text": "hello"}]'),
+  ],
+)
+def test_records_are_not_taken_for_plain_text(tmp_path, name, content):
+  """A table is no document; the error's command converts it."""
+  source, out = tmp_path / name, tmp_path / "out.jsonl"
+  source.write_text(content)
+  with pytest.raises(errors.UserError, match=f"{name}: holds records") as found:
+    convert.convert("text", [source], out)
+  assert not out.exists()
+  line = str(found.value).partition("instruct_jax.data convert ")[2]
+  arguments = line.replace("KEY", "text").replace("FILE.jsonl", str(out))
+  convert.main(arguments.split())
+  (row,) = read(out)
+  assert row["text"] == "hello"
+
+
 def test_wikitext_is_split_into_articles(tmp_path):
   source, out = tmp_path / "wiki.txt", tmp_path / "out.jsonl"
   source.write_text(

@@ -92,6 +92,12 @@ def _lines(unit: epath.Path | str) -> Iterator[str]:
       f"{unit}: 'text' converts plain text; a TFDS set whose rows have "
       '"text" can be named as data.pretraining as it is'
     )
+  if files.holds_objects(unit):
+    raise errors.UserError(
+      f"{unit}: holds records, and 'text' converts plain text; the column with"
+      f" the documents is taken by python -m instruct_jax.data convert columns"
+      f" {unit} --kind=pretraining --text=KEY --out=FILE.jsonl"
+    )
   return (line for _, line in files.lines(unit))
 
 
