@@ -165,7 +165,7 @@ licence
 
 
 @pytest.mark.parametrize(
-  "name, content",
+  ("name", "content"),
   [
     ("a.csv", "text\nhello\n"),
     ("a.tsv", "id\ttext\n1\thello\n"),
