@@ -7,7 +7,7 @@ from etils import epath
 
 from instruct_jax.base import errors, keys
 from instruct_jax.maths import rl
-from instruct_jax.runs import plan, stages
+from instruct_jax.runs import plan
 from tests import experiments_test
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
@@ -111,23 +111,6 @@ def test_refused_before_anything_is_made(
     planned(experiment, "test", changes, epath.Path(tmp_path / "runs"))
   assert message in str(caught.value)
   assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-  """The keys that name a file of every kind."""
-  path = tmp_path_factory.mktemp("data") / "any.jsonl"
-  path.write_text("{}\n")
-  kinds = ("pretraining", "demonstrations", "rankings", "prompts")
-  return {f"data.{kind}": str(path) for kind in kinds}
-
-
-@pytest.mark.parametrize(("name", "variant"), experiments_test.CASES)
-def test_every_variant_is_taken_once_its_files_are_named(name, variant, files):
-  config = experiments_test.MODULES[name].get_config(variant)
-  if config.data.source == "files":
-    config.update_from_flattened_dict(files)
-  stages.check(config)
 
 
 @pytest.mark.parametrize("variant", ["tiny", "test"])
