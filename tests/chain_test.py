@@ -247,13 +247,16 @@ def test_divergence_stops_with_the_bad_metric_named(whole, cache, tmp_path):
   code, output = finish(
     tmp_path,
     cache,
-    "--config.optimizer.policy.learning_rate=1e30",
+    # Each update makes every weight some 99 times as large.
+    "--config.optimizer.policy.learning_rate=10",
+    "--config.optimizer.policy.weight_decay=10",
     "--config.optimizer.policy.warmup_steps=0",
+    "--config.epochs=20",
     "--config.max_skipped=3",
     config="experiments/sft.py:test",
   )
   assert code == 3, output
-  assert "demonstrations/loss" in output
+  assert "first bad metric was gradient/demonstrations_norm" in output
   assert "Traceback" not in output
   rows = metrics(tmp_path, "sft")
   assert not (tmp_path / "sft-test" / "results.json").exists()
