@@ -20,7 +20,14 @@ from absl import flags
 from etils import epath
 
 from instruct_jax.algorithms import episodes, ppo
-from instruct_jax.base import command, compilation, errors, storage, terminal
+from instruct_jax.base import (
+  claims,
+  command,
+  compilation,
+  errors,
+  storage,
+  terminal,
+)
 from instruct_jax.parallel import sharding
 from instruct_jax.runs import reading, records
 from instruct_jax.training import loop
@@ -115,7 +122,7 @@ def main(argv: list[str]) -> None:
   if records.read_config(folder).get("algorithm") != "ppo":
     raise errors.UserError(f"--run={folder}: not a PPO run")
   if _OUT.value:
-    storage.claim(_OUT.value, reads=[folder], overwrite=_OVERWRITE.value)
+    claims.claim(_OUT.value, reads=[folder], overwrite=_OVERWRITE.value)
   table = stages(folder)
   phases = iteration(folder, _REPEATS.value)
   terminal.table([list(row.values()) for row in table], list(table[0]))
@@ -133,7 +140,7 @@ def main(argv: list[str]) -> None:
       "iteration": phases,
     }
     storage.write_json(_OUT.value, found)
-    storage.sign(_OUT.value)
+    claims.sign(_OUT.value)
 
 
 if __name__ == "__main__":

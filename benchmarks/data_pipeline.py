@@ -19,7 +19,7 @@ from absl import flags
 
 from experiments import common
 from instruct_jax import tokenizers
-from instruct_jax.base import command, errors, storage, terminal
+from instruct_jax.base import claims, command, errors, storage, terminal
 from instruct_jax.data.batch import loader
 
 _DEMONSTRATIONS = flags.DEFINE_string("demonstrations", "", "JSONL files.")
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> None:
     raise errors.UserError("give --demonstrations=FILE, --pretraining=FILE")
   if _OUT.value:
     reads = [*given.values(), _TOKENIZER.value]
-    storage.claim(_OUT.value, reads=reads, overwrite=_OVERWRITE.value)
+    claims.claim(_OUT.value, reads=reads, overwrite=_OVERWRITE.value)
   found = {kind: measure(kind, path) for kind, path in given.items()}
   table = [
     [kind, name, *values.values()]
@@ -123,7 +123,7 @@ def main(argv: list[str]) -> None:
       "batch": _BATCH.value,
     }
     storage.write_json(_OUT.value, settings | found)
-    storage.sign(_OUT.value)
+    claims.sign(_OUT.value)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
-from instruct_jax.base import command, storage
+from instruct_jax.base import claims, command, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import load as hf_load
 from instruct_jax.models import forward, heads
@@ -148,7 +148,7 @@ def main() -> None:
     print(json.dumps(once(given.once, pathlib.Path(given.folder))))
     return
   if given.out:
-    storage.claim(given.out, overwrite=given.overwrite)
+    claims.claim(given.out, overwrite=given.overwrite)
   with tempfile.TemporaryDirectory() as name:
     size = write(pathlib.Path(name), given.gigabytes)
     runs = {way: [] for way in WAYS}
@@ -172,7 +172,7 @@ def main() -> None:
   print(text)
   if given.out:
     storage.write_json(given.out, result)
-    storage.sign(given.out)
+    claims.sign(given.out)
 
 
 if __name__ == "__main__":

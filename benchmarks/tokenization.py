@@ -24,7 +24,7 @@ from absl import flags
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import command, errors, storage, terminal
+from instruct_jax.base import claims, command, errors, storage, terminal
 
 _TOKENIZER = flags.DEFINE_string("tokenizer", "", "A folder with a tokenizer.")
 _TEXT = flags.DEFINE_string("text", "", "A file of plain text; '': made up.")
@@ -121,7 +121,7 @@ def main(argv: list[str]) -> None:
     raise errors.UserError("--tokenizer=FOLDER says what to time")
   if _OUT.value:
     reads = [_TOKENIZER.value, _TEXT.value]
-    storage.claim(_OUT.value, reads=reads, overwrite=_OVERWRITE.value)
+    claims.claim(_OUT.value, reads=reads, overwrite=_OVERWRITE.value)
   tokenizer = tokenizers.load(_TOKENIZER.value)
   lines = _lines(_TEXT.value) if _TEXT.value else made_up()
   batches = [lines[n : n + _BATCH] for n in range(0, len(lines), _BATCH)]
@@ -141,7 +141,7 @@ def main(argv: list[str]) -> None:
       "rates": found,
     }
     storage.write_json(_OUT.value, result)
-    storage.sign(_OUT.value)
+    claims.sign(_OUT.value)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import safetensors.numpy
 from etils import epath
 
 from instruct_jax import convert
-from instruct_jax.base import errors, storage
+from instruct_jax.base import claims, errors, storage
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import llama2c
@@ -278,7 +278,7 @@ def test_a_conversion_may_be_given_again_but_spares_what_is_not_its_own(
   assert (tmp_path / "run.old1" / "mine").read_text() == "mine"
   same_tensors(tmp_path / "in", out)
   hidden = {p.name for p in tmp_path.rglob(".*")}
-  assert hidden == {storage.LEDGER}
+  assert hidden == {claims.LEDGER}
 
 
 def test_a_conversion_that_fails_leaves_nothing(tmp_path, monkeypatch):

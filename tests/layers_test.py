@@ -22,7 +22,7 @@ base
   keys outside keyboard typewriter experiment_file pointers progress
   catalogue ranges
   storage
-  events
+  claims events
   journal command
 .
   paper

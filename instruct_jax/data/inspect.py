@@ -22,7 +22,7 @@ from typing import Any
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import command, errors, storage, streams
+from instruct_jax.base import claims, command, errors, storage, streams
 from instruct_jax.data import showing
 from instruct_jax.data.clean import hygiene, measures, pipeline
 from instruct_jax.data.public import convert
@@ -117,7 +117,7 @@ def write(
     storage.write_json(last, summary)
   except OSError as error:
     raise errors.UserError(f"--out={folder}: {error}") from None
-  storage.sign(*parts, last)
+  claims.sign(*parts, last)
   return summary
 
 
@@ -131,7 +131,7 @@ def _claim(given: argparse.Namespace, kind: str) -> None:
   reads = [path for spec in given.inputs for path in specs.paths(spec)]
   tokenizer = (given.tokenizer or "").removeprefix("hf:")
   for path in _targets(epath.Path(given.out), kind):
-    storage.claim(
+    claims.claim(
       path,
       reads=[*reads, *filter(None, [tokenizer])],
       overwrite=given.overwrite,

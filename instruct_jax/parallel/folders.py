@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from etils import epath
 
-from instruct_jax.base import run_folder, storage
+from instruct_jax.base import claims, run_folder, storage
 from instruct_jax.parallel import hosts
 
 
@@ -27,7 +27,7 @@ def making(
   replaced; what is somebody else's is moved aside to NAME.old1, if `overwrite`.
   After an error nothing is left behind, and what was there is there.
 
-  Raises UserError as `storage.claim`, and where another job fills it just now.
+  Raises UserError as `claims.claim`, and where another job fills it just now.
   """
   folder = epath.Path(folder)
   if not folder.is_absolute():
@@ -35,10 +35,10 @@ def making(
   reads = list(reads)
 
   def claim():
-    storage.claim(folder, reads=reads, overwrite=overwrite, folder=True)
-    if folder.exists() and storage.is_signed(folder):
-      return str(folder / storage.PARTIAL)
-    return str(folder.parent / f".{folder.name}{storage.PARTIAL}")
+    claims.claim(folder, reads=reads, overwrite=overwrite, folder=True)
+    if folder.exists() and claims.is_signed(folder):
+      return str(folder / claims.PARTIAL)
+    return str(folder.parent / f".{folder.name}{claims.PARTIAL}")
 
   partial = epath.Path(hosts.once("claim", claim))
   with contextlib.ExitStack() as held:
@@ -67,7 +67,7 @@ def _filling(partial: epath.Path, folder: epath.Path) -> Iterator[None]:
   except BaseException:
     storage.remove_empty(made)
     raise
-  storage.sign(folder)
+  claims.sign(folder)
 
 
 def _give_name(partial: epath.Path, folder: epath.Path) -> None:

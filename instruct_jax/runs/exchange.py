@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from instruct_jax.base import errors, run_folder, storage
+from instruct_jax.base import claims, errors, run_folder, storage
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported, places
@@ -44,7 +44,7 @@ def bring_in(
       be written.
   """
   reads = [hf_folder.path_of(reference)]
-  storage.claim(folder, reads=reads, overwrite=overwrite, folder=True)
+  claims.claim(folder, reads=reads, overwrite=overwrite, folder=True)
   there = hf_folder.Folder(reads[0])
   role = _role(role or records.product(epath.Path(reference)).role)
   ctx = reading.open_context(epath.Path(reference))
@@ -119,7 +119,7 @@ def send_out(
     UserError: not a finished run, no such role, or see `hf.export.export`.
   """
   reads = _read_by(epath.Path(run))
-  storage.claim(folder, reads=reads, overwrite=overwrite, folder=True)
+  claims.claim(folder, reads=reads, overwrite=overwrite, folder=True)
   role = _role(role or records.product(run).role)
   ctx = reading.open_context(run)
   params = reading.load_kept(run, ctx, role, ema=ema)

@@ -12,7 +12,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import worlds
-from instruct_jax.base import errors, keys, ranges, run_folder, storage
+from instruct_jax.base import claims, errors, keys, ranges, run_folder, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.inference import rewards
@@ -171,7 +171,7 @@ def written_digest(stage: Stage) -> str:
 
   Raises UserError where something else is there.
   """
-  storage.check_place(stage.folder)
+  claims.check_place(stage.folder)
   config = run_folder.files(stage.folder).config
   if config.exists():
     digest = storage.read_json(config).get("digest")

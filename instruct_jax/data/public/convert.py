@@ -26,7 +26,14 @@ from typing import IO, Any
 
 from etils import epath
 
-from instruct_jax.base import command, errors, outside, storage, terminal
+from instruct_jax.base import (
+  claims,
+  command,
+  errors,
+  outside,
+  storage,
+  terminal,
+)
 from instruct_jax.data.public import formats, options
 from instruct_jax.data.read import files, kinds, specs
 
@@ -110,7 +117,7 @@ def convert(
   parts = [part.pattern for x in inputs for part in specs.parts(x)]
   units = [unit for part in parts for unit in files.units(part)]
   reads = [path for part in parts for path in files.paths(part)]
-  storage.claim(out, reads=reads, overwrite=overwrite)
+  claims.claim(out, reads=reads, overwrite=overwrite)
   counts = Counts(read=0, written=0)
   records = _records(form, units, kind, more, counts)
   if kinds.KINDS[kind].of_users:
@@ -119,7 +126,7 @@ def convert(
   meant = _without_contradictions(records, kind, counts)
   lines = (_line(source | record, kind) for record in meant)
   _write(epath.Path(out), _counted(lines, inputs, counts))
-  storage.sign(out)
+  claims.sign(out)
   return counts
 
 
