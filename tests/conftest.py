@@ -9,6 +9,7 @@ continuous integration, costs time only.
 import os
 import pathlib
 import shutil
+import signal
 
 CACHE_BYTES = 2 << 30  # more than this is what old versions of the code left
 
@@ -27,6 +28,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax  # noqa: E402  (reads the environment)
+
+# A session in the background of a shell ignores Ctrl-C, and so would the
+# commands that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)

@@ -221,7 +221,9 @@ def test_what_is_refused(tmp_path):
   wrong = json.dumps({"instruction": "x", "instances": [{"input": ""}]})
   refuses('in.json:1: "output" should be a string', "seed_tasks", wrong)
   refuses("nothing to write", "finegrained", "[]")
-  refuses("empty files", "text", "")
+  (tmp_path / "in.txt").write_text("")
+  with pytest.raises(errors.UserError, match="empty files"):
+    convert.convert("text", [tmp_path / "in.txt"], tmp_path / "out.jsonl")
 
 
 def test_what_is_read_or_not_its_own_is_spared(tmp_path, monkeypatch):

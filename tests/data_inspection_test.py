@@ -348,7 +348,7 @@ def test_agreement_is_the_papers(ranks, as_pairs):
     (["a.jsonl", "--kind=ranking"], "Did you mean 'rankings'"),
     (["a.jsonl", "--kindd=x"], "unrecognized arguments"),
     (["a.jsonl", "--prefix=0"], "--prefix=0: must be"),
-    (["a.jsonl", "--prefix=x"], "invalid int value"),
+    (["a.jsonl", "--prefix=x"], "--prefix=x: must be a whole number from 1"),
     (["a.jsonl", "--test_fraction=1"], "--test_fraction=1.0: must be"),
     (["a.jsonl", "--kind=prompts"], 'no "prompt"'),
     (["a.jsonl"], "a.jsonl:1: has a, which is none of"),
