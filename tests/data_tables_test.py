@@ -171,6 +171,65 @@ def test_a_table_is_no_plain_text_by_another_name(header, tmp_path):
   assert len(sources.read(path, "pretraining")) == 1
 
 
+DISGUISED = {
+  "a.txt": ("id,question,answer\n1,Hi,a\n", "header of a table"),
+  "b.txt": ("frage;antwort;note\nWas?;Nichts, da;1\nWer?;Ich;2\n", "';'"),
+  "c.txt": ("a\tb c\tc\nd\te\tf\ng\t\ti\n", "tabs"),
+  "d": ("\nHi,hello\nHo,hallo\nHa,x\n", "d:2: .* commas"),
+  "e.txt": ('id,q\n1,"Hi, you"\n2,"a"\n', "commas"),
+  "f.txt": ('"Who, me?",1\n"You",2\n"I",3\n', "commas"),
+  "g.txt": ("a|b\nc, d.|e\nf|g\n", r"'\|'"),
+  "h.txt": ("{'prompt': 'Hi'}\n{'prompt': \"Ho\"}\n", r"json\.dumps"),
+  "i.txt": ("[{'prompt': 'Hi'}]", "no JSON"),
+  "j.txt": ('{prompt: "Hi"}', "no JSON"),
+  "k.txt": ('{"prompt": "Hi", "resp', "no JSON"),
+  "a.json5": ("{prompt: 'Hi'}", "JSON with liberties"),
+  "a.TOML": ("[[d]]\nprompt = 'Hi'", "a file of settings"),
+  "a.sql": ("INSERT INTO x VALUES ('a');", "as CSV"),
+  "a.arff": ("@RELATION x", "as CSV"),
+  "a.py.gz": (gzip.compress(b"import os"), "a program"),
+}
+
+
+@pytest.mark.parametrize("name", DISGUISED)
+def test_records_by_another_name_are_no_text(name, tmp_path):
+  content, message = DISGUISED[name]
+  path = tmp_path / name
+  raw = content if isinstance(content, bytes) else content.encode()
+  path.write_bytes(raw)
+  with pytest.raises(errors.UserError, match=message):
+    sources.read(path, "pretraining")
+  convert.convert("text", [path], tmp_path / "out.jsonl")  # forces it
+  assert len(sources.read(tmp_path / "out.jsonl", "pretraining")) == 1
+
+
+PROSE = [
+  "Roses, violets\nDaisies, tulips\nLilies, lilacs\n",
+  "He came, he saw,\nHe went, he fell,\nHe rose, he won,\n",
+  "He came; he saw\nHe went; he fell\nHe rose; he won\n",
+  "So long lives this;\nSo long live we;\nSo long do you;\n",
+  "\tIndented verse\n\tof three\n\tlines\n",
+  "{Exit}\n{Enter: the king}\n[They fight]\n",
+  "ROMEO: But soft, what light\nJULIET: O Romeo, Romeo\nROMEO: Shall I, more\n",
+  '"It was; I saw it," he said\nto us; so far\nand on; it went\n',
+  "| a | b |\n|---|---|\n| c | d |\n",
+]
+
+
+@pytest.mark.parametrize("content", PROSE)
+def test_verse_and_dialogue_are_text(content, tmp_path):
+  path = tmp_path / "a.txt"
+  path.write_text(content)
+  assert len(sources.read(path, "pretraining")) == 1
+
+
+@pytest.mark.parametrize("name", ["a.log", "a.md"])
+def test_logs_and_notes_are_text(name, tmp_path):
+  path = tmp_path / name
+  path.write_text("1\tINFO\ta\n2\tINFO\tb\n3\tINFO\tc\n")
+  assert len(sources.read(path, "pretraining")) == 1
+
+
 def test_a_cell_is_what_somebody_wants(tmp_path):
   assert tables.value_of("1", int) == tables.value_of("1.0", int) == 1
   assert tables.value_of("1.5", int) == "1.5"

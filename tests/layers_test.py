@@ -58,7 +58,7 @@ hf
   load export llama2c
   imported
 data/read
-  typed foreign
+  typed foreign disguised
   compressed records
   text kinds shapes
   objects tables

@@ -3,19 +3,15 @@
 import io
 import itertools
 import os
-import re
 from collections.abc import Iterator
 
 from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.data.read import compressed, foreign
+from instruct_jax.data.read import compressed, disguised, foreign
 
 _HEAD = 1 << 10
-# A header such as `id,text`: names of columns, one of which is a record's key.
-_NAME = r"\"?[A-Za-z_][\w. -]{0,40}\"?"
-_HEADER = re.compile(rf"{_NAME}(?:([,;\t|]){_NAME})(?:\1{_NAME})*\s*")
-_COLUMNS = {"text", "prompt", "response", "responses", "instruction", "output"}
+is_header = disguised.is_header
 
 
 def suffix(path: epath.Path) -> str:
@@ -103,30 +99,20 @@ def whole_lines(path: epath.Path) -> Iterator[str]:
 def blocks(path: epath.Path) -> Iterator[tuple[str, str]]:
   """(where, document) of plain text: what stands between blank lines.
 
-  Raises UserError for a table by another name, which its header tells.
+  Raises UserError for records by another name, as `disguised` tells them.
   """
   numbered = lines(path)
+  is_first = True
   for blank, group in itertools.groupby(
     numbered, lambda pair: not pair[1].strip()
   ):
     if not blank:
       numbers, texts = zip(*group)
-      if numbers[0] == 1 and is_header(texts[0]):
-        raise errors.UserError(
-          f"{path}:1: looks like the header of a table ({texts[0][:60]}); name "
-          "the file .csv (commas) or .tsv (tabs). If it is text, "
-          "`python -m instruct_jax.data convert text` takes it as it is"
-        )
-      yield f"{path}:{numbers[0]}", "\n".join(texts)
-
-
-def is_header(line: str) -> bool:
-  """Whether a line looks like the names of a table's columns."""
-  found = _HEADER.fullmatch(line)
-  if not found:
-    return False
-  names = (name.strip(' "').lower() for name in line.split(found.group(1)))
-  return not _COLUMNS.isdisjoint(names)
+      where = f"{path}:{numbers[0]}"
+      if is_first:
+        disguised.check(where, suffix(path), texts)
+      is_first = False
+      yield where, "\n".join(texts)
 
 
 def _nul(path: epath.Path, number: int) -> errors.UserError:
