@@ -12,6 +12,7 @@ from instruct_jax.data.clean import annotators
 from instruct_jax.data.public import convert
 from instruct_jax.data.read import sources
 
+PEOPLE = ("prompt", "labeler")
 PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -56,21 +57,27 @@ def test_one_text_twice_is_one_response():
 
 
 def by_hand(records):
-  """(compared, agreeing): every two records, pair of texts by pair."""
+  """(compared, agreeing): every two labelers, pair of texts by pair."""
   compared = agreeing = 0
-  for x, y in itertools.combinations(records, 2):
-    if x["labeler"] == y["labeler"] or x["prompt"] != y["prompt"]:
-      continue
-    there = sorted({*x["responses"]} & {*y["responses"]})
-    for a, b in itertools.combinations(there, 2):
-      signs = [
-        r["ranks"][r["responses"].index(a)]
-        - r["ranks"][r["responses"].index(b)]
-        for r in (x, y)
+  prompts, labelers = ({r[key] for r in records} for key in PEOPLE)
+  for prompt, (a, b), two in itertools.product(
+    prompts,
+    itertools.combinations("abcde", 2),
+    itertools.combinations(sorted(labelers), 2),
+  ):
+    said = []
+    for who in two:
+      given = [
+        r
+        for r in records
+        if (r["prompt"], r["labeler"]) == (prompt, who)
+        if {a, b} <= {*r["responses"]}
       ]
-      if all(signs):
-        compared += 1
-        agreeing += (signs[0] > 0) == (signs[1] > 0)
+      ranks = [dict(zip(r["responses"], r["ranks"])) for r in given]
+      said.append({(r[a] > r[b]) - (r[a] < r[b]) for r in ranks})
+    if all(len(one) == 1 and one != {0} for one in said):
+      compared += 1
+      agreeing += said[0] == said[1]
   return compared, agreeing
 
 
@@ -116,9 +123,44 @@ def test_pandalm_whichever_order_an_annotator_saw(tmp_path):
     for r in records
   ]
   assert annotators.agreement(turned) == annotators.agreement(records)
-  # Counted from the file itself, with a loop over every two judgments.
+  # Counted from the file itself: a verdict for each pair and annotator; with
+  # the six rows that have `true` for a response it would be 2297, 0.9460.
   found = annotators.agreement(records)
-  assert (found["compared_pairs"], found["agreement"]) == (3546, 0.9495)
+  assert (found["compared_pairs"], found["agreement"]) == (2293, 0.9459)
+
+
+def test_who_repeats_oneself_counts_once():
+  first = [judged(who, "ab", [1, 2]) for who in ("ann", "bob")] * 10
+  other = [
+    judged("ann", "ab", [1, 2], prompt="q"),
+    judged("bob", "ab", [2, 1], prompt="q"),
+  ]
+  found = annotators.agreement(first + other)
+  assert (found["compared_pairs"], found["agreement"]) == (2, 0.5)
+  assert found["contrary_verdicts_of_one_labeler"] == 0
+  for ranks in ([2, 1], [1, 1]):  # ann says this too of the first
+    found = annotators.agreement([*first, *other, judged("ann", "ab", ranks)])
+    assert (found["compared_pairs"], found["agreement"]) == (1, 0.0)
+    assert found["contrary_verdicts_of_one_labeler"] == 1
+
+
+def test_what_nobody_compared_is_no_tie():
+  some = {"prompt": "p", "responses": list("abcd"), "pairs": [[0, 1], [2, 1]]}
+  found = annotators.pairs([some, judged("ann", "abc", [1, 1, 2])])
+  assert (found["pairs"], found["not_compared"], found["ties"]) == (9, 4, 1)
+  assert found["share_of_ties"] == 0.2
+  assert annotators.pairs([some])["share_of_ties"] == 0
+  # That pairs are not named is no verdict, so none to contradict.
+  more = [some | {"labeler": "ann"}, judged("ann", "abcd", [1, 4, 2, 3])]
+  found = annotators.agreement([*more, judged("bob", "ac", [1, 2])])
+  assert found["contrary_verdicts_of_one_labeler"] == 0
+  assert (found["compared_pairs"], found["agreement"]) == (1, 1.0)
+
+
+def test_pairs_beside_ranks_take_nothing_from_them():
+  both = judged("ann", "abcd", [1, 2, 3, 3]) | {"pairs": [[0, 1]]}
+  found = annotators.pairs([both])
+  assert (found["pairs"], found["ties"], found["not_compared"]) == (6, 1, 0)
 
 
 def test_circles_are_counted():
@@ -131,4 +173,5 @@ def test_circles_are_counted():
   told = annotators.pairs([tree, twins])
   assert told["rankings_with_one_text_twice"] == 1
   assert found["rankings_with_circles"] == found["rankings_all_tied"] == 1
-  assert (found["pairs"], found["ties"]) == (18, 3 + 2 + 6)
+  assert (found["pairs"], found["ties"]) == (18, 6)
+  assert found["not_compared"] == 3 + 2

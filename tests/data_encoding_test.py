@@ -107,21 +107,25 @@ def test_a_response_that_did_not_end_has_no_end_token():
   assert rows.take([0])["is_response"][0].sum(-1).tolist() == [2, 1, 0, 0]
 
 
-def test_pairs_go_before_ranks():
+def test_ranks_order_what_pairs_beside_them_leave_out():
   record = {"prompt": "a", "responses": ["x", "y", "z"]}
-  pairs = [[2, 0], [0, 1]]
+  pairs = {"pairs": [[2, 0], [0, 1]]}
+  ranks = {"ranks": [2, 3, 1]}
   rows = data_toys.rows_of(
     "rankings",
     [
-      {**record, "pairs": pairs},
-      {**record, "pairs": pairs, "ranks": [1, 2, 2]},
+      {**record, **pairs},
+      {**record, **pairs, **ranks},
+      {**record, **ranks},
+      {**record, "pairs": [[2, 1]], "ranks": [2, 2, 1]},
     ],
   )
   batch = rows.take(slice(None))
-  for n in range(2):
-    assert np.argwhere(batch["beats"][n]).tolist() == [[0, 1], [2, 0]]
-  assert batch["ranks"].tolist() == [[1, 1, 1, 0], [1, 2, 2, 0]]
-  assert batch["is_completion"].sum(-1).tolist() == [3, 3]
+  beats = [np.argwhere(one).tolist() for one in batch["beats"]]
+  every = [[0, 1], [2, 0], [2, 1]]
+  assert beats == [[[0, 1], [2, 0]], every, every, [[2, 0], [2, 1]]]
+  assert batch["ranks"][:2, :3].tolist() == [[1, 1, 1], [2, 3, 1]]
+  assert batch["is_completion"].sum(-1).tolist() == [3] * 4
 
 
 DEMONSTRATIONS = [

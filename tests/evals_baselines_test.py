@@ -108,8 +108,12 @@ def test_the_order_of_responses_is_nothing():
 def test_pairs_are_taken_as_they_are_said():
   record = {"responses": ["a", "b", "c"], "ranks": [1, 1, 1]}
   assert baselines.preferred(record) == []
-  pairs = [[2, 0], [0, 1]]
-  assert baselines.preferred(record | {"pairs": pairs}) == [(2, 0), (0, 1)]
+  pairs = {"pairs": [[2, 0], [0, 1]]}
+  alone = {"responses": ["a", "b", "c"], **pairs}
+  assert baselines.preferred(alone) == [(2, 0), (0, 1)]
+  # Ranks order all that the pairs beside them do, and more.
+  both = record | pairs | {"ranks": [2, 3, 1]}
+  assert sorted(baselines.preferred(both)) == [(0, 1), (2, 0), (2, 1)]
 
 
 def test_rare_and_unknown_words_count_nothing():

@@ -93,9 +93,9 @@ def fit(
 
 def preferred(record: Record) -> list[tuple[int, int]]:
   """(winner, loser) of every pair that a ranking orders."""
-  if record.get("pairs") is not None:
+  ranks = record.get("ranks")
+  if ranks is None:  # which else order all that pairs do
     return [tuple(pair) for pair in record["pairs"]]
-  ranks = record["ranks"]
   n = range(len(ranks))
   return [(i, j) for i in n for j in n if ranks[i] < ranks[j]]
 

@@ -168,9 +168,9 @@ def _completions(
     ended += record.get("ended") or [True] * k
     ranks[n, :k] = record.get("ranks") or 1
     slots += range(n * K, n * K + k)
-    if record.get("pairs") is None:
-      beats[n, :k, :k] = ranks[n, :k, None] < ranks[n, :k]
-    for winner, loser in record.get("pairs") or ():
+    # Ranks order all responses: pairs beside them say some of it again.
+    beats[n, :k, :k] = ranks[n, :k, None] < ranks[n, :k]
+    for winner, loser in () if record.get("ranks") else record["pairs"]:
       beats[n, winner, loser] = True
   every: padding.Ids = [[] for _ in range(N * K)]
   answers, _, counts = padding.responses(texts, ended, tokenizer, data)

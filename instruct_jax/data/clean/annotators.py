@@ -7,7 +7,7 @@ them saw it.
 
 import collections
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,20 @@ from instruct_jax.maths import statistics
 
 Record = kinds.Record
 Response = tuple[str, bool]  # and whether it ended by itself
+Pair = tuple[Response, Response]
+Verdicts = Mapping[Pair, Mapping[str, set[int]]]  # +1, 0, -1 by labeler
 _SHOWN = 20  # names of labelers, or of two of them
 
 
 def order(record: Record) -> np.ndarray:
-  """[K, K] of 1 where i beats j, -1 where j beats i, 0 where nobody says."""
-  count = len(record["responses"])
-  if record.get("pairs") is None:
+  """[K, K] of 1 where i beats j, -1 where j beats i, 0 where nobody says.
+
+  Ranks say it of all responses; pairs beside them say some of it again.
+  """
+  if _is_ranked(record):
     ranks = np.asarray(record["ranks"], np.int64)
     return np.sign(ranks[None, :] - ranks[:, None])
+  count = len(record["responses"])
   signs = np.zeros((count, count), np.int64)
   for winner, loser in record["pairs"]:
     signs[winner, loser], signs[loser, winner] = 1, -1
@@ -33,20 +38,27 @@ def order(record: Record) -> np.ndarray:
 
 
 def pairs(records: Iterable[Record]) -> dict[str, Any]:
-  """Pairs of responses, how many were left unordered, and what is odd."""
-  total = tied = circles = nothing = twins = 0
+  """Pairs of responses, how many are tied or not compared, and what is odd.
+
+  The share of ties is of the pairs that were compared.
+  """
+  total = tied = unseen = circles = nothing = twins = 0
   for record in records:
     signs = order(record)
     count = len(signs)
     untied = int(np.count_nonzero(signs)) // 2
     total += count * (count - 1) // 2
-    tied += count * (count - 1) // 2 - untied
+    unordered = count * (count - 1) // 2 - untied
+    # Who ranks says of every pair; of those that are not named, nobody did.
+    tied += unordered if _is_ranked(record) else 0
+    unseen += 0 if _is_ranked(record) else unordered
     nothing += not untied
     twins += len({*record["responses"]}) < count
-    circles += record.get("pairs") is not None and _has_circle(signs)
-  share = round(tied / total, 4) if total else 0.0
+    circles += not _is_ranked(record) and _has_circle(signs)
+  share = round(tied / (total - unseen), 4) if total > unseen else 0.0
   return {
     "pairs": total,
+    "not_compared": unseen,
     "ties": tied,
     "share_of_ties": share,
     "rankings_all_tied": nothing,
@@ -59,19 +71,23 @@ def agreement(records: Sequence[Record]) -> dict[str, Any]:
   """How often two labelers order a pair of responses alike.
 
   As `preferences.agreement` counts it: pairs that either of them ties are left
-  out. The interval takes what one prompt's pairs have in common into account.
+  out. A labeler has one verdict on a pair, however often asked, and none where
+  one's verdicts differ. The interval takes what one prompt's pairs have in
+  common into account.
   """
   of_prompt = collections.defaultdict(list)
   for record in records:
     if "labeler" in record:
       of_prompt[kinds.known_by(record, "rankings")].append(record)
-  alike, clusters, several = [], [], 0
+  alike, clusters, several, contrary = [], [], 0, 0
   of_two = collections.defaultdict(list)
   for n, group in enumerate(of_prompt.values()):
+    told = _verdicts(group)
+    contrary += sum(len(s) > 1 for of in told.values() for s in of.values())
     if len({record["labeler"] for record in group}) < 2:
       continue
     several += _lists_of_several(group)
-    for names, same in _compared(group):
+    for names, same in _compared(told):
       alike.append(same)
       clusters.append(n)
       of_two[" and ".join(names)].append(same)
@@ -83,6 +99,7 @@ def agreement(records: Sequence[Record]) -> dict[str, Any]:
     "records_of": dict(labelers.most_common(_SHOWN)),
     "ranked_by_several": several,
     "compared_pairs": len(alike),
+    "contrary_verdicts_of_one_labeler": contrary,
   }
   if alike:
     rate = statistics.proportion_interval(
@@ -97,7 +114,7 @@ def agreement(records: Sequence[Record]) -> dict[str, Any]:
   return annotators
 
 
-def _signs(record: Record) -> Iterator[tuple[tuple[Response, Response], int]]:
+def _signs(record: Record) -> Iterator[tuple[Pair, int]]:
   """((one, other), who beats whom) of each pair of different responses.
 
   The two stand in the order of their texts: +1 says that the first is better.
@@ -115,19 +132,26 @@ def _signs(record: Record) -> Iterator[tuple[tuple[Response, Response], int]]:
       yield pair, signs[i][j]
 
 
-def _compared(
-  group: Sequence[Record],
-) -> Iterator[tuple[tuple[str, str], bool]]:
-  """(two labelers, whether they agree) of what both order, of one prompt."""
-  of_pair = collections.defaultdict(list)
+def _verdicts(group: Sequence[Record]) -> Verdicts:
+  """Who beats whom, of each pair of one prompt, by each labeler: all said."""
+  verdicts = collections.defaultdict(lambda: collections.defaultdict(set))
   for record in group:
     for pair, sign in _signs(record):
-      if sign:
-        of_pair[pair].append((record["labeler"], sign))
-  for told in of_pair.values():
-    for (one, its), (other, others) in itertools.combinations(told, 2):
-      if one != other:  # else somebody who was asked twice
-        yield (min(one, other), max(one, other)), its == others
+      if sign or _is_ranked(record):  # else not compared
+        verdicts[pair][record["labeler"]].add(sign)
+  return verdicts
+
+
+def _compared(verdicts: Verdicts) -> Iterator[tuple[tuple[str, str], bool]]:
+  """(two labelers, whether they agree) of what both order, of one prompt."""
+  for by_labeler in verdicts.values():
+    orders = [
+      (labeler, *signs)
+      for labeler, signs in sorted(by_labeler.items())
+      if len(signs) == 1 and 0 not in signs
+    ]
+    for (one, its), (other, others) in itertools.combinations(orders, 2):
+      yield (one, other), its == others
 
 
 def _lists_of_several(group: Sequence[Record]) -> int:
@@ -140,6 +164,11 @@ def _lists_of_several(group: Sequence[Record]) -> int:
       who[pair].add(record["labeler"])
     lists[judged].add(record["labeler"])
   return sum(any(len(who[pair]) > 1 for pair in judged) for judged in lists)
+
+
+def _is_ranked(record: Record) -> bool:
+  """Whether all responses are compared, not some two at a time."""
+  return record.get("ranks") is not None
 
 
 def _has_circle(signs: np.ndarray) -> bool:

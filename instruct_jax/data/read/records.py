@@ -159,7 +159,7 @@ def _wrong_twins(record):
 
 def orders_nothing(record: Record) -> bool:
   """Whether a ranking ties all its responses."""
-  return record.get("pairs") is None and len(set(record["ranks"])) < 2
+  return record.get("ranks") is not None and len(set(record["ranks"])) < 2
 
 
 def _wrong_list(record, key, wrong):

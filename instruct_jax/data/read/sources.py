@@ -8,8 +8,8 @@
                   best, equal ranks are ties, and only their order counts.
                   Optional, one for each response: "ended", bools; "ratings", 1
                   to 7; "metadata", {flag: bool}. Or "pairs": [[winner, loser],
-                  ...], where labelers compared two at a time: then these count,
-                  in circles too, and "ranks" may be left out
+                  ...], where labelers compared two at a time, in circles too;
+                  beside "ranks", which order all, they must agree with them
 
 Optional everywhere: "split", "user", "labeler", "source". What `files` can
 read may be named, several with commas between, with weights for a mixture. In
