@@ -154,6 +154,22 @@ def test_what_a_later_start_goes_on_from_stays(tmp_path, monkeypatch):
   assert [path.name for path in tmp_path.iterdir()] == ["dataset-test"]
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "", "{}", '{"metrics": 3}'])
+def test_damaged_results_are_made_again(tmp_path, monkeypatch, caplog, content):
+  starts = []
+  job_that(monkeypatch, lambda folder: starts.append(folder))
+  build.build(stage_of(tmp_path))
+  run_folder.files(starts[0]).results.write_text(content)
+  assert build.build(stage_of(tmp_path))["metrics"] == {}
+  assert len(starts) == 2
+  assert "is there, and fits" not in caplog.text
+  assert "results.json.damaged" in caplog.text
+  kept = starts[0] / "results.json.damaged"
+  assert kept.read_text() == content
+  assert build.build(stage_of(tmp_path))["metrics"] == {}
+  assert len(starts) == 2
+
+
 def folder_with(name, text):
   def make(path):
     path.mkdir()

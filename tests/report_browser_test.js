@@ -72,7 +72,9 @@
     const counts = { start: rows(), use: new URLSearchParams(location.hash.split("?")[1]).get("use") };
     if (counts.use || !document.getElementById("filters")) return counts;
     choose("use", "chat"); counts.chat = rows();
-    choose("won", "ppo_ptx>sft"); counts.won = rows(); counts.hash = location.hash;
+    choose("won", "ppo_ptx>sft"); counts.won = rows();
+    counts.chosen = document.getElementById("chosen").textContent;
+    counts.hash = location.hash;
     choose("use", ""); choose("won", "sft>ppo_ptx"); counts.lost = rows();
     choose("won", "sft=ppo_ptx"); counts.alike = rows();
     document.getElementById("more").click(); counts.more = rows();
@@ -89,6 +91,9 @@
     seen.outside = [...document.querySelectorAll("body *:not(.wide *):not(svg *)")]
       .filter((e) => visible(e) && e.getBoundingClientRect().right > innerWidth + 1)
       .map((e) => `${e.tagName}: ${e.textContent.trim().slice(0, 40)}`);
+    seen.cut = [...document.querySelectorAll(".wide")]
+      .filter((e) => visible(e) && e.scrollWidth > e.clientWidth)
+      .map((e) => `${e.getAttribute("aria-label")}: ${e.scrollWidth} in ${e.clientWidth}, ${getComputedStyle(e).backgroundImage}`);
     seen.page = luminance(behind(document.body));
     seen.texts = all.length;
     seen.faint = [...new Set(all.filter((e) => !e.hasAttribute("aria-hidden")).map((e) => [

@@ -111,6 +111,11 @@ def test_it_can_be_read(page, width, scheme):
   assert seen["faint"] == []
   assert seen["small"] == []
   assert seen["pictures"] == []
+  if width > 1000:
+    assert seen["cut"] == []
+  else:  # What scrolls has a shadow at its edge.
+    assert width > 400 or seen["cut"]
+    assert all(cut.count("linear-gradient") == 2 for cut in seen["cut"])
   assert seen["page"] < 0.02 if scheme == "dark" else seen["page"] > 0.9
 
 
@@ -138,6 +143,7 @@ def test_responses_are_filtered_by_use_case_and_by_who_won(page):
   assert seen["alike"] == 24
   assert seen["more"] == won(expected, 0.5)
   assert seen["start"] == seen["first"] == 24
+  assert seen["chosen"] == "use case: chat; who won: PPO-ptx over SFT"
   assert seen["all"] == 100
   assert seen["hash"] == "#samples?use=chat&won=ppo_ptx%3Esft"
   assert seen["use"] is None

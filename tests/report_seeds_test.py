@@ -152,13 +152,26 @@ def _not_evaluated(root):
   (root / "ppo-tiny-seed1/results.json").write_text('{"seed": 1, "tables": {}}')
 
 
-def _other_tables(root):
-  (root / "ppo-tiny-seed1/results.json").write_text('{"seed": 1, "tables": 3}')
+def _with_results(text):
+  return lambda root: (root / "ppo-tiny-seed1/results.json").write_text(text)
+
+
+def _value(value):
+  row = preference(0.5) | {"value": value}
+  return _with_results(json.dumps({"seed": 1, "tables": {"preference": [row]}}))
+
+
+_ODD = "cannot be read: damaged tables in results.json: preference"
 
 
 @pytest.mark.parametrize(
   ("damage", "reason"),
   [
+    (_value(None), _ODD),
+    (_value("0.5"), _ODD),
+    (_with_results('{"seed": 1, "tables": {"preference": 3}}'), _ODD),
+    (_with_results("{}"), "cannot be read: 'tables' is missing from its files"),
+    (_with_results('{"seed": 1, "tables": 3}'), "cannot be read: its config"),
     (_unfinished, "has not finished"),
     (_cut, "cannot be read"),
     (_emptied, "cannot be read"),
@@ -180,10 +193,13 @@ def test_what_is_wrong_with_a_seed_is_said_and_breaks_nothing(
   assert "Seeds 0 and 2 of this experiment" in page
 
 
-def test_tables_that_are_none_break_no_page(root):
-  _other_tables(root)
-  page = write_page(root, seeds.beside(root / "ppo-tiny"))
-  assert "60.0 %" in page
+def test_tables_that_are_odd_here_too_are_no_damage(root):
+  for name in ("ppo-tiny", "ppo-tiny-seed1"):
+    path = root / name / "results.json"
+    results = json.loads(path.read_text())
+    results["tables"]["mine"] = [{"value": "high"}]
+    path.write_text(json.dumps(results))
+  assert beside(root)[0] == ["ppo-tiny-seed1", "ppo-tiny-seed2"]
 
 
 def test_earlier_runs_and_other_names_are_no_seeds(root):

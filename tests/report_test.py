@@ -12,6 +12,7 @@ from instruct_jax.report import (
   closing,
   curves,
   exhibits,
+  figures,
   header,
   samples,
 )
@@ -313,7 +314,7 @@ def test_an_evaluation_by_another_command_is_said():
 def sided(tmp_path, *responses):
   lines = [json.dumps({"prompt": "p", "responses": r}) for r in responses]
   (tmp_path / "responses.jsonl").write_text("\n".join(lines))
-  return samples.side_by_side(tmp_path)
+  return samples.side_by_side(samples.read(tmp_path, is_due=True).records)
 
 
 def test_who_won_is_what_all_responses_have(tmp_path):
@@ -338,6 +339,68 @@ def test_who_won_is_what_all_responses_have(tmp_path):
     shown = sided(tmp_path, {"a": a, "b": b}, nothing)
     assert shown["outcomes"] == []
     assert shown["rows"][0]["won"] == ""
+
+
+def test_a_response_says_over_which_it_wins(tmp_path):
+  said = {n: {"text": n, "score": s} for n, s in [("sft", 0.2), ("ppo", 0.4),
+                                                 ("gpt", 0.2)]}  # fmt: skip
+  answers = sided(tmp_path, said)["rows"][0]["answers"]
+  assert [answer["won"] for answer in answers] == [
+    "level with GPT",
+    "wins over SFT, GPT",
+    "level with SFT",
+  ]
+
+
+def page_with(chain, content):
+  """The text of a chain's page with other bytes in responses.jsonl."""
+  path = chain[-1] / "responses.jsonl"
+  path.unlink()
+  if content is not None:
+    path.write_bytes(content)
+  return read(report_page.write(chain[-1], chain)).text
+
+
+def test_responses_that_are_gone_are_missed_with_the_remedy(chain):
+  text = page_with(chain, None)
+  assert "responses.jsonl is missing from this run's folder" in text
+  assert "delete results.json in the same folder" in text
+  assert "wins over another" not in text
+  results = json.loads((chain[-1] / "results.json").read_text())
+  path = chain[-1] / "results.json"
+  path.write_text(json.dumps(results | {"tables": {}}))
+  assert "is missing" not in read(report_page.write(chain[-1], chain)).text
+
+
+def test_lines_that_cannot_be_read_are_counted(chain):
+  good = json.dumps(report_toys.record(1)).encode()
+  odd = b'{"responses": {"a": [1]}}', b'{"responses": 3}', b"[]", b"\xff{"
+  text = page_with(chain, b"\n".join([good, *odd, b"[" * 100_000, good[:30]]))
+  assert "6 lines of responses.jsonl could not be read." in text
+  assert "1 of 1 test prompts that could be read" in text
+  length = [{"subject": "sft", "value": 3.0, "n": 16}]
+  said = results_of("ppo_ptx", tables={"length": length})
+  (chain[-1] / "results.json").write_text(json.dumps(said))
+  text = page_with(chain, good)
+  assert "15 lines of 16 are missing from responses.jsonl." in text
+  (chain[-1] / "responses.jsonl").write_bytes(b"\n".join([good] * 16))
+  assert not samples.read(chain[-1], is_due=True, prompts=16).problem
+
+
+def test_no_end_of_an_interval_lies_beyond_what_a_share_can_be():
+  row = {"subject": "sft", "value": 0.02, "low": -0.1, "high": 1.2, "n": 3}
+  assert str(exhibits.cell(row, percent=True)) == "2.0 % [0.0, 100.0]"
+  point = figures._point(row, 100)
+  assert (point.low, point.high) == (0, 100)
+  assert figures._point(row, 1).low == -0.1
+
+
+def test_costs_are_the_last_stage_s_where_there_are_others(chain):
+  said = dict(header.facts(results_of("ppo"), alone=False))
+  assert said["time of the last stage"] == "1:15"
+  assert dict(header.facts(results_of("ppo")))["time"] == "1:15"
+  page = read(report_page.write(chain[-1], chain))
+  assert "peak memory of the last stage" in page.text
 
 
 def test_long_responses_are_fewer(tmp_path):

@@ -190,6 +190,7 @@ def test_another_shape_is_named(root):
     ("config.json", "[1]", "a JSON object"),
     ("results.json", '{"product": {"run": "."}}', '"product" should hold'),
     ("results.json", '{"product": 3}', '"product" should hold'),
+    ("results.json", "{", "Delete it and give the command that made this"),
   ],
 )
 def test_damaged_files_are_named(root, tmp_path, name, content, message):

@@ -59,6 +59,8 @@ class Style:
     """'[55.7, 59.2]'; '' where an end is missing or infinite."""
     if not all(is_number(x) and math.isfinite(x) for x in (low, high)):
       return ""
+    if self.percent:  # No share lies outside of 0 to 1.
+      low, high = max(low, 0.0), min(high, 1.0)
     return f"[{self._digits(low)}, {self._digits(high)}]"
 
   def _digits(self, value: float) -> str:

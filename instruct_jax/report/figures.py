@@ -151,6 +151,8 @@ def _point(row: Mapping[str, Any], factor: float) -> charts.Point | None:
   low, high = row.get("low"), row.get("high")
   if not (exhibits.is_finite(low) and exhibits.is_finite(high)):
     low = high = value
+  elif factor == 100:  # No share lies outside of 0 to 1.
+    low, high = max(low, 0.0), min(high, 1.0)
   others = tuple(factor * x for x in (row.get(exhibits.SEEDS) or ())[1:])
   return charts.Point(factor * value, factor * low, factor * high, others)
 

@@ -7,6 +7,7 @@
   const choices = [...box.querySelectorAll("select")];
   const more = document.getElementById("more");
   const count = document.getElementById("count");
+  const chosen = document.getElementById("chosen");
   const first = Number(box.dataset.first);
   let all = false;
 
@@ -18,6 +19,9 @@
     const shown = new Set(all ? found : found.slice(0, first));
     rows.forEach((row) => { row.hidden = !shown.has(row); });
     count.textContent = `${shown.size} of ${found.length} that fit (${rows.length} are on this page)`;
+    // In print the menus are not there, but what was chosen in them is.
+    chosen.textContent = choices.filter((c) => c.value).map((c) =>
+      `${c.name === "won" ? "who won" : "use case"}: ${c.selectedOptions[0].textContent}`).join("; ");
     more.hidden = shown.size === found.length;
     more.textContent = `show all ${found.length}`;
   };

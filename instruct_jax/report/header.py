@@ -84,14 +84,18 @@ def _device(made: Mapping[str, Any]) -> str:
   return ", ".join(filter(None, parts))
 
 
-def facts(results: Mapping[str, Any]) -> Facts:
-  """What a run took, and the digests that tell whether two are the same."""
+def facts(results: Mapping[str, Any], *, alone: bool = True) -> Facts:
+  """What a run took, and the digests that tell whether two are the same.
+
+  `alone` is off where the page is on other stages, too: these are the last's.
+  """
   seconds = _mapping(results, "seconds")
+  of_it = "" if alone else " of the last stage"
   said = [
-    ("steps", results.get("steps")),
-    ("time", duration(seconds.get("wall"))),
+    (f"steps{of_it}", results.get("steps")),
+    (f"time{of_it}", duration(seconds.get("wall"))),
     ("of it compilation", duration(seconds.get("compile"))),
-    ("peak memory", memory(results.get("peak_memory_bytes"))),
+    (f"peak memory{of_it}", memory(results.get("peak_memory_bytes"))),
     ("digest of the config", results.get("config_digest")),
     ("digest of the parameters", results.get("parameters_digest")),
   ]

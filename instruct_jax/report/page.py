@@ -83,11 +83,12 @@ def write(
   final = stages[-1] if stages else _read(folder)
   together = _together(final, stages, siblings, left_out or {})
   tables = seeds.joined(_tables(stages), together)
+  said = _responses(final)
   page = _template().render(
     title=header.title(final.config, final.results) or final.name,
     world=header.world(final.config),
     provenance=header.provenance(final.results),
-    facts=header.facts(final.results),
+    facts=header.facts(final.results, alone=len(stages) < 2),
     seeds=seeds.sentence(together),
     several=len(together.numbers) > 1,
     see=captions.SECTIONS,
@@ -96,7 +97,8 @@ def write(
     way=figures.way(final.log),
     evaluations=_arranged(tables, _metrics(stages)),
     curves=_curves(stages),
-    side_by_side=samples.side_by_side(folder),
+    side_by_side=samples.side_by_side(said.records),
+    problem=said.problem,
     samples=samples.last(folder),
     metrics=[t for stage in stages if (t := _all_metrics(stage))],
   )
@@ -164,6 +166,17 @@ def _together(
     others = [_read(epath.Path(path)) for path in chain]
     tables.setdefault(others[-1].seed, _tables(others))
   return seeds.Together(tables, final.seed, left_out)
+
+
+def _responses(final: Stage) -> samples.Said:
+  """What a run said to the test prompts, of which its evaluation tells."""
+  rows = [row for rows in final.tables.values() for row in rows]
+  counts = [row.get("n") for row in final.tables.get("length", ())]
+  return samples.read(
+    final.folder,
+    is_due=any("subject" in row for row in rows),
+    prompts=max((n for n in counts if isinstance(n, int)), default=0),
+  )
 
 
 def _template() -> jinja2.Template:

@@ -1,8 +1,9 @@
 """Responses and samples, chosen without looking at them."""
 
+import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -24,15 +25,55 @@ MEASURES = {
   "reward": "the reward model's score is higher",
 }
 
+_REMEDY = (
+  "To have it whole again, delete results.json in the same folder and give the"
+  " command of this run again: it evaluates again, and does not train again."
+)
 
-def side_by_side(folder: epath.Path) -> dict[str, Any] | None:
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+  """The whole records of responses.jsonl, and what is wrong with the file."""
+
+  records: tuple[dict[str, Any], ...]
+  problem: str = ""  # sentences, with the remedy
+
+
+def read(folder: epath.Path, *, is_due: bool, prompts: int = 0) -> Said:
+  """The responses of a run; nothing that is wrong with the file is raised.
+
+  `is_due` says that the run was evaluated, so that the file should be there;
+  `prompts`, where it is known, how many lines it should have.
+  """
+  path = run_folder.files(folder).responses
+  if not path.exists():
+    missing = f"{path.name} is missing from this run's folder, so that what the"
+    missing += " models said to the test prompts cannot be shown."
+    return Said((), f"{missing} {_REMEDY}" if is_due else "")
+  try:
+    lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+  except OSError as error:
+    return Said((), f"{path.name} could not be read ({error}). {_REMEDY}")
+  read_lines = [_record(line) for line in lines]
+  records = tuple(record for record in read_lines if record is not None)
+  problems = []
+  if bad := len(lines) - len(records):
+    what = "1 line" if bad == 1 else f"{bad} lines"
+    problems.append(f"{what} of {path.name} could not be read.")
+  if (fewer := prompts - len(lines)) > 0:
+    what = "1 line" if fewer == 1 else f"{fewer} lines"
+    problems.append(f"{what} of {prompts} are missing from {path.name}.")
+  return Said(records, " ".join([*problems, _REMEDY]) if problems else "")
+
+
+def side_by_side(
+  records: Sequence[dict[str, Any]],
+) -> dict[str, Any] | None:
   """Responses of all subjects to some of the test prompts.
 
   A row's "won" are 'a>b' for each pair of subjects of which the first has the
   better liked response, 'a=b' for a tie.
   """
-  path = run_folder.files(folder).responses
-  records = [r for r in _lines(path) if isinstance(r.get("responses"), dict)]
   if not records:
     return None
   shown = _spread(records)
@@ -44,12 +85,16 @@ def side_by_side(folder: epath.Path) -> dict[str, Any] | None:
       "use_case": captions.words(record.get("use_case", "")),
       "won": " ".join(_won(record["responses"], names, measure)),
       "answers": [
-        {"subject": captions.subject(n)} | _answer(record["responses"].get(n))
+        {"subject": captions.subject(n), "name": n}
+        | _answer(record["responses"].get(n))
         for n in names
       ],
     }
     for record in shown
   ]
+  for row in rows:
+    for answer in row["answers"]:
+      answer["won"] = _standing(answer["name"], row["won"].split(" "))
   return {
     "rows": rows,
     "total": len(records),
@@ -80,10 +125,28 @@ def _won(said: dict[str, Any], names: list[str], measure: str) -> Iterator[str]:
     if said[a].get("text") == said[b].get("text"):
       ahead = 0.0
     elif measure == "preferred":
-      ahead = said[a]["preferred"].get(b, 0.5) - 0.5
+      share = said[a]["preferred"].get(b)
+      ahead = share - 0.5 if exhibits.is_number(share) else 0.0
     else:
       ahead = said[a][measure] - said[b][measure]
     yield f"{a}>{b}" if ahead > 0 else f"{b}>{a}" if ahead < 0 else f"{a}={b}"
+
+
+def _standing(name: str, won: Sequence[str]) -> str:
+  """'wins over SFT; level with PPO' of one subject, from a row's "won"."""
+  pairs = [w.partition(">") if ">" in w else w.partition("=") for w in won if w]
+  over = [b for a, sign, b in pairs if sign == ">" and a == name]
+  level = [
+    b if a == name else a
+    for a, sign, b in pairs
+    if sign == "=" and name in (a, b)
+  ]
+  said = [
+    f"{verb} {', '.join(map(captions.subject, others))}"
+    for verb, others in (("wins over", over), ("level with", level))
+    if others
+  ]
+  return "; ".join(said)
 
 
 def _outcomes(names: list[str]) -> list[tuple[str, str]]:
@@ -115,7 +178,7 @@ def _answer(said: Any) -> dict[str, str]:
   return {"text": text, "note": ", ".join(notes)}
 
 
-def _spread(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _spread(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
   """The first records of all use cases in turn, as many as the page holds."""
   turns, seen = [], {}
   for n, record in enumerate(records):
@@ -143,7 +206,7 @@ def last(folder: epath.Path) -> exhibits.Table | None:
   logged = journal.read_samples(folder)
   newest = max((row["step"] for row in logged), default=None)
   rows = [row for row in logged if row["step"] == newest and "prompt" in row]
-  if not rows or run_folder.files(folder).responses.exists():
+  if not rows:
     return None
   keys = [key for key in rows[0] if key != "step"]
   lines = tuple(
@@ -159,17 +222,17 @@ def last(folder: epath.Path) -> exhibits.Table | None:
   )
 
 
-def _lines(path: epath.Path) -> list[dict[str, Any]]:
-  """The objects of a JSONL file; lines that are not whole are left out."""
-  records = []
-  for line in path.read_text().split("\n") if path.exists() else []:
-    try:
-      record = json.loads(line)
-    except ValueError:
-      continue
-    if isinstance(record, dict):
-      records.append(record)
-  return records
+def _record(line: bytes) -> dict[str, Any] | None:
+  """The record that a line of responses.jsonl holds; None where it is none."""
+  try:
+    record = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  said = record.get("responses") if isinstance(record, dict) else None
+  if not isinstance(said, dict):
+    return None
+  known = (dict, str, type(None))
+  return record if all(isinstance(x, known) for x in said.values()) else None
 
 
 def _cut(text: Any) -> str:

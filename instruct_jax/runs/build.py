@@ -104,7 +104,8 @@ def _look(stage: plan.Stage) -> dict[str, Any] | None:
   try:
     is_there = files.config.exists() and files.results.exists()
     if is_there and storage.read_json(files.config)["digest"] == stage.digest:
-      return storage.read_json(files.results)
+      results = _usable(files.results)
+      return None if isinstance(results, str) else results
   except (errors.UserError, KeyError, OSError):
     pass  # Whoever builds it says so.
   return None
@@ -195,8 +196,32 @@ def _finished(stage: plan.Stage, job: turns.Job) -> dict[str, Any] | None:
   if not done.exists():
     _log.info("%s: continues where it stopped", stage.name)
     return None
+  results = _usable(done)
+  if isinstance(results, str):
+    kept = done.parent / f"{done.name}.damaged"
+    done.replace(kept)
+    _log.warning(
+      "%s: its results are made again from what else there is, because %s"
+      " The damaged file is now %s",
+      *(stage.name, results, kept.name),
+    )
+    return None
   _log.info("%s: is there, and fits", stage.name)
-  return storage.read_json(done)
+  return results
+
+
+def _usable(path: epath.Path) -> dict[str, Any] | str:
+  """The results of a finished run, or a sentence that says what is wrong."""
+  try:
+    results = storage.read_json(path)
+  except errors.UserError as error:
+    return str(error)
+  kinds = {"seconds": dict, "metrics": dict, "tables": dict,
+           "evaluation_digest": str}  # fmt: skip
+  wrong = [
+    k for k, kind in kinds.items() if not isinstance(results.get(k), kind)
+  ]
+  return f'{path}: "{wrong[0]}" is missing or damaged.' if wrong else results
 
 
 def _start(stage: plan.Stage, chain: chain_lib.Chain) -> dict[str, Any]:

@@ -113,7 +113,13 @@ def read_results(folder: epath.PathLike) -> dict[str, Any]:
       f"{folder}: this run has not finished (no {files.results.name}). Give the"
       " command that started it again: it continues."
     )
-  return storage.read_json(run_folder.files(folder).results)
+  try:
+    return storage.read_json(files.results)
+  except errors.UserError as error:
+    raise errors.UserError(
+      f"{error} Delete it and give the command that made this run again: it"
+      " goes on from what else is there."
+    ) from None
 
 
 def product(folder: epath.PathLike, *, unfinished: bool = False) -> Product:

@@ -43,9 +43,10 @@ def beside(folder: epath.PathLike) -> Beside:
   folder = epath.Path(folder)
   stem = re.sub(r"-seed\d+$", "", folder.name)
   try:
-    if not records.read_results(folder)["tables"]:
+    results = records.read_results(folder)
+    if not results["tables"]:
       return Beside((), {})  # Nothing was measured that seeds could share.
-    own = settings(folder)
+    own, odd = settings(folder), _odd_tables(results)
   except _BROKEN as error:
     _log.warning("no other seeds in the report: %s", error)
     return Beside((), {})
@@ -54,7 +55,7 @@ def beside(folder: epath.PathLike) -> Beside:
     match = re.fullmatch(rf"{re.escape(stem)}(?:-seed(\d+))?", path.name)
     if not match or path.name == folder.name:
       continue
-    reason = _unfit(path, own)
+    reason = _unfit(path, own, odd)
     if reason:
       left_out[path.name] = reason
     else:
@@ -112,7 +113,7 @@ def _hash_of(need: epath.Path, digest: str, known: dict[str, str]) -> str:
   return known[place]
 
 
-def _unfit(folder: epath.Path, own: dict[str, Any]) -> str:
+def _unfit(folder: epath.Path, own: dict[str, Any], odd_here: set[str]) -> str:
   """Why a run is not shown with another; "" where it is."""
   try:
     files = run_folder.files(folder)
@@ -132,8 +133,28 @@ def _unfit(folder: epath.Path, own: dict[str, Any]) -> str:
       return "has not been evaluated"
     if not isinstance(results["seed"], int):
       return "has no seed"
+    odd = ", ".join(sorted(_odd_tables(results) - odd_here))
+    if odd:
+      return f"cannot be read: damaged tables in results.json: {odd}"
     chain(folder)
+  except KeyError as error:
+    return f"cannot be read: {error} is missing from its files"
+  except (TypeError, AttributeError):
+    return "cannot be read: its config.json or results.json is damaged"
   except _BROKEN as error:
     said = str(error).replace(f"{folder}/", "").split("\n")[0]
     return f"cannot be read: {said.rstrip('.')}"
   return ""
+
+
+def _odd_tables(results: dict[str, Any]) -> set[str]:
+  """The tables that are not rows with numbers, as people's own may be."""
+  return {
+    name
+    for name, rows in results["tables"].items()
+    if not isinstance(rows, list)
+    or not all(
+      isinstance(row, dict) and isinstance(row.get("value", 0), (int, float))
+      for row in rows
+    )
+  }
