@@ -203,7 +203,7 @@ LINES = [
    "prompts.jsonl"),
   (f"{DATA} convert jsonl prompts.jsonl --out=./prompts.jsonl",
    "prompts.jsonl"),
-  (f"{DATA} convert jsonl prompts.jsonl --out=a_file", "a_file --overwrite"),
+  (f"{DATA} convert jsonl prompts.jsonl --out=a_file", "a_file .jsonl"),
   (f"{DATA} convert jsonl prompts.jsonl --out=a_file/x.jsonl", "a_file"),
   (f"{DATA} convert jsonl prompts.jsonl --out=not_a_run", "not_a_run"),
   # experiments and benchmarks

@@ -240,7 +240,7 @@ def test_what_is_read_or_not_its_own_is_spared(tmp_path, monkeypatch):
         with pytest.raises(errors.UserError, match="which is read"):
           convert.convert("jsonl", [given], out, overwrite=overwrite)
   assert source.read_bytes() == before
-  mine = tmp_path / "mine.txt"
+  mine = tmp_path / "mine.jsonl"
   mine.write_text("mine")
   with pytest.raises(errors.UserError, match="replace it with --overwrite"):
     convert.convert("jsonl", [source], mine)
@@ -248,6 +248,20 @@ def test_what_is_read_or_not_its_own_is_spared(tmp_path, monkeypatch):
   convert.convert("jsonl", [source], mine, overwrite=True)
   convert.convert("jsonl", [source], mine)  # its own by now
   assert [x["prompt"] for x in read(mine)] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    *("x.csv", "x.parquet", "x.json", "x.zip", "x.tsv.gz", "-", "x", ".jsonl"),
+    *("x.jsonl.zst", "x.jsonl.bz2", "x.gz", "x.jsonl.txt"),
+  ],
+)
+def test_what_is_written_is_called_so(name, tmp_path):
+  source, out = write(tmp_path / "a.jsonl", [{"prompt": "q"}]), tmp_path / name
+  with pytest.raises(errors.UserError, match=r"--out=.*: FILE\.jsonl or"):
+    convert.convert("jsonl", [source], out, kind="prompts")
+  assert not out.exists()
 
 
 def test_what_fails_half_way_leaves_nothing(tmp_path):

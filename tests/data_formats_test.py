@@ -409,7 +409,7 @@ def test_empty_files_among_several_are_counted(run, tmp_path):
   (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(b""))
   row = {"prompt": "q", "completion": "a"}
   (tmp_path / "e.jsonl").write_text(json.dumps(row))
-  out = tmp_path / "out.txt"
+  out = tmp_path / "out.jsonl"
   counts = convert.convert("t0", [f"{tmp_path}/?.json*"], out)
   assert counts == {"read": 1, "written": 1, "empty files": 4}
   with pytest.raises(errors.UserError, match=r"empty files 4"):

@@ -208,6 +208,7 @@ def test_usual_spellings():
     ([1, 0], "1=a,0=b", [[1, 2], [2, 1]]),
     ([True, False], "true=b,false=a", [[2, 1], [1, 2]]),
     ([0, 1, 2], "0=a, 1=b, 2=tie", [[1, 2], [2, 1], [1, 1]]),
+    ([0.7, 0.5, 0.2], "0.5=tie,0.5..=a,..0.5=b", [[1, 2], [1, 1], [2, 1]]),
     ([-3, 0.5, 0], "..-1=a,0=tie,0.1..=b", [[1, 2], [2, 1], [1, 1]]),
     (["x, y", "z=1", "w"], "x, y=a,z=1=b,*=tie", [[1, 2], [2, 1], [1, 1]]),
     (["x", "y"], '{"x": "A", "y": "B"}', [[1, 2], [2, 1]]),
@@ -242,7 +243,17 @@ def test_a_label_that_is_the_text_of_the_better_one(run):
     ([2, 0, 1], "", r":1: .*0 \(1\).*'1=a,2=b,0=tie' or .*'0=a,1=b,2=tie'"),
     ([1, -1], "", r":1: .*'1=a,-1=b,0=tie'"),
     ([True, False], "", r":1: .*'true=a,false=b'"),
-    ([3, 5], "", r":1: .*ranges of numbers"),
+    ([3, 5], "", r":1: .*'4=tie,4..=a,..4=b' or .*'4=tie,4..=b,..4=a'"),
+    ([-2, 1.5], "", r":1: .*'0=tie,0\.\.=a,\.\.0=b'"),
+    ([0.5, 1, 0], "", r":1: .*'1=a,0=b,0\.5=tie'"),
+    ([0.7, 0.123], "", r":1: .*'0\.5=tie,0\.5\.\.=a,\.\.0\.5=b'"),
+    ([1, 1], "", r":1: .*'1=a,2=b', .*'1=a,0=b' or .*'0=a,1=b'"),
+    (["2"], "", r":1: .*'1=a,2=b,0=tie' or .*'0=a,1=b,2=tie'"),
+    (["tie", "1"], "", r":2: .*several ways"),
+    ([1], "3..-3=a", r"3\.\.-3 is turned round; -3\.\.3 is right"),
+    ([1], "-3..0=a,0..3=b", r"different things of 0;.*'0=tie' beside them"),
+    ([1], "..2=a,1..3=b", "different things of 1 to 2;"),
+    ([1], "..2=a,1..=b,1=tie", "different things of 1 to 2;"),
     (["A", "good"], "", r":2: --label=won is .good.*not known.*--labels='A=a"),
     (["A", "C"], "A=a", r":2: .*of which --labels says nothing; add 'C=a'"),
     (["A"], "A=left", "'A' is 'left'; a, b, tie or drop"),
@@ -401,6 +412,20 @@ def test_wrong_keys(change, message, run, tmp_path):
   with pytest.raises(errors.UserError, match=message):
     run(rows, "a.csv", **(KEYS | change))
   assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_people_without_a_name_are_not_one_who_contradicts_herself(run):
+  rows = [row("q", "a", "b", "A", who="v"), row("q", "a", "b", "B", who="w")]
+  rows.append(row("r", "a", "b", "A", who="v"))
+  found, counts = run(rows, **KEYS)
+  assert len(found) == 1
+  (reason,) = (x for x in counts if x.startswith(DROPPED))
+  assert "--labeler=KEY" in reason
+  assert "--separate" in reason
+  with pytest.raises(errors.UserError, match=r"nothing.*--labeler.*--separate"):
+    run(rows[:2], **KEYS)
+  assert len(run(rows, **KEYS, labeler="who")[0]) == 3
+  assert len(run(rows, **KEYS, separate=True)[0]) == 3
 
 
 def test_what_is_dropped_is_counted(run):

@@ -34,7 +34,12 @@ ROWS = {
     "response_b": "b",
     "label": "A",
   },
-  "1 and 2": {"Question": "q", "Answer1": "a", "answer2": "b", "choice": "1"},
+  "1 and 2": {
+    "Question": "q",
+    "Answer1": "a",
+    "answer2": "b",
+    "choice": "first",
+  },
   "llmbar": {"input": "q", "output_1": "a", "output_2": "b", "label": 1},
   "alpaca": {"instruction": "q", "input": "", "output": "a"},
   "dolly": {"instruction": "q", "context": "", "response": "a"},

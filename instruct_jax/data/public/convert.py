@@ -21,6 +21,7 @@ import gzip
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
@@ -38,6 +39,8 @@ from instruct_jax.data.public import formats, options
 from instruct_jax.data.read import files, kinds, specs
 
 Counts, Record = formats.Counts, formats.Record
+# What it writes is JSON lines, so their name says that.
+_WRITTEN = re.compile(r".+\.(jsonl|ndjson)(\.gz)?", re.S)
 _encoded = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -105,14 +108,17 @@ def convert(
   Raises:
     UserError: an unknown format or kind, an option that the format has not, a
       file that is not of the format, nothing to write, or an `out` that is
-      read, or is there and not written so. `out` is left alone then.
+      read, is there and not written so, or is called otherwise than .jsonl or
+      .jsonl.gz. `out` is left alone then.
   """
   form = format_of(name)
   kind = kind or next(iter(form.kinds))
   if kind not in form.kinds:
     raise errors.unknown(f"kind of '{name}'", kind, form.kinds)
-  if str(out).endswith((".bz2", ".xz", ".zst")):
-    raise errors.UserError(f"{out}: FILE.jsonl or FILE.jsonl.gz can be written")
+  if not _WRITTEN.fullmatch(epath.Path(out).name):
+    raise errors.UserError(
+      f"--out={out}: FILE.jsonl or FILE.jsonl.gz can be written"
+    )
   more = options.of_format(name, form, given)
   parts = [part.pattern for x in inputs for part in specs.parts(x)]
   units = [unit for part in parts for unit in files.units(part)]

@@ -6,10 +6,11 @@ The usual spellings are known; those that sets use in several ways (0 and 1, or
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from instruct_jax.base import errors
@@ -67,7 +68,9 @@ def parse(text: str) -> Mapped:
   """What --labels='A=a,B=b' says, or --labels='{"A": "a"}'.
 
   A label is a value or, of numbers, a range such as -3..-1 or 0.5.. ; `*` is
-  all others. It is a, b, tie or drop. Raises UserError for anything else.
+  all others. It is a, b, tie or drop. A label that stands there itself goes
+  before ranges. Raises UserError for anything else, and for ranges that are
+  turned round or of which several say different things of a number.
   """
   exact, ranges, other = {}, [], None
   for label, target in _pairs(text):
@@ -88,6 +91,7 @@ def parse(text: str) -> Mapped:
       raise errors.UserError(f"--labels={text}: {label!r} stands there twice")
     else:
       exact[name_of(label)] = verdict
+  _check_ranges(text, ranges, exact)
   return Mapped(exact, tuple(ranges), other)
 
 
@@ -138,6 +142,7 @@ def resolve(
   mapped: Mapped | None,
   flag: str,
   keys: Mapping[str, int],
+  beside: Iterable[str] = (),
 ) -> dict[str, int]:
   """What every label that was seen says.
 
@@ -146,6 +151,7 @@ def resolve(
     mapped: what --labels says, None where it is not given.
     flag: the key that the labels are of, for errors.
     keys: as `of_keys` has it.
+    beside: the labels of the other labelers' keys, on the same scale.
 
   Raises UserError, with the place of the first, for labels that are not known
   or mean several things.
@@ -154,9 +160,11 @@ def resolve(
     found = {label: mapped.verdict(label) for label in seen}
   else:
     found = {label: keys.get(label, usual(label)) for label in seen}
-    numbers = {label for label in seen if _number(label) is not None}
-    if numbers and numbers <= {"1", "2"}:
-      found |= {x: A if x == "1" else B for x in numbers}
+    every = {*seen, *beside}
+    numbers = {label for label in every if _number(label) is not None}
+    # One of them alone may as well be of 0 and 1, or of 0, 1 and 2.
+    if numbers == {"1", "2"}:
+      found |= {x: A if x == "1" else B for x in numbers & seen.keys()}
   lacking = [label for label, verdict in found.items() if verdict is None]
   if lacking:
     raise _unknown(lacking, seen, mapped, flag)
@@ -189,15 +197,62 @@ def _unknown(lacking, seen, mapped, flag) -> errors.UserError:
 def _ways(lacking) -> str:
   """Examples of what numbers may mean."""
   numbers = {_number(x) for x in lacking}
+  if None in numbers:
+    return "--labels='true=a,false=b' or --labels='true=b,false=a'"
+  if numbers == {1.0}:
+    return "--labels='1=a,2=b', --labels='1=a,0=b' or --labels='0=a,1=b'"
   if numbers <= {0.0, 1.0}:
     return "--labels='1=a,0=b' or --labels='0=a,1=b'"
   if numbers <= {0.0, 1.0, 2.0}:
     return "--labels='1=a,2=b,0=tie' or --labels='0=a,1=b,2=tie'"
   if numbers <= {-1.0, 0.0, 1.0}:
     return "--labels='1=a,-1=b,0=tie' or --labels='-1=a,1=b,0=tie'"
-  if None in numbers:
-    return "--labels='true=a,false=b' or --labels='true=b,false=a'"
-  return "--labels='1..=a,..-1=b,0=tie', ranges of numbers, is one way"
+  if numbers <= {0.0, 0.5, 1.0}:
+    return "--labels='1=a,0=b,0.5=tie' or --labels='0=a,1=b,0.5=tie'"
+  middle = _shown(_middle(numbers))
+  ways = (
+    f"--labels='{middle}=tie,{middle}..={high},..{middle}={low}'"
+    for high, low in ("ab", "ba")
+  )
+  return f"{' or '.join(ways)}, with ranges of numbers"
+
+
+def _middle(numbers) -> float:
+  """What lies between those that say a and those that say b."""
+  low, high = min(numbers), max(numbers)
+  if low < 0:
+    return 0.0
+  return 0.5 if high <= 1 else (low + high) / 2
+
+
+def _shown(number: float) -> str:
+  whole, _, rest = f"{number:.6f}".partition(".")
+  return f"{whole}.{rest}".rstrip("0").rstrip(".")
+
+
+def _check_ranges(
+  text: str,
+  ranges: list[tuple[float, float, int]],
+  exact: Mapping[str, int],
+) -> None:
+  """UserError for ranges that are turned round or contradict each other."""
+  for low, high, _ in ranges:
+    if low > high:
+      raise errors.UserError(
+        f"--labels={text}: the range {low:g}..{high:g} is turned round;"
+        f" {high:g}..{low:g} is right"
+      )
+  for one, other in itertools.combinations(ranges, 2):
+    low, high = max(one[0], other[0]), min(one[1], other[1])
+    if low > high or one[2] == other[2]:
+      continue
+    if low == high and name_of(_shown(low)) in exact:
+      continue
+    both = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    raise errors.UserError(
+      f"--labels={text}: two ranges say different things of {both}; ranges have"
+      f" their ends in them. '{_shown(low)}=tie' beside them decides an end"
+    )
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:

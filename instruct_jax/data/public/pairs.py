@@ -23,6 +23,10 @@ Counts, Record = formats.Counts, formats.Record
 _AGAIN = "merged: the same two responses again"
 _TURNED = "merged: the same two responses in the other order"
 _CONTRARY = "dropped: one labeler said different things of the same two"
+_UNNAMED = (
+  "dropped: rows that say different things of the same two (people? then"
+  " --labeler=KEY tells them apart; --separate keeps every row)"
+)
 _TIES = "of these, ties"
 _PARTS = "kept as pairs: not every two of the responses were compared"
 _CIRCLE = "kept as pairs: the verdicts are no weak order"
@@ -72,7 +76,9 @@ def rankings(
   if join and separate:
     raise errors.UserError("pairs: --join merges, --separate does not")
   seen = _seen(columns, opened(), counts, labels)
-  plan = _planned(seen, counts, join=join, separate=separate)
+  of_whom = columns.labeler or len(columns.label) > 1
+  contrary = _CONTRARY if of_whom else _UNNAMED
+  plan = _planned(seen, counts, contrary, join=join, separate=separate)
   again = columns.comparisons(opened(), Counts())
   yield from _written(again, plan, counts, join=join)
 
@@ -136,8 +142,11 @@ class _Verdicts:
       if isinstance(label, str):
         place = self._counts[code], self._first[code]
         seen.setdefault(key, {})[label] = place
+    every = {label for of_key in seen.values() for label in of_key}
     told = {
-      key: labels.resolve(of_key, self._mapped, f"--label={key}", self._keys)
+      key: labels.resolve(
+        of_key, self._mapped, f"--label={key}", self._keys, every
+      )
       for key, of_key in seen.items()
     }
     found = np.zeros(max(len(self._codes), 1), np.int8)
@@ -166,9 +175,9 @@ class _Verdicts:
 
 
 def _planned(
-  seen: _Seen, counts: Counts, *, join: bool, separate: bool
+  seen: _Seen, counts: Counts, reason: str, *, join: bool, separate: bool
 ) -> _Plan:
-  """What is merged, dropped and written."""
+  """What is merged, dropped (contradictions for a `reason`) and written."""
   count = len(seen.verdict)
   used = np.flatnonzero(seen.verdict != labels.DROP)
   dropped = count - len(used)
@@ -189,7 +198,7 @@ def _planned(
   again &= ~differ[pair]
   turned = int((sign != sign[first][pair])[again].sum())
   for name, number in (
-    (_CONTRARY, contrary),
+    (reason, contrary),
     (_TURNED, turned),
     (_AGAIN, int(again.sum()) - turned),
   ):
