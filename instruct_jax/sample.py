@@ -25,7 +25,7 @@ _PROMPT = flags.DEFINE_string("prompt", None, "A single prompt.")
 _PROMPTS_FILE = flags.DEFINE_string(
   "prompts_file",
   None,
-  'Prompts: lines of text, or JSONL with a "prompt" or "messages".',
+  'Prompts: lines of text, or JSONL with a "prompt" or "messages"; -: stdin.',
 )
 _GREEDY = flags.DEFINE_bool("greedy", False, "Take the likeliest token.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "0 is greedy.")

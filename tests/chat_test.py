@@ -201,6 +201,10 @@ def test_what_is_stopped_is_not_remembered(speakers, monkeypatch, capsys):
     ("ann\n\nAssistant: said\n\nHuman: oslo", 2),
   ]
   assert "stopped; this answer is not remembered" in capsys.readouterr().err
+  alone = {"sft-test": speakers["sft-test"]}
+  monkeypatch.setattr(sys, "stdin", Screen("bob\n"))
+  chat.converse(dataclasses.replace(given, speakers=alone), display.Display())
+  assert "note: stopped.\n" in capsys.readouterr().err
   for error, stdin in (
     (KeyboardInterrupt(), io.StringIO("bob\n")),
     (interrupt.Stopped(), Screen("bob\n")),
@@ -258,8 +262,10 @@ def test_settings_reach_the_answers(talk, monkeypatch):
     ("/usr/bin/env python", "said with //"),
     ("/temperature warm", "/temperature warm: must be 0, or at least"),
     ("/temperature nan", "/temperature nan: must be"),
-    ("/temperature -1", "/temperature -1.0: must be"),
-    ("/top_p 2", "/top_p 2.0: must be"),
+    ("/temperature -1", "/temperature -1: must be"),
+    ("/temperature 1e400", "/temperature 1e400: must be"),
+    ("/top_p 2", "/top_p 2: must be"),
+    ("/n 3 4", "/n 3 4: takes one value, a whole number from 1"),
     ("/n 0", "/n 0: must be a whole number from 1"),
     ("/n 1.5", "/n 1.5: must be a whole number from 1"),
     ("/max_tokens 999999", "/max_tokens 999999: "),
@@ -322,6 +328,10 @@ def test_runs_say_who_they_are(talk, root):
   assert "template 'human_assistant' (turns)" in err
   assert "template '{prompt} \\n' (no turns)" in err
   assert "data: microworld" in err
+
+
+def test_unknown_words_are_named_as_they_were_typed(talk):
+  assert "does not know: Zyx, qúx\n" in talk("Zyx, ann (qúx)?\n")[1]
 
 
 # What can be asked.
@@ -500,6 +510,23 @@ def test_a_dialogue_needs_turns(speakers, capsys):
 # What is shown.
 
 
+def test_help_in_a_narrow_window_hangs_its_descriptions(speakers, monkeypatch):
+  screen = Screen()
+  monkeypatch.setattr(sys, "stderr", screen)
+  monkeypatch.setenv("COLUMNS", "40")
+  given = conversation.Talk(
+    {"sft-test": speakers["sft-test"]}, answers.Settings()
+  )
+  _, lines = commands.run(given, "/help")
+  display.say(lines)
+  shown = screen.getvalue().split("\n")
+  assert max(map(len, shown)) <= 40
+  column = lines[0].index("this list")
+  table = shown[: next(n for n, x in enumerate(shown) if x.startswith("A "))]
+  assert len(table) > len(commands.COMMANDS)
+  assert all(x[column - 1] == " " != x[column] for x in table)
+
+
 def test_what_grows_in_a_terminal_is_what_is_printed_elsewhere(
   speakers, monkeypatch, capsys
 ):
@@ -603,7 +630,7 @@ def test_in_a_terminal(root, tmp_path):
   try:
     terminal.wait_for("> ")
     terminal.press(terminals.CTRL_C)
-    assert terminal.process.wait(30) == 130
-    terminal.wait_for("what was answered stands above")
+    assert terminal.wait_for_end(30) == 130
+    assert "error" not in terminal.seen
   finally:
     terminal.close()

@@ -96,6 +96,7 @@ def door(body, **more):
     ("raise errors.Diverged('why')", 3, "error: why\n"),
     ("raise SystemExit", 0, ""),
     ("raise SystemExit(7)", 7, ""),
+    ("raise interrupt.Left", 130, ""),
     ("open('/dev/null/x')", 2, "error: /dev/null/x: Not a directory; a file "
      "stands where a folder should: name another place; then it goes on\n"),
   ],

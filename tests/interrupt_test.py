@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests import doors, processes
+from tests import doors, processes, terminals
 
 START = """
 import os, signal, sys, time
@@ -135,6 +135,20 @@ def main():
   assert process.wait(timeout=20) == 130
   assert "twice" in process.stderr.read()
   assert not left.exists()
+
+
+def test_in_a_terminal_what_is_said_has_lines_of_its_own():
+  program = f"""{START}
+os.write(2, b"note: compiling ...")
+interrupt._say("note: one two three-four\\n")
+"""
+  terminal = terminals.Terminal(sys.executable, "-c", program, columns=20)
+  try:
+    assert terminal.wait_for_end() == 0
+  finally:
+    terminal.close()
+  lines = terminal.seen.split("\r\n")
+  assert lines == ["note: compiling ...", "note: one two", "three-four", ""]
 
 
 @pytest.mark.parametrize(

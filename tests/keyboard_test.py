@@ -34,6 +34,7 @@ while True:
           interrupt.check()
     except KeyboardInterrupt:
       interrupt.rearm()
+      keys.forget_pasted()
       print("STOPPED", flush=True)
 print("END", flush=True)
 """
@@ -71,10 +72,30 @@ def test_arrow_keys_edit_a_line_and_bring_lines_back(open_terminal):
   assert "^[" not in terminal.seen
 
 
-def test_what_is_pasted_is_one_line(open_terminal):
-  terminal = open_terminal()
-  answers(terminal, b"\x1b[200~one\ntwo\x1b[201~\r", "one\ntwo")
+def test_every_line_that_is_pasted_is_a_line(open_terminal, tmp_path):
+  path = tmp_path / "history"
+  terminal = open_terminal(path)
+  terminal.press(b"\x1b[200~one\r/seed 3\ntwo\x1b[201~ more")
+  terminal.wait_for("more")
+  assert "GOT" not in terminal.seen
+  terminal.press(b"\r")
+  for line in ("one", "/seed 3", "two more"):
+    terminal.wait_for(f"GOT {line!r}")
+  terminal.wait_for("> ")
+  kept = path.read_text().splitlines()
+  assert [json.loads(x) for x in kept] == ["one", "/seed 3", "two more"]
+  answers(terminal, UP * 2 + b"\r", "/seed 3")
   answers(terminal, b"x" * 9000 + b"\r", "x" * 9000)
+
+
+def test_control_c_gives_up_what_was_pasted(open_terminal):
+  terminal = open_terminal()
+  terminal.press(b"\x1b[200~work\none\x1b[201~\r")
+  terminal.wait_for("WORKING")
+  terminal.press(CTRL_C)
+  terminal.wait_for("STOPPED")
+  answers(terminal, b"two\r", "two")
+  assert "one'" not in terminal.seen
 
 
 def test_history_is_kept_for_its_owner_alone(open_terminal, tmp_path):
@@ -132,7 +153,7 @@ def test_control_c_gives_a_line_up_and_then_ends(open_terminal, before):
     terminal.wait_for("half a li")
     answers(terminal, CTRL_C, "")
   terminal.press(CTRL_C)
-  terminal.wait_for("KeyboardInterrupt")
+  terminal.wait_for("interrupt.Left")
   assert terminal.process.wait(10) != 0
 
 

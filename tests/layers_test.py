@@ -19,8 +19,8 @@ base
   errors interrupt streams compilation means run_folder layout
   terminal
   chain display
-  keys outside keyboard typewriter experiment_file pointers progress
-  catalogue ranges
+  keys outside typewriter experiment_file pointers progress
+  catalogue keyboard ranges
   storage
   claims events
   journal command

@@ -209,13 +209,35 @@ def test_scores(talk):
     assert f"({score:+.2f})" in out
 
 
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_a_prompts_file_that_is_a_pipe(talk, name):
+  def piped(content):
+    before, (end, start) = os.dup(0), os.pipe()
+    try:
+      os.write(start, content)
+      os.close(start)
+      os.dup2(end, 0)
+      return talk(f"--prompts_file={name}", "--json")[0]
+    finally:
+      os.dup2(before, 0)
+      os.close(before)
+      os.close(end)
+
+  for content in (b"ann\nbob\n", b'{"prompt": "ann"}\n{"prompt": "bob"}\n'):
+    said = parsed(piped(content))
+    assert [record["prompt"] for record in said] == ["ann", "bob"]
+  shown = name.replace("-", "stdin")
+  with pytest.raises(errors.UserError, match=f"^--prompts_file: {shown}:1: "):
+    piped(b'{"promt": "ann"}\n')
+
+
 def test_chat(talk):
   stdin = f"{PROMPT}\n\n{LONG}\n()\nWhere is Xanadu?\nexit\nnot read\n"
   out, err = talk("--json", "--n=4", stdin=stdin)
   prompts = [record["prompt"] for record in parsed(out)]
   assert prompts == [PROMPT, "Where is Xanadu?"]
   assert "a prompt of 42 tokens is longer than the limit 32" in err
-  assert "does not know: is, xanadu" in err or "does not know: xanadu" in err
+  assert "does not know: is, Xanadu" in err or "does not know: Xanadu" in err
   out, _ = talk(
     "--n=4", stdin="ann\nann"
   )  # ends with the input, not with a line

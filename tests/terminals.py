@@ -1,5 +1,6 @@
 """A process in a pseudo-terminal, and the keys that are pressed there."""
 
+import contextlib
 import fcntl
 import os
 import pathlib
@@ -61,6 +62,13 @@ class Terminal:
       assert time.monotonic() < end, self.seen
     assert found >= 0, self.seen
     self._read = found + len(text)
+
+  def wait_for_end(self, seconds=60):
+    """Reads all that is left; the process's exit code."""
+    with contextlib.suppress(OSError):  # the process has gone
+      while more := os.read(self._own, 4096):
+        self._bytes += more
+    return self.process.wait(seconds)
 
   def close(self):
     self.process.kill()

@@ -184,6 +184,8 @@ def _described(
       interrupt.EXIT_CODE,
       f"error: stopped by SIGTERM; {resumes or stopped}",
     )
+  if isinstance(error, interrupt.Left):
+    return interrupt.CTRL_C, ""
   if isinstance(error, KeyboardInterrupt):
     return interrupt.CTRL_C, f"error: interrupted; {resumes or stopped}"
   if isinstance(error, BrokenPipeError) and streams.is_of_stdout(error):

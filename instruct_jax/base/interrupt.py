@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,10 @@ class Interrupted(Exception):
 
 class Stopped(KeyboardInterrupt):
   """SIGTERM where there is nothing to be saved: it ends what goes on."""
+
+
+class Left(KeyboardInterrupt):
+  """Ctrl-C where it is the way out: nothing is broken off by it."""
 
 
 def end_at_once() -> None:
@@ -259,5 +264,12 @@ def _leave(message: str) -> None:
 
 
 def _say(message: str) -> None:
+  """Writes one line; in a terminal below the one that Ctrl-C stands on."""
+  with contextlib.suppress(OSError):  # no terminal
+    width = os.get_terminal_size(2).columns or 80
+    lines = textwrap.wrap(
+      message, width, break_long_words=False, break_on_hyphens=False
+    )
+    message = "\n".join(["", *lines, ""])
   with contextlib.suppress(OSError):
     os.write(2, message.encode())

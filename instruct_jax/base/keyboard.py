@@ -9,11 +9,12 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from instruct_jax.base import errors, interrupt
+from instruct_jax.base import errors, interrupt, typewriter
 
 
 def _readline() -> Any:
@@ -28,6 +29,7 @@ def _readline() -> Any:
 readline = _readline()
 
 KEPT = 1000  # lines of the history
+_LINE_END = re.compile("\r\n|\r|\n")
 
 
 class Keyboard:
@@ -40,6 +42,7 @@ class Keyboard:
       self.is_terminal and sys.stdout.isatty() and readline is not None
     )
     self._history = history
+    self._pasted: list[str] = []  # lines that came with the last one
     if self._edits:
       _set_up(words)
       for line in _read(history):
@@ -48,9 +51,14 @@ class Keyboard:
   def line(self, prompt: str) -> str | None:
     """The next line; None at the end of input.
 
-    Ctrl-C gives up what is typed, an empty line then. Raises KeyboardInterrupt
+    Ctrl-C gives up what is typed, an empty line then. Raises interrupt.Left
     where nothing was, and UserError for what is no UTF-8.
     """
+    if self._pasted:
+      line = self._pasted.pop(0)
+      print(f"{prompt}{typewriter.printable(line)}", flush=True)
+      self._keep(line)
+      return line
     try:
       with interrupt.reading():
         line = self._line(prompt)
@@ -66,12 +74,19 @@ class Keyboard:
     except KeyboardInterrupt:
       typed = readline.get_line_buffer() if self._edits else ""
       print(file=sys.stderr)
-      if not typed:
-        raise
-      interrupt.rearm()
-      return ""
+      if typed:
+        interrupt.rearm()
+        return ""
+      if self.is_terminal:
+        raise interrupt.Left from None
+      raise
+    line, *self._pasted = _LINE_END.split(line)
     self._keep(line)
     return line
+
+  def forget_pasted(self) -> None:
+    """Gives up the lines that were pasted and are not read yet."""
+    self._pasted = []
 
   def _line(self, prompt: str) -> str:
     if self._edits:
@@ -107,7 +122,7 @@ def _set_up(words: Sequence[str]) -> None:
     readline.parse_and_bind("bind ^I rl_complete")
   else:
     readline.parse_and_bind("tab: complete")
-    # What is pasted is one line, whatever line ends are in it.
+    # What is pasted waits for Enter, and can be edited until then.
     readline.parse_and_bind("set enable-bracketed-paste on")
 
 

@@ -35,9 +35,15 @@ def printable(text: str) -> str:
 class Typewriter:
   """Writes one text on a stream; lines break between words."""
 
-  def __init__(self, stream: IO[str], *, start: str = "", width: int = 0):
-    """`start` stands before the text; `width` in columns, 0: the window's."""
-    self._stream, self._width = stream, width
+  def __init__(
+    self, stream: IO[str], *, start: str = "", width: int = 0, hang: int = 0
+  ):
+    """`start` stands before the text; `width` in columns, 0: the window's.
+
+    A line that goes on is indented by `hang` columns; by two where that would
+    leave less than a third of the width.
+    """
+    self._stream, self._width, self._hang = stream, width, hang
     self._shown, self._gap, self._column = "", "", 0
     self._type(start)
 
@@ -78,8 +84,9 @@ class Typewriter:
     size = rich.cells.cell_len(word)
     gap = rich.cells.cell_len(self._gap)
     if self._column and gap and self._column + gap + size > width:
-      self._stream.write("\n")
-      self._gap, gap, self._column = "", 0, 0
+      hang = self._hang if 3 * self._hang <= 2 * width else 2
+      self._stream.write("\n" + " " * hang)
+      self._gap, gap, self._column = "", 0, hang
     self._stream.write(self._gap + word)
     # A full line is left by what follows it.
     self._column = (self._column + gap + size - 1) % max(1, width) + 1

@@ -5,6 +5,9 @@ whatever else it has stands in the output again.
 """
 
 import dataclasses
+import pathlib
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +17,7 @@ from instruct_jax.base import errors
 from instruct_jax.data.read import files, records, specs, typed
 from instruct_jax.tokenizers import templates
 
+_STDIN = "-"
 _USER, _ASSISTANT = ("user", "human", "prompter"), ("assistant", "gpt")
 
 
@@ -33,10 +37,13 @@ class Asked:
 
 
 def read(name: str) -> Iterator[Asked]:
-  """The prompts of the files that a spec names.
+  """The prompts of the files that a spec names, of stdin or of a pipe.
 
   Raises UserError that names file, line and key.
   """
+  if name == _STDIN or _is_pipe(name):
+    yield from _read_once(name)
+    return
   for part in specs.parts(name):
     for unit in files.units(part.pattern):
       one = None
@@ -44,6 +51,28 @@ def read(name: str) -> Iterator[Asked]:
         yield one
       if one is None:
         raise errors.UserError(f"{unit}: empty; a prompt a line is right.")
+
+
+def _is_pipe(name: str) -> bool:
+  try:
+    return pathlib.Path(name).is_fifo()
+  except (OSError, ValueError):  # no path at all, or one that is not ours
+    return False
+
+
+def _read_once(name: str) -> Iterator[Asked]:
+  """The prompts of what cannot be read again: of a copy of it."""
+  source, shown = (0, "stdin") if name == _STDIN else (name, name)
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "prompts"
+    with open(source, "rb", closefd=source != 0) as pipe, path.open("wb") as to:
+      shutil.copyfileobj(pipe, to)
+    try:
+      for one in read(str(path)):
+        where = one.where.replace(str(path), shown)
+        yield dataclasses.replace(one, where=where)
+    except errors.UserError as error:
+      raise errors.UserError(str(error).replace(str(path), shown)) from None
 
 
 def _of_unit(unit: epath.Path | str) -> Iterator[Asked]:

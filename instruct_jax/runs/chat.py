@@ -83,7 +83,9 @@ def _answer_fitting(
       left_out.add(i)
     else:
       fitting.append(i)
-  _name_unknown(one, [texts[i] for i in fitting])
+  _name_unknown(
+    one, [texts[i] for i in fitting], [given[i].text for i in fitting]
+  )
   if not fitting:
     return {}
   with display.waiting():
@@ -98,7 +100,7 @@ def _answer_alone(talk, one_asked, how):
     text = _whole(one, one_asked)
     if problem := _problem(one, one_asked, text):
       raise errors.UserError(f"{one_asked.where}: {problem} of {name}")
-    _name_unknown(one, [text])
+    _name_unknown(one, [text], [one_asked.text])
     prompts[name] = ((), text, text)
   _answer_now(talk, one_asked.text, prompts, how, one_asked.record)
 
@@ -106,7 +108,7 @@ def _answer_alone(talk, one_asked, how):
 def converse(talk: Talk, how: display.Display) -> None:
   """Answers line by line; what cannot be used is named, no more.
 
-  Raises KeyboardInterrupt for Ctrl-C where nothing was typed.
+  Raises interrupt.Left for Ctrl-C where nothing was typed.
   """
   words = [f"{commands.MARK}{name}" for name in commands.COMMANDS]
   keys = keyboard.Keyboard(_history(), words)
@@ -123,7 +125,7 @@ def converse(talk: Talk, how: display.Display) -> None:
         talk, lines = commands.run(talk, line)
         display.say(lines)
       elif line.strip():
-        talk = _respond(talk, commands.prompt_of(line), how, keys.is_terminal)
+        talk = _respond(talk, commands.prompt_of(line), how, keys)
     except errors.UserError as error:
       display.note(str(error))
     except EOFError:  # a command that ends it
@@ -152,7 +154,7 @@ def _history() -> pathlib.Path | None:
 
 
 def _respond(
-  talk: Talk, line: str, how: display.Display, stoppable: bool
+  talk: Talk, line: str, how: display.Display, keys: keyboard.Keyboard
 ) -> Talk:
   """Answers one line; the conversation after it."""
   prompts = _prompts(talk, line)
@@ -163,10 +165,13 @@ def _respond(
     with interrupt.deferred():
       said = _answer_now(talk, line, prompts, how)
   except KeyboardInterrupt as error:
-    if isinstance(error, interrupt.Stopped) or not stoppable:
+    if isinstance(error, interrupt.Stopped) or not keys.is_terminal:
       raise
     interrupt.rearm()
-    display.note("stopped; this answer is not remembered.")
+    keys.forget_pasted()
+    remembers = any(conversation.has_turns(talk.speakers[x]) for x in prompts)
+    forgotten = "; this answer is not remembered" if remembers else ""
+    display.note(f"stopped{forgotten}.")
   return talk.asked(
     {
       name: (*prompts[name][:2], responses[0].text)
@@ -186,7 +191,7 @@ def _prompts(talk: Talk, line: str) -> Prompts:
     turns, forgotten = conversation.fitting(one, talk.turns.get(name, ()), text)
     if forgotten:
       display.note(f"{name}: {forgotten}.")
-    _name_unknown(one, [text])
+    _name_unknown(one, [text], [line])
     prompts[name] = turns, text, conversation.whole(turns, text)
   return prompts
 
@@ -262,9 +267,13 @@ def _name_renamed(
       )
 
 
-def _name_unknown(one: speaker.Speaker, texts: list[str]) -> None:
+def _name_unknown(
+  one: speaker.Speaker, texts: list[str], typed: list[str]
+) -> None:
+  """Says which words of normalised texts are unknown, as they were typed."""
   unknown = one.ctx.tokenizer.unknown_words("\n".join(texts))
   if unknown:
+    unknown = conversation.as_typed(one, unknown, "\n".join(typed))
     display.note(
       f"words that {one.folder.name} does not know: {', '.join(unknown)}"
     )

@@ -109,13 +109,16 @@ def _setting(name: str) -> Callable[[Talk, str], Result]:
   def act(talk: Talk, value: str) -> Result:
     if not value:
       return talk, [_shown(talk, name)]
+    right = ranges.SAMPLING[name].right
+    if len(value.split()) > 1:
+      raise errors.UserError(f"/{name} {value}: takes one value, {right}")
     try:
       talk = talk.sampling(**{name: SETTINGS[name](value)})
     except ValueError:
-      right = ranges.SAMPLING[name].right
       raise errors.UserError(f"/{name} {value}: must be {right}") from None
     except errors.UserError as error:
-      message = str(error).replace(f"--{name}=", f"/{name} ")
+      start = re.compile(rf"--{name}=[^\s:]*")
+      message = start.sub(lambda _: f"/{name} {value}", str(error))
       raise errors.UserError(message) from None
     return talk, [_shown(talk, name)]
 

@@ -5,6 +5,7 @@ what it answered; where it has none, every prompt stands alone.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from instruct_jax.tokenizers import templates
 
 Turns = templates.Turns
 Speakers = Mapping[str, speaker.Speaker]  # by name
+
+_EDGES = re.compile(r"^\W+|\W+$")  # what is no part of a word
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,20 @@ def whole(turns: Sequence[tuple[str, str]], text: str) -> str:
 def has_turns(one: speaker.Speaker) -> bool:
   """Whether a run knows what was said before."""
   return templates.has_turns(one.ctx.config.data.template)
+
+
+def as_typed(
+  one: speaker.Speaker, words: Sequence[str], text: str
+) -> list[str]:
+  """Normalised words as they stand in a text, each once; else as they are."""
+  found: dict[str, str] = {}
+  for typed in dict.fromkeys(text.split()):
+    for word in one.normalize(typed).split():
+      start = typed.lower().find(word)
+      part = typed[start : start + len(word)]
+      whole_word = _EDGES.sub("", typed) or typed
+      found.setdefault(word, part if start >= 0 else whole_word)
+  return list(dict.fromkeys(found.get(word, word) for word in words))
 
 
 def problem(one: speaker.Speaker, text: str) -> str:

@@ -6,6 +6,7 @@ In a terminal a response is shown while it grows; elsewhere when it is there.
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ Rows = Mapping[str, Sequence[answers.Response]]  # by run
 
 _BOLD = "\x1b[1m{}\x1b[0m"
 _ERASE = "\r\x1b[K"
+# What an indented line has before its text, or before its second column.
+_HANGS = re.compile(r"(?: +(?:\S.*?  +)?)?")
 _PATIENCE = 1.0  # seconds until a word says what one waits for
 
 
@@ -206,6 +209,10 @@ def say(lines: Sequence[str], end: str = "\n") -> None:
   """What a command answers; in a terminal lines break between words."""
   text = "\n".join(lines)
   if sys.stderr.isatty():
-    typewriter.Typewriter(sys.stderr).finish(text, end)
+    *above, last = text.split("\n")
+    for line, stop in (*((line, "\n") for line in above), (last, end)):
+      match = _HANGS.match(line)
+      hang = match.end() if match else 0
+      typewriter.Typewriter(sys.stderr, hang=hang).finish(line, stop)
   else:
     print(text, end=end, file=sys.stderr, flush=True)
