@@ -171,16 +171,38 @@ def test_without_the_script_every_response_is_there(page):
   assert not re.search(r"<article[^>]*hidden", text)
 
 
-def test_it_prints(page):
+def printed(page, place=""):
+  """The page as PDF, printed from a dark screen."""
   target = page.with_name("page.pdf")
   browse(
-    page.as_uri(),
+    f"{page.as_uri()}{place}",
     page.parent,
     "--no-pdf-header-footer",
     f"--print-to-pdf={target}",
     f"--blink-settings=preferredColorScheme={SCHEMES['dark']}",
   )
-  content = target.read_bytes()
+  return target
+
+
+def test_it_prints(page):
+  content = printed(page).read_bytes()
   assert content.startswith(b"%PDF")
   pages = len(re.findall(rb"/Type\s*/Page\b", content))
   assert 3 <= pages <= 30
+
+
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="reads the PDF")
+def test_print_says_what_the_filter_shows(page):
+  target = printed(page, "#samples?use=chat&won=ppo_ptx%3Esft")
+  command = ["pdftotext", "-layout", target, "-"]
+  text = subprocess.run(command, capture_output=True, text=True).stdout
+  records = [report_toys.record(n) for n in range(100)]
+  fitting = [
+    r["prompt"]
+    for r in records
+    if r["use_case"] == "chat"
+    and r["responses"]["ppo_ptx"]["preferred"]["sft"] > 0.5
+  ]
+  assert "use case: chat; who won: PPO-ptx over SFT" in text
+  assert "show all" not in text
+  assert len(re.findall(r"prompt number \d+", text)) == len(fitting)
