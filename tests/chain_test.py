@@ -282,6 +282,31 @@ def test_what_no_longer_fits_is_moved_aside_and_said(whole, cache, tmp_path):
   assert "pretrain-test: starts" not in output
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_bad_input_displaces_no_finished_run(whole, cache, tmp_path):
+  for stage in ("dataset", "pretrain", "sft"):
+    shutil.copytree(whole[0] / f"{stage}-test", tmp_path / f"{stage}-test")
+
+  def contents():
+    files = (path for path in tmp_path.rglob("*") if path.is_file())
+    return {
+      path: path.read_bytes() for path in files if path.name != "report.html"
+    }
+
+  before = contents()
+  for key in ("model.vocab_size", "data.prompt_length"):
+    code, output = finish(
+      tmp_path, cache, f"--config.{key}=1", config="experiments/sft.py:test"
+    )
+    assert code == 2, output
+    assert contents() == before
+  code, output = finish(tmp_path, cache, config="experiments/sft.py:test")
+  assert code == 0, output
+  assert "starts" not in output
+  assert not list(tmp_path.glob("*.old*"))
+
+
 PRETRAIN = "experiments/pretrain.py:test"
 
 

@@ -20,7 +20,7 @@ import pytest
 from etils import epath
 
 from experiments import dataset as dataset_experiment
-from instruct_jax.base import errors, events, journal, run_folder
+from instruct_jax.base import errors, events, interrupt, journal, run_folder
 from instruct_jax.data.batch import streams
 from instruct_jax.parallel import checkpoint
 from instruct_jax.runs import (
@@ -170,6 +170,110 @@ def test_damaged_results_are_made_again(tmp_path, monkeypatch, caplog, content):
   assert len(starts) == 2
 
 
+def contents(folder):
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in folder.rglob("*")
+    if path.is_file()
+  }
+
+
+@pytest.mark.parametrize(
+  "error",
+  [
+    errors.UserError("line 3"),
+    OSError(errno.ENOSPC, "full", "x"),
+    KeyboardInterrupt(),
+    interrupt.Interrupted(),
+    errors.Diverged("at once"),
+    RuntimeError("a bug"),
+  ],
+  ids=lambda error: type(error).__name__,
+)
+def test_a_first_start_that_fails_gives_back_what_gave_way(
+  tmp_path, monkeypatch, error
+):
+  runs = []
+  job_that(monkeypatch, lambda folder: runs.append(folder))
+  build.build(stage_of(tmp_path))
+  before = contents(tmp_path)
+
+  def fail(folder):
+    assert (tmp_path / "dataset-test.old1" / "results.json").exists()
+    raise error
+
+  job_that(monkeypatch, fail)
+  for _ in range(2):
+    with pytest.raises(type(error)):
+      build.build(stage_of(tmp_path, **{"data.world_seed": 9}), keep_old=0)
+    assert contents(tmp_path) == before
+  build.build(stage_of(tmp_path))  # It fits, and nothing is built.
+
+
+def test_what_gave_way_stays_aside_once_something_was_saved(
+  tmp_path, monkeypatch
+):
+  job_that(monkeypatch, lambda folder: None)
+  build.build(stage_of(tmp_path))
+
+  def fail(folder):
+    path = run_folder.files(folder).chunks / "train-0.json"
+    path.parent.mkdir()
+    path.write_text("{}")
+    raise KeyboardInterrupt
+
+  job_that(monkeypatch, fail)
+  with pytest.raises(KeyboardInterrupt):
+    build.build(stage_of(tmp_path, **{"data.world_seed": 9}))
+  assert (tmp_path / "dataset-test.old1" / "results.json").exists()
+  assert (tmp_path / "dataset-test" / "chunks" / "train-0.json").exists()
+
+
+def test_how_far_a_first_start_came_can_be_seen(tmp_path, monkeypatch):
+  job_that(monkeypatch, lambda folder: None)
+  build.build(stage_of(tmp_path))
+  good = contents(tmp_path / "dataset-test")
+
+  def fail(folder):
+    run_folder.files(folder).metrics.write_text("{}")
+    raise errors.Diverged("at step 3")
+
+  job_that(monkeypatch, fail)
+  with pytest.raises(errors.Diverged):
+    build.build(stage_of(tmp_path, **{"data.world_seed": 9}))
+  assert contents(tmp_path / "dataset-test") == good
+  assert (tmp_path / "dataset-test.old2" / "metrics.jsonl").exists()
+
+
+def test_an_earlier_run_that_fits_again_has_its_name_again(
+  tmp_path, monkeypatch, caplog
+):
+  runs = []
+  job_that(monkeypatch, lambda folder: runs.append(folder))
+  build.build(stage_of(tmp_path))
+  before = contents(tmp_path / "dataset-test")
+  changed = stage_of(tmp_path, **{"data.world_seed": 9})
+  build.build(changed)
+  assert len(runs) == 2
+  build.build(stage_of(tmp_path))
+  assert len(runs) == 2
+  assert "dataset-test.old1 fits, and has its name again" in caplog.text
+  assert contents(tmp_path / "dataset-test") | before == contents(
+    tmp_path / "dataset-test"
+  )
+  # One that a job reads, and one that is damaged, stay where they are.
+  other = holders.here()
+  monkeypatch.setattr(holders.Holder, "is_me", False)
+  note = run_folder.mark_of(tmp_path / "dataset-test.old2", other.token)
+  note.write_text(other.text)
+  build.build(changed)
+  assert len(runs) == 3
+  note.unlink()
+  (tmp_path / "dataset-test.old3" / "results.json").write_text("{")
+  build.build(stage_of(tmp_path))
+  assert len(runs) == 4
+
+
 def folder_with(name, text):
   def make(path):
     path.mkdir()
@@ -227,15 +331,18 @@ def test_of_what_was_broken_off_the_newest_few_stay(tmp_path, caplog):
   broken_off(tmp_path, "b", data="../a.old3")  # was built on it
   (tmp_path / "a.old4" / "mine").write_text("")
   (tmp_path / "a.older").mkdir()
-  moved = aside.move(broken_off(tmp_path, "a"), keep=2)
+  moved = aside.move(broken_off(tmp_path, "a"))
+  aside.prune(tmp_path / "a", keep=2)
   assert moved.name == "a.old7"
   left = {path.name for path in tmp_path.iterdir()}
   assert left == {"a.old2", "a.old3", "a.old6", "a.old7", "a.older", "b"}
   for number in (1, 4, 5):
     assert f"a.old{number}: deleted" in caplog.text
-  assert aside.move(broken_off(tmp_path, "a"), keep=0).exists() is False
+  moved = aside.move(broken_off(tmp_path, "a"))
+  aside.prune(tmp_path / "a", keep=0)
+  assert not moved.exists()
   assert "a.old2" in {path.name for path in tmp_path.iterdir()}  # finished
-  again = aside.move(broken_off(tmp_path, "a", done=True), keep=0)
+  again = aside.move(broken_off(tmp_path, "a", done=True))
   assert again.name == "a.old4"  # after the newest that is there
 
 

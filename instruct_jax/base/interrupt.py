@@ -254,7 +254,7 @@ def _main_thread() -> int:
 
 def _leave(message: str) -> None:
   """Ends the process; nothing is unwound but the leftovers."""
-  for function in list(_leftovers.values()):
+  for function in reversed(list(_leftovers.values())):  # the innermost first
     # What it waits for may be held by the thread that is broken off.
     thread = threading.Thread(target=function, daemon=True)
     thread.start()

@@ -5,12 +5,11 @@ moved aside, never overwritten. A stage is built, and evaluated, by the one job
 that holds its lock.
 """
 
-import contextlib
+import functools
 import logging
 import resource
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
@@ -19,6 +18,7 @@ from instruct_jax.base import chain as chain_lib
 from instruct_jax.base import (
   compilation,
   errors,
+  interrupt,
   progress,
   run_folder,
   storage,
@@ -124,10 +124,12 @@ def _build_one(
   *,
   evaluate: bool,
 ) -> dict[str, Any]:
-  results = hosts.once(f"look at {stage.name}", lambda: _finished(stage, job))
+  look = functools.partial(_finished, stage, job)
+  results, why = hosts.once(f"look at {stage.name}", look)
   if results is None:
     hosts.once(f"needs of {stage.name}", lambda: _check_needs(stage))
-    results = _start(stage, chain)
+    with aside.room(stage.folder, why=why, keep=job.keep_old):
+      results = _start(stage, chain)
   if evaluate and _lacks_evaluation(stage, results):
     start, title = time.monotonic(), stage.config.experiment
     with progress.part(chain, stage.name, costs.EVALUATION, title=title):
@@ -172,30 +174,37 @@ def _write_once(path: epath.Path, tree: Any) -> None:
   hosts.once(f"write {path.name}", lambda: storage.write_json(path, tree))
 
 
-def _finished(stage: plan.Stage, job: turns.Job) -> dict[str, Any] | None:
+def _finished(
+  stage: plan.Stage, job: turns.Job
+) -> tuple[dict[str, Any] | None, str]:
   """The results of a run that is complete and still fits, else None.
 
-  A run that no longer fits is moved aside, and the log says why.
+  With them why what is there has to give way; '' where nothing has to. A run
+  that was moved aside and fits again takes its place.
   """
   plan.check_kept(stage, job.named)  # Another job may have built it by now.
   written = plan.written_digest(stage)
   if not written:
-    return None
+    return None, ""
   if written != stage.digest:
-    before = storage.read_json(run_folder.files(stage.folder).config)
-    why = digests.difference(
-      before, digests.record_of(stage.config, stage.needs)
-    )
-    moved = aside.move(stage.folder, keep=job.keep_old)
+    kept = {path for each in job.named for path in each.keeps()}
+    earlier = aside.fitting(stage.folder, stage.digest, kept)
+    if earlier is None:
+      before = storage.read_json(run_folder.files(stage.folder).config)
+      after = digests.record_of(stage.config, stage.needs)
+      return None, digests.difference(before, after)
+    with interrupt.deferred():
+      moved = aside.move(stage.folder)
+      earlier.rename(stage.folder)
     _log.warning(
-      "%s: built again, because %s. The earlier run is now %s",
-      *(stage.name, why, moved.name if moved.exists() else "deleted"),
+      "%s: %s fits, and has its name again. What was there is now %s",
+      *(stage.name, earlier.name, moved.name),
     )
-    return None
+    aside.prune(stage.folder, keep=job.keep_old)
   done = run_folder.files(stage.folder).results
   if not done.exists():
     _log.info("%s: continues where it stopped", stage.name)
-    return None
+    return None, ""
   results = _usable(done)
   if isinstance(results, str):
     kept = done.parent / f"{done.name}.damaged"
@@ -205,9 +214,9 @@ def _finished(stage: plan.Stage, job: turns.Job) -> dict[str, Any] | None:
       " The damaged file is now %s",
       *(stage.name, results, kept.name),
     )
-    return None
+    return None, ""
   _log.info("%s: is there, and fits", stage.name)
-  return results
+  return results, ""
 
 
 def _usable(path: epath.Path) -> dict[str, Any] | str:
@@ -228,14 +237,13 @@ def _start(stage: plan.Stage, chain: chain_lib.Chain) -> dict[str, Any]:
   config, folder = stage.config, stage.folder
   _log.info("%s%s: starts", chain.title(stage.name), stage.name)
   start, compiled = time.monotonic(), compilation.compile_seconds()
-  with _tidied(folder):
-    hosts.once("folder", lambda: folder.mkdir(parents=True, exist_ok=True))
-    _write_once(
-      run_folder.files(folder).config,
-      digests.record_of(stage.config, stage.needs),
-    )
-    with progress.part(chain, stage.name, title=config.experiment):
-      result = stages.JOBS[config.job](config, folder, stage.folders)
+  hosts.once("folder", lambda: folder.mkdir(parents=True, exist_ok=True))
+  _write_once(
+    run_folder.files(folder).config,
+    digests.record_of(stage.config, stage.needs),
+  )
+  with progress.part(chain, stage.name, title=config.experiment):
+    result = stages.JOBS[config.job](config, folder, stage.folders)
   wall = time.monotonic() - start
   results = {
     "experiment": config.experiment,
@@ -259,24 +267,6 @@ def _start(stage: plan.Stage, chain: chain_lib.Chain) -> dict[str, Any]:
   _write_once(run_folder.files(folder).results, results)
   _log.info("%s: done in %.0f s", stage.name, wall)
   return results
-
-
-@contextlib.contextmanager
-def _tidied(folder: epath.Path) -> Iterator[None]:
-  """Where a first start fails on its input or the disk, nothing of it stays.
-
-  But for what the next start goes on from.
-  """
-  is_new = hosts.once(
-    "is it new", lambda: not folder.exists() or not any(folder.iterdir())
-  )
-  try:
-    yield
-  except (errors.UserError, OSError):
-    if is_new and hosts.is_writer() and not aside.is_of_use(folder):
-      with contextlib.suppress(OSError):
-        folder.rmtree()
-    raise
 
 
 def peak_memory_bytes() -> int:
