@@ -175,3 +175,17 @@ def test_circles_are_counted():
   assert found["rankings_with_circles"] == found["rankings_all_tied"] == 1
   assert (found["pairs"], found["ties"]) == (18, 6)
   assert found["not_compared"] == 3 + 2
+  assert found["rankings_with_circles_alone"] == 1
+
+
+def test_circles_alone_order_nothing():
+  def alone(*pairs):
+    named = [list(map("abcd".index, pair)) for pair in pairs]
+    record = {"prompt": "p", "responses": list("abcd"), "pairs": named}
+    return annotators.has_circles_alone(record)
+
+  assert alone("ab", "bc", "ca")
+  assert alone("ab", "bc", "cd", "da")
+  assert not alone("ab", "bc", "ca", "cd")
+  assert not alone("ab", "bc")
+  assert not annotators.has_circles_alone(judged("ann", "ab", [1, 1]))

@@ -83,6 +83,7 @@ def test_rankings():
     "responses_cut": 3,
     "response_p95": 13,
     "response_p99": 13,
+    "pairs": 4,
     "pairs_alike": 2,
     "too_few_completions": 2,  # equal, or equal once they are cut
     "rows": 1,

@@ -73,6 +73,7 @@ def test_rankings(tmp_path, capsys):
   assert found["pairs"] == {
     "pairs": 9, "not_compared": 0, "ties": 1, "share_of_ties": 0.1111,
     "rankings_all_tied": 0, "rankings_with_circles": 0,
+    "rankings_with_circles_alone": 0,
     "rankings_with_one_text_twice": 0,
   }  # fmt: skip
   assert found["lengths"]["prompt"]["max"] == 2

@@ -107,6 +107,7 @@ def config(tmp_path):
   prompts = [{"prompt": f"what does dog {n} do?"} for n in range(40)]
   long = [{"prompt": f"{'and ' * 50} {n}?"} for n in range(40)]
   answers = {"responses": ["sleeps", "it jumps", "."], "ranks": [1, 2, 2]}
+  circle = {"responses": list("abc"), "pairs": [[0, 1], [1, 2], [2, 0]]}
   data = data_toys.section(
     prompt_length=40,
     response_length=8,
@@ -123,7 +124,8 @@ def config(tmp_path):
     rankings=write(
       tmp_path / "r.jsonl",
       [p | answers for p in prompts + long]
-      + [p | answers | {"ranks": [1, 1, 1]} for p in prompts[:7]],
+      + [p | answers | {"ranks": [1, 1, 1]} for p in prompts[:7]]
+      + [p | circle for p in prompts[:3]],
     ),
   )
   return data_toys.config(data)
@@ -143,11 +145,13 @@ def test_a_data_set_says_what_it_lost(config, packing, tmp_path, capsys):
     "demonstrations: responses cut to data.response_length",
     "rankings: dropped, as their prompts are longer than data.prompt_length",
     "rankings: responses cut to data.response_length",
+    "rankings: 3 of 90 have nothing but circles (a beats b, b beats c, c beats"
+    " a): they stay and order nothing; look at them, or leave them out",
   ]
   for line in warned:
     assert f"warning: {line}\n" in printed
   closing.print_data(built["tables"], whole=False)
-  assert capsys.readouterr().out.count("\n") == 3
+  assert capsys.readouterr().out.count("\n") == 4
   rows = {(r["kind"], r["split"]): r for r in built["tables"]["data_limits"]}
   assert list(rows) == [(k, s) for k in kinds.KINDS for s in kinds.SPLITS[:2]]
   for kind in ("pretraining", "demonstrations"):
@@ -158,14 +162,18 @@ def test_a_data_set_says_what_it_lost(config, packing, tmp_path, capsys):
   assert lost == 40
   cut = rows["rankings", "train"]
   assert cut["responses"] == 3 * cut["rows"]
-  assert cut["cut"] == cut["rows"]
-  assert cut["cut %"] == 33.3
+  assert 0 < cut["cut"] <= cut["rows"]
   cleaned = {row["kind"]: row for row in built["tables"]["data_cleaning"]}
   assert (cleaned["rankings"]["all tied"], cleaned["rankings"]["kept"]) == (
     7,
-    80,
+    83,
   )
-  for name in ("rankings", "all tied", "33.3"):
+  text = rows["pretraining", "train"]
+  assert text["counted in"] == "tokens"
+  counts = built["pretraining"]["train"]
+  counts = counts["packed"] if packing else counts
+  assert text["dropped"] == counts.get("tokens_dropped", 0)
+  for name in ("rankings", "all tied", "counted in"):
     assert name in printed
 
 
@@ -202,6 +210,63 @@ def test_few_huge_rankings_are_named(monkeypatch):
   monkeypatch.setattr(limits, "_memory", lambda: 2**30)
   with pytest.raises(errors.UserError, match=r"1\.2 GiB.*there are 1\.0 GiB"):
     limits.check_memory([*usual, huge], "responses", data)
+
+
+def test_pairs_that_the_cut_makes_alike_are_in_the_table_and_a_warning():
+  alike = SHORT | {"responses": ["same text 1", "same text 2", "x"]}
+  alike |= {"ranks": [1, 2, 3]}
+  records = [alike, alike | {"ranks": [2, 1, 3]}, SHORT]
+  data = data_toys.section()
+  counts = data_toys.rows_of("rankings", records).counts
+  (row,) = limits.table("rankings", {"train": counts})
+  row = dict(zip(limits.HEADERS, row, strict=True))
+  assert [row[n] for n in ("pairs", "alike", "alike %")] == [7, 2, 28.6]
+  *_, line = limits.warnings("rankings", {"train": counts}, data)
+  assert line == (
+    "rankings: pairs lost, as both responses are the same tokens within"
+    " data.response_length=6: train 2 of 7 (28.6 %); a higher one tells apart"
+    " what begins alike"
+  )
+  assert lines_of("rankings", records, response_length=12) == []
+
+
+def test_a_warning_says_why_the_table_has_more():
+  counts = {"records": 9, "prompt_p95": 45, "prompt_p99": 45, "rows": 3}
+  counts |= {"prompts_too_long": 5, "too_few_completions": 1}
+  (row,) = limits.table("rankings", {"train": counts})
+  assert dict(zip(limits.HEADERS, row))["dropped"] == 6
+  first, second = limits.warnings(
+    "rankings", {"train": counts}, data_toys.section()
+  )
+  others = "6 with what is dropped for other reasons);"
+  assert f"train 5 of 9 (55.6 %; {others}" in first
+  assert f"train 1 of 9 (11.1 %; {others}" in second
+
+
+def test_shares_of_a_column_have_as_many_decimals(capsys):
+  tables = {
+    "data_limits": [{"kind": "x", "cut %": n} for n in (0.0, 12.0, 3.5)]
+  }
+  closing.print_data(tables)
+  printed = capsys.readouterr().out.split("\n")
+  assert printed[-4:-1] == ["x       0.0", "x      12.0", "x       3.5"]
+
+
+def test_what_ties_everything_or_is_dropped_whole_says_so(config, tmp_path):
+  tied = [SHORT | {"ranks": [1, 1], "prompt": f"p {n}"} for n in range(12)]
+  config.data.rankings = write(tmp_path / "r.jsonl", tied)
+  message = r"data\.rankings .*: 12 of 12 rankings tie all their responses"
+  with pytest.raises(errors.UserError, match=message):
+    prepare.build(config, tmp_path / "out")
+  alike = [
+    SHORT | {"prompt": f"p {n}", "responses": ["same text 1", "same text 2"]}
+    for n in range(12)
+  ]
+  config.data.rankings = write(tmp_path / "r.jsonl", alike)
+  with pytest.raises(errors.UserError, match="nothing is left of") as error:
+    prepare.build(config, tmp_path / "out")
+  assert "same tokens" in str(error.value)
+  assert "data.response_length=8" in str(error.value)
 
 
 def test_errors_say_it_in_words():

@@ -55,8 +55,8 @@ def test_other_kinds_are_split_by_prompt(section):
   assert set(where(found, "rankings").values()) == set(kinds.SPLITS)
   for kind, size in (("demonstrations", 100), ("rankings", 50)):
     assert sum(map(len, found[kind].values())) == size
-    tied = {"says_nothing": 0} if kind == "rankings" else {}
-    assert counts[kind] == tied | {
+    odd = {"says_nothing": 0, "circles_alone": 0}
+    assert counts[kind] == (odd if kind == "rankings" else {}) | {
       "read": size,
       "duplicates": 0,
       "held_out_elsewhere": 0,

@@ -157,7 +157,8 @@ def table(
 ) -> None:
   """Prints a table: drawn in a terminal, aligned plain text elsewhere.
 
-  Columns of numbers only are aligned to the right. In a terminal it fits the
+  Columns of numbers only are aligned to the right; what the header says to be
+  per cent has one decimal. In a terminal it fits the
   window: texts are broken between words, columns that have no room come below,
   with the first one before them, and where there is room for one column only
   the table becomes a list. A file has no width.
@@ -171,7 +172,7 @@ def table(
   columns = [
     layout.Column.of(
       shown(header),
-      [shown(row[n]) for row in rows],
+      [shown(_decimal(header, row[n])) for row in rows],
       right=bool(rows) and all(_is_numeric(row[n]) for row in rows),
     )
     for n, header in enumerate(headers)
@@ -214,6 +215,11 @@ def _drawn(block: layout.Block, rows: int, *, ascii: bool) -> rich.table.Table:
   for row in range(rows):
     drawn.add_row(*cells(row))
   return drawn
+
+
+def _decimal(header: str, value: Any) -> Any:
+  is_share = header.endswith("%") and isinstance(value, float)
+  return f"{value:.1f}" if is_share else value
 
 
 def _is_numeric(value: Any) -> bool:

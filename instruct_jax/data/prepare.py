@@ -19,7 +19,7 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -72,6 +72,7 @@ def build(
       "vocab_size_asked": data.vocab_size,
     }
     for kind, by_split in cleaned.by_split.items():
+      _check_telling(data, kind, cleaned.counts[kind])
       interrupt.check()
       line.say(kind)
       is_stream = kinds.KINDS[kind].is_stream
@@ -195,6 +196,19 @@ def _write_records(
       packed = encoding.encode_records(*arguments, packed=True)
       counts[split]["packed"] = dict(packed.counts)
   return counts | {"tokens": lengths(every, kind, tokenizer)}
+
+
+def _check_telling(
+  data: ml_collections.ConfigDict, kind: str, counts: Mapping[str, int]
+) -> None:
+  """Raises UserError where records are there and not one says anything."""
+  tied = counts.get("says_nothing", 0)
+  if tied and not counts["kept"] + counts["held_out_elsewhere"]:
+    raise errors.UserError(
+      f"data.{kind} ({data[kind]}): {tied:,} of {counts['read']:,} rankings tie"
+      " all their responses, so nothing is left; a ranking that orders two is"
+      " needed"
+    )
 
 
 def _where(data: ml_collections.ConfigDict, kind: str, split: str) -> str:

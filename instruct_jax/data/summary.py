@@ -34,6 +34,7 @@ def tables(
     rows = limits.table(kind, by_split)
     kept += [dict(zip(limits.HEADERS, row)) for row in rows]
     lines = limits.warnings(kind, by_split, data)
+    lines += _circles(kind, summary[kind]["cleaning"])
     much += [{"warning": line} for line in lines]
   return {
     "data_cleaning": cleaning,
@@ -49,6 +50,17 @@ def cleaned(counts: Mapping[str, int]) -> dict[str, int | None]:
   return {**named, "personal data": pii}
 
 
+def _circles(kind: str, counts: Mapping[str, int]) -> list[str]:
+  """A line where rankings order nothing, though they name pairs."""
+  if not (circles := counts.get("circles_alone", 0)):
+    return []
+  return [
+    f"{kind}: {circles:,} of {counts['read']:,} have nothing but circles (a"
+    " beats b, b beats c, c beats a): they stay and order nothing; look at"
+    " them, or leave them out"
+  ]
+
+
 def _kinds(summary: Summary) -> list[str]:
   return [kind for kind in kinds.KINDS if kind in summary]
 
@@ -58,6 +70,11 @@ def _by_split(summary, kind, data):
   counts = {split: summary[kind].get(split, {}) for split in kinds.SPLITS}
   if not data.packing:
     return counts
+  # Packing drops no tokens: it has no end of a stream.
+  plain = {
+    split: {name: n for name, n in some.items() if name != "tokens_dropped"}
+    for split, some in counts.items()
+  }
   return {
-    split: {**some, **some.get("packed", {})} for split, some in counts.items()
+    split: {**some, **some.get("packed", {})} for split, some in plain.items()
   }

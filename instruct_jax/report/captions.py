@@ -175,7 +175,7 @@ EXHIBITS = {
   "departures": Exhibit("Departures from the paper"),
   "data_cleaning": Exhibit("Records that were taken out on purpose"),
   "data_limits": Exhibit("What the limits drop and cut"),
-  "data_warnings": Exhibit("Limits that take more than a tenth"),
+  "data_warnings": Exhibit("Limits that take more than a tenth, and circles"),
 }
 
 

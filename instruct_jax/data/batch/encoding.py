@@ -176,6 +176,7 @@ def _completions(
   answers, _, counts = padding.responses(texts, ended, tokenizer, data)
   for slot, ids in zip(slots, answers):
     every[slot] = ids
+  counts["pairs"] = int(beats.sum())
   tells, counts["pairs_alike"] = _telling(every, beats, sizes)
   good = np.flatnonzero(tells)
   counts["too_few_completions"] = N - len(good)
@@ -222,7 +223,4 @@ def _nothing_left(
       "(data.validation_fraction, data.test_fraction), or mark lines with "
       '"split"'
     )
-  return (
-    f"nothing is left of {where}: {limits.in_words(counts)}, with "
-    f"data.prompt_length={data.prompt_length}"
-  )
+  return f"nothing is left of {where}: {limits.in_words(counts, data)}"

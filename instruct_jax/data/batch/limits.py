@@ -19,8 +19,8 @@ Counts = Mapping[str, Any]
 MUCH = 0.1  # more than this share, dropped or cut, is a warning
 HELD = (95, 99)  # percent that a proposed limit would hold
 HEADERS = (
-  *("kind", "split", "records", "dropped", "dropped %"),
-  *("responses", "cut", "cut %", "rows"),
+  *("kind", "split", "records", "dropped", "counted in", "dropped %"),
+  *("responses", "cut", "cut %", "pairs", "alike", "alike %", "rows"),
 )
 _LARGE = 1 << 30  # bytes of a kind's rows
 
@@ -34,6 +34,7 @@ class Limit:
   what: str  # what happens to those that are counted
   key: str = ""  # the limit, of config.data
   lengths: str = ""  # `counts` has what would hold most under this name
+  advice: str = "more responses that differ are needed"  # where it has not
 
   def says(self, data: ml_collections.ConfigDict | None = None) -> str:
     """What happens, and the limit that does it."""
@@ -51,9 +52,7 @@ class Limit:
         f"--config.data.{self.key}={low} would hold {HELD[0]} %, {high}"
         f" {HELD[1]} %"
       )
-    if self.key:
-      return "a lower one, or --config.data.packing=True, keeps them"
-    return "more responses that differ are needed"
+    return self.advice
 
 
 LIMITS = (
@@ -72,6 +71,12 @@ LIMITS = (
     "dropped, as the responses that they order are the same tokens",
   ),
   Limit(
+    *("pairs_alike", "pairs"),
+    "pairs lost, as both responses are the same tokens within",
+    "response_length",
+    advice="a higher one tells apart what begins alike",
+  ),
+  Limit(
     *("responses_empty", "records"),
     "dropped, as their responses have no token",
   ),
@@ -84,6 +89,7 @@ LIMITS = (
     *("tokens_dropped", "tokens"),
     "tokens dropped behind the last full row of",
     "row_length",
+    advice="a lower one, or --config.data.packing=True, keeps them",
   ),
 )
 _DROPPED = ("prompts_too_long", "too_few_completions", "responses_empty")
@@ -111,7 +117,8 @@ def warnings(
     if much:
       told = ", ".join(
         f"{split} {counts[limit.count]:,} of {counts[limit.of]:,}"
-        f" ({_percent(counts[limit.count], counts[limit.of])} %)"
+        f" ({_percent(counts[limit.count], counts[limit.of])} %"
+        f"{_with_others(limit, counts)})"
         for split, counts in much.items()
       )
       remedy = limit.remedy(list(much.values()))
@@ -127,27 +134,45 @@ def table(
   for split, counts in by_split.items():
     if not counts.get("rows"):
       continue
-    of, cut = counts.get("responses"), counts.get("responses_cut")
-    dropped = sum(counts.get(name, 0) for name in _DROPPED)
+    dropped, unit = _dropped(counts), "records"
     total = counts.get("records", counts.get("documents"))
     share = _percent(dropped, total or 0)
-    if kinds.KINDS[kind].is_stream:
-      dropped = None  # it is tokens, at the end of a stream
-      share = _percent(counts.get("tokens_dropped", 0), counts["tokens"])
-    lines.append(
-      [
-        *(kind, split, total, dropped, share, of, cut),
-        None if of is None or cut is None else _percent(cut, of),
-        counts["rows"],
-      ]
-    )
+    if kinds.KINDS[kind].is_stream:  # at the end of one, all documents joined
+      dropped, unit = counts.get("tokens_dropped", 0), "tokens"
+      share = _percent(dropped, counts["tokens"])
+    cut = _part(counts, "responses", "responses_cut")
+    alike = _part(counts, "pairs", "pairs_alike")
+    row = [kind, split, total, dropped, unit, share, *cut, *alike]
+    lines.append([*row, counts["rows"]])
   return lines
 
 
-def in_words(counts: Counts) -> str:
-  """Counts of one split, for an error's message."""
+def _part(counts: Counts, of: str, lost: str) -> list[int | float | None]:
+  """How many there are, how many are lost and the per cent; or None each."""
+  if of not in counts or lost not in counts:
+    return [None] * 3
+  return [counts[of], counts[lost], _percent(counts[lost], counts[of])]
+
+
+def _dropped(counts: Counts) -> int:
+  """Records that one limit or another drops."""
+  return sum(counts.get(name, 0) for name in _DROPPED)
+
+
+def _with_others(limit: Limit, counts: Counts) -> str:
+  """What the table says beside a part of it that a warning is of."""
+  every = _dropped(counts)
+  if limit.count not in _DROPPED or every == counts[limit.count]:
+    return ""
+  return f"; {every:,} with what is dropped for other reasons"
+
+
+def in_words(
+  counts: Counts, data: ml_collections.ConfigDict | None = None
+) -> str:
+  """Counts of one split, for an error's message, with what the limits are."""
   lost = [
-    f"{counts[limit.count]:,} {limit.says()}"
+    f"{counts[limit.count]:,} {limit.says(data)}"
     for limit in LIMITS
     if counts.get(limit.count)
   ]

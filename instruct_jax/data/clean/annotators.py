@@ -42,7 +42,7 @@ def pairs(records: Iterable[Record]) -> dict[str, Any]:
 
   The share of ties is of the pairs that were compared.
   """
-  total = tied = unseen = circles = nothing = twins = 0
+  total = tied = unseen = circles = alone = nothing = twins = 0
   for record in records:
     signs = order(record)
     count = len(signs)
@@ -54,6 +54,7 @@ def pairs(records: Iterable[Record]) -> dict[str, Any]:
     unseen += 0 if _is_ranked(record) else unordered
     nothing += not untied
     twins += len({*record["responses"]}) < count
+    alone += has_circles_alone(record)
     circles += not _is_ranked(record) and _has_circle(signs)
   share = round(tied / (total - unseen), 4) if total > unseen else 0.0
   return {
@@ -63,8 +64,21 @@ def pairs(records: Iterable[Record]) -> dict[str, Any]:
     "share_of_ties": share,
     "rankings_all_tied": nothing,
     "rankings_with_circles": circles,
+    "rankings_with_circles_alone": alone,
     "rankings_with_one_text_twice": twins,
   }
+
+
+def has_circles_alone(record: Record) -> bool:
+  """Whether whoever beats another is, over others, beaten by that one too."""
+  if _is_ranked(record):
+    return False
+  beats = order(record) > 0
+  reached, more = np.zeros_like(beats), beats
+  while more.sum() > reached.sum():
+    reached = more
+    more = reached | (reached.astype(np.float32) @ reached > 0)
+  return bool(beats.any() and reached.T[beats].all())
 
 
 def agreement(records: Sequence[Record]) -> dict[str, Any]:

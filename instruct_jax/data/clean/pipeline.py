@@ -9,7 +9,7 @@ did.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from instruct_jax.data.clean import hygiene, splits
+from instruct_jax.data.clean import annotators, hygiene, splits
 from instruct_jax.data.read import kinds
 
 Record = kinds.Record
@@ -32,8 +32,8 @@ def clean(
   cleaned, each record with the "split" that it got, stays as it is when it is
   cleaned again. All kinds count "read", "duplicates", "held_out_elsewhere" and
   "kept"; customers' prompts "over_per_user" and "users" too, rankings
-  "says_nothing" (all tied); and "pii_email" and so on where personal data was
-  removed.
+  "says_nothing" (all tied) and, of those that stay, "circles_alone"; and
+  "pii_email" and so on where personal data was removed.
 
   Raises:
     UserError: a user, or a prompt, is marked with two splits; or a prompt or a
@@ -89,6 +89,9 @@ def _kept(
     telling = [record for record in kept if not says_nothing(record)]
     counts["says_nothing"] = len(kept) - len(telling)
     kept = telling
+  if kinds.KINDS[kind].has_several:
+    circles = map(annotators.has_circles_alone, kept)
+    counts["circles_alone"] = sum(circles)
   return kept, counts
 
 
