@@ -87,25 +87,25 @@ def test_rankings():
     "pairs_alike": 2,
     "too_few_completions": 2,  # equal, or equal once they are cut
     "rows": 1,
-    "padding": round(1 - (6 + 11) / (12 + 24), 4),
+    "padding": round(1 - (6 + 11) / (12 + 18), 4),
   }
   batch = {name: array[0] for name, array in rows.take([0]).items()}
-  assert batch["response"].shape == batch["is_response"].shape == (4, 6)
-  assert batch["is_completion"].tolist() == [True, True, True, False]
-  assert batch["ranks"].tolist() == [2, 1, 2, 0]
+  assert batch["response"].shape == batch["is_response"].shape == (3, 6)
+  assert batch["is_completion"].tolist() == [True, True, True]
+  assert batch["ranks"].tolist() == [2, 1, 2]
   assert batch["beats"].dtype == bool
   assert np.argwhere(batch["beats"]).tolist() == [[1, 0], [1, 2]]
   assert batch["ranks"].dtype == np.int32
   assert batch["response"][0].tolist() == [*BYTES.encode("one"), EOT, PAD, PAD]
   assert batch["response"][1].tolist() == [EOT, *[PAD] * 5]
   assert batch["response"][2].tolist() == BYTES.encode("also c")
-  assert batch["is_response"].sum(-1).tolist() == [4, 1, 6, 0]
+  assert batch["is_response"].sum(-1).tolist() == [4, 1, 6]
 
 
 def test_a_response_that_did_not_end_has_no_end_token():
   record = {"prompt": "a", "responses": ["x", "x"], "ranks": [1, 2]}
   rows = data_toys.rows_of("rankings", [{**record, "ended": [True, False]}])
-  assert rows.take([0])["is_response"][0].sum(-1).tolist() == [2, 1, 0, 0]
+  assert rows.take([0])["is_response"][0].sum(-1).tolist() == [2, 1]
 
 
 def test_ranks_order_what_pairs_beside_them_leave_out():

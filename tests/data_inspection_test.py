@@ -173,6 +173,22 @@ def test_cleaned_files_are_written_and_read_back(tmp_path, capsys):
   assert not users["train"] & users["validation"]
 
 
+def test_a_split_without_a_row_has_no_file(tmp_path, capsys):
+  out, none = tmp_path / "out", ["--validation_fraction=0"]
+  rows = [{"prompt": f"prompt {n}", "split": "train"} for n in range(3)]
+  rows.append({"prompt": "another", "split": "validation"})
+  many, few = write(tmp_path / "a.jsonl", rows), [str(tmp_path / "b.jsonl")]
+  write(tmp_path / "b.jsonl", rows[:3])
+  written = ["prompts-train.jsonl", "prompts-validation.jsonl"]
+  for given, names in (([many], written), (few, written[:1])):
+    found = shown(capsys, *given, f"--out={out}", *none)["written"]
+    assert sorted(path.name for path in out.glob("*.jsonl")) == names
+    assert list(found["rows"].values()) == [3, len(names) - 1, 0]
+    files = [str(path) for path in sorted(out.glob("*.jsonl"))]
+    assert shown(capsys, *files)["records"] == 2 + len(names)
+  assert shown(capsys, *few, f"--out={out}", *none)["written"] == found
+
+
 def test_other_kinds_lose_what_is_there_twice(tmp_path, capsys):
   rows = [{"prompt": f"p{n % 30}", "response": "r"} for n in range(60)]
   path = write(tmp_path / "d.jsonl", rows)
@@ -254,6 +270,18 @@ def test_what_is_printed_is_for_people(
   assert "\x1b[3J" not in printed
   assert ("\x1b" in printed) == is_terminal
   assert ("│" in printed) == is_terminal
+
+
+def test_what_is_called_a_duplicate(tmp_path, capsys):
+  rows = [ranking("one", [1, 2], labeler=who) for who in ("ann", "ben", "ben")]
+  path = write(tmp_path / "r.jsonl", rows)
+  found = shown(capsys, path)["duplicates"]
+  assert (found["exact"], found["whole_records"]) == (2, 1)
+  command.main([path])
+  printed = capsys.readouterr().out
+  assert "\nSame prompts (no duplicates, but for whole records)\n" in printed
+  command.main([write(tmp_path / "p.jsonl", [{"prompt": "one"}] * 2)])
+  assert "\nDuplicates\n" in capsys.readouterr().out
 
 
 def test_samples_are_from_all_over(tmp_path, capsys):

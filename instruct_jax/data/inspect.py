@@ -6,10 +6,11 @@
 Shows records by split and source, completions a prompt, lengths and what the
 limits would drop or cut, duplicates, rows a user, agreement between annotators,
 personal data by kind, and samples. `--json` prints one JSON object instead.
-`--out` writes <kind>-<split>.jsonl and summary.json: duplicates gone, few
-prompts a user, split by user (by prompt where there is none), personal data
-gone from the training split; over files that it has not written itself only
-with --overwrite, and never over what it reads. Exit codes: 0 done, 2 bad input.
+`--out` writes <kind>-<split>.jsonl of splits that have a row, and summary.json:
+duplicates gone, few prompts a user, split by user (by prompt where there is
+none), personal data gone from the training split; over files that it has not
+written itself only with --overwrite, and never over what it reads. Exit codes:
+0 done, 2 bad input.
 """
 
 import argparse
@@ -94,6 +95,7 @@ def write(
 ) -> dict[str, Any]:
   """Writes <kind>-<split>.jsonl and summary.json; what was done, counted.
 
+  A split that has no row has no file: an empty one is nothing to read.
   They are cleaned as for training, but all kinds as prompts are there: what is
   there twice goes, and personal data from the training split. All files appear
   when all are complete.
@@ -105,19 +107,22 @@ def write(
   sizes = {split: len(kept) for split, kept in by_split.items()}
   summary = {"folder": str(folder), "rows": sizes, "counts": counts}
   *parts, last = _targets(folder, kind)
+  full = {s: p for s, p in zip(by_split, parts, strict=True) if by_split[s]}
   try:
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-      files = [stack.enter_context(storage.writing(path)) for path in parts]
-      for file, (split, kept) in zip(files, by_split.items()):
-        for record in kept:
+      for split, path in full.items():
+        file = stack.enter_context(storage.writing(path))
+        for record in by_split[split]:
           marked = record | {"split": split}
           file.write(json.dumps(marked, ensure_ascii=False) + "\n")
         file.flush()
+    for path in set(parts) - {*full.values()}:
+      path.unlink(missing_ok=True)
     storage.write_json(last, summary)
   except OSError as error:
     raise errors.UserError(f"--out={folder}: {error}") from None
-  claims.sign(*parts, last)
+  claims.sign(*full.values(), last)
   return summary
 
 

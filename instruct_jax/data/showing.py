@@ -16,6 +16,8 @@ _NAMED = {  # sections that are a list of figures
   "pairs": "Pairs of responses",
   "annotators": "Annotators",
 }
+# Where there are responses, several of one prompt are no duplicates.
+_SAME_PROMPTS = "Same prompts (no duplicates, but for whole records)"
 
 
 def print_measured(measured: Mapping[str, Any]) -> None:
@@ -30,7 +32,10 @@ def print_measured(measured: Mapping[str, Any]) -> None:
   _print_limits(measured["limits"])
   sizes = measured.get("completions", {}).items()
   _print("Responses of a ranking", ("K", "rankings"), sizes)
-  for name, title in _NAMED.items():
+  named = dict(_NAMED)
+  if kinds.KINDS[measured["kind"]].response:
+    named["duplicates"] = _SAME_PROMPTS
+  for name, title in named.items():
     _print_section(title, measured.get(name) or {})
   if written := measured.get("written"):
     _print_written(written, measured["kind"])

@@ -157,10 +157,10 @@ def _completions(
 ) -> tuple[rows.Batch, np.ndarray, dict[str, int]]:
   """The rankings' arrays [N, K, ...], which of them to keep, and counts.
 
-  K is `data.k_max`, or as many responses as one of them has.
+  K is as many responses as one of them has: `data.k_max` makes no row wider.
   """
   sizes = [len(record[response]) for record in records]
-  N, K = len(records), data.k_max or max(sizes, default=0)
+  N, K = len(records), max(sizes, default=0)
   texts, ended, slots = [], [], []
   ranks, beats = np.zeros((N, K), np.int32), np.zeros((N, K, K), bool)
   for n, (record, k) in enumerate(zip(records, sizes)):

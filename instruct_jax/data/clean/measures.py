@@ -66,6 +66,8 @@ def measure(
   }
   if kinds.KINDS[kind].response:
     echoes = _echoes(records, kinds.KINDS[kind])
+    copies = len(records) - len(hygiene.without_copies(records))
+    measured["duplicates"]["whole_records"] = copies
     measured["duplicates"]["responses_that_repeat_the_prompt"] = echoes
   if kinds.KINDS[kind].has_several:
     sizes = collections.Counter(len(r["responses"]) for r in records)
