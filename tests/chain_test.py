@@ -418,10 +418,6 @@ REWARDED = ("rm", "select", "ppo_ptx")
     ("data.response_length", 15, TRAINED),
     ("data.row_length", 63, TRAINED),
     ("data.packing", True, TRAINED),
-    ("data.per_user", 100, ()),  # of files
-    ("data.prefix", 100, ()),
-    ("data.remove_pii", False, ()),
-    ("data.validation_fraction", 0.2, ()),
     ("model.dropout", 0.1, TRAINED),
     ("model.dtype", "bfloat16", TRAINED),
     ("reward_model.dropout", 0.1, REWARDED),

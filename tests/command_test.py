@@ -98,7 +98,8 @@ def door(body, **more):
     ("raise SystemExit(7)", 7, ""),
     ("raise interrupt.Left", 130, ""),
     ("open('/dev/null/x')", 2, "error: /dev/null/x: Not a directory; a file "
-     "stands where a folder should: name another place; then it goes on\n"),
+     "stands where a folder should: name another place; then give the "
+     "same command again\n"),
   ],
 )  # fmt: skip
 def test_a_message_and_a_code(body, code, said):

@@ -77,7 +77,23 @@ REFUSED = [
     },
     "nobody who can rank",
   ),
+  (
+    "dataset",
+    {"data.source": "files", "data.sizes.prompts": (9, 9, 9)},
+    "config.data.sizes.prompts is set, but it is for the microworld",
+  ),
   ("dataset", {"data.sizes.prompts": (9, 0, 9)}, "rows in every split"),
+  # What the world does not read.
+  (
+    "dataset",
+    {"data.prompts": "x.jsonl"},
+    "config.data.prompts is set, but the"
+    " microworld does not read it; name the :files variant",
+  ),
+  ("ppo_ptx", {"data.rankings": __file__}, "config.data.rankings is set, but"),
+  ("ppo_ptx", {"data.per_user": 9}, "config.data.per_user is set, but"),
+  ("dataset", {"data.remove_pii": False}, "config.data.remove_pii is set, but"),
+  ("ppo_ptx", {"evaluation.baseline": ""}, "Known: gpt,"),
   # What only a stage below cannot do: refused before the first is built.
   ("ppo_ptx", {"data.k_max": 3}, "rankings.py:test, which this needs"),
   ("ppo_ptx", {"data.sizes.prompts": (40, 48, 48)}, "has 40 prompts"),

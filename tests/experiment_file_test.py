@@ -1,7 +1,11 @@
 """An experiment is found, and works, wherever it lies and is named from."""
 
-import pytest
+import os
 
+import pytest
+from etils import epath
+
+from instruct_jax.base import errors, experiment_file
 from tests import doors
 
 MAIN = ("instruct_jax.main", "--print_config")
@@ -100,9 +104,20 @@ def test_an_error_in_what_it_calls_names_both_lines(house, tmp_path):
 def test_help_lists_what_can_be_read_of_a_damaged_folder(house, tmp_path):
   write(tmp_path / "mine.py")
   (tmp_path / "broken.py").write_text("def get_config(:\n")
+  os.mkfifo(tmp_path / "pipe.py")
   done = house.run(
     tmp_path, "instruct_jax.main", f"--config={tmp_path}/mine.py", "--help"
   )
   assert done.code == 0
   assert "mine.py" in done.out
-  assert "broken.py      (cannot be read as Python)" in done.out
+  for name in ("broken.py", "pipe.py  "):
+    assert f"{name}      (cannot be read as Python)" in done.out
+
+
+def test_a_pipe_or_a_device_is_no_experiment(tmp_path):
+  os.mkfifo(tmp_path / "p.py")
+  (tmp_path / "d.py").symlink_to("/dev/zero")
+  for name, kind in (("p.py", "a pipe"), ("d.py", "a device")):
+    with pytest.raises(errors.UserError) as caught:
+      experiment_file.load(epath.Path(tmp_path / name), "")
+    assert f"{name}: is {kind}, where a file is due" in str(caught.value)

@@ -1,6 +1,7 @@
 """Which experiments there are, read from their docstrings."""
 
 import ast
+import os
 
 from etils import epath
 
@@ -18,6 +19,8 @@ def experiments(beside: epath.Path | None = None) -> str:
   lines = [f"Experiments, as --config={folder}/NAME.py:VARIANT"]
   for path in sorted(folder.glob("*.py")):
     try:
+      if not os.path.isfile(path):  # To read a pipe, one waits for ever.
+        raise OSError
       tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError):  # said when it is run
       lines.append(f"  {path.name:<14} (cannot be read as Python)")

@@ -191,7 +191,8 @@ def _described(
   if isinstance(error, BrokenPipeError) and streams.is_of_stdout(error):
     return CLOSED_PIPE, ""  # whoever read this has seen enough
   if refused := errors.of_system(error):
-    then = f"; then {resumes}" if resumes else ""
+    # Whether anything was saved by then is not known here.
+    then = "; then give the same command again" if resumes else ""
     return BAD_INPUT, f"error: {refused}{then}"
   lines = "".join(traceback.format_exception(error))
   return BUG, (

@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import inspect
 import os
+import stat
 import sys
 import traceback
 from types import ModuleType
@@ -62,6 +63,9 @@ def load(path: epath.Path, variant: str) -> ConfigDict:
     )
   if path.suffix != ".py":
     raise errors.UserError(f"{path}: an experiment is a Python file, NAME.py")
+  if not os.path.isfile(path):  # To read a pipe, one waits for ever.
+    kind = "a pipe" if stat.S_ISFIFO(os.stat(path).st_mode) else "a device"
+    raise errors.UserError(f"{path}: is {kind}, where a file is due")
   module = _module(path)
   maker = getattr(module, "get_config", None)
   if not callable(maker):

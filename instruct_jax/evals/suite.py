@@ -94,7 +94,7 @@ def check(config: ConfigDict) -> None:
       raise errors.unknown(
         f"config.evaluation.subjects.{name}.run", subject.run, config.needs
       )
-  if section.baseline and section.baseline not in section.subjects:
+  if section.baseline not in section.subjects:
     raise errors.unknown(
       "config.evaluation.baseline", section.baseline, section.subjects
     )

@@ -72,6 +72,8 @@ def plan(
   built has the folder of a run that the user named.
   """
   ranges.check(keys.flatten(config))
+  given_data = [k for k in inherited if k.startswith("data.")]
+  stages.check_read(config.data, [k.partition(".")[2] for k in given_data])
   inherited = inherited | _adopted(config, source, inherited)
   config.update_from_flattened_dict(_fitting(inherited, config))
   stage = _plan(config, source, workdir, inherited, {}, evaluated=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from etils import epath
@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax import paper, worlds
 from instruct_jax.base import errors, keys, ranges
+from instruct_jax.data.read import kinds
 from instruct_jax.evals import reward, select, suite
 from instruct_jax.inference import context, rewards
 from instruct_jax.labeling import chunks, rankings
@@ -198,6 +199,7 @@ def check(config: ConfigDict) -> None:
   evaluations(config)
   rewards.check(config)
   context.check(config)
+  check_read(config.data, [kind for kind in kinds.KINDS if config.data[kind]])
   worlds.of(config.data).check(config.data, _kinds(config))
   if config.evaluation.suite == "policies":
     suite.check(config)
@@ -205,6 +207,19 @@ def check(config: ConfigDict) -> None:
     loop.check(config)
   if config.job == "rankings":
     chunks.check(config)
+
+
+def check_read(data: ConfigDict, names: Iterable[str]) -> None:
+  """UserError where the world of a section does not read a key that is set.
+
+  Args:
+    data: the section config.data.
+    names: the keys in it that somebody has set.
+  """
+  for name in names:
+    for unread, why in worlds.of(data).unread.items():
+      if f"{name}.".startswith(f"{unread}."):
+        raise errors.UserError(f"config.data.{name} is set, but {why}")
 
 
 def check_need(config: ConfigDict, name: str, need: ConfigDict) -> None:

@@ -53,6 +53,11 @@ WORLD = interface.World(
   build=prepare.build,
   digests=digests,
   depends=fingerprint.settings,
+  unread={
+    "world_seed": "the world's seed is the microworld's; files are as they are",
+    "quality": "it is for the microworld; files are taken as they are",
+    "sizes": "it is for the microworld; files are taken whole",
+  },
   records=sources.open_source,
   weights=mixtures.weights_of,
   holds=holds,

@@ -144,6 +144,8 @@ class World:
     digests: data -> {name: hash} of the content of all files that the data
       set depends on beside the section itself.
     depends: data -> what of the section itself the data set depends on.
+    unread: {key of the section: why setting it does nothing} of what the
+      world does not read.
     records: (data, kind, split, folders) -> records, in an order that never
       changes. UserError where there are none of the kind.
     weights: (data, kind, folders) -> the weights of the parts of a mixture,
@@ -174,6 +176,7 @@ class World:
   prompted_template: str
   own_words: bool = False
   depends: Callable[[Data], Mapping[str, Any]] = dict
+  unread: Mapping[str, str] = dataclasses.field(default_factory=dict)
   counts: Callable[[Data, str], Sequence[int] | None] = lambda data, kind: None
   judge: Judge | None = None
   labelers: Labelers = dataclasses.field(default_factory=dict)

@@ -12,6 +12,7 @@ from etils import epath
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
+from instruct_jax.data.read import kinds as kinds_lib
 from instruct_jax.data.read import sources, typed
 from instruct_jax.tokenizers import start, templates
 from instruct_jax.worlds import interface
@@ -29,6 +30,14 @@ from instruct_jax.worlds.microworld import (
 )
 
 KINDS = ("pretraining", "demonstrations", "prompts")
+UNREAD = (  # files, and how they are cleaned and split
+  *kinds_lib.KINDS,
+  "validation_fraction",
+  "test_fraction",
+  "prefix",
+  "per_user",
+  "remove_pii",
+)
 ENOUGH = 512  # entries of a vocabulary that needs no counting
 CODED_SHARE = 0.3  # of the words, for an answer to count as zorp
 
@@ -173,6 +182,9 @@ WORLD = interface.World(
   build=build,
   digests=lambda data: {},
   depends=depends,
+  unread=dict.fromkeys(
+    UNREAD, "the microworld does not read it; name the :files variant"
+  ),
   records=records,
   weights=lambda data, kind, folders: (),
   holds=lambda data, kind: kind in KINDS,
