@@ -226,7 +226,7 @@ def test_what_a_converter_writes_can_be_read(name, tmp_path):
     {"prompt": [["x"]]},
     {"prompt": [{"text": "x"}]},
     {"prompt": ["x"], "score": [float("inf")]},
-    {"prompt": ["x"], "user": [3]},
+    {"prompt": ["x"], "user": [3.5]},
     {"prompt": ["x"], "split": ["dev"]},
   ],
 )

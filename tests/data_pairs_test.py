@@ -393,9 +393,13 @@ def test_keys_that_go_deep(run):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"a": "z"}, r"a\.csv:3: no 'z' \(--a\) .*the rows have q, x, y, won"),
+    ({"a": "z"}, r"a\.csv:2: no 'z' \(--a\) .*the rows have q, x, y, won"),
     ({"label": "wonn"}, r"did you mean --label=won\?"),
     ({"prompt": "quest"}, r"\(--prompt\)"),
+    ({"a": "q"}, "--a and --prompt name the same key, q"),
+    ({"b": "x"}, "--a and --b name the same key, x"),
+    ({"prompt": ("q", "q")}, "--prompt name the same key, q"),
+    ({"label": "", "score_a": "x", "score_b": "x"}, "two keys are right"),
     ({"b": ""}, "--a=KEY and --b=KEY"),
     ({"label": ""}, "who won should be said in one way"),
     ({"better": "a"}, "who won should be said in one way"),
@@ -412,6 +416,36 @@ def test_wrong_keys(change, message, run, tmp_path):
   with pytest.raises(errors.UserError, match=message):
     run(rows, "a.csv", **(KEYS | change))
   assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_scores_between_quotes_are_scores(run):
+  rows = [
+    row("q", "a", "b", "", s="1.5", t=1),
+    row("r", "a", "b", "", s="", t=1),
+  ]
+  keys = {**KEYS, "label": "", "score_a": "s", "score_b": "t"}
+  found, counts = run(rows, **keys)
+  assert [r["ranks"] for r in found] == [[1, 2]]
+  assert counts[DROPPED + "no label"] == 1
+  for score in ("good", "NaN", "1e999"):
+    with pytest.raises(errors.UserError, match='"s" should be a number'):
+      run([row("q", "a", "b", "", s=score, t=1)], **keys)
+
+
+@pytest.mark.parametrize(
+  ("rows", "key", "message"),
+  [
+    ([{"m": {"q.q": "x"}}] * 3, "m.q.q", r""":1: no 'm.q.q'.*=m\["q.q"\]"""),
+    ([{"m": {"q": None}}] * 3, "m.q", r":1: no 'm\.q' [^?]*$"),
+    ([{"q": "x"}] * 3, "p", r":1: no 'p' "),
+  ],
+)
+def test_a_key_that_is_lacking(rows, key, message, tmp_path):
+  path, out = write(tmp_path / "a.jsonl", rows), tmp_path / "out.jsonl"
+  with pytest.raises(errors.UserError, match=message):
+    convert.convert("columns", [path], out, kind="prompts", prompt=key)
+  with pytest.raises(errors.UserError, match="--response and --prompt name"):
+    convert.convert("columns", [path], out, prompt=key, response=key)
 
 
 def test_people_without_a_name_are_not_one_who_contradicts_herself(run):

@@ -93,6 +93,42 @@ def test_a_table_of_a_known_shape(tmp_path):
   assert arguments[:2] == ["convert", "columns"]
 
 
+def test_what_is_nearly_a_key(tmp_path):
+  path = tmp_path / "a.jsonl"
+  path.write_text('{"prompt": "q", "respons": "a"}\n')
+  with pytest.raises(errors.UserError, match=r'"response", .* has "respons"'):
+    inspect.guess_kind([str(path)])
+  path.write_text('{"prompt": "q", "response": "a"}\n')
+  with pytest.raises(errors.UserError, match=r'no "responses"[^?]*$'):
+    sources.read(path, "rankings")
+  path.write_text('{"prompt": "q", "respones": ["a", "b"], "ranks": [1, 2]}\n')
+  with pytest.raises(errors.UserError, match=r'mean "respones"'):
+    sources.read(path, "rankings")
+
+
+def test_text_beside_records_is_named(tmp_path):
+  (tmp_path / "README.md").write_text("# Data\n")
+  (tmp_path / "a.jsonl").write_text('{"prompt": "q"}\n')
+  names = [f"{tmp_path}/README.md", f"{tmp_path}/a.jsonl"]
+  for given in (names, [f"{tmp_path}/*"]):
+    with pytest.raises(errors.UserError, match=r"README\.md: plain text, but"):
+      inspect.guess_kind(given)
+  (tmp_path / "a.jsonl").write_text('{"text": "q"}\n')
+  assert inspect.guess_kind(names) == "pretraining"
+  with pytest.raises(errors.UserError, match=rf" {tmp_path}/\*\.jsonl$"):
+    inspect.guess_kind([f"{tmp_path}/"])
+
+
+def test_people_may_be_numbers(tmp_path):
+  path = tmp_path / "a.jsonl"
+  path.write_text('{"prompt": "q", "user": 7, "labeler": 0}\n')
+  wanted = {"prompt": "q", "user": "7", "labeler": "0"}
+  assert sources.read(path, "prompts") == [wanted]
+  path.write_text('{"prompt": "q", "user": true}\n')
+  with pytest.raises(errors.UserError, match='"user" should be a string'):
+    sources.read(path, "prompts")
+
+
 def test_rows_of_ones_own_with_more_keys_are_no_shape(tmp_path):
   path = tmp_path / "a.jsonl"
   rows = {

@@ -179,6 +179,7 @@ def test_rankings_of_a_stage_go_before_the_file(tmp_path):
   ("changes", "message"),
   [
     ({"template": "no place"}, "data.template"),
+    ({"template": "abc"}, "text with {prompt} in it"),
     ({"start": "bso"}, "Did you mean 'bos'"),
     ({"validation_fraction": 0.9}, "data.validation_fraction"),
     ({"pretraining": ""}, "data.pretraining is empty"),

@@ -27,7 +27,16 @@ from instruct_jax.base import claims, command, errors, storage, streams
 from instruct_jax.data import showing
 from instruct_jax.data.clean import hygiene, measures, pipeline
 from instruct_jax.data.public import convert
-from instruct_jax.data.read import files, kinds, shapes, sources, specs
+from instruct_jax.data.read import (
+  files,
+  kinds,
+  shapes,
+  sources,
+  specs,
+)
+from instruct_jax.data.read import (
+  records as records_lib,
+)
 from instruct_jax.tokenizers import templates
 
 Record = kinds.Record
@@ -63,6 +72,7 @@ def guess_kind(inputs: Sequence[str]) -> str:
   if not part.startswith(files.TFDS):
     first = files.paths(part)[0]
     if not files.holds_objects(first):
+      _check_text(first, inputs)
       return "pretraining"
   row = next(files.rows(part), None)
   if row is None:
@@ -73,6 +83,11 @@ def guess_kind(inputs: Sequence[str]) -> str:
   for kind, entry in by_keys:
     if set(entry.required) <= set(row):
       hint = shapes.hint(row, part, kind) if kind == "prompts" else ""
+      near = (
+        records_lib.near_misses("response", row) if kind == "prompts" else []
+      )
+      if near and not hint:
+        hint = f'; did you mean "response", where it has "{near[0][:40]}"?'
       if hint:
         raise errors.UserError(
           f"{where}: has {', '.join(row)[:400]}; --kind=prompts takes its "
@@ -85,6 +100,17 @@ def guess_kind(inputs: Sequence[str]) -> str:
     " python -m instruct_jax.data convert --help"
     f"{shapes.hint(row, part, '')}"
   )
+
+
+def _check_text(first: epath.Path, inputs: Sequence[str]) -> None:
+  """UserError for a file of text beside others whose records are no text."""
+  for path in (path for spec in inputs for path in specs.paths(spec)):
+    row = next(files.rows(path), None) if files.holds_objects(path) else None
+    if row and "text" not in row[1]:
+      raise errors.UserError(
+        f"{first}: plain text, but {path} holds records; leave one of the two "
+        "out, or name the --kind"
+      )
 
 
 def write(

@@ -46,7 +46,10 @@ def check(template: str) -> None:
   if template in NAMES or "{prompt}" in template:
     return
   if re.fullmatch(r"\w+", template):
-    raise errors.unknown("data.template", template, NAMES)
+    known = errors.unknown("data.template", template, NAMES)
+    raise errors.UserError(
+      f"{known} A text with {{prompt}} in it is right, too."
+    )
   raise errors.UserError(
     f"data.template={template!r} has no {{prompt}} to put the prompt in, and is"
     f" none of {', '.join(NAMES)}"

@@ -23,6 +23,9 @@ def demonstrations(
 ) -> Iterator[Record]:
   """What stands under --prompt, and under --response."""
   _check("demonstrations", {"prompt": prompt, "response": response}, text)
+  fields.check_apart(
+    ("--response", response), *(("--prompt", x) for x in prompt)
+  )
   named = {**dict.fromkeys(prompt, "--prompt"), response: "--response"}
   for row in _rows(rows, counts, named):
     answer = _text(fields.value(row, response))
@@ -75,12 +78,13 @@ def _rows(
   rows: files.Rows, counts: Counts, named: dict[str, str]
 ) -> Iterator[Record]:
   """The rows; UserError for a key that none has, with its option."""
-  lacking, row, number, place = set(named), {}, 0, ""
+  lacking, number, first = set(named), 0, ("", {})
   for key in named:
     fields.steps(key)
   for number, (where, row) in enumerate(rows, 1):
-    place = where
     counts["read"] += 1
+    if number == 1:
+      first = where, row
     if lacking:
       lacking -= {x for x in lacking if fields.value(row, x) is not None}
       if lacking and number == _EARLY:
@@ -88,7 +92,8 @@ def _rows(
     yield row
   if lacking and number:
     key = sorted(lacking)[0]
-    raise formats.no_such_key(named[key], key, fields.names(row), place)
+    names = fields.names(first[1])
+    raise formats.no_such_key(named[key], key, names, first[0])
 
 
 def _joined(row: Record, keys: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ a prompt key, texts are dialogues in HH-RLHF's notation.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -54,6 +55,14 @@ class Columns:
       raise errors.UserError(
         "pairs: --a=KEY and --b=KEY should name the two responses"
       )
+    if self.score_a and self.score_a == self.score_b:
+      raise errors.UserError(
+        f"pairs: --score_a and --score_b are both {self.score_a}; two keys are"
+        " right"
+      )
+    fields.check_apart(
+      ("--a", self.a), ("--b", self.b), *(("--prompt", x) for x in self.prompt)
+    )
     if bool(self.score_a) != bool(self.score_b):
       raise errors.UserError("pairs: --score_a and --score_b go together")
     if bool(self.name_a) != bool(self.name_b) or (
@@ -91,10 +100,11 @@ class Columns:
 
     Raises UserError for a key that no row has.
     """
-    lacking, row, number, place = set(self._keys()), {}, 0, ""
+    lacking, number, first = set(self._keys()), 0, ("", {})
     for number, (where, row) in enumerate(rows, 1):
       counts["read"] += 1
-      place = where
+      if number == 1:
+        first = where, row
       if lacking:
         lacking -= {x for x in lacking if fields.value(row, x) is not None}
         if lacking and number == _EARLY:
@@ -103,7 +113,7 @@ class Columns:
       if asked is not None:
         yield from self._judged(row, where, asked, counts)
     if lacking and number:
-      raise _lacking(self, min(lacking), row, place)
+      raise _lacking(self, min(lacking), first[1], first[0])
 
   def _judged(
     self,
@@ -245,10 +255,12 @@ def _joined(parts: list[Any]) -> str:
 
 def _score(value: Any, key: str, where: str) -> float | None:
   """A number; None where there is none."""
-  if isinstance(value, tables.Cell):
+  if isinstance(value, str):  # of a table, or a number between quotes
     value = tables.value_of(value, float) if value.strip() else None
-  if value is None or isinstance(value, int | float):
-    return None if value is None else float(value)
+  if value is None:
+    return None
+  if isinstance(value, int | float) and math.isfinite(value):
+    return float(value)
   if isinstance(value, str) and value.lower() in ("true", "false"):
     return float(value.lower() == "true")
   raise errors.UserError(

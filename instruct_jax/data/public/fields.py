@@ -59,5 +59,23 @@ def names(row: Mapping[str, Any]) -> list[str]:
   for name, inner in itertools.islice(row.items(), 30):
     found.append(name[:40])
     if isinstance(inner, dict):
-      found += [f"{name}.{x}"[:60] for x in itertools.islice(inner, 9)]
+      inside = itertools.islice(inner, 9)
+      found += [f"{name}{_spelled(x)}"[:60] for x in inside]
   return found
+
+
+def check_apart(*named: tuple[str, str]) -> None:
+  """UserError for (option, key)s of which two have the same key."""
+  first: dict[str, str] = {}
+  for flag, key in named:
+    if key in first:
+      both = flag if flag == first[key] else f"{first[key]} and {flag}"
+      raise errors.UserError(
+        f"{both} name the same key, {key}; one key for each is right"
+      )
+    first[key] = flag
+
+
+def _spelled(name: str) -> str:
+  """A name within another, as `steps` reads it."""
+  return f'["{name}"]' if set(name) & set(".[]\"'") else f".{name}"

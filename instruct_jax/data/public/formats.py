@@ -54,12 +54,13 @@ class Format:
 def no_such_key(
   flag: str, key: str, names: Sequence[str], where: str
 ) -> errors.UserError:
-  """The error for a key that was named and that no row has."""
-  near = difflib.get_close_matches(key, names, n=1)
+  """The error for a key that no row has; `where` is the first of them."""
+  others = [name for name in names if name != key]
+  near = difflib.get_close_matches(key, others, n=1)
   hint = f"; did you mean {flag}={near[0]}?" if near else ""
   has = ", ".join(names[:20]) or "no keys at all"
   return errors.UserError(
-    f"{where}: no '{key}' ({flag}) up to here; the rows have {has}{hint}"
+    f"{where}: no '{key}' ({flag}) from here on; the rows have {has}{hint}"
   )
 
 

@@ -12,6 +12,7 @@ Counts, Record = formats.Counts, formats.Record
 def prompts(rows: files.Rows, counts: Counts) -> Iterator[Record]:
   """The records, their prompts stripped."""
   for where, row in rows:
+    row = records.with_names(row)
     counts["read"] += 1
     wrong = records.wrong_keys(row, {})
     if wrong:

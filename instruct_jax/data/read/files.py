@@ -40,7 +40,8 @@ def paths(part: os.PathLike | str) -> list[epath.Path]:
     raise errors.UserError(f"{part}: cannot be looked up ({error})") from None
   if there and not files:
     raise errors.UserError(
-      f"{part}: a folder; name a file or a pattern such as {part}/*.jsonl"
+      f"{part}: a folder; name a file or a pattern such as"
+      f" {str(part).rstrip('/')}/*.jsonl"
     )
   if not files:
     raise errors.UserError(f"{part}: no such file")

@@ -27,7 +27,7 @@ _WORKBOOK = ("an Excel workbook or another spreadsheet", _SHEET)
 _ARCHIVE = ("an archive", _UNPACK)
 _DOCUMENT = ("a formatted document", _TEXT)
 _IMAGE = ("an image, a sound or a film", "only text is read")
-_PICKLE = ("a pickle, which can run code and is never opened", _FRAME)
+_PICKLE = ("a pickle (never opened, since it can run code)", _FRAME)
 _ARRAY = ("an array of numbers", _TABLE)
 _ARROW = ("an Arrow file", _HUGGING)
 _BASE = ("a database", _TABLE)
@@ -36,8 +36,8 @@ _YAML = ("YAML", "json.dump(yaml.safe_load(open(FILE)), ...) makes JSON of it")
 _RECORDS = ("a file of binary records", "name a TFDS set as tfds:name/config")
 _WEIGHTS = ("the weights of a model", "they are no data")
 _COMPRESSED = (
-  "compressed in a way that is not read",
-  "gzip, bzip2, xz and zstandard are; unpack it",
+  "compressed in a way of its own",
+  "gzip, bzip2, xz and zstandard are read; unpack it",
 )
 
 # What a file is, by the end of its name.

@@ -8,6 +8,7 @@ import difflib
 import math
 import re
 import string
+from collections.abc import Iterable
 from typing import Any
 
 from instruct_jax.data.read import typed
@@ -17,6 +18,7 @@ Record = dict[str, Any]
 SPLITS = ("train", "validation", "test")
 # Strings that any record may have.
 _LABELS = ("user", "labeler", "source", "group", "use_case", "core")
+_KEYS = ("text", "prompt", "response", "responses", *_LABELS)
 _PEOPLE = ("user", "labeler")  # nobody's records are not one person's
 _JSON_NAMES = {str: "a string", list: "a list", int: "an integer"}
 _LAST_RANK = 2**31 - 1  # what fits in a batch
@@ -36,6 +38,18 @@ def is_blank(text: str) -> bool:
   return text[:1] not in _PLAIN and _VISIBLE.search(text) is None
 
 
+def near_misses(key: str, names: Iterable[str]) -> list[str]:
+  """The name that may be meant for a key; none that is a key of its own."""
+  others = [name for name in names if name not in _KEYS]
+  return difflib.get_close_matches(key, others, n=1)
+
+
+def with_names(record: Record) -> Record:
+  """A record whose people are numbered, the numbers as texts."""
+  numbers = {x: record[x] for x in _PEOPLE if type(record.get(x)) is int}
+  return record | {x: str(n) for x, n in numbers.items()}
+
+
 def wrong_keys(record: Record, required: dict[str, type]) -> str:
   """What is wrong with the keys that are required or mean the same everywhere.
 
@@ -44,7 +58,7 @@ def wrong_keys(record: Record, required: dict[str, type]) -> str:
   for key, json_type in required.items():
     if key not in record:
       has = ", ".join(map(typed.shown, record)) or "no keys at all"
-      near = difflib.get_close_matches(key, record, n=1)
+      near = near_misses(key, record)
       hint = f" (did you mean {typed.shown(near[0])}?)" if near else ""
       return (
         f'no "{key}", which should be {_JSON_NAMES[json_type]}; the line has '

@@ -19,7 +19,6 @@ Whatever is wrong in a file is a UserError that names file, line and key, and
 says what would be right.
 """
 
-import difflib
 import functools
 import itertools
 import os
@@ -161,7 +160,7 @@ def _known(rows: files.Rows, kind: str, unit: epath.Path | str) -> files.Rows:
       if hint:
         reason = records.wrong_keys(row, required)
         raise errors.UserError(f"{where}: {reason}{hint}")
-    yield where, row
+    yield where, records.with_names(row)
 
 
 def _of_cells(
@@ -191,7 +190,7 @@ def _check_header(
   lacking = next((name for name in required if name not in row), None)
   if lacking is None:
     return
-  near = difflib.get_close_matches(lacking, row, n=1)
+  near = records.near_misses(lacking, row)
   hint = f"; did you mean {typed.shown(near[0])}?" if near else ""
   names = ", ".join(name[:40] for name in itertools.islice(row, 12))
   raise errors.UserError(
