@@ -255,8 +255,12 @@ def test_shares_of_a_column_have_as_many_decimals(capsys):
 def test_what_ties_everything_or_is_dropped_whole_says_so(config, tmp_path):
   tied = [SHORT | {"ranks": [1, 1], "prompt": f"p {n}"} for n in range(12)]
   config.data.rankings = write(tmp_path / "r.jsonl", tied)
-  message = r"data\.rankings .*: 12 of 12 rankings tie all their responses"
-  with pytest.raises(errors.UserError, match=message):
+  says = r"data\.rankings .*: 12 of 1%d rankings tie .*responses, so %s"
+  with pytest.raises(errors.UserError, match=says % (2, "none is left")):
+    prepare.build(config, tmp_path / "out")
+  one = SHORT | {"split": "validation"}
+  config.data.rankings = write(tmp_path / "r.jsonl", [*tied, one])
+  with pytest.raises(errors.UserError, match=says % (3, "the train split is")):
     prepare.build(config, tmp_path / "out")
   alike = [
     SHORT | {"prompt": f"p {n}", "responses": ["same text 1", "same text 2"]}

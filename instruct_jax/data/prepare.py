@@ -72,7 +72,7 @@ def build(
       "vocab_size_asked": data.vocab_size,
     }
     for kind, by_split in cleaned.by_split.items():
-      _check_telling(data, kind, cleaned.counts[kind])
+      _check_telling(data, kind, by_split, cleaned.counts[kind])
       interrupt.check()
       line.say(kind)
       is_stream = kinds.KINDS[kind].is_stream
@@ -199,15 +199,22 @@ def _write_records(
 
 
 def _check_telling(
-  data: ml_collections.ConfigDict, kind: str, counts: Mapping[str, int]
+  data: ml_collections.ConfigDict,
+  kind: str,
+  by_split: splits.BySplit,
+  counts: Mapping[str, int],
 ) -> None:
-  """Raises UserError where records are there and not one says anything."""
+  """Raises UserError where a split is empty and records said nothing."""
   tied = counts.get("says_nothing", 0)
-  if tied and not counts["kept"] + counts["held_out_elsewhere"]:
+  empty = [s for s in kinds.SPLITS if _share(data, s) and not by_split[s]]
+  if tied and empty:
+    left = (
+      f"the {empty[0]} split is empty" if counts["kept"] else "none is left"
+    )
     raise errors.UserError(
       f"data.{kind} ({data[kind]}): {tied:,} of {counts['read']:,} rankings tie"
-      " all their responses, so nothing is left; a ranking that orders two is"
-      " needed"
+      f" all their responses, so {left};"
+      " more that order two are needed"
     )
 
 
