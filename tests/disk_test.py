@@ -380,10 +380,18 @@ def test_who_reads_is_known_until_it_ends_or_is_killed(tmp_path):
   (user,) = marks.users(folder)
   assert f"process {reader.pid} " in user
   assert marks.users(epath.Path(tmp_path / "a")) == []
+  with marks.using(folder):
+    assert len(list(tmp_path.iterdir())) == 2  # That one lives.
   reader.kill()
   reader.wait()
+  (note,) = tmp_path.iterdir()
+  text = note.read_text()
   assert marks.users(folder) == []
   assert list(tmp_path.iterdir()) == []
+  note.write_text(text)
+  with marks.using(folder):  # Whoever reads it next tidies up.
+    (mine,) = tmp_path.iterdir()
+    assert mine != note
 
 
 def test_what_another_job_reads_is_not_moved_while_it_does(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from instruct_jax.base import interrupt, run_folder, storage
+from instruct_jax.base import errors, interrupt, run_folder, storage
 from instruct_jax.parallel import hosts
 from instruct_jax.runs import holders
 
@@ -21,13 +21,16 @@ def using(folder: epath.Path) -> Iterator[None]:
   """Notes that this job reads the run in a folder, until the block ends.
 
   To be taken under the run's lock, so that nobody moves it just then. Where
-  nothing can be written nothing is noted: nobody can move it either.
+  nothing can be written nothing is noted: nobody can move it either. Notes of
+  jobs that were killed go.
   """
   mine = holders.here()
   path = run_folder.mark_of(folder, mine.token)
   if not hosts.is_writer():
     yield
     return
+  with contextlib.suppress(OSError, errors.UserError):
+    users(folder)
   forget = functools.partial(_forget, path)
   with interrupt.deferred(), interrupt.undone_by(forget):
     try:
