@@ -159,6 +159,32 @@ def test_the_door_names_its_commands(tmp_path, monkeypatch, capsys):
     assert "oasst" in shown
 
 
+def test_help_says_what_an_option_is_and_its_default(capsys):
+  def shown(*arguments):
+    with pytest.raises(SystemExit):
+      command.main([*arguments, "--help"])
+    return " ".join(capsys.readouterr().out.split())
+
+  own = shown()
+  for name in ("validation_fraction", "test_fraction", "prefix", "per_user"):
+    said = own.rpartition(f"--{name} ")[2]
+    assert "(default: " in said.partition(" --")[0]
+  pairs, columns = shown("convert", "pairs"), shown("convert", "columns")
+  assert "--label KEY" in pairs
+  assert "--response" not in pairs
+  assert "--lang" not in pairs
+  assert "--text KEY KEY of a document; it needs --kind=pretraining" in columns
+  assert "--score_a" not in columns
+  assert "--lang" in shown("convert")
+
+
+def test_text_needs_its_kind(tmp_path):
+  path = tmp_path / "a.jsonl"
+  path.write_text('{"t": "q"}\n')
+  with pytest.raises(errors.UserError, match="needs --kind=pretraining"):
+    command.main(["convert", "columns", str(path), "--text=t", "--out=o.jsonl"])
+
+
 def test_a_file_that_is_called_like_an_option(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   (tmp_path / "-a.jsonl").write_text('{"prompt": "q"}\n')

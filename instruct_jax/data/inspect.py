@@ -180,23 +180,68 @@ def _parser() -> argparse.ArgumentParser:
   add = parser.add_argument
   add("inputs", nargs="+", help="files, patterns, tfds:name/config:split")
   add(
-    "--kind", default=None, help=f"{', '.join(kinds.KINDS)}; else by its keys"
+    "--kind",
+    help=f"what the records are: {', '.join(kinds.KINDS)}; without it their"
+    " keys say so",
   )
   add(
-    "--tokenizer", default=None, help="a tokenizer's folder; else words count"
+    "--tokenizer",
+    help="the folder of a tokenizer, in whose tokens lengths are; without it"
+    " they are in words",
   )
-  add("--template", default=free.template, help="as data.template of a run")
-  add("--prompt_length", type=int, default=0, help="0: no limit")
-  add("--response_length", type=int, default=0, help="0: no limit")
-  add("--prefix", type=int, default=usual.prefix, help="that duplicates share")
-  add("--per_user", type=int, default=usual.per_user, help="prompts that stay")
-  for name in ("validation_fraction", "test_fraction"):
-    add(f"--{name}", type=float, default=getattr(usual, name))
-  add("--keep_pii", action="store_true", help="personal data stays")
-  add("--samples", type=int, default=3, help="how many to show")
-  add("--out", default=None, help="a folder to write cleaned, split files in")
-  add("--overwrite", action="store_true", help="what stands in --out, too")
-  add("--json", action="store_true", help="one JSON object, no samples")
+  add(
+    "--template",
+    default=free.template,
+    help="what is put around a prompt, as data.template of a run"
+    " (default: %(default)s)",
+  )
+  for name in ("prompt", "response"):
+    add(
+      f"--{name}_length",
+      type=int,
+      default=0,
+      help=f"the most tokens of a {name}; what is longer is counted (default:"
+      " 0, no limit)",
+    )
+  add(
+    "--prefix",
+    type=int,
+    default=usual.prefix,
+    help="how many first characters two prompts share to be duplicates"
+    " (default: %(default)s)",
+  )
+  add(
+    "--per_user",
+    type=int,
+    default=usual.per_user,
+    help="the most prompts of one user that stay (default: %(default)s)",
+  )
+  for name in ("validation", "test"):
+    add(
+      f"--{name}_fraction",
+      type=float,
+      default=getattr(usual, f"{name}_fraction"),
+      help=f"the share of users or prompts that goes to the {name} split"
+      " (default: %(default)s)",
+    )
+  add(
+    "--keep_pii",
+    action="store_true",
+    help="leave personal data in the training split",
+  )
+  add(
+    "--samples",
+    type=int,
+    default=3,
+    help="how many records to show (default: %(default)s)",
+  )
+  add("--out", help="a folder to write cleaned and split files in")
+  add("--overwrite", action="store_true", help="replace what stands in --out")
+  add(
+    "--json",
+    action="store_true",
+    help="print one JSON object, without samples, instead of tables",
+  )
   return parser
 
 

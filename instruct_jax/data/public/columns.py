@@ -69,8 +69,11 @@ def _check(kind: str, needed: dict[str, Any], other: Any) -> None:
   lacking = [f"--{name}=KEY" for name, key in needed.items() if not key]
   if lacking or other:
     keys = " and ".join(f"--{name}=KEY" for name in needed)
+    is_text = other and kind != "pretraining"
+    needs = " (--text=KEY needs --kind=pretraining)" if is_text else ""
     raise errors.UserError(
       f"columns: {keys} and no other key gives {kind}; --kind chooses another"
+      f"{needs}"
     )
 
 

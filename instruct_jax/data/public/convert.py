@@ -22,6 +22,7 @@ import io
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
@@ -82,7 +83,7 @@ def format_of(name: str) -> formats.Format:
 
 def main(arguments: Sequence[str] | None = None) -> None:
   """The command line; prints the counts."""
-  given = vars(_parser().parse_args(arguments))
+  given = vars(_parser(_asked(arguments)).parse_args(arguments))
   given["kind"] = given["kind"] or ""
   options.check_given(given)
   name, inputs, out = (given.pop(x) for x in ("format", "inputs", "out"))
@@ -248,17 +249,32 @@ def _packed(file: IO[bytes], path: epath.Path) -> Iterator[IO[str]]:
     text.detach()
 
 
-def _parser() -> command.Parser:
-  parser = command.Parser(
-    "instruct_jax.data convert", __doc__, _list_of_formats()
-  )
+def _asked(arguments: Sequence[str] | None) -> str:
+  """The format whose help is asked for; '' for that of all, or for none."""
+  given = list(sys.argv[1:] if arguments is None else arguments)
+  if {"-h", "--help"}.isdisjoint(given):
+    return ""
+  return given[0] if given[0] in FORMATS else ""
+
+
+def _parser(of: str = "") -> command.Parser:
+  """The parser; with the options and the help of one format alone."""
+  form = format_of(of) if of else None
+  what, listed = __doc__, _list_of_formats()
+  if form:
+    what = f"{of}: {form.about} -> {', '.join(form.kinds)}"
+    listed = "python -m instruct_jax.data convert --help: the other formats"
+  parser = command.Parser("instruct_jax.data convert", what, listed)
   add = parser.add_argument
   add("format", help="one of the list below, or my_package.my_format")
   add("inputs", nargs="+", help="files, patterns, tfds:name/config:split")
   add("--out", required=True, help="FILE.jsonl or FILE.jsonl.gz")
-  add("--kind", help=", ".join(kinds.KINDS))
-  add("--overwrite", action="store_true", help="replace what is there")
-  options.add_to(parser)
+  add(
+    "--kind",
+    help=f"of records: {', '.join(form.kinds if form else kinds.KINDS)}",
+  )
+  add("--overwrite", action="store_true", help="replace what stands in --out")
+  options.add_to(parser, form)
   return parser
 
 

@@ -56,7 +56,9 @@ OPTIONS = {
     _PAIRS, "fields of tables hold turns, lists as JSON", is_flag=True
   ),
   "response": Option(("columns",), "KEY of the response"),
-  "text": Option(("columns",), "KEY of a document"),
+  "text": Option(
+    ("columns",), "KEY of a document; it needs --kind=pretraining"
+  ),
   "pairs": Option(
     ("finegrained",), "labels that are no ranking stay, as pairs", is_flag=True
   ),
@@ -64,10 +66,17 @@ OPTIONS = {
 }
 
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-  """Adds the options, in a group for each set of formats that has them."""
+def add_to(
+  parser: argparse.ArgumentParser, form: formats.Format | None = None
+) -> None:
+  """Adds the options, in a group for each set of formats that has them.
+
+  All of them, or those that one format has.
+  """
   groups = {}
   for name, option in OPTIONS.items():
+    if form is not None and name not in form.options:
+      continue
     names = " and ".join(option.of)
     if names not in groups:
       groups[names] = parser.add_argument_group(f"of {names}")
