@@ -418,6 +418,7 @@ REWARDED = ("rm", "select", "ppo_ptx")
     ("data.response_length", 15, TRAINED),
     ("data.row_length", 63, TRAINED),
     ("data.packing", True, TRAINED),
+    ("data.k_max", 12, REWARDED),  # by way of the rankings
     ("model.dropout", 0.1, TRAINED),
     ("model.dtype", "bfloat16", TRAINED),
     ("reward_model.dropout", 0.1, REWARDED),

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ml_collections import ConfigDict
 
-from instruct_jax import algorithms, worlds
+from instruct_jax import algorithms, paper, worlds
 from instruct_jax.base import keys, outside
 from instruct_jax.inference import rewards
 from instruct_jax.runs import stages
@@ -48,6 +48,7 @@ _OF_DATA = tuple(
     "test_fraction",
   )
 )
+_K_MAX = "data.k_max"
 # What a job, or an algorithm of ours, does not read.
 _UNREAD = {
   "rankings": ("reward", "reward_model"),
@@ -75,6 +76,8 @@ def of_stage(config: ConfigDict, needs: Needs) -> str:
   """A hash of all that determines what a stage computes."""
   is_read = _is_read(config)
   flat = {k: v for k, v in keys.flatten(config).items() if is_read(k)}
+  if not is_read(_K_MAX) and config.job != "dataset":
+    flat[_K_MAX] = paper.K_MAX  # as it stands in the digests of before
   only = stages.needs_of_evaluation(config)
   flat |= {f"needs.{n}": s.digest for n, s in needs.items() if n not in only}
   return _hash(flat | content_digests(config))
@@ -88,7 +91,19 @@ def _is_read(config: ConfigDict) -> Callable[[str], bool]:
     return lambda key: _lies_in(key, read)
   name = config.algorithm if config.job == "train" else config.job
   hidden = (*UNDIGESTED, "needs", *_UNREAD.get(name, ()), *_OF_DATA)
+  if not _reads_rankings(config):
+    hidden = (*hidden, _K_MAX)
   return lambda key: not _lies_in(key, hidden)
+
+
+def _reads_rankings(config: ConfigDict) -> bool:
+  """Whether a stage, or the data set that it needs, depends on data.k_max."""
+  if "k_max" in worlds.of(config.data).depends(config.data):
+    return True
+  if config.job != "train":
+    return False
+  is_ours = config.algorithm in algorithms.MODULES
+  return not is_ours or "rankings" in {*config.batch, *config.validation}
 
 
 def _lies_in(key: str, sections: Iterable[str]) -> bool:
