@@ -289,6 +289,8 @@ temperature 1, 95 % intervals clustered by prompt.
 
 {table([f"mean of seeds {names}", *SUBJECTS.values()], measures(results))}
 
+Tasks are asked as plain text, so those of prompted GPT are GPT's.
+
 ## Reward model and labelers (%)
 
 {table(["pairs of test prompts", *seeds, "the paper"], reward_model(chains))}
