@@ -57,14 +57,8 @@ def lines(path: epath.Path) -> Iterator[tuple[int, str]]:
       f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line); "
       "convert the file to UTF-8"
     ) from None
-  except compressed.ERRORS as error:
-    raise errors.UserError(
-      f"{path}:{number + 1}: a damaged compressed file ({error})"
-    ) from None
-  except (ImportError, OSError) as error:
-    raise errors.UserError(
-      f"{path}:{number + 1}: cannot be read ({error})"
-    ) from None
+  except (*compressed.ERRORS, ImportError, OSError) as error:
+    raise _unreadable(path, number + 1, error) from None
 
 
 def whole_lines(path: epath.Path) -> Iterator[str]:
@@ -86,14 +80,8 @@ def whole_lines(path: epath.Path) -> Iterator[str]:
     for _ in lines(path):  # raises with the place
       pass
     raise
-  except compressed.ERRORS as error:
-    raise errors.UserError(
-      f"{path}:{number + 1}: a damaged compressed file ({error})"
-    ) from None
-  except (ImportError, OSError) as error:
-    raise errors.UserError(
-      f"{path}:{number + 1}: cannot be read ({error})"
-    ) from None
+  except (*compressed.ERRORS, ImportError, OSError) as error:
+    raise _unreadable(path, number + 1, error) from None
 
 
 def blocks(path: epath.Path) -> Iterator[tuple[str, str]]:
@@ -113,6 +101,14 @@ def blocks(path: epath.Path) -> Iterator[tuple[str, str]]:
         disguised.check(where, suffix(path), texts)
       is_first = False
       yield where, "\n".join(texts)
+
+
+def _unreadable(
+  path: epath.Path, number: int, error: Exception
+) -> errors.UserError:
+  is_damaged = isinstance(error, compressed.ERRORS)
+  what = "a damaged compressed file" if is_damaged else "cannot be read"
+  return errors.UserError(f"{path}:{number}: {what} ({error})")
 
 
 def _nul(path: epath.Path, number: int) -> errors.UserError:
