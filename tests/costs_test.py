@@ -20,7 +20,8 @@ def write_run(folder, config, *, seconds, age=0, metrics=None):
   """A finished run, `age` seconds old."""
   folder.mkdir(parents=True)
   results = {"experiment": config.experiment, "variant": config.variant}
-  results |= {"seconds": seconds, "metrics": metrics or {}}
+  results |= {"seconds": seconds, "metrics": metrics or {}, "tables": {}}
+  results["evaluation_digest"] = ""
   (folder / "results.json").write_text(json.dumps(results))
   written = json.loads(config.to_json_best_effort())
   (folder / "config.json").write_text(json.dumps({"config": written}))
