@@ -135,12 +135,16 @@ def test_the_entropy_is_that_of_the_temperature(run, scored):
     run.ctx, scored, jnp.float32(0.1), {}, jax.random.key(0)
   )
   rows = jax.tree.map(lambda x: x[0], minibatches["policy"])
+  # Toys seldom end by themselves: here one does, so that masks matter.
+  is_response = rows["is_response"].at[0, 1:].set(False)
+  rows = rows | {"is_response": is_response}
   _, metrics = ppo.loss(run.ctx, state.params, {}, {"policy": rows}, None)
   logits = forward.response_logits(run.ctx.policy, state.params["policy"], rows)
   logp = jax.nn.log_softmax(logits / TEMPERATURE, axis=-1)
   entropy = -(jnp.exp(logp) * logp).sum(axis=-1)
-  expected = entropy[rows["is_response"]].mean()
+  expected = entropy[is_response].mean()
   total, weight = metrics["policy/entropy"]
+  assert float(weight) == float(is_response.sum()) < is_response.size
   np.testing.assert_allclose(total / weight, expected, rtol=1e-4)
 
 
