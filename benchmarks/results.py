@@ -3,19 +3,30 @@
   python -m benchmarks.results > docs/results.md
   python -m benchmarks.results --runs=runs > docs/results.md
 
-The second first takes over the chains under `runs`, whichever seeds of
-ppo_ptx-tiny are finished there: their results and every stage's seconds, and
-beside them the results of ppo-tiny, the same without ptx.
+The second first takes over the finished runs under `runs` of the experiments
+of EXPERIMENTS in their variant :tiny, whichever seeds are there: what was
+measured, and the seconds of every stage that they were built on.
 """
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from instruct_jax import paper
 from instruct_jax.base import command, errors
 
 FOLDER = pathlib.Path(__file__).parent / "results"
+MAIN = "ppo_ptx"  # whose chain is the README's, and has the baselines' numbers
+EXPERIMENTS = {
+  "dpo": "DPO",
+  "best_of_n": "best-of-n",
+  "rloo": "RLOO",
+  "grpo": "GRPO",
+  "ppo": "PPO",
+  "ppo_ptx": "PPO-ptx",
+  "iterated": "PPO-ptx, iterated",
+}
 STAGES = (
   "dataset",
   "pretrain",
@@ -23,19 +34,9 @@ STAGES = (
   "rankings",
   "rm",
   "select",
-  "ppo_ptx",
-)
-WITHOUT_PTX = "ppo"
-SUBJECTS = {
-  "gpt": "GPT",
-  "prompted_gpt": "prompted GPT",
-  "sft": "SFT",
-  "ppo": "PPO",
-  "ppo_ptx": "PPO-ptx",
-}
-WINS = (  # who over whom
-  ("ppo_ptx", "sft"),
-  ("ppo", "sft"),
+)  # that all experiments share
+SUBJECTS = {"gpt": "GPT", "prompted_gpt": "prompted GPT", "sft": "SFT"}
+WINS = (  # who over whom, beside every experiment over SFT
   ("sft", "prompted_gpt"),
   ("prompted_gpt", "gpt"),
 )
@@ -89,78 +90,69 @@ REWARD = (  # label, stage, metric, the paper's
     paper.AGREEMENT["held_out"],
   ),
 )
-KEPT = ("reward/accuracy", "agreement/")  # metrics of other stages than PPO's
+KEPT = ("reward/accuracy", "agreement/")  # of the metrics of other stages
+EPISODES = "count/episodes"  # responses that a step of training samples
+WITHOUT = ("product", "tables")  # what of a run's results is not kept whole
 
 Rows = Sequence[Sequence[str]]
+Results = dict[str, dict[int, dict[str, Any]]]  # by experiment and seed
 
 
-def read(folder: pathlib.Path = FOLDER) -> tuple[dict, dict]:
-  """({seed: PPO-ptx's results}, {seed: {stage: seconds, metrics}}).
-
-  PPO-ptx's results have those of PPO among theirs, where that was run.
-  """
-  results, chains = {}, {}
-  for path in sorted(folder.glob("ppo_ptx-tiny-seed*.json")):
-    seed = int(path.stem.rpartition("seed")[2])
-    results[seed] = _with_ppo(
-      json.loads(path.read_text()),
-      folder / f"{WITHOUT_PTX}-tiny-seed{seed}.json",
-    )
-    chain = folder / f"chain-tiny-seed{seed}.json"
-    chains[seed] = json.loads(chain.read_text()) if chain.exists() else {}
-  return results, chains
-
-
-def _with_ppo(results: dict, path: pathlib.Path) -> dict:
-  """Adds what PPO alone has; what both were asked, both answered alike."""
-  if not path.exists():
-    return results
-  ppo = json.loads(path.read_text())
-  tables = {
-    name: ppo["tables"].get(name, []) + rows
-    for name, rows in results["tables"].items()
-  }
-  metrics = ppo["metrics"] | results["metrics"]
-  return results | {"metrics": metrics, "tables": tables}
+def read(folder: pathlib.Path = FOLDER) -> Results:
+  """{experiment: {seed: its results}} of the experiments that are there."""
+  results: Results = {}
+  for name in EXPERIMENTS:
+    for path in sorted(folder.glob(f"{name}-tiny-seed*.json")):
+      seed = int(path.stem.rpartition("seed")[2])
+      results.setdefault(name, {})[seed] = json.loads(path.read_text())
+  return results
 
 
 def take_over(runs: pathlib.Path, folder: pathlib.Path = FOLDER) -> None:
-  """Copies the finished chains of `runs`; UserError where there is none."""
-  for path in sorted(runs.glob(f"{WITHOUT_PTX}-tiny*/results.json")):
-    results = json.loads(path.read_text())
-    if path.parent.name == _folder(f"{WITHOUT_PTX}-tiny", results["seed"]):
-      _write(folder / f"{WITHOUT_PTX}-tiny", results["seed"], results)
-  paths = sorted(runs.glob("ppo_ptx-tiny*/results.json"))
-  if not paths:
+  """Copies the finished runs of `runs`; UserError where there is none."""
+  taken = 0
+  for name in EXPERIMENTS:
+    for path in sorted(runs.glob(f"{name}-tiny*/results.json")):
+      results = json.loads(path.read_text())
+      seed = results["seed"]
+      if path.parent.name != (
+        f"{name}-tiny-seed{seed}" if seed else f"{name}-tiny"
+      ):
+        continue  # an earlier run, moved aside
+      kept = {
+        k: v for k, v in _without_command(results).items() if k not in WITHOUT
+      }
+      kept["tables"] = {"preference": results["tables"].get("preference", [])}
+      kept["stages"] = dict(_stages(path.parent))
+      file = folder / f"{name}-tiny-seed{seed}.json"
+      file.write_text(json.dumps(kept, indent=1) + "\n")
+      taken += 1
+  if not taken:
     raise errors.UserError(
-      f"--runs={runs}: no finished run of ppo_ptx.py:tiny in it"
+      f"--runs={runs}: no finished run in it of {', '.join(EXPERIMENTS)},"
+      " each :tiny"
     )
-  for path in paths:
-    results = json.loads(path.read_text())
-    seed = results["seed"]
-    if path.parent.name != _folder("ppo_ptx-tiny", seed):
-      continue  # an earlier run, moved aside
-    chain = {}
-    for stage in STAGES:
-      name = _folder(f"{stage}-tiny", seed if stage != "dataset" else 0)
-      file = runs / name / "results.json"
-      if file.exists():
-        there = json.loads(file.read_text())
-        chain[stage] = {
-          "seconds": there["seconds"],
-          "peak_memory_bytes": there["peak_memory_bytes"],
-          "metrics": {
-            metric: value
-            for metric, value in there["metrics"].items()
-            if metric.startswith(KEPT)
-          },
-        }
-    _write(folder / "ppo_ptx-tiny", seed, results)
-    _write(folder / "chain-tiny", seed, chain)
 
 
-def _folder(name: str, seed: int) -> str:
-  return f"{name}-seed{seed}" if seed else name
+def _stages(run: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+  """(stage, what is kept of it) of all that a run needs, the run last."""
+  record = json.loads((run / "config.json").read_text())
+  for need in record["needs"].values():
+    below = run / need
+    if (below / "results.json").exists():
+      yield from _stages(below)
+  there = json.loads((run / "results.json").read_text())
+  name = run.resolve().name.removesuffix(f"-seed{there['seed']}")
+  metrics = there["metrics"]
+  yield (
+    name.replace("-tiny", ""),
+    {
+      "seconds": there["seconds"],
+      "peak_memory_bytes": there["peak_memory_bytes"],
+      "episodes": round(there["steps"] * metrics.get(EPISODES, 0)),
+      "metrics": {k: v for k, v in metrics.items() if k.startswith(KEPT)},
+    },
+  )
 
 
 def _without_command(results: dict) -> dict:
@@ -172,32 +164,87 @@ def _without_command(results: dict) -> dict:
   }
 
 
-def _write(stem: pathlib.Path, seed: int, tree: dict) -> None:
-  file = stem.with_name(f"{stem.name}-seed{seed}.json")
-  tree = _without_command(tree)
-  file.write_text(json.dumps(tree, indent=2) + "\n")
-
-
 def table(head: Sequence[str], rows: Rows) -> str:
   """Rows as Markdown."""
   lines = [head, ["---"] * len(head), *rows]
   return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def preferences(results: dict[int, dict]) -> Rows:
-  """How often labelers prefer one to the other, with 95 % intervals."""
-  lists = {
-    seed: {row["metric"]: row for row in one["tables"]["preference"]}
-    for seed, one in results.items()
-  }
+def side_by_side(results: Results) -> Rows:
+  """Every experiment: wins over SFT, KL, tasks, episodes, seconds."""
   rows = []
-  for subject, baseline in WINS:
+  for name, by_seed in results.items():
+    wins = [
+      _win(one, name, "sft", group)
+      for group in GROUPS
+      for one in by_seed.values()
+    ]
+    training, held_out = wins[: len(by_seed)], wins[len(by_seed) :]
+    own = [_own(one) for one in by_seed.values()]
+    episodes = [sum(stage["episodes"] for stage in stages) for stages in own]
+    seconds_ = [
+      sum(stage["seconds"]["wall"] for stage in stages) for stages in own
+    ]
+    rows.append(
+      [
+        EXPERIMENTS[name],
+        _each([100 * row["value"] for row in training], 1),
+        _each([100 * row["value"] for row in held_out], 1),
+        *(
+          _each(
+            [f * one["metrics"][f"{m}/{name}"] for one in by_seed.values()], d
+          )
+          for m, f, d in (("kl", 1, 2), ("likert", 1, 2), ("nlp/mean", 100, 1))
+        ),
+        f"{max(episodes):,}" if max(episodes) else "–",
+        " / ".join(f"{value:.0f}" for value in seconds_),
+      ]
+    )
+  return rows
+
+
+def _own(result: dict) -> list[dict]:
+  """The stages that a run does not share with all others."""
+  return [
+    stage for name, stage in result["stages"].items() if name not in STAGES
+  ]
+
+
+def _win(result: dict, subject: str, baseline: str, group: str) -> dict | None:
+  """The row of a preference, or None."""
+  name = f"preference/{subject}_over_{baseline}/{group}"
+  rows = result["tables"]["preference"]
+  return next((row for row in rows if row["metric"] == name), None)
+
+
+def _each(values: Sequence[float], decimals: int) -> str:
+  """The mean of the seeds, and each."""
+  mean = sum(values) / len(values)
+  each = " / ".join(f"{value:.{decimals}f}" for value in values)
+  return f"{mean:.{decimals}f} ({each})"
+
+
+def preferences(results: Results) -> Rows:
+  """How often labelers prefer one to the other, with 95 % intervals."""
+  pairs = [(name, name, "sft") for name in reversed(results)]
+  pairs += [(MAIN, subject, baseline) for subject, baseline in WINS]
+  rows = []
+  for experiment, subject, baseline in pairs:
     for group, label in GROUPS.items():
-      name = f"preference/{subject}_over_{baseline}/{group}"
-      cells = [_interval(by_metric.get(name)) for by_metric in lists.values()]
-      title = f"{SUBJECTS[subject]} over {SUBJECTS[baseline]}, {label}"
+      by_seed = results[experiment]
+      cells = [
+        _interval(_win(by_seed[seed], subject, baseline, group))
+        if seed in by_seed
+        else "–"
+        for seed in results[MAIN]
+      ]
+      title = f"{_label(subject)} over {_label(baseline)}, {label}"
       rows.append([title, *cells])
   return rows
+
+
+def _label(subject: str) -> str:
+  return (SUBJECTS | EXPERIMENTS)[subject]
 
 
 def _interval(row: dict | None) -> str:
@@ -207,50 +254,54 @@ def _interval(row: dict | None) -> str:
   return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def measures(results: dict[int, dict]) -> Rows:
+def measures(results: Results) -> Rows:
   """The mean over the seeds of every measure, and each seed's."""
   rows = []
   for label, metric, factor, decimals in MEASURES:
     cells = []
-    for subject in SUBJECTS:
+    for subject in (*SUBJECTS, *results):
       name = f"{metric}/{subject}"
+      of_subject = results.get(subject, results[MAIN])
       values = [
         factor * one["metrics"][name]
-        for one in results.values()
+        for one in of_subject.values()
         if name in one["metrics"]
       ]
-      if len(values) < len(results):
-        cells.append("–")  # of some seeds only, or of a prompted subject
-        continue
-      mean = sum(values) / len(values)
-      each = " / ".join(f"{value:.{decimals}f}" for value in values)
-      cells.append(f"{mean:.{decimals}f} ({each})")
+      whole = values and len(values) == len(of_subject)
+      # Else of some seeds only, or of a prompted subject.
+      cells.append(_each(values, decimals) if whole else "–")
     rows.append([label, *cells])
   return rows
 
 
-def reward_model(chains: dict[int, dict]) -> Rows:
+def reward_model(results: Results) -> Rows:
   """Accuracy of the reward model and agreement of labelers, per cent."""
   rows = []
   for label, stage, metric, theirs in REWARD:
+    chains = [one["stages"] for one in results[MAIN].values()]
     cells = [
       f"{100 * chain[stage]['metrics'][metric]:.1f}" if stage in chain else "–"
-      for chain in chains.values()
+      for chain in chains
     ]
     there = f"{theirs.value} ± {theirs.margin}" if theirs else ""
     rows.append([label, *cells, there])
   return rows
 
 
-def seconds(chains: dict[int, dict]) -> Rows:
+def seconds(results: Results) -> Rows:
   """Wall seconds of every stage, of them compiling."""
+  stages: dict[str, dict[int, dict]] = {name: {} for name in STAGES}
+  for by_seed in results.values():
+    for seed, one in by_seed.items():
+      for name, stage in one["stages"].items():
+        stages.setdefault(name, {})[seed] = stage["seconds"]
   rows = []
-  for stage in STAGES:
-    times = [c[stage]["seconds"] if stage in c else {} for c in chains.values()]
+  for name, by_seed in stages.items():
+    times = [by_seed.get(seed) for seed in results[MAIN]]
     cells = [
       f"{t['wall']:.1f} ({t['compile']:.1f})" if t else "–" for t in times
     ]
-    rows.append([stage, *cells])
+    rows.append([name, *cells])
   return rows
 
 
@@ -265,21 +316,44 @@ def iteration(folder: pathlib.Path = FOLDER) -> Rows:
 
 def document(folder: pathlib.Path = FOLDER) -> str:
   """docs/results.md."""
-  results, chains = read(folder)
-  seeds = [f"seed {seed}" for seed in results]
-  first = next(iter(results.values()))["tables"]["preference"][0]
-  peak = max(one["peak_memory_bytes"] for one in results.values()) / 1e9
-  names = " / ".join(map(str, results))
+  results = read(folder)
+  main_ = results[MAIN]
+  seeds = [f"seed {seed}" for seed in main_]
+  first = next(iter(main_.values()))["tables"]["preference"][0]
+  peak = max(one["peak_memory_bytes"] for one in main_.values()) / 1e9
+  names = " / ".join(map(str, main_))
+  columns = [f"mean of seeds {names}", *map(_label, (*SUBJECTS, *results))]
   return f"""# Results of `:tiny`
 
 Made by `python -m benchmarks.results > docs/results.md` from
 `benchmarks/results/*.json`; a test holds the two together. What they mean
 stands in the README.
 
-`python -m instruct_jax.main --config=experiments/ppo_ptx.py --config.seed=S`,
-and `ppo.py` (PPO: the same without pretraining gradients, γ = 0):
+`python -m instruct_jax.main --config=experiments/NAME.py --config.seed=S`:
 {first["n"]:,} test prompts ({first["clusters"]} independent clusters),
 temperature 1, 95 % intervals clustered by prompt.
+
+## Side by side
+
+Mean of seeds {names}, and each. All start from the same SFT model and read the
+same rankings or the reward model of these; episodes are responses sampled in
+training, seconds those of the stages that an experiment has of its own.
+
+{
+    table(
+      [
+        "experiment",
+        "preferred over SFT, training labelers, %",
+        "held-out labelers, %",
+        "KL from SFT, nats",
+        "Likert",
+        "tasks, %",
+        "episodes",
+        "seconds",
+      ],
+      side_by_side(results),
+    )
+  }
 
 ## Labelers prefer … (%)
 
@@ -287,22 +361,22 @@ temperature 1, 95 % intervals clustered by prompt.
 
 ## Measures
 
-{table([f"mean of seeds {names}", *SUBJECTS.values()], measures(results))}
+{table(columns, measures(results))}
 
 Tasks are asked as plain text, so those of prompted GPT are GPT's.
 
 ## Reward model and labelers (%)
 
-{table(["pairs of test prompts", *seeds, "the paper"], reward_model(chains))}
+{table(["pairs of test prompts", *seeds, "the paper"], reward_model(results))}
 
 The paper's accuracies are five-fold over labelers, each group held out once;
 here one fixed group is held out, which is not the same figure.
 
 ## Seconds of every stage, and of them compiling
 
-{table(["stage", *seeds], seconds(chains))}
+{table(["stage", *seeds], seconds(results))}
 
-Peak memory of the last stage: {peak:.2f} GB.
+Peak memory of the last stage of PPO-ptx: {peak:.2f} GB.
 
 ## Seconds of one PPO iteration
 

@@ -14,6 +14,11 @@ SUBJECTS = {
   "sft": "SFT",
   "ppo": "PPO",
   "ppo_ptx": "PPO-ptx",
+  "dpo": "DPO",
+  "best_of_n": "Best-of-n",
+  "rloo": "RLOO",
+  "grpo": "GRPO",
+  "iterated": "PPO-ptx (iterated)",
 }
 GROUPS = {"training": "training labelers", "held_out": "held-out labelers"}
 WORDS = {
