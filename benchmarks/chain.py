@@ -60,11 +60,11 @@ def stages(folder: epath.Path) -> list[dict[str, float | str]]:
 def iteration(folder: epath.Path, repeats: int) -> dict[str, dict[str, float]]:
   """Seconds of the phases of one PPO iteration: compile, and median run."""
   ctx = reading.open_context(folder)
-  data, total_steps = loop.open_batches(ctx)
   checkpoints = {
     role: reading.load_parameters(ctx.folders[role], ctx, role)
     for role in ("policy", "reward")
   }
+  data, total_steps = loop.open_batches(ctx, checkpoints)
   run, state = step_lib.setup(ctx, ppo.ALGORITHM, total_steps, checkpoints)
   batch = sharding.global_batch(next(data), ctx.mesh)
   key = jax.random.key(0)

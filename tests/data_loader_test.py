@@ -64,6 +64,30 @@ def test_in_order_counts_every_row_once(prompts, texts):
   assert sum(mask.sum() for mask in masks) == 8 * 23
 
 
+def test_columns_go_with_their_rows(prompts):
+  squares = np.arange(50, dtype=np.float32) ** 2
+  pairs = np.stack([squares, -squares], axis=1)
+  rows = prompts.with_columns({"square": squares}).with_columns({"two": pairs})
+  batch = rows.take([7, 3])
+  assert batch["square"].tolist() == [49, 9]
+  assert batch["two"].tolist() == [[49, -49], [9, -9]]
+  assert batch["index"].tolist() == [7, 3]
+  last = list(rows.in_order(16))[-1]
+  assert last["square"].tolist() == [48**2, 49**2, *[0] * 14]
+  assert "square" not in prompts.take([7])
+  batches = loader.Batches({"prompts": rows}, {"prompts": 10}, seed=0)
+  for step in (0, 7):
+    batch = batches[step]["prompts"]
+    assert batch["square"].tolist() == (batch["index"] ** 2).tolist()
+  for wrong, message in (
+    ({"x": squares[:-1]}, "column 'x' of prompts: 49 lines for 50 rows"),
+    ({"prompt": squares}, "'prompt' of prompts: there is one already"),
+    ({"two": squares}, "'two' of prompts: there is one already"),
+  ):
+    with pytest.raises(errors.UserError, match=message):
+      rows.with_columns(wrong)
+
+
 def test_prompts_and_responses_of_evaluations():
   prompt, is_prompt, kept = loader.encode_prompts(
     ["hi", "far too long a prompt", "ho"], BYTES, "{prompt}:", 6

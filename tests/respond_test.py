@@ -11,6 +11,7 @@ import pytest
 
 from instruct_jax import tokenizers
 from instruct_jax.algorithms import episodes as episodes_lib
+from instruct_jax.base import interrupt
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import (
   batching,
@@ -22,7 +23,7 @@ from instruct_jax.inference import (
 from instruct_jax.models import forward, heads
 from instruct_jax.parallel import sharding
 from instruct_jax.tokenizers import templates
-from tests import processes, toys
+from tests import data_toys, processes, toys
 
 PROMPTS = ("a", "bc", "abc", "x", "q")
 V, END, OTHER_STOP = 258, tokenizers.ByteTokenizer().eot_id, 7
@@ -203,6 +204,34 @@ def test_rows_are_rounded_up_to_the_mesh():
     batching.in_batches(same, {"x": x}, mesh, rows=5), x
   )
   assert sizes == [8, 8]
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 8])
+def test_all_rows_of_a_kind_go_through_a_function(count):
+  """Also where the mesh has more places than the last batch has rows."""
+  table = data_toys.rows_of(
+    "prompts",
+    [{"prompt": "p" * n} for n in range(1, count + 1)],
+    prompt_length=20,
+  )
+  for mesh, size in ((make().mesh, 3), (sharding.make_mesh(2, 2, 2), 4)):
+    sizes = []
+
+    def lengths(batch, sizes=sizes):
+      sizes.append(len(batch["prompt"]))
+      return {"length": batch["is_prompt"].sum(axis=1), "index": batch["index"]}
+
+    out = batching.of_rows(lengths, table, mesh, rows=3, note="test")
+    assert (out["length"] - out["length"][0]).tolist() == list(range(count))
+    assert out["index"].tolist() == list(range(count))
+    assert sizes == [size] * -(-count // size)
+
+
+def test_what_goes_through_all_rows_stops_when_it_is_asked_to(monkeypatch):
+  table = data_toys.rows_of("prompts", [{"prompt": "p"}] * 3)
+  monkeypatch.setattr(interrupt, "requested", lambda: True)
+  with pytest.raises(interrupt.Interrupted):
+    batching.of_rows(lambda x: x, table, make().mesh, rows=1, note="test")
 
 
 # One end for judges and reward models.

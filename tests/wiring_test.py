@@ -303,13 +303,13 @@ class Asked(Exception):
 
 READERS = {
   "training": (
-    lambda ctx: loop.open_batches(ctx),
+    lambda ctx: loop.open_batches(ctx, {}),
     ("demonstrations", "train"),
   ),
   "validation": (
     lambda ctx: validate.Validation(
       types.SimpleNamespace(ctx=ctx, root=jax.random.key(0), algorithm=None),
-      None,
+      *(None, {}),
     ).metrics(None),
     ("demonstrations", "validation"),
   ),

@@ -22,6 +22,8 @@ defaults that do nothing. Their arguments:
                in "_first_minibatch", the first update of a step alone counts
   key          a jax.random key; a loss gets None where nothing may be random:
                in validation and where it only counts weights
+  columns      {kind of data: {name: numpy array, a line for each of its rows}}:
+               what is computed once for a data set, as a reference's logprobs
 
 Validation is the same `collect` and `loss`, on validation rows and without a
 key for the loss; its metrics are logged as "validation/...".
@@ -34,14 +36,17 @@ from typing import TYPE_CHECKING, Any
 
 import flax.struct
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from instruct_jax.base import errors, outside
+from instruct_jax.data.batch import loader
 from instruct_jax.inference import context
 from instruct_jax.models import sizes
 
 Roles = dict[str, Any]  # {"policy", "value", "reward", ...: parameters}
 Rows = dict[str, Any]  # {kind of data or part: {name: array}}
+Columns = dict[str, dict[str, np.ndarray]]  # {kind of data: {name: array}}
 Metrics = dict[str, tuple[jax.Array | float, jax.Array | float]]
 Terms = dict[str, tuple[jax.Array, jax.Array, float]]
 
@@ -90,6 +95,14 @@ def same_extra(
   """The extra values as they are."""
   del ctx, metrics
   return extra
+
+
+def no_columns(
+  ctx: context.Context, checkpoints: Roles, rows: dict[str, loader.Rows]
+) -> Columns:
+  """Nothing is computed once for a data set."""
+  del ctx, checkpoints, rows
+  return {}
 
 
 def require(config: ConfigDict, **sections: Iterable[str]) -> None:
@@ -148,6 +161,15 @@ class Algorithm:
     [context.Context, Roles, Roles, Rows, jax.Array | None],
     tuple[Terms, Metrics],
   ]
+  # (ctx, checkpoints, {kind of data: all its rows}) -> columns, once for the
+  # training rows and once for those of validation, before the first step of
+  # every start: the same each time. Its arrays are then in every batch, as
+  # batch[kind][name]; of `checkpoints` only what the state holds stays in
+  # memory. Ordinary Python: `batching.of_rows` divides the rows over devices
+  # and processes.
+  columns: Callable[
+    [context.Context, Roles, dict[str, loader.Rows]], Columns
+  ] = no_columns
   # (ctx, state, batch, key) -> (minibatches, metrics). Ordinary Python that
   # calls compiled functions, as jax.jit(f, static_argnums=0) of f(ctx, ...).
   collect: Callable[
@@ -169,6 +191,10 @@ class Algorithm:
   minibatch_rows: Callable[[ConfigDict, dict[str, int]], dict[str, int]] = (
     whole_batch
   )
+  # Kinds of data that it reads beside those of a batch.
+  also_reads: tuple[str, ...] = ()
+  # Sections of the config that it does not read: they may change.
+  ignores: tuple[str, ...] = ()
   speaker: str = ""  # the role whose responses are shown on the way; '': none
   is_rewarded: bool = False  # whether `config.reward` scores what it samples
 

@@ -1,14 +1,16 @@
 """The reward model from K-wise rankings (section 3.5, equation 1)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from instruct_jax import algorithms
-from instruct_jax.inference import context
+from instruct_jax.inference import batching, context
 from instruct_jax.maths import preferences
 from instruct_jax.models import forward
-from instruct_jax.parallel import sharding
 
 
 def init(
@@ -59,15 +61,14 @@ def finish(ctx: context.Context, state: algorithms.State) -> algorithms.State:
   score = jax.jit(lambda p, x: forward.scores(ctx.scalar, p, x))
   reward = state.params["reward"]
   size = ctx.config.batch.rankings
-  parts = [
-    score(reward, sharding.global_batch(batch, ctx.mesh))
-    for batch in rows.in_order(size)
-  ]
-  demonstrations = jnp.concatenate(parts)[: len(rows)]
+  demonstrations = batching.of_rows(
+    functools.partial(score, reward), rows, ctx.mesh, rows=size, note="bias"
+  )
   head = dict(reward["head"])
-  mean = demonstrations.mean()
+  demonstrations = jnp.asarray(demonstrations)
+  mean = np.asarray(demonstrations.mean())  # for processes: no device's own
   if ctx.config.reward_gain:
-    gain = 1.0 / jnp.maximum(demonstrations.std(), 1e-6)
+    gain = 1.0 / np.maximum(np.asarray(demonstrations.std()), 1e-6)
     head["kernel"] = head["kernel"] * gain
     head["bias"] = (head["bias"] - mean) * gain
   else:
@@ -84,5 +85,10 @@ def check(config: ConfigDict) -> None:
 
 
 ALGORITHM = algorithms.Algorithm(
-  init=init, loss=loss, finish=finish, check=check
+  init=init,
+  loss=loss,
+  finish=finish,
+  check=check,
+  also_reads=("demonstrations",),
+  ignores=("reward",),
 )

@@ -85,5 +85,9 @@ def check(config: ConfigDict) -> None:
 PARTS = {"demonstrations": _demonstrations, "pretraining": _pretraining}
 
 ALGORITHM = algorithms.Algorithm(
-  init=init, loss=loss, check=check, speaker="policy"
+  init=init,
+  loss=loss,
+  check=check,
+  ignores=("reward", "reward_model"),
+  speaker="policy",
 )

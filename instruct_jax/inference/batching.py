@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from instruct_jax.base import interrupt, progress
+from instruct_jax.data.batch import loader
 from instruct_jax.parallel import hosts, sharding
 
 Table = Mapping[str, np.ndarray]  # [N, ...] each
@@ -35,9 +37,36 @@ def in_batches(
     index = np.arange(start, start + rows)
     index[index >= count] = 0
     batch = {name: x[index] for name, x in table.items()}
-    pending.append(function(_placed(batch, mesh)))
+    pending.append(function(placed(batch, mesh)))
   parts = [hosts.fetch(part) for part in pending]
   return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
+
+
+def of_rows(
+  function: Callable[[dict[str, jax.Array]], Any],
+  table: loader.Rows,
+  mesh: jax.sharding.Mesh,
+  *,
+  rows: int,
+  note: str,
+) -> Any:
+  """What `function` makes of all rows of a kind: a tree of arrays [N, ...].
+
+  As `in_batches`, for tables of any length: batches are read one after the
+  other, and one is computed while the next is read. The line of progress says
+  `note` and how far it is. Raises Interrupted after SIGTERM.
+  """
+  size = _rounded(rows, mesh)
+  parts, pending = [], None
+  for batch in table.in_order(size):
+    interrupt.check()
+    progress.say(f"{note} {len(parts) * size}/{len(table)}")
+    before, pending = pending, function(placed(batch, mesh))
+    if before is not None:
+      parts.append(hosts.fetch(before))
+  parts.append(hosts.fetch(pending))
+  progress.say("")
+  return jax.tree.map(lambda *x: np.concatenate(x)[: len(table)], *parts)
 
 
 def one_batch(table: Table, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
@@ -45,19 +74,20 @@ def one_batch(table: Table, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
   count = len(next(iter(table.values())))
   index = np.arange(_rounded(count, mesh))
   index[index >= count] = 0
-  return _placed({name: x[index] for name, x in table.items()}, mesh)
+  return placed({name: x[index] for name, x in table.items()}, mesh)
+
+
+def placed(batch: Table, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+  """On the mesh, a batch that all processes hold: each gives its share."""
+  index, count = jax.process_index(), jax.process_count()
+  share = len(next(iter(batch.values()))) // count
+  mine = slice(index * share, (index + 1) * share)
+  return sharding.global_batch({k: x[mine] for k, x in batch.items()}, mesh)
 
 
 def _rounded(rows: int, mesh: jax.sharding.Mesh) -> int:
   parts = math.lcm(mesh.shape["data"] * mesh.shape["fsdp"], jax.process_count())
   return -(-rows // parts) * parts
-
-
-def _placed(batch, mesh):
-  index, count = jax.process_index(), jax.process_count()
-  share = len(next(iter(batch.values()))) // count
-  mine = slice(index * share, (index + 1) * share)
-  return sharding.global_batch({k: x[mine] for k, x in batch.items()}, mesh)
 
 
 def _empty(function, table, rows):

@@ -49,13 +49,8 @@ _OF_DATA = tuple(
   )
 )
 _K_MAX = "data.k_max"
-# What a job, or an algorithm of ours, does not read.
-_UNREAD = {
-  "rankings": ("reward", "reward_model"),
-  "select": ("reward",),
-  "sft": ("reward", "reward_model"),
-  "rm": ("reward",),
-}
+# What a job that does not train does not read.
+_UNREAD = {"rankings": ("reward", "reward_model"), "select": ("reward",)}
 
 
 class Need(Protocol):
@@ -89,8 +84,10 @@ def _is_read(config: ConfigDict) -> Callable[[str], bool]:
     names = worlds.of(config.data).depends(config.data)
     read = ("job", "data.source", *(f"data.{name}" for name in names))
     return lambda key: _lies_in(key, read)
-  name = config.algorithm if config.job == "train" else config.job
-  hidden = (*UNDIGESTED, "needs", *_UNREAD.get(name, ()), *_OF_DATA)
+  unread = _UNREAD.get(config.job, ())
+  if config.job == "train":
+    unread = algorithms.named(config.algorithm).ignores
+  hidden = (*UNDIGESTED, "needs", *unread, *_OF_DATA)
   if not _reads_rankings(config):
     hidden = (*hidden, _K_MAX)
   return lambda key: not _lies_in(key, hidden)

@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from instruct_jax import paper, worlds
+from instruct_jax import algorithms, paper, worlds
 from instruct_jax.base import errors, keys, ranges
 from instruct_jax.data.read import kinds
 from instruct_jax.evals import reward, select, suite
@@ -302,7 +302,4 @@ def _kinds(config):
   """The kinds of data that a stage reads."""
   if config.job != "train":
     return ()
-  return (
-    *config.batch,
-    *(("demonstrations",) if "rankings" in config.batch else ()),
-  )
+  return (*config.batch, *algorithms.named(config.algorithm).also_reads)

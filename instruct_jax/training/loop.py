@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -105,13 +106,33 @@ def _check_counts(config):
       )
 
 
-def open_batches(ctx: context.Context) -> tuple[loader.Batches, int]:
-  """The training batches and the number of steps that the config asks for."""
-  config = ctx.config
+def open_rows(
+  ctx: context.Context,
+  checkpoints: algorithms.Roles,
+  wanted: Iterable[str],
+  split: str,
+) -> dict[str, loader.Rows]:
+  """The rows of these kinds, with what the algorithm computes of them once."""
   rows = {
-    kind: ctx.rows(kind, "train", packed=config.data.packing)
-    for kind in config.batch
+    kind: ctx.rows(kind, split, packed=ctx.config.data.packing)
+    for kind in wanted
   }
+  algorithm = algorithms.named(ctx.config.algorithm)
+  columns = algorithm.columns(ctx, checkpoints, rows) if rows else {}
+  for kind, of_kind in columns.items():
+    rows[kind] = rows[kind].with_columns(of_kind)
+  return rows
+
+
+def open_batches(
+  ctx: context.Context, checkpoints: algorithms.Roles
+) -> tuple[loader.Batches, int]:
+  """The training batches and the number of steps that the config asks for.
+
+  `checkpoints` holds the parameters that the run starts from, by role.
+  """
+  config = ctx.config
+  rows = open_rows(ctx, checkpoints, config.batch, "train")
   for kind, of_kind in rows.items():
     for line in limits.warnings(kind, {"train": of_kind.counts}, config.data):
       _log.warning("warning: %s", line)
@@ -146,6 +167,9 @@ def train(
 
   Raises Interrupted after SIGTERM (what was done is saved) and Diverged after
   `config.max_skipped` updates in a row that were not finite.
+
+  `checkpoints` holds the parameters that it starts from, by role, and is
+  emptied: what the state does not hold takes no memory while it trains.
   """
   with jax.set_mesh(ctx.mesh), contextlib.ExitStack() as stack:
     return _train(ctx, folder, checkpoints, stack)
@@ -153,9 +177,11 @@ def train(
 
 def _train(ctx, folder, checkpoints, stack):
   config = ctx.config
-  data, total_steps = open_batches(ctx)
+  data, total_steps = open_batches(ctx, checkpoints)
+  held_out = open_rows(ctx, checkpoints, config.validation, "validation")
   algorithm = algorithms.named(config.algorithm)
   run, state = step.setup(ctx, algorithm, total_steps, checkpoints)
+  checkpoints.clear()
   keep_every = data.steps_per_epoch if config.keep_epochs else 0
   checkpointer = checkpoint.Checkpointer(
     run_folder.files(folder).checkpoints, keep_every=keep_every
@@ -172,7 +198,7 @@ def _train(ctx, folder, checkpoints, stack):
   book.truncate(first)
   logger = log.Logger(run, book, first, checkpointer.steps)
   stack.callback(logger.close)
-  validation = validate.Validation(run, book)
+  validation = validate.Validation(run, book, held_out)
   saver = save.Saver(
     *(run, checkpointer, data),
     keep_every=keep_every,

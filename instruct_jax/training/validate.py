@@ -3,24 +3,30 @@
 import itertools
 import logging
 import zlib
+from collections.abc import Mapping
 
 import jax
 
 from instruct_jax import algorithms
 from instruct_jax.base import journal, means
-from instruct_jax.inference import respond, score
-from instruct_jax.parallel import sharding
+from instruct_jax.data.batch import loader
+from instruct_jax.inference import batching, respond, score
 from instruct_jax.training import gradient, judging, step
 
 _log = logging.getLogger(__name__)
 
 
 class Validation:
-  """Metrics and samples of a state, on validation rows."""
+  """Metrics and samples of a state, on the validation rows by kind.
 
-  def __init__(self, run: step.Run, log: journal.Log):
+  What is not among these rows is read when it is asked for.
+  """
+
+  def __init__(
+    self, run: step.Run, log: journal.Log, rows: Mapping[str, loader.Rows]
+  ):
     self._run, self._log = run, log
-    self._rows = {}
+    self._rows = dict(rows)
     self._losses = jax.jit(self._losses_of)
     self._judged = judging.Judging(run.ctx, run.algorithm, "validation")
     # The same at every step, so that steps can be compared.
@@ -44,7 +50,10 @@ class Validation:
     of_kinds = [self._open(k).in_order(size) for k, size in sizes.items()]
     rows = itertools.islice(zip(*of_kinds), ctx.config.validate_batches)
     for n, of_batch in enumerate(rows):
-      batch = sharding.global_batch(dict(zip(sizes, of_batch)), ctx.mesh)
+      batch = {
+        kind: batching.placed(of_kind, ctx.mesh)
+        for kind, of_kind in zip(sizes, of_batch)
+      }
       key = jax.random.fold_in(self._key, n)
       minibatches, collected = algorithm.collect(ctx, state, batch, key)
       losses = self._losses(state.params, state.frozen, minibatches)

@@ -4,10 +4,11 @@ N rows of a source, B of a batch, K completions, P prompt, R response.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from instruct_jax.base import errors
 from instruct_jax.data.batch import packing
 from instruct_jax.data.read import kinds
 
@@ -68,13 +69,31 @@ class Rows:
   source: Sequence[kinds.Record]  # () for text and packed rows
   weights: tuple[float, ...] = ()  # of the parts of a mixture
   part: np.ndarray | None = None  # [N] int32, the part that a row is of
+  # What was computed for every row, [N, ...] each; it is in every batch.
+  columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def __len__(self) -> int:
     return len(self.index)
 
+  def with_columns(self, columns: Mapping[str, np.ndarray]) -> "Rows":
+    """These rows with more in each.
+
+    Raises UserError where a column has not one line a row, or the name of what
+    is there.
+    """
+    there = {*self.take(np.zeros(1, np.int64)), *self.columns}
+    for name, column in columns.items():
+      if len(column) != len(self) or name in there:
+        wrong = "there is one already"
+        if name not in there:
+          wrong = f"{len(column)} lines for {len(self)} rows"
+        raise errors.UserError(f"column '{name}' of {self.kind}: {wrong}")
+    return dataclasses.replace(self, columns={**self.columns, **columns})
+
   def take(self, indices: Sequence[int] | np.ndarray | slice) -> Batch:
     """The batch of these rows."""
     batch = self.table.take(indices)
+    batch |= {name: column[indices] for name, column in self.columns.items()}
     if kinds.KINDS[self.kind].is_asked:
       batch["index"] = self.index[indices]
     return batch
