@@ -177,10 +177,10 @@ def test_prompts_that_differ_in_personal_data_alone_are_duplicates():
   given.append({"prompt": "write to <email>"})
   cleaned = clean(given, settings(prefix=99))
   assert cleaned.counts["kept"] == 1
-  assert hygiene.prefixes_of(given[3]["prompt"], SETTINGS) == {
+  assert hygiene.prefixes_of(given[3]["prompt"], SETTINGS) == (
     "write to ann",
     "write to <em",
-  }
+  )
   as_they_are = clean(given, settings(prefix=99, remove_pii=False))
   assert as_they_are.counts["kept"] == 10
 

@@ -58,7 +58,7 @@ hf
   load export llama2c
   imported
 data/read
-  typed foreign disguised
+  typed foreign disguised unchanged
   compressed records
   text kinds shapes
   objects tables
@@ -68,6 +68,7 @@ data/read
 data/clean
   pii annotators
   hygiene
+  facts
   splits
   pipeline measures
 data/public

@@ -14,9 +14,12 @@ they are so without it: the same letter to two addresses is one prompt.
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+
+import numpy as np
 
 from instruct_jax import paper
 from instruct_jax.base import errors
@@ -50,6 +53,14 @@ class Settings:
         f" leave something to train on, not {held_out[0]} and {held_out[1]}"
       )
 
+  def cleans(self, kind: str) -> bool:
+    """Whether copies and personal data go from records of a kind."""
+    return self.every_kind or kinds.KINDS[kind].of_users
+
+  def finds_copies(self, kind: str) -> bool:
+    """Whether whole records are looked for that are there twice."""
+    return self.cleans(kind) and not kinds.KINDS[kind].of_users
+
   @property
   def fractions(self) -> dict[str, float]:
     """What `kinds.split_of` takes."""
@@ -69,30 +80,61 @@ def prefix_of(prompt: str, length: int) -> str:
   return words[:length]
 
 
-def prefixes_of(prompt: str, settings: Settings) -> set[str]:
-  """The prefixes of a prompt with and, as `settings` say, without its PII.
+def prefixes_of(prompt: str, settings: Settings) -> tuple[str, str | None]:
+  """The prefix of a prompt and, as `settings` say, that without its PII.
 
-  Prompts that share one of them are duplicates.
+  Prompts that share one of them are duplicates. None where the second is none
+  of its own.
   """
-  prefixes = {prefix_of(prompt, settings.prefix)}
+  plain = prefix_of(prompt, settings.prefix)
   if settings.remove_pii:
     text, counts = pii.remove(prompt)
-    if counts:
-      prefixes.add(prefix_of(text, settings.prefix))
-  return prefixes
+    if counts and (bare := prefix_of(text, settings.prefix)) != plain:
+      return plain, bare
+  return plain, None
 
 
-def without_duplicates(
-  records: Iterable[Record], settings: Settings
-) -> list[Record]:
-  """Of prompts that are duplicates the first; the others as they are."""
-  kept, seen = [], set()
-  for record in records:
-    prefixes = prefixes_of(record["prompt"], settings)
-    if seen.isdisjoint(prefixes):
-      seen |= prefixes
-      kept.append(record)
-  return kept
+def are_first(head: np.ndarray, bare: np.ndarray) -> np.ndarray:
+  """Which prompts share no prefix with one before that is one itself.
+
+  Args:
+    head: [N] uint64, hashes of their prefixes.
+    bare: [N] uint64, of those without personal data; 0 for none.
+
+  Returns:
+    [N] bool.
+  """
+  is_first = np.ones(len(head), bool)
+  every, counts = np.unique(
+    np.concatenate([head, bare[bare > 0]]), return_counts=True
+  )
+  several = every[counts > 1]
+  shared = np.flatnonzero(np.isin(head, several) | np.isin(bare, several))
+  seen = {0}
+  for n in shared.tolist():
+    own = {int(head[n]), int(bare[n])}
+    is_first[n] = seen.isdisjoint(own - {0})
+    if is_first[n]:
+      seen |= own
+  return is_first
+
+
+def are_few(
+  user: np.ndarray, place: np.ndarray, is_there: np.ndarray, most: int
+) -> np.ndarray:
+  """Which prompts stay, if at most so many of each user do; [N] bool.
+
+  Those with the least place do, so that which stay does not depend on their
+  order. Prompts of nobody, user 0, and what is not there count for none.
+  """
+  some = np.flatnonzero(is_there & (user > 0))
+  order = some[np.lexsort((place[some], user[some]))]
+  starts = np.flatnonzero(np.diff(user[order], prepend=np.uint64(0)))
+  sizes = np.diff(starts, append=len(order))
+  rank = np.arange(len(order)) - np.repeat(starts, sizes)
+  stays = np.ones(len(user), bool)
+  stays[order[rank >= most]] = False
+  return stays
 
 
 def without_copies(records: Iterable[Record]) -> list[Record]:
@@ -103,24 +145,6 @@ def without_copies(records: Iterable[Record]) -> list[Record]:
   return list(first.values())
 
 
-def few_a_user(records: Sequence[Record], most: int) -> list[Record]:
-  """At most so many of each user, in their order.
-
-  Those with the least hash stay, so that which do does not depend on their
-  order.
-  """
-  of_user = collections.defaultdict(list)
-  for n, record in enumerate(records):
-    if "user" in record:
-      of_user[record["user"]].append(n)
-  dropped = set()
-  for numbers in of_user.values():
-    if len(numbers) > most:
-      numbers.sort(key=lambda n: _place(records[n]["prompt"]))
-      dropped.update(numbers[most:])
-  return [record for n, record in enumerate(records) if n not in dropped]
-
-
 def without_pii(
   records: Iterable[Record],
 ) -> tuple[list[Record], dict[str, int]]:
@@ -129,34 +153,44 @@ def without_pii(
   The counts are called pii_email and so on.
   """
   counts = collections.Counter()
+  cleaned = [plain(record, counts) for record in records]
+  return cleaned, {name: counts[name] for name in sorted(counts)}
 
-  def plain(value):
+
+def plain(record: Record, counts: collections.Counter) -> Record:
+  """A record of any kind without personal data; counts what there was."""
+
+  def bare(value):
     if isinstance(value, list):
-      return [plain(one) for one in value]
+      return [bare(one) for one in value]
     if not isinstance(value, str):
       return value
     text, of_text = pii.remove(value)
-    counts.update(of_text)
+    for name, count in of_text.items():
+      counts[f"pii_{name}"] += count
     return text
 
-  names = {key for kind in kinds.KINDS.values() for key in kind.required}
-  cleaned = []
-  for record in records:
-    there = {k: record[k] for k in names if k in record}
-    cleaned.append(record | {k: plain(text) for k, text in there.items()})
-  return cleaned, {f"pii_{name}": n for name, n in sorted(counts.items())}
+  return record | {k: bare(record[k]) for k in _texts() if k in record}
 
 
-def check(records: Iterable[Record]) -> None:
+@functools.cache
+def _texts() -> tuple[str, ...]:
+  """The keys that hold a record's texts, of any kind."""
+  every = [key for kind in kinds.KINDS.values() for key in kind.required]
+  return tuple(dict.fromkeys(every))
+
+
+def check(record: Record, number: int) -> None:
   """Raises UserError for a prompt or a user that is no string."""
-  for n, record in enumerate(records, 1):
-    for key in ("prompt", "user") if "user" in record else ("prompt",):
-      if not isinstance(record.get(key), str):
-        raise errors.UserError(
-          f'prompt {n}: "{key}" should be a string, not'
-          f" {str(record.get(key))[:40]!r}"
-        )
+  for key in ("prompt", "user") if "user" in record else ("prompt",):
+    if not isinstance(record.get(key), str):
+      raise errors.UserError(
+        f'prompt {number}: "{key}" should be a string, not'
+        f" {str(record.get(key))[:40]!r}"
+      )
 
 
-def _place(text: str) -> bytes:
-  return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+def place_of(text: str) -> int:
+  """A number of 8 bytes by which a user's prompts are ordered."""
+  data = text.encode("utf-8", "surrogatepass")
+  return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from instruct_jax import tokenizers
-from instruct_jax.data.clean import annotators, hygiene, splits
+from instruct_jax.data.clean import annotators, facts, hygiene, splits
 from instruct_jax.data.read import kinds
 from instruct_jax.tokenizers import templates
 
@@ -78,8 +78,11 @@ def measure(
 
 
 def _splits(records, kind, settings):
-  counts = collections.Counter(splits.sides_of(records, kind, settings))
-  return {split: counts[split] for split in kinds.SPLITS}
+  found = facts.gather(records, kind, settings)
+  sides = splits.sides_of(found, kind, lambda _, number: records[number])
+  return {
+    split: int((sides == n).sum()) for n, split in enumerate(kinds.SPLITS)
+  }
 
 
 def _counted(records: Iterable[Record], key: str) -> dict[str, int]:
@@ -147,15 +150,27 @@ def _limited(counts: np.ndarray, limit: int) -> dict[str, int | float]:
 
 def _duplicates(texts, settings):
   """Of all prompts, of several labelers too; of documents of text."""
-  prompts = [{"prompt": text} for text in texts]
-  different = hygiene.without_duplicates(prompts, settings)
-  heads = collections.Counter(
-    hygiene.prefix_of(text, settings.prefix) for text in texts
+  prefixes = [hygiene.prefixes_of(text, settings) for text in texts]
+  head, bare = (
+    np.asarray(
+      [
+        (
+          facts.hash_of(plain),
+          facts.NOTHING if own is None else facts.hash_of(own),
+        )
+        for plain, own in prefixes
+      ],
+      np.uint64,
+    )
+    .reshape(-1, 2)
+    .T
   )
+  is_first = hygiene.are_first(head, bare)
+  heads = collections.Counter(plain for plain, _ in prefixes)
   (largest, count), *_ = heads.most_common(1) or [("", 0)]
   return {
     "exact": len(texts) - len(set(texts)),
-    "by_prefix": len(texts) - len(different),
+    "by_prefix": int((~is_first).sum()),
     "prefix": settings.prefix,
     "largest_group": count,
     "its_beginning": largest[:60] if count > 1 else "",

@@ -4,15 +4,29 @@ In this order: marks are spread, duplicates go, few of a user stay, what says
 nothing goes, the splits are made, a prompt stays on one side of them in all
 kinds, and personal data goes from the training split. Every step counts what it
 did.
+
+Records are never held: `scan` reads them once and notes hashes (`facts`), from
+which it decides what becomes of each, a byte; `stream` reads them again. Where
+that is a function of the record alone, as of text, it is read once.
 """
 
+import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from instruct_jax.data.clean import annotators, hygiene, splits
+import numpy as np
+
+from instruct_jax.base import errors
+from instruct_jax.data.clean import facts as facts_lib
+from instruct_jax.data.clean import hygiene, splits
 from instruct_jax.data.read import kinds
 
 Record = kinds.Record
+# What becomes of a record: its place in `kinds.SPLITS`, or why it goes.
+_GONE = ("duplicates", "over_per_user", "says_nothing", "held_out_elsewhere")
+_CODES = {name: len(kinds.SPLITS) + n for n, name in enumerate(_GONE)}
+_DUPLICATE, _OVER, _SAYS_NOTHING, _ELSEWHERE = _CODES.values()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,81 +37,198 @@ class Cleaned:
   counts: dict[str, dict[str, int]]
 
 
-def clean(
-  records: Mapping[str, Sequence[Record]], settings: hygiene.Settings
-) -> Cleaned:
-  """The records of every kind by split, in their order, and counts.
+class Verdicts(NamedTuple):
+  """What becomes of each record of a kind."""
 
-  A prompt that is held out in one kind is trained on in none. What has been
-  cleaned, each record with the "split" that it got, stays as it is when it is
-  cleaned again. All kinds count "read", "duplicates", "held_out_elsewhere" and
-  "kept"; customers' prompts "over_per_user" and "users" too, rankings
-  "says_nothing" (all tied) and, of those that stay, "circles_alone"; and
-  "pii_email" and so on where personal data was removed.
+  code: np.ndarray  # [N] uint8, of SPLITS or why it goes
+  mark: np.ndarray  # [N] uint8, the "split" that it gets, or UNMARKED
+  name: np.ndarray  # [N] uint64, of what it is known by
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What `stream` does with the records of each kind.
+
+  `counts` of a kind are complete when its stream has ended.
+  """
+
+  records: Mapping[str, Iterable[Record]]
+  settings: hygiene.Settings
+  verdicts: Mapping[str, Verdicts]  # of kinds whose records hang together
+  side_of: splits.Table  # of customers' prompts, by what they are known by
+  counts: dict[str, dict[str, int]]
+
+
+def scan(
+  records: Mapping[str, Iterable[Record]], settings: hygiene.Settings
+) -> Plan:
+  """What is to become of the records of every kind.
+
+  `records` can be read as often as wanted, always the same. A prompt that is
+  held out in one kind is trained on in none. What has been cleaned, each record
+  with the "split" that it got, stays as it is when it is cleaned again.
+
+  Memory: at most 60 bytes a record while it decides, 10 after that.
 
   Raises:
     UserError: a user, or a prompt, is marked with two splits; or a prompt or a
       user is no string.
   """
-  for kind, given in records.items():
-    if kinds.KINDS[kind].of_users:
-      hygiene.check(given)
-  marked = splits.with_marks(records)
-  by_split, counts, side_of = {}, {}, {}
+
+  def fetch(kind, number):
+    return next(x for n, x in enumerate(records[kind]) if n == number)
+
+  found = {
+    kind: facts_lib.gather(of_kind, kind, settings)
+    for kind, of_kind in records.items()
+    if settings.cleans(kind) or not kinds.KINDS[kind].is_stream
+  }
+  found = splits.with_marks(found, fetch)
+  codes, counts, sides, is_kept = {}, {}, {}, {}
+  side_of = splits.EMPTY
   # Customers' prompts first: the others go where those went.
-  for kind in sorted(records, key=lambda kind: not kinds.KINDS[kind].of_users):
-    kept, counts[kind] = _kept(marked[kind], kind, settings)
-    sides = splits.sides_of(
-      kept, kind, settings, marked=marked[kind], side_of=side_of
-    )
-    by_split[kind] = splits.grouped(kept, sides)
+  for kind in sorted(found, key=lambda kind: not kinds.KINDS[kind].of_users):
+    facts = found[kind]
+    codes[kind] = _gone(facts, kind, settings)
+    is_kept[kind] = codes[kind] == splits.TRAIN
+    sides[kind] = splits.sides_of(facts, kind, fetch, side_of=side_of)
     if kinds.KINDS[kind].of_users and len(records) > 1:
-      side_of |= splits.sides_of_all(marked[kind], by_split[kind], settings)
-  for kind, dropped in splits.keep_apart(by_split).items():
-    counts[kind]["held_out_elsewhere"] = dropped
-  for kind, of_kind in by_split.items():
-    counts[kind] |= _left(of_kind, kind)
-    if settings.remove_pii and _is_cleaned(kind, settings):
-      of_kind["train"], pii_counts = hygiene.without_pii(of_kind["train"])
-      counts[kind] |= pii_counts
-  return Cleaned(
-    {kind: by_split[kind] for kind in records},
-    {kind: counts[kind] for kind in records},
+      side_of = side_of.with_others(
+        splits.sides_of_all(facts, sides[kind], is_kept[kind])
+      )
+  stays = splits.kept_apart(found, sides, is_kept)
+  for kind, facts in found.items():
+    codes[kind][is_kept[kind] & ~stays[kind]] = _ELSEWHERE
+    codes[kind][stays[kind]] = sides[kind][stays[kind]]
+    counts[kind] = _counts(facts, kind, codes[kind])
+  verdicts = {
+    kind: Verdicts(codes[kind], facts.mark, facts.name)
+    for kind, facts in found.items()
+  }
+  return Plan(records, settings, verdicts, side_of, counts)
+
+
+def stream(plan: Plan, kind: str) -> Iterator[tuple[str, Record]]:
+  """(split, record) of all that stay of a kind, in their order.
+
+  Raises UserError where the records are no longer those that were scanned.
+  """
+  records, pii = plan.records[kind], collections.Counter()
+  removes = plan.settings.remove_pii and plan.settings.cleans(kind)
+  counts = plan.counts.get(kind, {})
+  if kind in plan.verdicts:
+    chosen = _chosen(records, plan.verdicts[kind], kind)
+  else:
+    counts = dict.fromkeys(("read", "duplicates", *_GONE[-1:], "kept"), 0)
+    chosen = _split(records, kind, plan, counts)
+  for split, record in chosen:
+    if removes and split == "train":
+      record = hygiene.plain(record, pii)
+    yield split, record
+  plan.counts[kind] = counts | {name: pii[name] for name in sorted(pii)}
+
+
+def clean(
+  records: Mapping[str, Sequence[Record]], settings: hygiene.Settings
+) -> Cleaned:
+  """Records in memory, by kind and split, in their order, and counts.
+
+  All kinds count "read", "duplicates", "held_out_elsewhere" and "kept";
+  customers' prompts "over_per_user" and "users" too, rankings "says_nothing"
+  (all tied) and, of those that stay, "circles_alone"; and "pii_email" and so on
+  where personal data was removed. Raises UserError as `scan`.
+  """
+  plan, by_split = scan(records, settings), {}
+  for kind in records:
+    by_split[kind] = {split: [] for split in kinds.SPLITS}
+    for split, record in stream(plan, kind):
+      by_split[kind][split].append(record)
+  return Cleaned(by_split, {kind: plan.counts[kind] for kind in records})
+
+
+def _split(records, kind, plan, counts):
+  """Records of which each is decided by itself."""
+  fractions = plan.settings.fractions
+  has_sides = len(plan.side_of.keys) > 0
+  for record in records:
+    counts["read"] += 1
+    counts["kept"] += 1
+    if "split" in record:
+      yield record["split"], record
+      continue
+    name = kinds.known_by(record, kind)
+    side = plan.side_of.one(facts_lib.hash_of(name)) if has_sides else None
+    if side is None:
+      yield kinds.hashed_split(name, **fractions), record
+    else:
+      yield kinds.SPLITS[side], record
+
+
+def _chosen(records, verdicts, kind):
+  """Records that stay, by the verdicts on all of them."""
+  codes, marks, names, number = *(column.data for column in verdicts), 0
+  for number, record in enumerate(records, 1):
+    name = facts_lib.hash_of(kinds.known_by(record, kind))
+    if number > len(codes) or names[number - 1] != name:
+      raise _changed(kind, number)
+    code, mark = codes[number - 1], marks[number - 1]
+    if code >= len(kinds.SPLITS):
+      continue
+    if mark:
+      record = record | {"split": kinds.SPLITS[mark - 1]}
+    yield kinds.SPLITS[code], record
+  if number < len(codes):
+    raise _changed(kind, number + 1)
+
+
+def _changed(kind: str, number: int) -> errors.UserError:
+  return errors.UserError(
+    f"data.{kind}: record {number:,} is no longer what it was when it was read"
+    " first; nothing was made of it. Run again when the files are complete"
   )
 
 
-def _is_cleaned(kind: str, settings: hygiene.Settings) -> bool:
-  return kinds.KINDS[kind].of_users or settings.every_kind
-
-
-def _kept(
-  records: Sequence[Record], kind: str, settings: hygiene.Settings
-) -> tuple[list[Record], dict[str, int]]:
-  """The records that are neither there twice nor too many of a user."""
-  counts = {"read": len(records)}
+def _gone(
+  facts: facts_lib.Facts, kind: str, settings: hygiene.Settings
+) -> np.ndarray:
+  """Why records go, [N] uint8: there twice, too many of a user, or nothing."""
+  codes = np.full(len(facts), splits.TRAIN, np.uint8)
   if kinds.KINDS[kind].of_users:
-    different = hygiene.without_duplicates(records, settings)
-    kept = hygiene.few_a_user(different, settings.per_user)
-    counts["duplicates"] = len(records) - len(different)
-    counts["over_per_user"] = len(different) - len(kept)
-    return kept, counts
-  kept = list(records)
-  if _is_cleaned(kind, settings):
-    kept = hygiene.without_copies(records)
-  counts["duplicates"] = len(records) - len(kept)
-  if says_nothing := kinds.KINDS[kind].says_nothing:
-    telling = [record for record in kept if not says_nothing(record)]
-    counts["says_nothing"] = len(kept) - len(telling)
-    kept = telling
-  if kinds.KINDS[kind].has_several:
-    circles = map(annotators.has_circles_alone, kept)
-    counts["circles_alone"] = sum(circles)
-  return kept, counts
+    is_first = hygiene.are_first(facts.head, facts.bare)
+    codes[~is_first] = _DUPLICATE
+    few = hygiene.are_few(facts.user, facts.place, is_first, settings.per_user)
+    codes[~few] = _OVER
+    return codes
+  if settings.finds_copies(kind):
+    content = facts.content + np.uint64(_MIXES) * facts.mark
+    _, first = np.unique(content, return_index=True)
+    codes[:] = _DUPLICATE
+    codes[first] = splits.TRAIN
+  if kinds.KINDS[kind].says_nothing:
+    codes[(codes == splits.TRAIN) & (facts.says_nothing > 0)] = _SAYS_NOTHING
+  return codes
 
 
-def _left(by_split: splits.BySplit, kind: str) -> dict[str, int]:
-  counts = {"kept": sum(map(len, by_split.values()))}
-  if kinds.KINDS[kind].of_users:
-    every = (record for rows in by_split.values() for record in rows)
-    counts["users"] = len({r["user"] for r in every if "user" in r})
+# So that a record in two splits is not the same twice; an odd number.
+_MIXES = 0x9E3779B97F4A7C15
+
+
+def _counts(
+  facts: facts_lib.Facts, kind: str, codes: np.ndarray
+) -> dict[str, int]:
+  entry = kinds.KINDS[kind]
+  sizes = np.bincount(codes, minlength=len(kinds.SPLITS) + len(_GONE))
+  counts = {"read": len(facts), "duplicates": int(sizes[_DUPLICATE])}
+  if entry.of_users:
+    counts["over_per_user"] = int(sizes[_OVER])
+  if entry.says_nothing:
+    counts["says_nothing"] = int(sizes[_SAYS_NOTHING])
+  if entry.has_several:
+    told = (codes != _DUPLICATE) & (codes != _SAYS_NOTHING)
+    counts["circles_alone"] = int(facts.circles_alone[told].sum())
+  counts["held_out_elsewhere"] = int(sizes[_ELSEWHERE])
+  counts["kept"] = int(sizes[: len(kinds.SPLITS)].sum())
+  if entry.of_users:
+    users = np.unique(facts.user[codes < len(kinds.SPLITS)])
+    counts["users"] = int((users != facts_lib.NOTHING).sum())
   return counts

@@ -2,169 +2,213 @@
 
 Customers' prompts are split by user. The other kinds are split by what they are
 known by: to where the record itself says, to the side that the customers'
-prompts have the prompt on, else by hash.
+prompts have the prompt on, else by hash. All of it is said of columns of
+hashes (`facts`), by their kind.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import bisect
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
 
 from instruct_jax.base import errors
-from instruct_jax.data.clean import hygiene
+from instruct_jax.data.clean import facts as facts_lib
 from instruct_jax.data.read import kinds
 
-Record = kinds.Record
-BySplit = dict[str, list[Record]]
-_STRICTNESS = {split: n for n, split in enumerate(kinds.SPLITS)}
+Facts = facts_lib.Facts
+BySplit = dict[str, list[kinds.Record]]
+TRAIN = kinds.SPLITS.index("train")  # the least strict: they are in that order
+# (kind, number) -> the record, for what an error says of it.
+Fetch = Callable[[str, int], kinds.Record]
 
 
-def sides_of(
-  records: Iterable[Record],
-  kind: str,
-  settings: hygiene.Settings,
-  *,
-  marked: Iterable[Record] = (),
-  side_of: Mapping[str, str] | None = None,
-) -> list[str]:
-  """The split of each record.
+class Table(NamedTuple):
+  """A value for each of some hashes."""
 
-  A user goes where one of the records, or of those `marked`, says. `side_of`
-  has the side of prompts that other kinds' go to.
+  keys: np.ndarray  # [N] uint64, ascending, each once
+  values: np.ndarray  # [N] uint8
 
-  Raises UserError where records say different things of a user.
-  """
-  records = list(records)
-  if kinds.KINDS[kind].of_users:
-    marks = _marks_of_users([*marked, *records])
-    return [_side_of_user(record, kind, settings, marks) for record in records]
-  sides = []
-  for record in records:
-    name = kinds.known_by(record, kind)
-    if side_of and "split" not in record and name in side_of:
-      sides.append(side_of[name])
-    else:
-      sides.append(kinds.split_of(record, kind, **settings.fractions))
-  return sides
+  def of(self, hashes: np.ndarray, missing: int | np.ndarray) -> np.ndarray:
+    """The values of hashes, `missing` where there is none."""
+    if not len(self.keys):
+      return np.broadcast_to(np.asarray(missing, np.uint8), hashes.shape)
+    at = np.minimum(np.searchsorted(self.keys, hashes), len(self.keys) - 1)
+    return np.where(self.keys[at] == hashes, self.values[at], missing)
+
+  def one(self, hashed: int) -> int | None:
+    """The value of one hash, None where there is none."""
+    keys = self.keys.data
+    at = bisect.bisect_left(keys, hashed)
+    is_there = at < len(keys) and keys[at] == hashed
+    return int(self.values[at]) if is_there else None
+
+  def with_others(self, others: "Table") -> "Table":
+    """Those of another table too, which go before."""
+    joined = (np.concatenate(pair) for pair in zip(self, others))
+    return last(*joined)
 
 
-def grouped(records: Iterable[Record], sides: Iterable[str]) -> BySplit:
-  """The records of every split, in their order."""
-  by_split = {split: [] for split in kinds.SPLITS}
-  for record, side in zip(records, sides):
-    by_split[side].append(record)
-  return by_split
+EMPTY = Table(np.zeros(0, np.uint64), np.zeros(0, np.uint8))
 
 
-def with_marks(
-  records: Mapping[str, Sequence[Record]],
-) -> dict[str, list[Record]]:
+def highest(hashes: np.ndarray, values: np.ndarray) -> Table:
+  """The highest of the values that stand beside each hash."""
+  order = np.argsort(hashes, kind="stable")
+  keys, first = np.unique(hashes[order], return_index=True)
+  if not len(keys):
+    return EMPTY
+  return Table(keys, np.maximum.reduceat(values[order], first))
+
+
+def last(hashes: np.ndarray, values: np.ndarray) -> Table:
+  """The last of the values that stand beside each hash."""
+  keys, first = np.unique(hashes[::-1], return_index=True)
+  return Table(keys, values[::-1][first])
+
+
+def with_marks(facts: Mapping[str, Facts], fetch: Fetch) -> dict[str, Facts]:
   """Puts a prompt that is marked as held out on that side in every kind.
 
   Only customers' prompts, where they are of a user, have it where the user is.
 
   Raises UserError where records mark one prompt with different splits.
   """
-  marks = {}
-  for kind in _with_prompts(records):
-    for record in records[kind]:
-      if "split" not in record:
-        continue
-      name = kinds.known_by(record, kind)
-      first = marks.setdefault(name, (record["split"], kind))
-      if first[0] != record["split"]:
-        raise errors.UserError(
-          f"the prompt {record['prompt'][:60]!r} is in the {first[0]} split of "
-          f"data.{first[1]} and in the {record['split']} split of "
-          f'data.{kind}; give it one "split" everywhere, or leave "split" out'
-        )
-  held_out = {k: {"split": s} for k, (s, _) in marks.items() if s != "train"}
+  asked = _with_prompts(facts)
+  names = _joined([facts[kind].name for kind in asked], np.uint64)
+  marks = _joined([facts[kind].mark for kind in asked], np.uint8)
+  places = np.flatnonzero(marks)
+  wrong = _contradiction(names[places], marks[places])
+  if wrong is not None:
+    raise _two_splits(facts, fetch, *places[list(wrong)])
+  held_out = places[marks[places] > 1 + TRAIN]
+  table = highest(names[held_out], marks[held_out])
 
-  def marked(kind, record):
-    if kinds.KINDS[kind].of_users and "user" in record:
-      return record
-    return record | held_out.get(kinds.known_by(record, kind), {})
+  def marked(kind):
+    own = facts[kind]
+    mark = table.of(own.name, own.mark)
+    if kinds.KINDS[kind].of_users:
+      mark = np.where(own.user == facts_lib.NOTHING, mark, own.mark)
+    return own.with_marks(mark)
 
-  return {kind: list(of_kind) for kind, of_kind in records.items()} | {
-    kind: [marked(kind, record) for record in records[kind]]
-    for kind in _with_prompts(records)
-  }
+  return dict(facts) | {kind: marked(kind) for kind in asked}
 
 
-def sides_of_all(
-  prompts: Sequence[Record], by_split: BySplit, settings: hygiene.Settings
-) -> dict[str, str]:
+def sides_of(
+  facts: Facts,
+  kind: str,
+  fetch: Fetch,
+  *,
+  side_of: Table = EMPTY,
+) -> np.ndarray:
+  """The split of each record, [N] uint8, places in `kinds.SPLITS`.
+
+  A user goes where one of the records says. `side_of` has the side of prompts
+  that other kinds' go to.
+
+  Raises UserError where records say different things of a user.
+  """
+  if not kinds.KINDS[kind].of_users:
+    side = side_of.of(facts.name, facts.side)
+    return np.where(facts.mark, facts.mark - 1, side).astype(np.uint8)
+  places = np.flatnonzero((facts.user != facts_lib.NOTHING) & (facts.mark > 0))
+  users, marks = facts.user[places], facts.mark[places]
+  wrong = _contradiction(users, marks)
+  if wrong is not None:
+    first, other = (fetch(kind, n) for n in places[list(wrong)])
+    raise errors.UserError(
+      f"the user {other['user'][:60]!r} has prompts in the {first['split']}"
+      f" split and in the {other['split']} split; give all of a user's prompts"
+      ' one "split", or leave "split" out'
+    )
+  mark = highest(users, marks).of(facts.user, 0)
+  mark = np.where(facts.user == facts_lib.NOTHING, facts.mark, mark)
+  return np.where(mark, mark - 1, facts.side).astype(np.uint8)
+
+
+def sides_of_all(facts: Facts, sides: np.ndarray, is_kept: np.ndarray) -> Table:
   """The side of every customers' prompt, those that were dropped included.
 
   A dropped one goes where its user went, or what it was a duplicate of.
   """
-  kept, of_user, of_prefix = {}, {}, {}
-  for split in ("validation", "test"):
-    for record in by_split[split]:
-      kept[_name(record)] = split
-      for prefix in hygiene.prefixes_of(record["prompt"], settings):
-        of_prefix[prefix] = split
-      if "user" in record:
-        of_user[record["user"]] = split
-  sides = {}
-  for record in prompts:
-    prefixes = hygiene.prefixes_of(record["prompt"], settings)
-    side = next(
-      (of_prefix[prefix] for prefix in prefixes if prefix in of_prefix),
-      of_user.get(record.get("user"), "train"),
-    )
-    sides[_name(record)] = kept.get(_name(record), side)
-  return sides
+  held = np.flatnonzero(is_kept & (sides != TRAIN))
+  side = sides[held]
+  users = facts.user[held]
+  has_user = users != facts_lib.NOTHING
+  bare = facts.bare[held]
+  has_bare = bare != facts_lib.NOTHING
+  heads = np.concatenate([facts.head[held], bare[has_bare]])
+  of_head = highest(heads, np.concatenate([side, side[has_bare]]))
+  where = highest(users[has_user], side[has_user]).of(facts.user, TRAIN)
+  where = of_head.of(facts.bare, where)
+  where = of_head.of(facts.head, where)
+  where = highest(facts.name[held], side).of(facts.name, where)
+  return last(facts.name, where)
 
 
-def keep_apart(by_split: dict[str, BySplit]) -> dict[str, int]:
-  """Drops prompts from every side but their strictest; how many, by kind.
+def kept_apart(
+  facts: Mapping[str, Facts],
+  sides: Mapping[str, np.ndarray],
+  is_kept: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+  """Which of the records that are kept are on their prompt's strictest side.
 
   What is tested on goes before what is validated on, and that before training.
-  Changes `by_split`, the records by kind and split.
   """
-  strictest = {}
-  for kind in _with_prompts(by_split):
-    for split, records in by_split[kind].items():
-      for record in records:
-        name = kinds.known_by(record, kind)
-        strictest[name] = max(strictest.get(name, 0), _STRICTNESS[split])
-  dropped = dict.fromkeys(by_split, 0)
-  for kind in _with_prompts(by_split):
-    for split, records in by_split[kind].items():
-      stays = [
-        strictest[kinds.known_by(r, kind)] == _STRICTNESS[split]
-        for r in records
-      ]
-      dropped[kind] += stays.count(False)
-      by_split[kind][split] = [r for r, here in zip(records, stays) if here]
-  return dropped
+  asked = _with_prompts(facts)
+  names = [facts[kind].name[is_kept[kind]] for kind in asked]
+  strictest = highest(
+    _joined(names, np.uint64),
+    _joined([sides[kind][is_kept[kind]] for kind in asked], np.uint8),
+  )
+  return dict(is_kept) | {
+    kind: is_kept[kind] & (strictest.of(facts[kind].name, 0) == sides[kind])
+    for kind in asked
+  }
 
 
-def _with_prompts(some: Iterable[str]) -> list[str]:
+def _with_prompts(some: Mapping[str, Facts]) -> list[str]:
   return [kind for kind in some if not kinds.KINDS[kind].is_stream]
 
 
-def _name(record: Record) -> str:
-  return " ".join(record["prompt"].split())
+def _joined(columns: list[np.ndarray], dtype: type) -> np.ndarray:
+  return np.concatenate([np.zeros(0, dtype), *columns])
 
 
-def _side_of_user(record, kind, settings, marks):
-  if "user" not in record:
-    return kinds.split_of(record, kind, **settings.fractions)
-  if record["user"] in marks:
-    return marks[record["user"]]
-  name = " ".join(f"user {record['user']}".split())
-  return kinds.hashed_split(name, **settings.fractions)
+def _contradiction(
+  hashes: np.ndarray, marks: np.ndarray
+) -> tuple[int, int] | None:
+  """The first entry whose mark is not that of its hash's first, after that."""
+  order = np.argsort(hashes, kind="stable")
+  keys, start, group = np.unique(
+    hashes[order], return_index=True, return_inverse=True
+  )
+  if not len(keys):
+    return None
+  first = order[start][group]  # of each entry of `order`
+  wrong = np.flatnonzero(marks[first] != marks[order])
+  if not len(wrong):
+    return None
+  at = wrong[np.argmin(order[wrong])]
+  return int(first[at]), int(order[at])
 
 
-def _marks_of_users(records: Iterable[Record]) -> dict[str, str]:
-  """The split that each user's records name, where any does."""
-  marks = {}
-  for record in records:
-    if "user" in record and "split" in record:
-      first = marks.setdefault(record["user"], record["split"])
-      if first != record["split"]:
-        raise errors.UserError(
-          f"the user {record['user'][:60]!r} has prompts in the {first} split"
-          f" and in the {record['split']} split; give all of a user's prompts"
-          ' one "split", or leave "split" out'
-        )
-  return marks
+def _two_splits(
+  facts: Mapping[str, Facts], fetch: Fetch, first: int, other: int
+) -> errors.UserError:
+  """The error about two records, numbered through all kinds with prompts."""
+  asked = _with_prompts(facts)
+  stops = np.cumsum([len(facts[kind]) for kind in asked])
+
+  def find(place):
+    n = int(np.searchsorted(stops, place, side="right"))
+    kind = asked[n]
+    return kind, fetch(kind, int(place - stops[n] + len(facts[kind])))
+
+  (kind, marked), (other_kind, record) = find(first), find(other)
+  prompt = record[kinds.KINDS[other_kind].key]
+  return errors.UserError(
+    f"the prompt {prompt[:60]!r} is in the {marked['split']} split of "
+    f"data.{kind} and in the {record['split']} split of "
+    f'data.{other_kind}; give it one "split" everywhere, or leave "split" out'
+  )

@@ -37,6 +37,7 @@ from instruct_jax.data.read import (
   specs,
   tables,
   typed,
+  unchanged,
 )
 from instruct_jax.tokenizers import start, templates
 
@@ -100,22 +101,38 @@ def open_rankings(
 _COUNTED = 1000  # records between two words of how many there are
 
 
-def read(spec: os.PathLike | str, kind: str, *, k_max: int = 0) -> list[Record]:
-  """Every record of what a spec names, checked for its kind.
+class Source:
+  """Every record of what a spec names, checked; read anew each time, by one.
 
-  `k_max` is the most responses that a ranking may have, 0: as many as it likes.
-  Of a mixture each record has "part", the number of its part.
+  Args:
+    spec: as in `data.KIND`.
+    kind: of the records.
+    k_max: the most responses that a ranking may have, 0: as many as it likes.
+
+  Of a mixture each record has "part", the number of its part. Iterating raises
+  UserError where a file has changed since the first time.
   """
-  parts = specs.parts(spec)
-  is_mixture = parts[0].weight is not None
-  found = []
-  for n, part in enumerate(parts):
-    more = {"part": n} if is_mixture else {}
-    for record in _records(part.pattern, kind, k_max):
-      found.append(record | more)
-      if len(found) % _COUNTED == 0:
-        progress.say(f"{kind}: {len(found)} records")
-  return found
+
+  def __init__(self, spec: os.PathLike | str, kind: str, *, k_max: int = 0):
+    self.kind, self._k_max = kind, k_max
+    self._parts = specs.parts(spec)
+    self._before = unchanged.states(specs.paths(spec))
+
+  def __iter__(self) -> Iterator[Record]:
+    unchanged.check(self._before)
+    is_mixture, count = self._parts[0].weight is not None, 0
+    for n, part in enumerate(self._parts):
+      for record in _records(part.pattern, self.kind, self._k_max):
+        count += 1
+        if count % _COUNTED == 0:
+          progress.say(f"{self.kind}: {count} records")
+        yield record | {"part": n} if is_mixture else record
+    unchanged.check(self._before)
+
+
+def read(spec: os.PathLike | str, kind: str, *, k_max: int = 0) -> list[Record]:
+  """Every record of a `Source`, in memory."""
+  return list(Source(spec, kind, k_max=k_max))
 
 
 def _records(
