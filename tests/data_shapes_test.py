@@ -44,8 +44,7 @@ ROWS = {
   "alpaca": {"instruction": "q", "input": "", "output": "a"},
   "dolly": {"instruction": "q", "context": "", "response": "a"},
   "t0": {"prompt": "q", "completion": "a"},
-  "chat": {"messages": MESSAGES},
-  "chat, too": {"conversations": MESSAGES},
+  "chat": {"conversations": MESSAGES},
   "q and a": {"question": "q", "answer": "a"},
   "Q and A": {"id": 3, "Question": "q", "Answer": "a"},
   "self-instruct": {

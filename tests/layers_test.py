@@ -35,7 +35,7 @@ parallel
   stored
   checkpoint folders
 tokenizers
-  files sentencepiece_codec start chat
+  files sentencepiece_codec start chat messages
   json_codec trained_files
   special_tokens words json_files
   pretrained trained
@@ -60,7 +60,8 @@ hf
 data/read
   typed foreign disguised unchanged
   compressed records
-  text kinds shapes
+  text conversations shapes
+  kinds
   objects tables
   files
   specs

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     count = min(given.samples, len(records))
     places = [n * len(records) // count for n in range(count)]
     showing.print_measured(measured)
-    showing.print_samples([records[n] for n in places])
+    showing.print_samples([kinds.written(records[n], kind) for n in places])
 
 
 def guess_kind(inputs: Sequence[str]) -> str:
@@ -78,22 +78,19 @@ def guess_kind(inputs: Sequence[str]) -> str:
   if row is None:
     raise errors.UserError(f"{part}: empty")
   where, row = row
-  # The kinds with most keys first: demonstrations have prompts too.
-  by_keys = sorted(kinds.KINDS.items(), key=lambda item: -len(item[1].required))
-  for kind, entry in by_keys:
-    if set(entry.required) <= set(row):
-      hint = shapes.hint(row, part, kind) if kind == "prompts" else ""
-      near = (
-        records_lib.near_misses("response", row) if kind == "prompts" else []
+  kind = kinds.guess(row)
+  if kind == "prompts" and "messages" not in row:
+    hint = shapes.hint(row, part, kind)
+    near = records_lib.near_misses("response", row)
+    if near and not hint:
+      hint = f'; did you mean "response", where it has "{near[0][:40]}"?'
+    if hint:
+      raise errors.UserError(
+        f"{where}: has {', '.join(row)[:400]}; --kind=prompts takes its "
+        f"prompts alone{hint}"
       )
-      if near and not hint:
-        hint = f'; did you mean "response", where it has "{near[0][:40]}"?'
-      if hint:
-        raise errors.UserError(
-          f"{where}: has {', '.join(row)[:400]}; --kind=prompts takes its "
-          f"prompts alone{hint}"
-        )
-      return kind
+  if kind:
+    return kind
   raise errors.UserError(
     f"{where}: has {', '.join(row)[:400] or 'no keys'}, which is none of "
     f"{', '.join(kinds.KINDS)}; name the --kind, or convert it first:"
@@ -140,7 +137,7 @@ def write(
       for split, path in full.items():
         file = stack.enter_context(storage.writing(path))
         for record in by_split[split]:
-          marked = record | {"split": split}
+          marked = kinds.written(record, kind) | {"split": split}
           file.write(json.dumps(marked, ensure_ascii=False) + "\n")
         file.flush()
     for path in set(parts) - {*full.values()}:

@@ -185,7 +185,8 @@ def _write_records(
     if warning := limits.check_memory(every, response, data):
       _log.warning("%s", warning)
   for split, records in by_split.items():
-    lines = (json.dumps(record, ensure_ascii=False) for record in records)
+    kept = (kinds.written(record, kind) for record in records)
+    lines = (json.dumps(record, ensure_ascii=False) for record in kept)
     storage.write_lines(folder / f"{kind}-{split}.jsonl", lines)
     if not records and not _share(data, split):
       counts[split] = {"records": 0, "rows": 0}

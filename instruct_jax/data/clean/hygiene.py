@@ -24,7 +24,7 @@ import numpy as np
 from instruct_jax import paper
 from instruct_jax.base import errors
 from instruct_jax.data.clean import pii
-from instruct_jax.data.read import kinds
+from instruct_jax.data.read import conversations, kinds
 
 Record = kinds.Record
 
@@ -170,6 +170,8 @@ def plain(record: Record, counts: collections.Counter) -> Record:
       counts[f"pii_{name}"] += count
     return text
 
+  if conversations.has(record):
+    return conversations.changed(record, bare)
   return record | {k: bare(record[k]) for k in _texts() if k in record}
 
 

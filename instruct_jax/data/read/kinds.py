@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 
-from instruct_jax.data.read import records
+from instruct_jax.data.read import conversations, records
 
 Record = records.Record
 SPLITS = records.SPLITS
@@ -52,6 +52,11 @@ class Kind:
     return next(iter(self.required))
 
   @property
+  def answer(self) -> str:
+    """The key of the one response of a record; '' for none or several."""
+    return "" if self.has_several else self.response
+
+  @property
   def has_several(self) -> bool:
     """Whether a record has a list of responses."""
     return bool(self.response) and self.required[self.response] is list
@@ -82,6 +87,10 @@ def wrong(
   be nonsense.
   """
   entry = KINDS[kind]
+  if is_conversation(record, kind):
+    if reason := conversations.wrong(record, entry.answer):
+      return reason
+    record = with_prompt(record, kind)
   return (
     records.wrong_keys(record, entry.required)
     or entry.wrong(record, k_max)
@@ -89,8 +98,53 @@ def wrong(
   )
 
 
+def is_conversation(record: Record, kind: str) -> bool:
+  """Whether a record of a kind has messages in place of its prompt."""
+  return KINDS[kind].key == "prompt" and conversations.has(record)
+
+
+def has_keys(record: Record, kind: str) -> bool:
+  """Whether a record has what its kind requires, or messages in its place."""
+  required = set(KINDS[kind].required)
+  if is_conversation(record, kind):
+    required -= {"prompt", KINDS[kind].answer}
+  return required <= record.keys()
+
+
+def with_prompt(record: Record, kind: str) -> Record:
+  """A record that is right, with the prompt that its messages are, if any."""
+  if not is_conversation(record, kind):
+    return record
+  return conversations.with_prompt(record, KINDS[kind].answer)
+
+
+def written(record: Record, kind: str) -> Record:
+  """A record as it stands in a file: what its messages say stands once."""
+  if not is_conversation(record, kind):
+    return record
+  return conversations.written(record, KINDS[kind].answer)
+
+
+def guess(record: Record) -> str:
+  """The kind that has all keys of a record, those with most keys first; ''."""
+  if conversations.has(record) and not record.keys() & {"prompt", "text"}:
+    if "responses" in record:
+      return "rankings"
+    is_asked = conversations.ends_with_user(record)
+    return "prompts" if is_asked else "demonstrations"
+  by_keys = sorted(KINDS.items(), key=lambda item: -len(item[1].required))
+  fitting = (name for name, x in by_keys if x.required.keys() <= record.keys())
+  return next(fitting, "")
+
+
 def known_by(record: Record, kind: str) -> str:
-  """The text or prompt of a record, without regard to white space."""
+  """What a record is known by, without regard to white space.
+
+  Its text or its prompt; of a conversation what opens it, so that all that
+  begin alike are on one side of the split.
+  """
+  if is_conversation(record, kind):
+    return " ".join(conversations.opening(record).split())
   return " ".join(record[KINDS[kind].key].split())
 
 

@@ -11,6 +11,9 @@
                   ...], where labelers compared two at a time, in circles too;
                   beside "ranks", which order all, they must agree with them
 
+{"messages": [{"role", "content"}, ...]} may stand for "prompt" (for "prompt"
+and "response" of demonstrations): one of the system, perhaps, then users' and
+assistants' in turns.
 Optional everywhere: "split", "user", "labeler", "source". What `files` can
 read may be named, several with commas between, with weights for a mixture. In
 CSV and TSV the header has the keys, lists are JSON in their fields, and a field
@@ -42,8 +45,8 @@ from instruct_jax.data.read import (
 from instruct_jax.tokenizers import start, templates
 
 Record = kinds.Record
-# Of a ranking, beside what it must have.
-_LISTS = {"ranks", "pairs", "ended", "ratings", "metadata"}
+# Of a ranking, beside what it must have; and a conversation.
+_LISTS = {"ranks", "pairs", "ended", "ratings", "metadata", "messages"}
 
 
 def open_source(
@@ -62,7 +65,8 @@ def open_source(
     return ranked
   written = epath.Path(folders.get("data", "")) / f"{kind}-{split}.jsonl"
   if "data" in folders and written.exists():  # cleaned and split by `prepare`
-    return list(_checked(files.unit_rows(written), _wrong(kind, data.k_max)))
+    rows = files.unit_rows(written)
+    return list(_checked(rows, kind, _wrong(kind, data.k_max)))
   if not data[kind]:
     raise errors.UserError(
       f"data.{kind} is empty; name the file with --config.data.{kind}=FILE"
@@ -161,7 +165,7 @@ def _objects(
     if files.is_table(unit):
       rows = _of_cells(rows, kind, unit)
     wrong = _wrong(kind, k_max, of_people=of_people)
-    for record in _checked(_known(rows, kind, unit), wrong):
+    for record in _checked(_known(rows, kind, unit), kind, wrong):
       yield record
     if record is None:
       line = "row below the header" if files.is_table(unit) else "JSON line"
@@ -172,7 +176,7 @@ def _known(rows: files.Rows, kind: str, unit: epath.Path | str) -> files.Rows:
   """The rows; UserError for a first one of another, well-known shape."""
   required = kinds.KINDS[kind].required
   for number, (where, row) in enumerate(rows):
-    if number == 0 and not required.keys() <= row.keys():
+    if number == 0 and not kinds.has_keys(row, kind):
       hint = shapes.hint(row, unit, kind)
       if hint:
         reason = records.wrong_keys(row, required)
@@ -195,7 +199,7 @@ def _of_cells(
     record = {
       name: _listed(name, cell, where) if name in lists else str(cell)
       for name, cell in row.items()
-      if cell or name in required
+      if cell or (name in required and "messages" not in row)
     }
     yield where, record
 
@@ -205,7 +209,7 @@ def _check_header(
 ) -> None:
   required = kinds.KINDS[kind].required
   lacking = next((name for name in required if name not in row), None)
-  if lacking is None:
+  if lacking is None or kinds.has_keys(row, kind):
     return
   near = records.near_misses(lacking, row)
   hint = f"; did you mean {typed.shown(near[0])}?" if near else ""
@@ -227,12 +231,12 @@ def _listed(name: str, cell: str, where: str) -> list:
 
 
 def _checked(
-  rows: files.Rows, wrong: Callable[[Record], str]
+  rows: files.Rows, kind: str, wrong: Callable[[Record], str]
 ) -> Iterator[Record]:
   for where, record in rows:
     if reason := wrong(record):
       raise errors.UserError(f"{where}: {reason}")
-    yield record
+    yield kinds.with_prompt(record, kind)
 
 
 def _documents(pattern: os.PathLike | str, kind: str) -> Iterator[Record]:
