@@ -60,7 +60,7 @@ REFUSED = [
   ("ppo_ptx", {"evaluation.prompts": 0}, "at least 1"),
   ("ppo_ptx", {"batch.pretraining": 16, "rl.minibatches": 32}, "pretraining"),
   ("ppo_ptx", {"model.kv_heads": 3}, "config.model.kv_heads = 3 must divide"),
-  ("ppo_ptx", {"model.window": 5}, "model.window = 5 is less"),
+  ("ppo_ptx", {"model.window_pattern": "sf"}, "says which layers slide"),
   ("ppo_ptx", {"model.context_length": 10}, "model.context_length = 10"),
   ("sft", {"loss.demonstrations": 0.0}, "every coefficient is 0"),
   ("sft", {"batch.demonstrations": 65, "microbatches": 65}, "64 training rows"),

@@ -44,8 +44,25 @@ QWEN = dataclasses.replace(
   qk_norm=True,
 )
 MISTRAL = dataclasses.replace(QWEN, window=3, qk_norm=False)
+GEMMA = dataclasses.replace(  # all that Gemma 2 and 3 have, in one
+  QWEN,
+  layers=3,
+  mlp="geglu",
+  norm_offset=1.0,
+  post_norms=True,
+  embedding_scale=4.0,
+  window=3,
+  window_pattern="sf",
+  rotary_local_base=100.0,
+  rotary_scaling="linear",
+  rotary_factor=4.0,
+  attention_cap=2.0,
+  logit_cap=3.0,
+  query_scalar=7.0,
+)
 FAMILIES = {"gpt2": GPT2, "neox": NEOX, "qwen": QWEN, "mistral": MISTRAL}
-each_family = pytest.mark.parametrize("name", ["gpt2", "neox", "qwen"])
+FAMILIES |= {"gemma": GEMMA}
+each_family = pytest.mark.parametrize("name", ["gpt2", "neox", "qwen", "gemma"])
 
 
 def whole(*shape):
@@ -118,6 +135,8 @@ def test_no_gradient_flows_from_a_token_to_the_past(name):
     ("qwen", False),
     ("qwen", True),
     ("mistral", False),
+    ("gemma", False),
+    ("gemma", True),
   ],
 )
 def test_cache_gives_the_full_forward(name, scan):
@@ -152,6 +171,55 @@ def test_a_window_hides_what_is_further_back():
   whole = forward(everywhere, params, tokens, is_token)
   np.testing.assert_allclose(near[:, :3], whole[:, :3], atol=1e-5)
   assert (np.abs(near - whole)[:, 3:].max(axis=-1) > 1e-3).all()
+
+
+@pytest.mark.parametrize("config", [MISTRAL, GEMMA], ids=["all", "mixed"])
+def test_a_window_reaches_as_far_back_as_it_says(config):
+  """By gradients: layer by layer the reach grows by the window, less one."""
+  config = dataclasses.replace(
+    config, layers=2, window_pattern="", vocab_size=8
+  )
+  one = dataclasses.replace(config, layers=1)
+  tokens, is_token = jnp.arange(8)[None], jnp.ones((1, 8), bool)
+
+  def reach(config):
+    params = init(config)
+
+    def last(table):
+      changed = params | {"token_embedding": {"embedding": table}}
+      hidden = forward(config, changed, tokens, is_token)
+      return hidden[0, 7] @ jnp.arange(1.0, 17.0)
+
+    gradient = jax.jit(jax.grad(last))
+    size = gradient(params["token_embedding"]["embedding"])
+    return np.abs(size).sum(-1) > 0
+
+  assert reach(one).tolist() == [False] * 5 + [True] * 3
+  assert reach(config).tolist() == [False] * 3 + [True] * 5
+  for pattern in ("sf", "fs"):
+    mixed = dataclasses.replace(config, window_pattern=pattern)
+    assert reach(mixed).all()
+
+
+def test_a_pattern_says_which_layers_slide():
+  both = dataclasses.replace(GEMMA, layers=5, window_pattern="sf")
+  assert both.slides == (True, False, True, False, True)
+  assert dataclasses.replace(both, window_pattern="").slides == (True,) * 5
+  assert QWEN.slides == (False, False)
+
+
+def test_packed_texts_with_windows_are_computed_as_if_alone():
+  params, lengths = init(GEMMA), (5, 1, 4)
+  tokens = random_tokens((1, 12))
+  segments = jnp.asarray([[1] * 5 + [2] + [3] * 4 + [0] * 2])
+  together = apply_of(GEMMA)(params, tokens, attention.packed(segments))[0]
+  starts = (0, 5, 6)
+  texts = jnp.concatenate([tokens[:, at : at + 5] for at in starts])
+  is_token = jnp.arange(5) < jnp.asarray(lengths)[:, None]
+  alone = forward(GEMMA, params, texts, is_token)
+  for row, (start, length) in enumerate(zip(starts, lengths)):
+    actual = together[0, start : start + length]
+    np.testing.assert_allclose(actual, alone[row, :length], atol=1e-5)
 
 
 @each_family
@@ -204,7 +272,8 @@ def test_a_slice_of_time_is_that_slice_of_the_whole(name, scan, at):
 
 
 @pytest.mark.parametrize(
-  ("name", "remat"), [("gpt2", True), ("neox", True), ("qwen", False)]
+  ("name", "remat"),
+  [("gpt2", True), ("neox", True), ("qwen", False), ("gemma", True)],
 )
 def test_stacked_layers_give_the_same_outputs_and_gradients(name, remat):
   config = FAMILIES[name]
@@ -232,6 +301,45 @@ def test_stacked_layers_give_the_same_outputs_and_gradients(name, remat):
     grads,
     expected_grads,
   )
+
+
+def test_layers_that_are_recomputed_one_by_one_take_a_cache():
+  config = dataclasses.replace(GEMMA, remat=True)
+  params, tokens = init(config), random_tokens((2, 5))
+  cache = attention.empty_cache(config, 2, 5)
+  structure = whole(2, 5)
+  actual = apply_of(config)(params, tokens, structure, cache)[0]
+  expected = forward(GEMMA, params, tokens, structure.is_key)
+  np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_a_norm_of_gemma_adds_one_to_its_scale():
+  plain = dataclasses.replace(QWEN, width=3)
+  offset = dataclasses.replace(plain, norm_offset=1.0)
+  x, scale = jnp.asarray([[3.0, -4.0, 5.0]]), jnp.asarray([0.5, 0.0, -1.0])
+  norm = decoder.Norm(offset)
+  fresh = norm.init(jax.random.key(0), x)["params"]["scale"]
+  assert not fresh.any()  # so that it starts as any other norm does
+  actual = norm.apply({"params": {"scale": scale}}, x)
+  rms = np.sqrt(50 / 3)
+  np.testing.assert_allclose(actual, [[4.5 / rms, -4 / rms, 0]], rtol=1e-5)
+
+
+def test_embeddings_are_scaled_as_coarsely_as_activations():
+  """Gemma's bfloat16 rounds sqrt(3072) = 55.4256 to 55.5."""
+  for dtype, scale in (("float32", 3072**0.5), ("bfloat16", 55.5)):
+    config = dataclasses.replace(
+      QWEN, embedding_scale=3072**0.5, dtype=dtype, layers=1
+    )
+    model = decoder.Decoder(config)
+    table = jnp.full((32, 16), 1.0)
+    x = model.apply(
+      {"params": {"token_embedding": {"embedding": table}}},
+      jnp.asarray([3]),
+      jnp.asarray([0]),
+      method="_embed",
+    )
+    np.testing.assert_array_equal(x, jnp.full((1, 16), scale, dtype))
 
 
 def test_layouts_convert_both_ways():
@@ -380,6 +488,12 @@ def test_initial_weights_are_gpt2s():
     ({"norm": "rmsnorm"}, "model.norm_bias"),
     ({"positions": "rotary", "head_size": 5}, "model.rotary_fraction"),
     ({"positions": "rotary", "rotary_fraction": 1.5}, "rotary_fraction"),
+    ({"window": 4, "window_pattern": "sx"}, "model.window_pattern = 'sx'"),
+    ({"window": 4, "window_pattern": "ssf"}, "no more than model.layers = 2"),
+    ({"window": 4, "window_pattern": "f"}, "a layer that does"),
+    ({"window_pattern": "s"}, "model.window above 0"),
+    ({"rotary_local_base": 100.0}, "model.rotary_local_base = 100.0 is of"),
+    ({"attention_cap": -1.0}, "model.attention_cap = -1.0 must not be"),
   ],
 )
 def test_bad_shapes_name_their_key(change, key):

@@ -32,7 +32,7 @@ def config(folder: hf_folder.Folder) -> ConfigDict:
   """What reading a checkpoint as a run takes; raises UserError."""
   model = load.decoder_config(folder)
   role = load.role_of(folder)
-  length = model.window or model.context_length
+  length = model.context_length
   response = min(_RESPONSE, length // 2)
   prompt = min(_PROMPT, length - response)
   has_template = bool(tokenizers.load(folder.path).chat_template)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from instruct_jax.models import config as model_config
 
+EVERYWHERE = 2**31 - 1  # the window of a layer that has none
 MASKED = -1e30  # finite, so that a row without any key stays finite
 
 
@@ -109,17 +110,44 @@ class Plan:
 
   mask: jax.Array  # [B, T, S] bool
   cap: float = flax.struct.field(pytree_node=False, default=0.0)
+  scalar: float = flax.struct.field(pytree_node=False, default=0.0)
+  # Positions of queries [B, T] and keys [B, S], for windows that come later.
+  places: tuple[jax.Array, jax.Array] | None = None
 
   def sliced(self, at: tuple[int | None, int | None]) -> "Plan":
     """The plan of the queries `at` = (start, stop) alone."""
-    return dataclasses.replace(self, mask=self.mask[:, slice(*at)])
+    places = self.places
+    if places is not None:
+      places = places[0][:, slice(*at)], places[1]
+    mask = self.mask[:, slice(*at)]
+    return dataclasses.replace(self, mask=mask, places=places)
+
+  def within(self, window: int | jax.Array) -> "Plan":
+    """The plan of a layer whose queries see the `window` newest positions.
+
+    Every query is in its own window, so none is left without a key. Where the
+    layers are not mixed it is the plan of all.
+    """
+    if self.places is None:
+      return self
+    mask = self.mask & _near(self.places, window)
+    return dataclasses.replace(self, mask=mask, places=None)
 
 
-def plan(structure: Structure, *, window: int = 0, cap: float = 0.0) -> Plan:
+def plan(
+  structure: Structure,
+  *,
+  window: int = 0,
+  mixed: bool = False,
+  cap: float = 0.0,
+  scalar: float = 0.0,
+) -> Plan:
   """Prepares attention over a structure.
 
   With a `window` a query sees the `window` newest positions up to its own
-  (Mistral); with a `cap` scores s become cap * tanh(s / cap) (Gemma 2).
+  (Mistral); where layers are `mixed`, each asks `within` its own. With a `cap`
+  scores s become cap * tanh(s / cap) before they are masked (Gemma 2); they
+  are divided by the root of `scalar` (0: of the head's size).
   """
   T, S = structure.positions.shape[1], structure.is_key.shape[1]
   slots = jnp.arange(S)
@@ -134,12 +162,22 @@ def plan(structure: Structure, *, window: int = 0, cap: float = 0.0) -> Plan:
     of_key, of_query = structure.branches, structure.branches[:, None]
     mask &= (of_key == 0) | (of_key == of_query)
   if window:
-    of_query = structure.positions
-    of_key = of_query if T == S else positions_of(structure.is_key)
-    mask &= of_query[:, :, None] - of_key[:, None, :] < window
+    mask &= _near(_places(structure), window)
   if is_whole:  # What follows is no padding, and sees itself already.
     mask |= slots == queries
-  return Plan(mask, cap)
+  return Plan(mask, cap, scalar, _places(structure) if mixed else None)
+
+
+def _places(structure):
+  """Positions of queries [B, T] and keys [B, S] in their texts."""
+  of_query, is_key = structure.positions, structure.is_key
+  is_same = of_query.shape == is_key.shape
+  return of_query, of_query if is_same else positions_of(is_key)
+
+
+def _near(places, window):
+  of_query, of_key = places
+  return of_query[:, :, None] - of_key[:, None, :] < window
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, plan_: Plan) -> jax.Array:
@@ -151,8 +189,9 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, plan_: Plan) -> jax.Array:
   mask = plan_.mask
   if M > 1:
     mask = jnp.tile(mask, (1, M, 1))
-  out = _attend(q.reshape(B, G, M * T, E) * E**-0.5, k, v, mask, plan_.cap)
-  return out.reshape(q.shape)
+  q = q.reshape(B, G, M * T, E) * (plan_.scalar or E) ** -0.5
+  out = _attend(q, k, v, mask, plan_.cap)
+  return out.reshape(B, G, M, T, E)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))

@@ -8,10 +8,11 @@ CHOICES = {
   "norm": ("layernorm", "rmsnorm"),
   "positions": ("learned", "rotary"),
   "rotary_scaling": ("none", "linear", "llama3"),
-  "mlp": ("gelu", "gelu_exact", "swiglu"),
+  "mlp": ("gelu", "gelu_exact", "swiglu", "geglu"),
   "init": ("gpt2", "fan_in"),
   "dtype": ("float32", "bfloat16"),
 }
+SLIDES, FULL = "s", "f"  # the letters of window_pattern
 BEYOND = 8  # times its context that a model with rotary positions reaches
 SIZES = (
   "vocab_size",
@@ -40,8 +41,11 @@ class DecoderConfig:
   norm: str = "layernorm"
   norm_eps: float = 1e-5
   norm_bias: bool = True
+  norm_offset: float = 0.0  # is added to every scale of a norm (Gemma: 1)
+  post_norms: bool = False  # norms after attention and MLP too (Gemma 2)
   positions: str = "learned"
   rotary_base: float = 10_000.0
+  rotary_local_base: float = 0.0  # of layers that slide, unscaled; 0: as all
   rotary_fraction: float = 1.0  # share of a head that turns (NeoX: 0.25)
   rotary_scaling: str = "none"  # how a longer context was reached
   rotary_factor: float = 1.0  # by how much the slow rates are divided
@@ -49,13 +53,17 @@ class DecoderConfig:
   rotary_high: float = 4.0  # llama3: turns in the old context, more: fast
   rotary_old_length: int = 8192  # llama3: the old context
   window: int = 0  # attention reaches this far back (Mistral); 0: everywhere
-  mlp: str = "gelu"  # the tanh form of GPT-2; gelu_exact is erf's
+  window_pattern: str = ""  # a letter a layer, over again: s slides, f does not
+  attention_cap: float = 0.0  # scores are bent below this (Gemma 2); 0: are not
+  query_scalar: float = 0.0  # scores are divided by its root; 0: head_size
+  mlp: str = "gelu"  # the tanh form of GPT-2; gelu_exact is erf's; geglu: gated
   attention_bias: bool = True  # of query, key and value
   output_bias: bool = True  # of the projection after them (Qwen 2: off)
   mlp_bias: bool = True
   init: str = "gpt2"  # kernels N(0, 0.02); fan_in: N(0, 1 / sqrt(inputs))
   embedding_scale: float = 1.0  # token embeddings are multiplied by this
   tied: bool = True  # the unembedding is the token embedding
+  logit_cap: float = 0.0  # logits are bent below this (Gemma 2); 0: are not
   qk_norm: bool = False  # RMS norm of each query and key head (Qwen 3)
   parallel_residual: bool = False  # attention and MLP side by side (NeoX)
   dropout: float = 0.0  # of the embedding and of both residual branches
@@ -113,7 +121,29 @@ class DecoderConfig:
       self.rotary_factor > 0,
       f"rotary_factor = {self.rotary_factor} must be above 0",
     )
+    yield from self._of_windows()
+    for name in ("attention_cap", "logit_cap", "query_scalar", "norm_offset"):
+      value = getattr(self, name)
+      yield value >= 0, f"{name} = {value} must not be negative"
+
+  def _of_windows(self):
     yield self.window >= 0, f"window = {self.window} must not be negative"
+    pattern, base = self.window_pattern, self.rotary_local_base
+    yield (
+      set(pattern) <= {SLIDES, FULL} and len(pattern) <= self.layers,
+      f"window_pattern = {pattern!r} must be letters {SLIDES} (slides) and"
+      f" {FULL} (does not), no more than model.layers = {self.layers}",
+    )
+    yield (
+      not pattern or (SLIDES in pattern and self.window > 0),
+      f"window_pattern = {pattern!r} says which layers slide: it needs"
+      f" model.window above 0 and a layer that does ('{SLIDES}')",
+    )
+    yield (
+      base >= 0 and not (base and not self.window),
+      f"rotary_local_base = {base} is of layers that slide: it must not be"
+      " negative, and needs model.window above 0",
+    )
 
   @property
   def reach(self) -> int:
@@ -124,6 +154,15 @@ class DecoderConfig:
     """
     learned = self.positions == "learned"
     return self.context_length * (1 if learned else BEYOND)
+
+  @property
+  def slides(self) -> tuple[bool, ...]:
+    """Which layers attend within the window alone."""
+    pattern = self.window_pattern or SLIDES
+    return tuple(
+      self.window > 0 and pattern[i % len(pattern)] == SLIDES
+      for i in range(self.layers)
+    )
 
   @property
   def rotary_size(self) -> int:

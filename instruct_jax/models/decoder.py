@@ -1,4 +1,4 @@
-"""One decoder for every family: GPT-2 and GPT-3, GPT-NeoX, Llama, Qwen.
+"""One decoder for every family: GPT-2 and 3, NeoX, Llama, Qwen, Gemma.
 
 `DecoderConfig` says which. Axes: B batch, T time, S cache slots, D model,
 H query heads, G key/value heads, M = H / G query heads a key head, E head
@@ -10,6 +10,7 @@ is an `attention.Structure`. The cache is an argument and a result.
 """
 
 import dataclasses
+import functools
 
 import flax.struct
 import jax
@@ -32,7 +33,10 @@ class Norm(nn.Module):
   def __call__(self, x):
     """[..., D] -> [..., D], in the dtype of x."""
     c, width = self.config, x.shape[-1:]
-    scale = self.param("scale", nn.initializers.ones, width)
+    init = nn.initializers.constant(1 - c.norm_offset)
+    scale = self.param("scale", init, width)
+    if c.norm_offset:
+      scale += c.norm_offset
     h = x.astype(jnp.float32)
     if self.center:
       h -= h.mean(-1, keepdims=True)
@@ -63,10 +67,29 @@ class Inputs:
   """What every layer is told about the tokens, besides their activations."""
 
   plan: attention.Plan
-  angles: tuple[jax.Array, jax.Array] | None  # rotary.table
+  angles: tuple[jax.Array, ...] | None  # rotary.table
+  local_angles: tuple[jax.Array, ...] | None  # of layers that slide, if others
   index: jax.Array | int  # the first token's slot of the cache
   deterministic: bool = flax.struct.field(pytree_node=False)
   at: tuple | None = flax.struct.field(pytree_node=False, default=None)
+
+  def of_layer(
+    self, layer: int | jax.Array, config: model_config.DecoderConfig
+  ) -> tuple[attention.Plan, tuple[jax.Array, ...] | None]:
+    """How a layer attends, and the angles by which its heads turn.
+
+    The number of a layer is traced where layers are stacked, so both are
+    chosen by value; a number that is known leaves no choice in the program.
+    """
+    if self.plan.places is None and self.local_angles is None:
+      return self.plan, self.angles
+    slides = jnp.asarray(config.slides)[layer]
+    window = jnp.where(slides, config.window, attention.EVERYWHERE)
+    angles = self.angles
+    if self.local_angles is not None:
+      choose = functools.partial(jnp.where, slides)
+      angles = jax.tree.map(choose, self.local_angles, angles)
+    return self.plan.within(window), angles
 
   def kept(self, x: jax.Array) -> jax.Array:
     """The rows of x [B * T, ...] at the time positions `at`: [B * T', ...]."""
@@ -78,7 +101,10 @@ class Inputs:
 
 
 class Block(nn.Module):
-  """One layer: attention and MLP, each normed before and added after."""
+  """One layer: attention and MLP, each normed before and added after.
+
+  With `post_norms` each is normed once more before it is added.
+  """
 
   config: model_config.DecoderConfig
 
@@ -88,12 +114,15 @@ class Block(nn.Module):
     x, cache = carry
     normed = _norm(self.config, "attention_norm")(x)
     attended, cache = self._attention(normed, cache, layer, inputs)
+    attended = self._finished(attended, "attention_post_norm", inputs)
     x = inputs.kept(x)
     if self.config.parallel_residual:
-      mlp = self._mlp(_norm(self.config, "mlp_norm")(x), inputs)
+      mlp = self._mlp(_norm(self.config, "mlp_norm")(x))
+      mlp = self._finished(mlp, "mlp_post_norm", inputs)
       return (constrain(x + attended + mlp), cache), None
     x = x + attended
-    mlp = self._mlp(_norm(self.config, "mlp_norm")(x), inputs)
+    mlp = self._mlp(_norm(self.config, "mlp_norm")(x))
+    mlp = self._finished(mlp, "mlp_post_norm", inputs)
     return (constrain(x + mlp), cache), None
 
   def _attention(self, x, cache, layer, inputs):
@@ -109,32 +138,36 @@ class Block(nn.Module):
     )
     if c.qk_norm:
       q, k = Norm(c, name="query_norm")(q), Norm(c, name="key_norm")(k)
-    if inputs.angles is not None:
-      q = rotary.rotate(q, jax.tree.map(inputs.kept, inputs.angles))
-      k = rotary.rotate(k, inputs.angles)
+    plan, angles = inputs.of_layer(layer, c)
+    if angles is not None:
+      q = rotary.rotate(q, jax.tree.map(inputs.kept, angles))
+      k = rotary.rotate(k, angles)
     q = q.reshape(B, -1, G, c.heads // G, E).transpose(0, 2, 3, 1, 4)
     k, v = (x.reshape(B, T, G, E).swapaxes(1, 2) for x in (k, v))
     if cache is not None:
       cache = cache.written(layer, inputs.index, k, v)
       k, v = cache.keys[layer], cache.values[layer]
-    plan = inputs.plan if inputs.at is None else inputs.plan.sliced(inputs.at)
+    plan = plan if inputs.at is None else plan.sliced(inputs.at)
     out = attention.attend(q, k, v, plan)
     out = out.transpose(0, 3, 1, 2, 4).reshape(-1, c.heads * E)
-    out = _dense(c, c.width, c.output_bias, "output", 2 * c.layers)(out)
-    return self._dropout(out, inputs), cache
+    return _dense(c, c.width, c.output_bias, "output", 2 * c.layers)(out), cache
 
-  def _mlp(self, x, inputs):
+  def _mlp(self, x):
     c = self.config
     h = _dense(c, c.mlp_width, c.mlp_bias, "up")(x)
     if c.mlp == "swiglu":
       h = h * nn.silu(_dense(c, c.mlp_width, c.mlp_bias, "gate")(x))
+    elif c.mlp == "geglu":
+      h = h * nn.gelu(_dense(c, c.mlp_width, c.mlp_bias, "gate")(x))
     else:
       h = nn.gelu(h, approximate=c.mlp == "gelu")
-    h = _dense(c, c.width, c.mlp_bias, "down", 2 * c.layers)(h)
-    return self._dropout(h, inputs)
+    return _dense(c, c.width, c.mlp_bias, "down", 2 * c.layers)(h)
 
-  def _dropout(self, x, inputs):
-    return nn.Dropout(self.config.dropout)(x, inputs.deterministic)
+  def _finished(self, branch, norm, inputs):
+    """What a branch adds to the residual."""
+    if self.config.post_norms:
+      branch = _norm(self.config, norm)(branch)
+    return nn.Dropout(self.config.dropout)(branch, inputs.deterministic)
 
 
 def constrain(x: jax.Array) -> jax.Array:
@@ -149,7 +182,10 @@ class Decoder(nn.Module):
 
   def setup(self) -> None:
     c, init = self.config, nn.initializers.normal(0.02)
-    block = nn.remat(Block, prevent_cse=not c.scan) if c.remat else Block
+    block = Block
+    if c.remat:  # A single layer's number, argument 2, stays a number.
+      known = () if c.scan else (2,)
+      block = nn.remat(Block, prevent_cse=not c.scan, static_argnums=known)
     self.token_embedding = nn.Embed(c.vocab_size, c.width, embedding_init=init)
     if c.positions == "learned":
       self.position_embedding = nn.Embed(
@@ -184,14 +220,25 @@ class Decoder(nn.Module):
     a slice does; what the others do not need is not computed.
     """
     c = self.config
-    positions, angles = structure.positions, None
+    positions, angles, local = structure.positions, None, None
     x = self._embed(tokens.reshape(-1), positions.reshape(-1))
     x = constrain(self.dropout(x, deterministic))
     if c.positions == "rotary":
-      angles = rotary.table(positions, structure.is_key.shape[1], c)
+      slots = structure.is_key.shape[1]
+      angles = rotary.table(positions, slots, c)
+      if c.rotary_local_base:
+        local = rotary.table(positions, slots, c, local=True)
+    is_mixed = len(set(c.slides)) > 1
     inputs = Inputs(
-      plan=attention.plan(structure, window=c.window),
+      plan=attention.plan(
+        structure,
+        window=0 if is_mixed else c.window,
+        mixed=is_mixed,
+        cap=c.attention_cap,
+        scalar=c.query_scalar,
+      ),
       angles=angles,
+      local_angles=local,
       index=0 if structure.first is None else structure.first,
       deterministic=deterministic,
     )
@@ -207,22 +254,31 @@ class Decoder(nn.Module):
 
   def unembed(self, hidden: jax.Array) -> jax.Array:
     """Logits [..., V] float32 by the token embedding (a tied model's)."""
-    return logits(hidden, self.token_embedding.embedding.T)
+    kernel = self.token_embedding.embedding.T
+    return logits(hidden, kernel, cap=self.config.logit_cap)
 
   def _embed(self, tokens, positions):
     c = self.config
     # A padding id past the table reads its last row; masks hide it.
     tokens = jnp.minimum(tokens, c.vocab_size - 1)
-    x = self.token_embedding(tokens) * c.embedding_scale
+    # Gemma's root of the width is as coarse as the activations.
+    scale = float(jnp.dtype(c.dtype).type(c.embedding_scale))
+    x = self.token_embedding(tokens) * scale
     if c.positions == "learned":
       x += self.position_embedding(positions)
     return x.astype(c.dtype)
 
 
-def logits(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
-  """hidden [..., D] by kernel [D, V], accumulated in float32."""
+def logits(
+  hidden: jax.Array, kernel: jax.Array, *, cap: float = 0.0
+) -> jax.Array:
+  """hidden [..., D] by kernel [D, V], accumulated in float32.
+
+  With a `cap` each logit x becomes cap * tanh(x / cap) (Gemma 2).
+  """
   kernel = kernel.astype(hidden.dtype)
-  return jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
+  out = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
+  return cap * jnp.tanh(out / cap) if cap else out
 
 
 def stack_blocks(params: dict, config: model_config.DecoderConfig) -> dict:

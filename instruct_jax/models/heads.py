@@ -21,6 +21,7 @@ RULES = (
   (r"(output|down)/kernel", P("tensor", "fsdp")),
   (r"(output|down)/bias", P(None)),
   (r"(attention|mlp|final|query|key)_norm/(scale|bias)", P(None)),
+  (r"(attention|mlp)_post_norm/(scale|bias)", P(None)),
   (r"unembedding/kernel", P(("fsdp", "tensor"), None)),
   (r"head/kernel", P("fsdp", None)),
   (r"head/bias", P(None)),
@@ -60,7 +61,7 @@ class LanguageModel(nn.Module):
       return trunk.unembed(hidden), cache
     kernel = nn.initializers.normal(0.02)
     kernel = _Kernel((c.width, c.vocab_size), kernel, name="unembedding")()
-    return decoder.logits(hidden, kernel), cache
+    return decoder.logits(hidden, kernel, cap=c.logit_cap), cache
 
 
 class ScalarModel(nn.Module):

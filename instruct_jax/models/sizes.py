@@ -122,11 +122,4 @@ def decoder_config(
         f" {_NEEDED_BY[name]} needs."
       )
     values[name] = values[name] or least
-  config = model_config.DecoderConfig(**values)
-  if config.window and context_length > config.window:
-    raise errors.UserError(
-      f"model.window = {config.window} is less than the {context_length} tokens"
-      f" that {_NEEDED_BY['context_length']} needs; shorten them (a sliding"
-      " window is the same as full attention within its length)."
-    )
-  return config
+  return model_config.DecoderConfig(**values)
