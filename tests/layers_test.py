@@ -43,7 +43,7 @@ tokenizers
   templates
 models
   config
-  attention rotary
+  attention rotary lora
   decoder sizes
   heads
   forward
@@ -121,7 +121,8 @@ algorithms
   episodes sft rm
   ppo
 training
-  gradient judging optim
+  judging optim partition placing
+  gradient
   step
   log save validate
   loop

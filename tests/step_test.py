@@ -275,10 +275,10 @@ def test_an_average_of_what_stands_still_stands_still():
 
 
 def test_items_of_a_state_are_its_whole_inverse():
-  _, state = run_of("ppo")
-  again = step_lib.with_items(state, step_lib.items_of(state))
+  run, state = run_of("ppo")
+  again = step_lib.with_items(state, step_lib.items_of(run, state))
   assert jax.tree.structure(again) == jax.tree.structure(state)
-  assert "frozen" not in "".join(step_lib.items_of(state))
+  assert "frozen" not in "".join(step_lib.items_of(run, state))
 
 
 def test_what_adapts_is_finite_whatever_the_metrics():

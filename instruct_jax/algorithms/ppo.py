@@ -178,6 +178,7 @@ def check(config: ConfigDict) -> None:
         f" config.rl.ptx_coef={config.rl.ptx_coef}"
       )
   algorithms.require(config, needs=["policy"], optimizer=["policy", "value"])
+  algorithms.require_no_dropout(config)
   if not rewards.needs_model(config.reward):
     algorithms.require_one_decoder(config)
   if config.rl.missing_end not in rl.MISSING_END:

@@ -19,7 +19,7 @@ from instruct_jax.models import config as model_config
 _PROMPT, _RESPONSE = 256, 128  # tokens, where the model holds so many
 
 # What a config decides about a model, whatever checkpoint it starts from.
-KEPT = ("dropout", "dtype", "scan", "remat", "init")
+KEPT = ("dropout", "dtype", "scan", "remat", "init", *model_config.NO_KEYS)
 
 
 def model_section(folder: hf_folder.Folder) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def config(folder: hf_folder.Folder) -> ConfigDict:
   prompt = min(_PROMPT, length - response)
   has_template = bool(tokenizers.load(folder.path).chat_template)
   section = dataclasses.asdict(model)
+  section = {k: x for k, x in section.items() if k not in model_config.NO_KEYS}
   return ConfigDict(
     {
       "experiment": "import",

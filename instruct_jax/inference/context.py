@@ -11,7 +11,7 @@ from instruct_jax.base import errors
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import choice
 from instruct_jax.models import config as model_config
-from instruct_jax.models import heads, sizes
+from instruct_jax.models import heads, lora, sizes
 from instruct_jax.parallel import sharding
 from instruct_jax.tokenizers import templates
 from instruct_jax.worlds import interface
@@ -111,19 +111,27 @@ def check(config: ConfigDict) -> None:
 def decoders(
   config: ConfigDict, vocab_size: int = 1
 ) -> tuple[model_config.DecoderConfig, model_config.DecoderConfig]:
-  """The policy's decoder and the reward model's; UserError as `check`."""
+  """The policy's decoder and the reward model's; UserError as `check`.
+
+  Where the config trains adapters, they know how these count.
+  """
   context_length = max(
     config.data.prompt_length + config.data.response_length,
     config.data.row_length,
   )
 
+  adapters = lora.settings(config.lora) if "lora" in config else None
+
   def decoder(name):
     try:
-      return sizes.decoder_config(
+      plain = sizes.decoder_config(
         config[name], vocab_size=vocab_size, context_length=context_length
       )
     except errors.UserError as error:  # which says model.KEY of any model
       named = str(error).replace("model.", f"config.{name}.")
       raise errors.UserError(named) from None
+    if adapters is None:
+      return plain
+    return dataclasses.replace(plain, adapters=adapters.counted)
 
   return decoder("model"), decoder("reward_model")

@@ -26,9 +26,20 @@ SIZES = (
 )
 
 
+NO_KEYS = ("adapters",)  # fields that are no keys of a config's `model`
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapters:
+  """How the adapters count that a tree of parameters may have (`lora`)."""
+
+  scale: float = 1.0  # of their output: alpha / rank
+  dropout: float = 0.0  # of their input
+
+
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-  """The shape of a decoder. Every field is a key of a config's `model`."""
+  """The shape of a decoder. All but NO_KEYS are keys of a config's `model`."""
 
   vocab_size: int
   context_length: int  # positions that a learned table holds
@@ -70,6 +81,7 @@ class DecoderConfig:
   dtype: str = "float32"  # of activations; parameters are float32
   scan: bool = False  # layers stacked in 'blocks', compiled once
   remat: bool = False  # recompute a layer's activations going backward
+  adapters: Adapters = Adapters()  # of `config.lora`
 
   def __post_init__(self):
     for name in SIZES:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from instruct_jax.models import attention, rotary
+from instruct_jax.models import attention, lora, rotary
 from instruct_jax.models import config as model_config
 from instruct_jax.parallel import sharding
 
@@ -51,15 +51,48 @@ def _norm(config: model_config.DecoderConfig, name: str | None = None) -> Norm:
   return Norm(config, bias=config.norm_bias, center=center, name=name)
 
 
+class Dense(nn.Module):
+  """A dense layer; where its parameters have adapters, those count, too.
+
+  Without them it is `nn.Dense`. A key for dropout switches the adapters' on.
+  """
+
+  features: int
+  use_bias: bool
+  dtype: str
+  kernel_init: nn.initializers.Initializer
+  adapters: model_config.Adapters
+
+  @nn.compact
+  def __call__(self, x):
+    """[..., inputs] -> [..., features]."""
+    shape = x.shape[-1], self.features
+    kernel = self.param("kernel", self.kernel_init, shape)
+    y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+    if self.has_variable("params", lora.A):
+      y += self._adapted(x.astype(self.dtype))
+    if self.use_bias:
+      bias = self.param("bias", nn.initializers.zeros, (self.features,))
+      y += bias.astype(self.dtype)
+    return y
+
+  def _adapted(self, x):
+    """scale * dropout(x) A B (`lora`)."""
+    a, b = (
+      self.get_variable("params", name).astype(self.dtype)
+      for name in (lora.A, lora.B)
+    )
+    x = nn.Dropout(self.adapters.dropout)(x, not self.has_rng("dropout"))
+    return jnp.dot(jnp.dot(x, a), b) * self.adapters.scale
+
+
 def _dense(config, features: int, bias: bool, name: str, branches: int = 1):
   """A dense layer; one that ends a residual branch says how many there are."""
   if config.init == "gpt2":
     init = nn.initializers.normal(0.02 * branches**-0.5)
   else:
     init = nn.initializers.variance_scaling(1 / branches, "fan_in", "normal")
-  return nn.Dense(
-    features, use_bias=bias, dtype=config.dtype, kernel_init=init, name=name
-  )
+  return Dense(features, bias, config.dtype, init, config.adapters, name=name)
 
 
 @flax.struct.dataclass

@@ -74,6 +74,8 @@ def section(name: str) -> ConfigDict:
     vocab_size=1, context_length=1, **SIZES[name]
   )
   values = dataclasses.asdict(whole)
+  for name in model_config.NO_KEYS:
+    del values[name]
   return ConfigDict(values | dict.fromkeys(GIVEN, 0))
 
 
@@ -106,7 +108,9 @@ def decoder_config(
   """
   values = dict(section.items())
   known = [
-    field.name for field in dataclasses.fields(model_config.DecoderConfig)
+    field.name
+    for field in dataclasses.fields(model_config.DecoderConfig)
+    if field.name not in model_config.NO_KEYS
   ]
   for name in values:
     if name not in known:

@@ -90,6 +90,10 @@ def _is_read(config: ConfigDict) -> Callable[[str], bool]:
   hidden = (*UNDIGESTED, "needs", *unread, *_OF_DATA)
   if not _reads_rankings(config):
     hidden = (*hidden, _K_MAX)
+  if config.job == "train" and not config.lora.rank:
+    hidden = (*hidden, "lora")
+  if config.job == "train" and not config.freeze:
+    hidden = (*hidden, "freeze")
   return lambda key: not _lies_in(key, hidden)
 
 

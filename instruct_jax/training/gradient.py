@@ -16,6 +16,7 @@ from instruct_jax import algorithms
 from instruct_jax.base import means
 from instruct_jax.inference import context
 from instruct_jax.maths import arrays
+from instruct_jax.training import partition
 
 
 def of_minibatch(
@@ -25,17 +26,21 @@ def of_minibatch(
   frozen: dict,
   minibatch: dict,
   key: jax.Array,
+  *,
+  rest: dict | None = None,
 ) -> tuple[dict, dict]:
   """The gradient by role and the metrics of one minibatch.
 
   Parts are differentiated one after the other and accumulated into one
-  gradient (appendix C.4), each over `config.microbatches` slices.
+  gradient (appendix C.4), each over `config.microbatches` slices. It is that
+  by `params`, what is trained; `rest` holds what else the roles have.
   """
   total, metrics = None, {}
   for i, part in enumerate(sorted(minibatch)):
     grads, of_part = _part_gradients(
       *(ctx, algorithm, params, frozen, {part: minibatch[part]}),
       jax.random.fold_in(key, i),
+      rest or {},
     )
     metrics = means.add(metrics, of_part)
     metrics[f"gradient/{part}_norm"] = (optax.global_norm(grads), 1.0)
@@ -47,9 +52,11 @@ def of_minibatch(
   return total, metrics
 
 
-def _part_gradients(ctx, algorithm, params, frozen, minibatch, key):
+def _part_gradients(ctx, algorithm, params, frozen, minibatch, key, rest):
   """The gradient of one part, and its metrics with its terms."""
-  loss = functools.partial(algorithm.loss, ctx)
+
+  def loss(trained, *arguments):
+    return algorithm.loss(ctx, partition.whole_of(trained, rest), *arguments)
 
   def objective(params, rows, key, weights):
     terms, metrics = loss(params, frozen, rows, key)

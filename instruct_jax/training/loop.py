@@ -17,7 +17,15 @@ from instruct_jax.data.read import kinds
 from instruct_jax.inference import context, rewards
 from instruct_jax.maths import arrays
 from instruct_jax.parallel import checkpoint, sharding
-from instruct_jax.training import judging, log, optim, save, step, validate
+from instruct_jax.training import (
+  judging,
+  log,
+  optim,
+  partition,
+  save,
+  step,
+  validate,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +56,7 @@ def check(config: ConfigDict) -> None:
     )
   _check_roles(config)
   algorithm.check(config)
+  partition.check(config)
   needs_model = rewards.needs_model(config.reward)
   if algorithm.is_rewarded and needs_model and "reward" not in config.needs:
     raise errors.UserError(
@@ -187,7 +196,7 @@ def _train(ctx, folder, checkpoints, stack):
     run_folder.files(folder).checkpoints, keep_every=keep_every
   )
   stack.callback(checkpointer.close)
-  restored = checkpointer.restore(step.items_of(state))
+  restored = checkpointer.restore(step.items_of(run, state))
   first, earlier = 0, 0.0
   if restored is not None:
     state = step.with_items(state, restored.items)

@@ -101,11 +101,11 @@ def _path(path: tuple) -> str:
 
 
 def _decays(params: Any) -> Any:
-  """True for kernels and embeddings; not for biases and norms' scales.
+  """True for kernels, adapters and embeddings; not for biases and scales.
 
   By name, because a stacked bias has two axes as well.
   """
-  matrix = re.compile(r"(^|/)(kernel|embedding)$")
+  matrix = re.compile(r"(^|/)(kernel|lora_[ab]|embedding)$")
   return jax.tree_util.tree_map_with_path(
     lambda path, _: bool(matrix.search(_path(path))), params
   )

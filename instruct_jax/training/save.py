@@ -26,6 +26,7 @@ class Saver:
     earlier: float,
     flush: Callable[[], None],
   ):
+    self._run = run
     self._every = run.ctx.config.save_every, keep_every
     self._checkpointer, self._data, self._flush = checkpointer, data, flush
     self._start = time.monotonic() - earlier
@@ -41,7 +42,7 @@ class Saver:
     if stop or any(done.is_due(every) for every in self._every):
       self._flush()
       extra = {"batches": self._data.get_state(), "seconds": self.seconds()}
-      items = step.items_of(done.state)
+      items = step.items_of(self._run, done.state)
       self._checkpointer.save(done.number, items, extra)
     if stop and not done.is_last:
       raise interrupt.Interrupted

@@ -15,7 +15,7 @@ from instruct_jax.base import means
 from instruct_jax.inference import context
 from instruct_jax.models import heads
 from instruct_jax.parallel import sharding
-from instruct_jax.training import gradient, optim
+from instruct_jax.training import gradient, optim, partition, placing
 
 COUNTERS = ("skipped", "skipped_in_a_row")
 FIRST = "_first_minibatch"  # of a step's updates, such a metric is the first's
@@ -31,6 +31,8 @@ class Run:
   optimizers: dict[str, optax.GradientTransformation]
   schedules: dict[str, optax.Schedule]
   root: jax.Array  # the key that every step folds its number into
+  trained: dict[str, partition.Names]  # by role; None: the whole of it
+  bases: dict[str, str]  # of each role in part: the checkpoint with the rest
 
 
 @dataclasses.dataclass
@@ -68,37 +70,55 @@ def setup(
     "total_steps": total_steps,
     "updates_per_step": algorithm.updates(config),
   }
-  run = Run(
-    ctx=ctx,
-    algorithm=algorithm,
-    total_steps=total_steps,
-    optimizers={
-      role: optim.make(section, **arguments)
-      for role, section in config.optimizer.items()
-    },
-    schedules={
-      role: optim.learning_rate(section, **arguments)
-      for role, section in config.optimizer.items()
-    },
-    root=root,
-  )
+  optimizers = {
+    role: optim.make(section, **arguments)
+    for role, section in config.optimizer.items()
+  }
+  trained = {}
 
   def create(key, checkpoints):
     params, frozen, extra = algorithm.init(ctx, key, checkpoints)
+    params = partition.with_adapters(config, params, key)
+    trained.update(partition.of(config, params))
+    learned = partition.trained_of(params, trained)
     return algorithms.State(
       step=jnp.int32(0),
       params=params,
-      optimizer={r: run.optimizers[r].init(p) for r, p in params.items()},
+      optimizer={r: optimizers[r].init(p) for r, p in learned.items()},
       ema={r: params[r] for r in config.ema},
       frozen=frozen,
       extra=extra,
       counters={name: jnp.int32(0) for name in COUNTERS},
     )
 
-  shapes = jax.eval_shape(create, init_key, checkpoints)
-  placement = sharding.place(shapes, ctx.mesh, heads.RULES)
-  create = jax.jit(create, out_shardings=placement)
-  return run, create(init_key, checkpoints)
+  def place(shapes):
+    return sharding.place(shapes, ctx.mesh, heads.RULES)
+
+  first = placing.Creation(create, place, init_key, checkpoints)
+  run = Run(
+    ctx=ctx,
+    algorithm=algorithm,
+    total_steps=total_steps,
+    optimizers=optimizers,
+    schedules={
+      role: optim.learning_rate(section, **arguments)
+      for role, section in config.optimizer.items()
+    },
+    root=root,
+    trained=trained,
+    bases=partition.bases(first.sources(), trained),
+  )
+  return run, first.make(functools.partial(_is_taken_over, trained))
+
+
+def _is_taken_over(trained: dict[str, partition.Names], path: str) -> bool:
+  """Whether an update takes over the memory of a state's array."""
+  field, _, rest = path.partition("/")
+  role, _, name = rest.partition("/")
+  if field not in ("params", "ema"):
+    return field != "frozen"
+  names = trained.get(role)
+  return names is None or name in names
 
 
 def apply(
@@ -157,21 +177,20 @@ def update(
   the algorithm adapts stays as it was where it, or a metric, is not finite.
   """
 
-  frozen = state.frozen  # Not carried through the loop below.
+  frozen, rest = state.frozen, _rest(run, state)  # Not carried through the loop
 
   def body(state, x):
     minibatch, key = x
     grads, metrics = gradient.of_minibatch(
-      run.ctx, run.algorithm, state.params, frozen, minibatch, key
+      *(run.ctx, run.algorithm, state.params, frozen, minibatch, key),
+      rest=rest["params"],
     )
     metrics |= _rates(run, state)
     return apply(run, state, grads, metrics), metrics
 
   count = jax.tree.leaves(minibatches)[0].shape[0]
   keys = jax.random.split(key, count)
-  state, each = jax.lax.scan(
-    body, state.replace(frozen={}), (minibatches, keys)
-  )
+  state, each = jax.lax.scan(body, _learned(run, state), (minibatches, keys))
   metrics = {
     name: jax.tree.map(_first if name.endswith(FIRST) else jnp.sum, pair)
     for name, pair in each.items()
@@ -181,8 +200,36 @@ def update(
   extra = _chosen(_is_finite((extra, metrics)), extra, state.extra)
   for name, value in state.counters.items():
     metrics[f"count/{name}"] = (value.astype(jnp.float32), 1.0)
-  state = state.replace(step=state.step + 1, extra=extra, frozen=frozen)
-  return state, metrics
+  state = _whole(state, rest, frozen)
+  return state.replace(step=state.step + 1, extra=extra), metrics
+
+
+def _learned(run: Run, state: algorithms.State) -> algorithms.State:
+  """What changes in a step."""
+  return state.replace(
+    params=partition.trained_of(state.params, run.trained),
+    ema=partition.trained_of(state.ema, run.trained),
+    frozen={},
+  )
+
+
+def _rest(run: Run, state: algorithms.State) -> dict[str, dict]:
+  """What does not, but for the frozen networks."""
+  return {
+    name: partition.rest_of(getattr(state, name), run.trained)
+    for name in ("params", "ema")
+  }
+
+
+def _whole(
+  state: algorithms.State, rest: dict[str, dict], frozen: dict
+) -> algorithms.State:
+  """The inverse of `_learned`."""
+  return state.replace(
+    params=partition.whole_of(state.params, rest["params"]),
+    ema=partition.whole_of(state.ema, rest["ema"]),
+    frozen=frozen,
+  )
 
 
 def _rates(run, state):
@@ -203,26 +250,28 @@ def _first(x: jax.Array) -> jax.Array:
 def compiled(run: Run) -> Callable:
   """`update` (state, minibatches, collected, key), compiled.
 
-  It takes over the state's memory, but for the frozen networks'.
+  It takes over the memory of what is trained; the rest of the networks, and
+  those that are frozen, outlive every step.
   """
 
   @functools.partial(jax.jit, donate_argnums=0)
-  def step(state, frozen, minibatches, collected, key):
-    state = state.replace(frozen=frozen)
+  def step(learned, rest, frozen, minibatches, collected, key):
+    state = _whole(learned, rest, frozen)
     state, metrics = update(run, state, minibatches, collected, key)
-    return state.replace(frozen={}), metrics
+    return _learned(run, state), metrics
 
   def update_state(state, *arguments):
-    frozen = state.frozen  # Not donated: it outlives every step.
-    state, metrics = step(state.replace(frozen={}), frozen, *arguments)
-    return state.replace(frozen=frozen), metrics
+    frozen, rest = state.frozen, _rest(run, state)
+    learned, metrics = step(_learned(run, state), rest, frozen, *arguments)
+    return _whole(learned, rest, frozen), metrics
 
   return update_state
 
 
-def items_of(state: algorithms.State) -> dict[str, Any]:
-  """What a checkpoint holds, as separately loadable items."""
+def items_of(run: Run, state: algorithms.State) -> dict[str, Any]:
+  """What a checkpoint holds, as separately loadable items: what is trained."""
   items = {"extra": {"step": state.step, **state.counters, **state.extra}}
+  state = _learned(run, state)
   for name in ("params", "ema", "optimizer"):
     for role, tree in getattr(state, name).items():
       items[f"{name}.{role}"] = tree
@@ -232,12 +281,14 @@ def items_of(state: algorithms.State) -> dict[str, Any]:
 def with_items(
   state: algorithms.State, items: dict[str, Any]
 ) -> algorithms.State:
-  """The inverse of `items_of`; the frozen networks stay as they are."""
+  """The inverse of `items_of`; what is not trained stays as it is."""
   extra = items["extra"]
   parts = {
     name: {role: items[f"{name}.{role}"] for role in getattr(state, name)}
     for name in ("params", "ema", "optimizer")
   }
+  for name in ("params", "ema"):
+    parts[name] = partition.whole_of(parts[name], getattr(state, name))
   return state.replace(
     step=extra["step"],
     counters={name: extra[name] for name in state.counters},

@@ -1,0 +1,77 @@
+"""The first state of a run, with no array held twice that need not be.
+
+What an update takes over (donates) must be a copy of its own. All else may be
+the very array of a checkpoint, and one for several roles: a reference is the
+policy that it is the reference of. Which is which is read off the traced
+program, in which an array that is handed on is one variable.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from instruct_jax.parallel import sharding
+
+
+class Creation:
+  """A function that makes a state of a key and checkpoints, traced."""
+
+  def __init__(
+    self,
+    create: Callable[[jax.Array, Any], Any],
+    place: Callable[[Any], Any],
+    key: jax.Array,
+    checkpoints: Any,
+  ):
+    """`place` gives the shardings of a tree of shapes."""
+    self._create, self._arguments = create, (key, checkpoints)
+    traced, shapes = jax.make_jaxpr(create, return_shape=True)(key, checkpoints)
+    leaves, self._structure = jax.tree_util.tree_flatten_with_path(shapes)
+    self._paths = [sharding.path_name(path) for path, _ in leaves]
+    self._shardings = jax.tree.leaves(place(shapes))
+    given, _ = jax.tree_util.tree_flatten_with_path(checkpoints)
+    variables = traced.jaxpr.invars[-len(given) :] if given else []
+    self._given = {
+      id(variable): (sharding.path_name(path), array)
+      for variable, (path, array) in zip(variables, given)
+    }
+    self._traced = traced  # Keeps the variables, and so their ids, alive.
+    self._variables = [id(variable) for variable in traced.jaxpr.outvars]
+
+  def sources(self) -> dict[str, str]:
+    """{path in the state: path in the checkpoints, '' where it is new}."""
+    nothing = "", None
+    return {
+      path: self._given.get(variable, nothing)[0]
+      for path, variable in zip(self._paths, self._variables)
+    }
+
+  def make(self, is_taken_over: Callable[[str], bool]) -> Any:
+    """The state. Arrays that are not taken over, by path, are shared."""
+    shared, wanted, here = {}, [], []
+    for i, (path, variable) in enumerate(zip(self._paths, self._variables)):
+      name = i if is_taken_over(path) else (variable, str(self._shardings[i]))
+      here.append(name)
+      if name in shared:
+        continue
+      shared[name] = None
+      if name != i and variable in self._given:
+        array = self._given[variable][1]
+        shared[name] = jax.device_put(array, self._shardings[i])
+      else:
+        wanted.append(i)
+    for i, array in zip(wanted, self._computed(wanted)):
+      shared[here[i]] = array
+    leaves = [shared[name] for name in here]
+    return jax.tree_util.tree_unflatten(self._structure, leaves)
+
+  def _computed(self, wanted: list[int]) -> list[jax.Array]:
+    """The arrays of the state that no checkpoint holds, or that are copied."""
+
+    def some(key, checkpoints):
+      leaves = jax.tree.leaves(self._create(key, checkpoints))
+      return [leaves[i] for i in wanted]
+
+    placement = [self._shardings[i] for i in wanted]
+    return jax.jit(some, out_shardings=placement)(*self._arguments)
