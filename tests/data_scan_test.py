@@ -17,7 +17,7 @@ from instruct_jax.data.clean import facts, hygiene, pipeline
 from instruct_jax.data.read import kinds, sources
 
 SPLITS = ("train", "validation", "test")
-quick = hypothesis.settings(deadline=None, max_examples=300)
+quick = hypothesis.settings(deadline=None, max_examples=200)
 
 texts = st.sampled_from(
   [

@@ -58,9 +58,10 @@ hf
   load export llama2c
   imported
 data/read
-  typed foreign disguised unchanged
+  typed foreign disguised unchanged spaces
   compressed records
-  text conversations shapes
+  pieces
+  text decoding conversations shapes
   kinds
   objects tables
   files

@@ -19,7 +19,6 @@ from instruct_jax.data.read import kinds
 Record = kinds.Record
 NOTHING = 0  # in a column of hashes: there is none
 UNMARKED = 0
-_COPY_BYTES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +92,7 @@ def gather(
 def hash_of(text: str) -> int:
   """8 bytes of a text's hash, never NOTHING."""
   data = text.encode("utf-8", "surrogatepass")
-  digest = hashlib.blake2b(data, digest_size=_COPY_BYTES).digest()
-  return int.from_bytes(digest, "little") or 1
+  return int.from_bytes(hashlib.sha256(data).digest()[8:16], "big") or 1
 
 
 def content_of(record: Record) -> int:

@@ -83,6 +83,8 @@ def remove(text: str) -> tuple[str, dict[str, int]]:
 
   Removing it again changes nothing: what stands alone only now goes too.
   """
+  if not _MAY_HOLD.search(text):
+    return text, {}
   counts = collections.Counter()
   for _ in range(_ROUNDS):
     if not _MAY_HOLD.search(text):

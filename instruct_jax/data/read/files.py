@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.data.read import objects, tables, text, typed
+from instruct_jax.data.read import decoding, objects, tables, text, typed
 
 Row = typed.Row
 Rows = typed.Rows
@@ -124,7 +124,7 @@ def holds_objects(path: epath.Path) -> bool:
   if not first.startswith(b"{"):
     return False
   _, line = next((n, x) for n, x in text.lines(path) if x.strip())
-  return objects.is_object(line)
+  return decoding.is_object(line)
 
 
 def _with_literals(pattern: str) -> str:

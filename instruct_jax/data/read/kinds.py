@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 
-from instruct_jax.data.read import conversations, records
+from instruct_jax.data.read import conversations, records, spaces
 
 Record = records.Record
 SPLITS = records.SPLITS
@@ -144,8 +144,8 @@ def known_by(record: Record, kind: str) -> str:
   begin alike are on one side of the split.
   """
   if is_conversation(record, kind):
-    return " ".join(conversations.opening(record).split())
-  return " ".join(record[KINDS[kind].key].split())
+    return spaces.single(conversations.opening(record))
+  return spaces.single(record[KINDS[kind].key])
 
 
 def split_of(

@@ -47,6 +47,8 @@ def near_misses(key: str, names: Iterable[str]) -> list[str]:
 def with_names(record: Record) -> Record:
   """A record whose people are numbered, the numbers as texts."""
   numbers = {x: record[x] for x in _PEOPLE if type(record.get(x)) is int}
+  if not numbers:
+    return record
   return record | {x: str(n) for x, n in numbers.items()}
 
 

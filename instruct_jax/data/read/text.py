@@ -1,64 +1,28 @@
-"""Text in UTF-8, line by line: files compressed or not, local or remote."""
+"""Text in UTF-8, by lines or documents: files of any size."""
 
 import io
-import itertools
-import os
+import re
 from collections.abc import Iterator
 
 from etils import epath
 
-from instruct_jax.base import errors
-from instruct_jax.data.read import compressed, disguised, foreign
+from instruct_jax.data.read import compressed, disguised, pieces
 
-_HEAD = 1 << 10
-is_header = disguised.is_header
-
-
-def suffix(path: epath.Path) -> str:
-  """The suffix of a file without that of its compression, in lower case."""
-  name = path.name.lower()
-  for ending in compressed.ENDINGS:
-    name = name.removesuffix(ending)
-  return os.path.splitext(name)[1]
-
-
-def head(path: epath.Path) -> bytes:
-  """The first bytes of a file's content that are no white space.
-
-  Nothing where it is empty or cannot be read: reading it says why. Raises
-  UserError for a file that is neither records nor text.
-  """
-  try:
-    with path.open("rb") as raw, compressed.opened(raw, path) as file:
-      first = file.read(_HEAD)
-      foreign.check(path, suffix(path), first)
-      first = first.removeprefix(b"\xef\xbb\xbf").lstrip()
-      while not first and (more := file.read(1 << 16)):
-        first = more.lstrip()
-      return first
-  except (*compressed.ERRORS, ImportError, OSError):
-    return b""
+_RETURNS = re.compile(r"\r+\n")
+# The end of a line, and lines with white space alone behind it.
+_BLANKS = re.compile(r"\n(?:[^\S\n]*\n)+")
+is_header, suffix, head = disguised.is_header, pieces.suffix, pieces.head
 
 
 def lines(path: epath.Path) -> Iterator[tuple[int, str]]:
   """(number, line without its end) of a UTF-8 file, compressed or not."""
-  number = 0
-  head(path)
-  try:
-    with path.open("rb") as raw, compressed.opened(raw, path) as file:
-      for line in file:
-        number += 1
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        if "\0" in text:
-          raise _nul(path, number)
-        yield number, text.rstrip("\r\n")
-  except UnicodeDecodeError as error:
-    raise errors.UserError(
-      f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line); "
-      "convert the file to UTF-8"
-    ) from None
-  except (*compressed.ERRORS, ImportError, OSError) as error:
-    raise _unreadable(path, number + 1, error) from None
+  for number, text in pieces.of_lines(path):
+    rows = text.split("\n")
+    if not rows[-1]:
+      rows.pop()
+    if "\r" in text:
+      rows = [row.rstrip("\r") for row in rows]
+    yield from enumerate(rows, number)
 
 
 def whole_lines(path: epath.Path) -> Iterator[str]:
@@ -71,45 +35,61 @@ def whole_lines(path: epath.Path) -> Iterator[str]:
       compressed.opened(raw, path) as file,
       io.TextIOWrapper(file, "utf-8-sig", newline="") as text,
     ):
-      for line in text:
+      while line := text.readline(pieces.LONGEST + 1):
         number += 1
         if "\0" in line:
-          raise _nul(path, number)
+          raise pieces.nul(path, number)
+        if len(line) > pieces.LONGEST:
+          raise pieces.too_long(f"{path}:{number}", "a line")
         yield line
   except UnicodeDecodeError:
-    for _ in lines(path):  # raises with the place
+    for _ in pieces.of_any(path):  # raises with the place
       pass
     raise
   except (*compressed.ERRORS, ImportError, OSError) as error:
-    raise _unreadable(path, number + 1, error) from None
+    raise pieces.unreadable(path, number + 1, error) from None
 
 
 def blocks(path: epath.Path) -> Iterator[tuple[str, str]]:
   """(where, document) of plain text: what stands between blank lines.
 
-  Raises UserError for records by another name, as `disguised` tells them.
+  Raises UserError for records by another name, as `disguised` tells them, and
+  for a document that is too long.
   """
-  numbered = lines(path)
-  is_first = True
-  for blank, group in itertools.groupby(
-    numbered, lambda pair: not pair[1].strip()
-  ):
-    if not blank:
-      numbers, texts = zip(*group)
-      where = f"{path}:{numbers[0]}"
-      if is_first:
-        disguised.check(where, suffix(path), texts)
-      is_first = False
-      yield where, "\n".join(texts)
+  is_first, name = True, str(path)
+  for number, document in _documents(path):
+    where = f"{name}:{number}"
+    if is_first:
+      disguised.check(where, suffix(path), document.split("\n"))
+    is_first = False
+    yield where, document
 
 
-def _unreadable(
-  path: epath.Path, number: int, error: Exception
-) -> errors.UserError:
-  is_damaged = isinstance(error, compressed.ERRORS)
-  what = "a damaged compressed file" if is_damaged else "cannot be read"
-  return errors.UserError(f"{path}:{number}: {what} ({error})")
-
-
-def _nul(path: epath.Path, number: int) -> errors.UserError:
-  return errors.UserError(f"{path}:{number}: a NUL byte; this is no text file")
+def _documents(path: epath.Path) -> Iterator[tuple[int, str]]:
+  """(number of the first line, text) of what stands between blank lines."""
+  held: list[str] = []  # what there is of the document that goes on
+  first = size = 0
+  for number, text in pieces.of_lines(path):
+    text = f"\n{text}" if text.endswith("\n") else f"\n{text}\n"
+    if "\r" in text:
+      text = _RETURNS.sub("\n", text)
+    at = counted = 1  # where the next document starts; up to where is `number`
+    for blank in _BLANKS.finditer(text):
+      start, stop = blank.span()
+      if start > at:
+        if not held:
+          number += text.count("\n", counted, at)
+          first, counted = number, at
+        held.append(text[at:start])
+      if held:
+        yield first, "\n".join(held)
+      held, size, at = [], 0, stop
+    if at < len(text):
+      if not held:
+        first = number + text.count("\n", counted, at)
+      held.append(text[at:-1])
+      size += len(held[-1])
+    if size > pieces.LONGEST:
+      raise pieces.too_long(f"{path}:{first}", "a document")
+  if held:
+    yield first, "\n".join(held)

@@ -19,6 +19,7 @@ Rows = Iterator[tuple[str, Row]]
 TFDS = "tfds:"
 PARQUET = b"PAR1"  # what such a file starts with
 _CHUNK = 1024  # rows that are fetched at once
+_BUFFER = 1 << 20  # bytes of a column, of whose group many are not held
 
 
 def pyarrow_for(path: epath.Path) -> Any:
@@ -39,7 +40,7 @@ def parquet_rows(path: epath.Path) -> Rows:
   pyarrow, number = pyarrow_for(path), 0
   try:
     with path.open("rb") as file:
-      table = pyarrow.parquet.ParquetFile(file)
+      table = pyarrow.parquet.ParquetFile(file, buffer_size=_BUFFER)
       for batch in table.iter_batches(_CHUNK):
         for values in batch.to_pylist():
           number += 1
