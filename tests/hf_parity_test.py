@@ -53,6 +53,23 @@ GPT2 = {
   "n_layer": 2,
   "n_head": 3,
 } | ENDS
+# Windows of 4 tokens, of rows that are longer; caps that bend what is there.
+SLIDING = GROUPED | {"sliding_window": 4, "num_hidden_layers": 3}
+GEMMA2 = SLIDING | {
+  "head_dim": 12,
+  "query_pre_attn_scalar": 20,
+  "attn_logit_softcapping": 1.5,
+  "final_logit_softcapping": 2.0,
+}
+GEMMA3 = SLIDING | {
+  "head_dim": 12,
+  "num_hidden_layers": 4,
+  "sliding_window_pattern": 3,
+  "rope_parameters": {
+    "full_attention": LINEAR,
+    "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+  },
+}
 CASES = {
   "gpt2": ("GPT2Config", GPT2),
   "gpt2_inner": ("GPT2Config", GPT2 | {"n_inner": 40}),
@@ -76,12 +93,30 @@ CASES = {
     "MistralConfig",
     GROUPED | {"head_dim": 12, "sliding_window": None},
   ),
+  "mistral_sliding": ("MistralConfig", SLIDING),
   "qwen2": ("Qwen2Config", GROUPED),
+  "qwen2_sliding": (
+    "Qwen2Config",
+    SLIDING | {"use_sliding_window": True, "max_window_layers": 1},
+  ),
+  "qwen3_sliding": (
+    "Qwen3Config",
+    SLIDING
+    | {
+      "head_dim": 12,
+      "use_sliding_window": True,
+      "layer_types": [f"{x}_attention" for x in ("sliding", "full", "sliding")],
+    },
+  ),
   "qwen3": (
     "Qwen3Config",
     GROUPED | {"head_dim": 16, "tie_word_embeddings": True},
   ),
+  "gemma": ("GemmaConfig", GROUPED | {"head_dim": 12}),
+  "gemma2": ("Gemma2Config", GEMMA2),
+  "gemma3": ("Gemma3TextConfig", GEMMA3),
 }
+REWARDS = ("gpt2", "neox", "llama3", "qwen3", "gemma2", "gemma3")
 
 
 def perturbed(model):
@@ -233,7 +268,7 @@ def test_an_exported_policy_loads_there_with_the_same_bits(
   assert len(list((tmp_path / "out").glob("*.safetensors"))) > 1
 
 
-@pytest.fixture(scope="module", params=("gpt2", "neox", "llama3", "qwen3"))
+@pytest.fixture(scope="module", params=REWARDS)
 def rewards(request, tmp_path_factory):
   """(their reward model, our model, our parameters, the folder)."""
   theirs = made(request.param, reward=True)
@@ -320,7 +355,7 @@ def test_our_own_sizes_load_there(name, padded, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("case", ["gpt2", "neox", "llama3", "qwen3"])
+@pytest.mark.parametrize("case", REWARDS)
 def test_short_floats_come_back_bit_for_bit(case, dtype, tmp_path):
   theirs = made(case).to(getattr(torch, dtype))
   theirs.save_pretrained(tmp_path / "in", max_shard_size="6KB")

@@ -48,13 +48,13 @@ models
   heads
   forward
 hf
-  keys folder
-  family rotary
+  keys
+  family rotary windows
   rms
-  gpt2 neox llama mistral qwen
+  gpt2 neox llama mistral qwen gemma
   families
-  config tensors shards
-  places
+  config folder tensors
+  places shards
   load export llama2c
   imported
 data/read

@@ -59,7 +59,7 @@ def to_json(model: model_config.DecoderConfig) -> tuple[str, Json]:
   for name, family in families.FAMILIES.items():
     reason = family.misfit(model)
     if not reason:
-      tied = model.tied and model.embedding_scale == 1
+      tied = model.tied and (family.scaled or model.embedding_scale == 1)
       common = {"model_type": name, "tie_word_embeddings": tied}
       return name, common | family.write(model)
     reasons.append(f"{name} {reason}")

@@ -186,7 +186,8 @@ def _tensors(
     "/".join(key.key for key in path): x
     for path, x in jax.tree_util.tree_flatten_with_path(params)[0]
   }
-  scale = model.embedding_scale
+  is_scaled = hf_families.FAMILIES[family].scaled
+  scale = 1.0 if is_scaled else model.embedding_scale
   untied = role == "policy" and model.tied and scale != 1
   groups = {}
   for ours, leaf in tensors.table(family, model, role).items():

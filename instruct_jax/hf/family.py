@@ -58,6 +58,27 @@ class Family:
   ]  # of a prefix
   buffers: str  # a regular expression: what older checkpoints hold besides
   norm_bias: bool  # the last norm has a bias, which can hold a reward's
+  scaled: bool = False  # token embeddings are scaled there, as ours are
+  inner: tuple[str, ...] = ()  # other prefixes of the trunk, in a larger model
+  outside: str = ""  # a regular expression: tensors of the rest of that model
+
+
+@dataclasses.dataclass(frozen=True)
+class Around:
+  """How a checkpoint that does more than read text describes what does."""
+
+  text: str  # the "model_type" of the text model
+  section: str  # the key that holds its config
+  others: frozenset[str]  # keys of what else there is
+
+  def config(self, whole: keys.Json) -> keys.Json:
+    """The config.json of the text model alone."""
+    kept = {
+      key: value
+      for key, value in whole.items()
+      if key not in (self.section, *self.others)
+    }
+    return whole[self.section] | kept | {"model_type": self.text}
 
 
 def dense(ours: str, theirs: str, bias: bool, **where: Any) -> Leaves:
@@ -87,6 +108,34 @@ def head_size(reader: keys.Reader, width: int, heads: int) -> int:
 def is_wide(model: model_config.DecoderConfig) -> bool:
   """Whether the heads together are wider or narrower than the model."""
   return model.heads * model.head_size != model.width
+
+
+def windowless(model: model_config.DecoderConfig) -> tuple[str, bool]:
+  """A condition of `first`: no layer slides."""
+  return "has no window", model.window > 0
+
+
+def capless(model: model_config.DecoderConfig) -> tuple[str, bool]:
+  """A condition of `first`: neither scores nor logits are capped."""
+  return "has no soft caps", model.attention_cap > 0 or model.logit_cap > 0
+
+
+def by_head_size(model: model_config.DecoderConfig) -> tuple[str, bool]:
+  """A condition of `first`: scores are scaled by the size of a head."""
+  own = model.query_scalar not in (0, model.head_size)
+  return "scales scores by the size of a head", own
+
+
+def gemmas(model: model_config.DecoderConfig) -> str:
+  """What no family but Gemma has, or ''."""
+  return first(
+    ("has no gated GELU", model.mlp == "geglu"),
+    ("has norms whose scales start at 1", model.norm_offset != 0),
+    ("has no norms after attention and MLP", model.post_norms),
+    ("has one rotary base", model.rotary_local_base > 0),
+    capless(model),
+    by_head_size(model),
+  )
 
 
 def first(*conditions: tuple[str, bool]) -> str:

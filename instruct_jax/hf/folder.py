@@ -15,6 +15,7 @@ import safetensors
 from etils import epath
 
 from instruct_jax.base import errors, pointers, storage
+from instruct_jax.hf import families
 
 PREFIX = "hf:"
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
@@ -57,7 +58,7 @@ class Folder:
     if not self.path.is_dir():
       raise errors.UserError(f"{self.path}: no such folder.")
     self.where = str(self.path / CONFIG)
-    self.config = read_json(self.path / CONFIG)
+    self.config = read_config(self.path)
     self._files = dict(self._find())
     self._shapes: dict[str, tuple[tuple[int, ...], str]] = {}
     for file in sorted(set(self._files.values())):
@@ -147,6 +148,24 @@ class Folder:
         if not math.prod(shape):
           raise errors.UserError(f"{file}: the tensor '{name}' is empty.")
         self._shapes[name] = shape, part.get_dtype()
+
+
+def read_config(folder: epath.Path) -> dict[str, Any]:
+  """The config.json of a folder; of a larger model, that of its text model.
+
+  Raises UserError where it is missing or damaged.
+  """
+  whole = read_json(folder / CONFIG)
+  kind = whole.get("model_type")
+  around = families.AROUND.get(kind) if isinstance(kind, str) else None
+  if around is None:
+    return whole
+  if not isinstance(whole.get(around.section), dict):
+    raise errors.UserError(
+      f'{folder / CONFIG}: "{around.section}" should be an object: the config'
+      f" of the text model of a {kind}."
+    )
+  return around.config(whole)
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def _write(model: model_config.DecoderConfig) -> keys.Json:
 
 
 def _misfit(model: model_config.DecoderConfig) -> str:
-  return family.first(
+  return family.gemmas(model) or family.first(
     ("has learned positions", model.positions != "learned"),
     ("has layer norms", model.norm != "layernorm"),
     ("has a GELU", model.mlp == "swiglu"),
@@ -49,6 +49,7 @@ def _misfit(model: model_config.DecoderConfig) -> str:
     ("has heads x head_size = width", family.is_wide(model)),
     ("has no query/key norm", model.qk_norm),
     ("has no parallel residual", model.parallel_residual),
+    family.windowless(model),
   )
 
 

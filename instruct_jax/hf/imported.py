@@ -64,6 +64,7 @@ def config(folder: hf_folder.Folder) -> ConfigDict:
 
 def describes(path: epath.Path, model: model_config.DecoderConfig) -> bool:
   """Whether the config.json at `path` is of a decoder like `model`."""
-  there = hf_config.decoder_config(hf_folder.read_json(path), str(path))
+  config = hf_folder.read_config(path.parent)
+  there = hf_config.decoder_config(config, str(path))
   kept = {name: getattr(model, name) for name in KEPT}
   return dataclasses.replace(there, **kept) == model

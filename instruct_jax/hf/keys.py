@@ -123,6 +123,13 @@ class Reader:
       raise self.error(f'"{key}" = {shown(value)} is out of range.')
     return value
 
+  def nullable(self, key: str, kind: type, default: Any, *, null: Any) -> Any:
+    """As `get`, and `null` where the key is there with null as its value."""
+    if key in self._config and self._config[key] is None:
+      self._seen.add(key)
+      return null
+    return self.get(key, kind, default)
+
   def chosen(self, key: str, known: dict[str, str], default: str) -> str:
     """Our name for a key's value; UserError for one that is not known."""
     value = self.get(key, str, default)

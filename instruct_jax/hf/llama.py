@@ -21,7 +21,7 @@ def _misfit(model: model_config.DecoderConfig) -> str:
   uneven = model.attention_bias != model.output_bias
   return rms.misfit(model) or family.first(
     ("has no query/key norm", model.qk_norm),
-    ("has no window", model.window > 0),
+    family.windowless(model),
     ("has biases in all of attention or none", uneven),
   )
 

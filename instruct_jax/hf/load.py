@@ -68,6 +68,7 @@ def load(
   paths = [(sharding.path_name(path), leaf) for path, leaf in paths]
   where.check()
   where.check_fits(paths)
+  _say_what_is_left(folder)
   reader = _Reader(where)
   loaded = [reader.array(name, leaf) for name, leaf in paths]
   folder.close()
@@ -94,6 +95,18 @@ def digest(path: os.PathLike | str) -> str:
         total.update(opened.read(_SAMPLE))
   folder.close()
   return total.hexdigest()[:16]
+
+
+def _say_what_is_left(folder):
+  names = places.outside(folder)
+  if names:
+    parts = {name.removeprefix("model.").split(".")[0] for name in names}
+    _log.warning(
+      "%s: the text model is read alone; %d tensors of %s are left out",
+      folder.path,
+      len(names),
+      " and ".join(sorted(parts)),
+    )
 
 
 class _Reader:

@@ -5,7 +5,7 @@ from instruct_jax.models import config as model_config
 
 
 def _read(reader: keys.Reader) -> keys.Json:
-  window = reader.get("sliding_window", int, 0)
+  window = reader.nullable("sliding_window", int, 4096, null=0)
   values = rms.read(reader, kv_heads=8) | rms.biases(inputs=False)
   return values | {"window": window}
 
@@ -17,7 +17,9 @@ def _write(model: model_config.DecoderConfig) -> keys.Json:
 def _misfit(model: model_config.DecoderConfig) -> str:
   has_bias = model.attention_bias or model.output_bias or model.mlp_bias
   return rms.misfit(model) or family.first(
-    ("has no query/key norm", model.qk_norm), ("has no biases", has_bias)
+    ("has layers that all slide or none", len(set(model.slides)) > 1),
+    ("has no query/key norm", model.qk_norm),
+    ("has no biases", has_bias),
   )
 
 

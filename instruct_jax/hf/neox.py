@@ -50,13 +50,14 @@ def _write(model: model_config.DecoderConfig) -> keys.Json:
 
 
 def _misfit(model: model_config.DecoderConfig) -> str:
-  return family.first(
+  return family.gemmas(model) or family.first(
     ("has rotary positions", model.positions != "rotary"),
     ("has layer norms", model.norm != "layernorm"),
     ("has a GELU", model.mlp == "swiglu"),
     ("has no grouped heads", model.kv_heads != model.heads),
     ("has heads x head_size = width", family.is_wide(model)),
     ("has no query/key norm", model.qk_norm),
+    family.windowless(model),
   )
 
 

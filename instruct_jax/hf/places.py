@@ -15,10 +15,21 @@ from instruct_jax.models import config as model_config
 
 
 def weights(folder: hf_folder.Folder) -> list[str]:
-  """The names of the tensors that are no buffers of older checkpoints."""
-  family = hf_config.family_of(folder.config, folder.where)
-  buffers = re.compile(hf_families.FAMILIES[family].buffers)
-  return [name for name in folder.names if not buffers.search(name)]
+  """The names of the model's tensors.
+
+  Neither buffers of older checkpoints nor what else a larger model has.
+  """
+  name = hf_config.family_of(folder.config, folder.where)
+  buffers = re.compile(hf_families.FAMILIES[name].buffers)
+  rest = set(outside(folder))
+  return [x for x in folder.names if x not in rest and not buffers.search(x)]
+
+
+def outside(folder: hf_folder.Folder) -> list[str]:
+  """The names of the tensors that a larger model has around the text model."""
+  name = hf_config.family_of(folder.config, folder.where)
+  pattern = hf_families.FAMILIES[name].outside
+  return [x for x in folder.names if pattern and re.search(pattern, x)]
 
 
 class Places:
@@ -87,9 +98,11 @@ class Places:
 
   def _find_prefix(self):
     """The trunk's prefix; the first GPT-2s were saved without it."""
-    trunk = hf_families.FAMILIES[self._family].trunk + "."
-    with_it = any(name.startswith(trunk) for name in self.folder.names)
-    return trunk if with_it else ""
+    family = hf_families.FAMILIES[self._family]
+    for prefix in (*family.inner, family.trunk):
+      if any(x.startswith(f"{prefix}.") for x in self.folder.names):
+        return f"{prefix}."
+    return ""
 
   def _check_there(self, wanted):
     for name, shape in wanted.items():

@@ -1,36 +1,29 @@
 """Qwen 2 (biases of query, key and value) and Qwen 3 (query and key norms)."""
 
-from instruct_jax.hf import family, keys, rms
+from instruct_jax.hf import family, keys, rms, windows
 from instruct_jax.models import config as model_config
-
-_SLIDING, _FULL = "sliding_attention", "full_attention"
 
 
 def _read2(reader: keys.Reader) -> keys.Json:
   values = rms.read(reader, kv_heads=32) | rms.biases(inputs=True)
-  return values | {"window": _window(reader)}
+  return values | _windows(reader, values["layers"])
 
 
 def _read3(reader: keys.Reader) -> keys.Json:
   values = rms.read(reader, kv_heads=32, head=128)
   bias = reader.get("attention_bias", bool, False)
   biases = rms.biases(inputs=bias, output=bias)
-  return values | biases | {"qk_norm": True, "window": _window(reader)}
+  values |= _windows(reader, values["layers"])
+  return values | biases | {"qk_norm": True}
 
 
-def _window(reader: keys.Reader) -> int:
-  """The window of those layers that slide; 0 if none does."""
-  window = reader.get("sliding_window", int, 0)
-  slides = reader.get("use_sliding_window", bool, False)
-  layers = reader.get("num_hidden_layers", int, 32)
-  first = reader.get("max_window_layers", int, layers)
-  kinds = reader.get("layer_types", list, [_FULL] * layers)
-  unknown = [kind for kind in kinds if kind not in (_FULL, _SLIDING)]
-  if unknown:
-    raise reader.error(
-      f'"layer_types": {keys.shown(unknown[0])} is not supported.'
-    )
-  return window if slides and (first < layers or _SLIDING in kinds) else 0
+def _windows(reader: keys.Reader, layers: int) -> keys.Json:
+  """The fields of the window, which the first layers do without."""
+  window = reader.nullable("sliding_window", int, 4096, null=0)
+  first = reader.get("max_window_layers", int, 28)
+  if not reader.get("use_sliding_window", bool, False):
+    window, first = 0, layers
+  return windows.read(reader, window, layers, lambda i: i >= first)
 
 
 def _write2(model: model_config.DecoderConfig) -> keys.Json:
@@ -39,7 +32,8 @@ def _write2(model: model_config.DecoderConfig) -> keys.Json:
   return rms.write(model) | {
     "use_sliding_window": True,
     "sliding_window": model.window,
-    "max_window_layers": 0,
+    "max_window_layers": model.slides.index(True),
+    **windows.write(model),
   }
 
 

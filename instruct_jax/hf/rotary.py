@@ -13,7 +13,11 @@ def read(reader: keys.Reader, base: float, share: float) -> keys.Json:
   if reader.has("rope_scaling") and reader.has("rope_parameters"):
     raise reader.error('has both "rope_scaling" and "rope_parameters".')
   name = "rope_parameters" if reader.has("rope_parameters") else "rope_scaling"
-  rope = reader.section(name)
+  return fields(reader.section(name), base, share)
+
+
+def fields(rope: keys.Reader, base: float, share: float) -> keys.Json:
+  """The rotary fields that a section of a config.json gives."""
   kind = "rope_type" if rope.has("rope_type") else "type"
   rope.must_be("rope_type", "default", "linear", "llama3")
   rope.must_be("type", "default", "linear", "llama3")

@@ -134,7 +134,7 @@ def send_out(
     folder,
     dtype=dtype or _usual_dtype(kept),
     dtypes=_read(kept / _TENSORS) if not dtype else None,
-    original=_read(origin / hf_folder.CONFIG) if origin else None,
+    original=hf_folder.read_config(origin) if origin else None,
     generation=_read(origin / hf_export.GENERATION) if origin else None,
     drop_bias=drop_bias,
     shard_bytes=shard_bytes,
