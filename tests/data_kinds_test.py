@@ -93,7 +93,7 @@ def test_what_is_inspected_is_what_is_trained_on(tmp_path):
   data = data_toys.section(
     prompts=write(tmp_path / "p.jsonl", prompts), per_user=4, **fractions
   )
-  trained_on = prepare.clean(data)
+  trained_on = data_toys.cleaned(data)
   settings = hygiene.Settings(per_user=4, every_kind=True, **fractions)
   written = inspect.write(prompts, "prompts", settings, tmp_path / "out")
   counts = trained_on.counts["prompts"]

@@ -44,16 +44,6 @@ def test_make_reads_files(tmp_path):
     loader.make(data, BYTES, "prompts", "train", {})
 
 
-def test_make_reads_streams(tmp_path):
-  folders = {"data": tmp_path}
-  (path,) = streams.paths(tmp_path, "pretraining", "train", 0)
-  streams.write_stream(path, [np.arange(14, dtype=np.uint16)])
-  rows = loader.make(
-    data_toys.section(), BYTES, "pretraining", "train", folders
-  )
-  assert rows.take([0])["tokens"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 7]]
-
-
 def test_in_order_counts_every_row_once(prompts, texts):
   found = list(prompts.in_order(16))
   assert {batch["prompt"].shape for batch in found} == {(16, 12)}

@@ -111,7 +111,8 @@ def test_build_is_idempotent_and_deterministic(config, tmp_path):
     "summary.json",
     "tokenizer/tokenizer.model",
     "rankings-test.jsonl",
-    "pretraining-train.npy",
+    "pretraining/shards.json",
+    "pretraining/rows/1.0.0/pretraining-train.array_record-00000",
   ],
 )
 def test_a_broken_build_is_built_again(config, tmp_path, name):

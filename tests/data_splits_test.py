@@ -5,7 +5,6 @@ import json
 import pytest
 
 from instruct_jax.base import errors
-from instruct_jax.data import prepare
 from instruct_jax.data.read import kinds
 from tests import data_toys
 
@@ -26,7 +25,7 @@ def section(tmp_path):
 
 
 def split_all(data):
-  cleaned = prepare.clean(data)
+  cleaned = data_toys.cleaned(data)
   return cleaned.by_split, cleaned.counts
 
 

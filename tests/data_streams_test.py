@@ -107,21 +107,6 @@ def test_packing_loses_nothing(documents, length):
   assert rows.counts["documents_cut"] == cut
 
 
-def test_streams_on_disk(tmp_path):
-  (path,) = streams.paths(tmp_path, "pretraining", "train", 0)
-  pieces = [np.arange(5, dtype=np.uint16), np.arange(9, dtype=np.uint16)]
-  assert streams.write_stream(path, pieces) == 14
-  read = streams.read_stream(path)
-  assert isinstance(read, np.memmap)
-  np.testing.assert_array_equal(read, np.concatenate(pieces))
-  assert [p.name for p in tmp_path.iterdir()] == [path.name]
-  assert streams.write_stream(path, []) == 0
-  assert len(streams.read_stream(path)) == 0
-  parts = streams.paths(tmp_path, "pretraining", "test", 2)
-  names = ["pretraining-test-0.npy", "pretraining-test-1.npy"]
-  assert [p.name for p in parts] == names
-
-
 def test_a_row_s_part(tmp_path):
   parts = [np.arange(2, 22), np.arange(100, 109)]
   rows = streams.text_rows(parts, BYTES, 4, "text", weights=(0.5, 0.5))

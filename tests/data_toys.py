@@ -4,7 +4,9 @@ import ml_collections
 import numpy as np
 
 from instruct_jax import tokenizers
+from instruct_jax.data import prepare
 from instruct_jax.data.batch import encoding, streams
+from instruct_jax.data.clean import pipeline
 from instruct_jax.data.read import kinds
 
 BYTES = tokenizers.ByteTokenizer()
@@ -43,6 +45,12 @@ def rows_of(kind, records, *, packed=False, weights=(), **changes):
   return encoding.encode_records(
     records, data, BYTES, kind, kind, packed=packed, weights=weights
   )
+
+
+def cleaned(data):
+  """What the files of a section hold, cleaned and split."""
+  plan = prepare.scan(data)
+  return pipeline.clean(plan.records, plan.settings)
 
 
 def stream_of(texts):

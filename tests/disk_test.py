@@ -21,7 +21,7 @@ from etils import epath
 
 from experiments import dataset as dataset_experiment
 from instruct_jax.base import errors, events, interrupt, journal, run_folder
-from instruct_jax.data.batch import streams
+from instruct_jax.data.batch import packing, shards
 from instruct_jax.parallel import checkpoint
 from instruct_jax.runs import (
   aside,
@@ -74,15 +74,16 @@ def test_an_event_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
   assert path.read_bytes() == before
 
 
-def test_tokens_that_do_not_fit_are_said_and_gone(tmp_path):
-  tokens = [np.arange(50_000, dtype=np.int32)]
-  path = tmp_path / "a.npy"
-  with files_of_at_most(10_000), pytest.raises(OSError, match=r"a\.npy") as no:
-    streams.write_stream(path, tokens)
+def test_rows_that_do_not_fit_are_said_and_gone(tmp_path):
+  tokens = np.random.default_rng(0).integers(2**15, size=(500, 100))
+  table, _ = packing.whole([tokens.astype(np.int32).ravel()], 100, 0)
+  path = tmp_path / "shard"
+  with files_of_at_most(10_000), pytest.raises(OSError, match="shard") as no:
+    shards.write(path, table)
   assert no.value.errno == errno.EFBIG
   assert list(tmp_path.iterdir()) == []
-  assert streams.write_stream(path, tokens) == 50_000
-  assert np.array_equal(np.load(path), tokens[0])
+  assert shards.write(path, table)["rows"] == 500
+  assert [path.name for path in tmp_path.iterdir()] == ["shard"]
 
 
 def test_a_step_that_does_not_fit_goes_and_the_one_before_stays(tmp_path):

@@ -81,14 +81,17 @@ data/public
   self_instruct alpaca dolly t0 chat plain_text jsonl pairs columns
   convert
 data/batch
+  histograms shuffle
   packing mixtures limits
   rows
   padding
-  streams
-  encoding
-  loader
+  shards streams
+  encoding stored
+  pieces
+  ahead catalogue worker
+  pool loader
 data
-  fingerprint summary
+  building fingerprint summary
   showing
   prepare inspect
   __main__

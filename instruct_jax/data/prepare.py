@@ -5,21 +5,22 @@ what is in them, trains the tokenizer on the training text (or takes the one of
 `data.tokenizer = 'hf:/path'`) and writes, in the data set's folder:
 
   tokenizer/
-  pretraining-{train,validation,test}.npy   the text's tokens; of a mixture,
-                                            -0, -1, ... for each part
+  begun.json     what it is built of: files, settings, the tokenizer
+  KIND/          rows of tokens in shards, of every kind (`batch.shards`)
   KIND-{train,validation,test}.jsonl        the other kinds' records
   summary.json   what was read, kept, dropped and cut, how long the texts are
                  in tokens, the share of padding, and digests of the files
 
-summary.json comes last and says that the rest is complete.
+summary.json comes last and says that the rest is complete. Neither records nor
+tokens are held, but for the pieces that are made just now (`building`).
 """
 
+import contextlib
 import dataclasses
 import itertools
-import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -28,13 +29,22 @@ from etils import epath
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors, interrupt, progress, storage
-from instruct_jax.data import fingerprint
+from instruct_jax.data import building, fingerprint
 from instruct_jax.data import summary as summary_lib
-from instruct_jax.data.batch import encoding, limits, mixtures, streams
-from instruct_jax.data.clean import hygiene, measures, pipeline, splits
-from instruct_jax.data.read import kinds, sources
+from instruct_jax.data.batch import (
+  catalogue,
+  encoding,
+  histograms,
+  limits,
+  shards,
+)
+from instruct_jax.data.clean import hygiene, pipeline
+from instruct_jax.data.read import compressed, kinds, sources, specs
 
-SUMMARY_FILE = "summary.json"
+SUMMARY_FILE, BEGUN_FILE = "summary.json", "begun.json"
+_EXPANDS = 3  # a compressed file, about; for the time that is left
+_PERCENTILES = (("p50", 50), ("p75", 75), ("p90", 90), ("p95", 95))
+_PERCENTILES += (("p99", 99), ("max", 100))
 _log = logging.getLogger(__name__)
 
 
@@ -43,65 +53,158 @@ def build(
 ) -> dict[str, Any]:
   """Makes the data set of `config.data` in `folder`; returns its summary.
 
-  Does nothing where the same files and settings have been built already, and
-  starts anew where a build was broken off.
+  Where the same files and settings have been built already, it only makes
+  again what is damaged; where a build was broken off, what is missing.
 
   Raises:
     UserError: a file is missing, empty or wrong (with file, line and key), or
       a split of it is left without a row.
+    OSError: the disk says no; what is complete stays.
   """
   data, folder = config.data, epath.Path(folder)
   sources.check(data)
   inputs = fingerprint.of(data)
-  earlier = _read_summary(folder, data)
-  if earlier.get("inputs") == inputs:
-    return earlier
-  _clear(folder)
-  named = [kind for kind in kinds.KINDS if data[kind]]
-  # Reading, the tokenizer, and a step each kind.
-  with progress.Progress("dataset", 2 + len(named), even=False) as line:
-    cleaned = clean(data)
-    interrupt.check()
-    line.advance()
+  summary = _read_summary(folder, data)
+  if summary.get("inputs") == inputs:
+    for kind, split in itertools.product(_named(data), kinds.SPLITS):
+      repair(data, {"data": folder}, kind, split)
+    return summary
+  _begin(folder, inputs)
+  total = [_megabytes(data[kind]) for kind in _named(data)]
+  with progress.Progress("dataset (MB)", max(1, round(sum(total)))) as line:
+    plan = scan(data)
     line.say("tokenizer")
-    tokenizer = _tokenizer(data, folder, cleaned.by_split)
-    line.advance()
-    summary: dict[str, Any] = {
+    tokenizer = _tokenizer(data, folder, plan)
+    summary = {
       "inputs": inputs,
       "vocab_size": tokenizer.vocab_size,
       "vocab_size_asked": data.vocab_size,
     }
-    for kind, by_split in cleaned.by_split.items():
-      _check_telling(data, kind, by_split, cleaned.counts[kind])
-      interrupt.check()
+    for n, kind in enumerate(_named(data)):
       line.say(kind)
-      is_stream = kinds.KINDS[kind].is_stream
-      write = _write_text if is_stream else _write_records
-      counts = write(data, tokenizer, kind, by_split, folder)
-      summary[kind] = counts | {"cleaning": cleaned.counts[kind]}
-      line.advance()
+      done = _Counter(line, sum(total[:n]), sum(total[: n + 1]))
+      job = building.Job(data, tokenizer, folder, done.add)
+      summary[kind] = _build_kind(job, plan, kind)
+      line.update(round(sum(total[: n + 1])))
   summary["tables"] = summary_lib.tables(summary, data)
   storage.write_json(folder / SUMMARY_FILE, summary)
   return summary
 
 
-def clean(data: ml_collections.ConfigDict) -> pipeline.Cleaned:
-  """What the files that `data` names hold, cleaned and split."""
+def scan(data: ml_collections.ConfigDict) -> pipeline.Plan:
+  """What becomes of the records in the files that `data` names."""
   records = {
-    kind: sources.read(data[kind], kind, k_max=data.k_max)
-    for kind in kinds.KINDS
-    if data[kind]
+    kind: sources.Source(data[kind], kind, k_max=data.k_max)
+    for kind in _named(data)
   }
   progress.say("cleaning")
   names = (field.name for field in dataclasses.fields(hygiene.Settings))
   settings = {name: data[name] for name in names if name in data}
-  return pipeline.clean(records, hygiene.Settings(**settings))
+  return pipeline.scan(records, hygiene.Settings(**settings))
+
+
+def repair(
+  data: ml_collections.ConfigDict,
+  folders: Mapping[str, os.PathLike | str],
+  kind: str,
+  split: str,
+) -> None:
+  """Makes what of a split is damaged in a data set again, and nothing else.
+
+  Raises UserError where it is and the files that it was made of are not there
+  any more, or not as they were.
+  """
+  folder = epath.Path(folders.get("data", ""))
+  if "data" not in folders or kind in folders:
+    return
+  if not catalogue.exists(folder, kind):
+    return
+  damaged = building.damaged(folder, kind, split)
+  if not damaged:
+    return
+  number = len(damaged)
+  _log.warning(
+    "%s: %d damaged, made again: %s", folder, number, ", ".join(damaged)
+  )
+  inputs = _read_summary(folder, data).get("inputs", {})
+  try:
+    is_same = inputs == fingerprint.of(data)
+  except errors.UserError:
+    is_same = False
+  if not is_same:
+    raise errors.UserError(
+      f"{folder / damaged[0]}: damaged, and cannot be made again:"
+      f" data.{kind} ({data[kind]}) is not there any more as it was. Put it"
+      f" back, or delete {folder / SUMMARY_FILE} to have all built anew"
+    )
+  job = building.Job(data, tokenizers.load(folder), folder)
+  building.repair(job, kind, pipeline.stream(scan(data), kind), split)
+
+
+def _named(data: ml_collections.ConfigDict) -> list[str]:
+  return [kind for kind in kinds.KINDS if data[kind]]
+
+
+class _Counter:
+  """Moves a line on by what was done, within a kind's share of it."""
+
+  def __init__(self, line: progress.Progress, first: float, last: float):
+    self._line, self._first, self._last = line, first, last
+    self._bytes = 0
+
+  def add(self, size: int) -> None:
+    """So many bytes of records more are done."""
+    self._bytes += size
+    there = self._first + self._bytes / 1e6
+    self._line.update(int(min(there, self._last)))
+
+
+def _megabytes(spec: str) -> float:
+  """The size of what a spec names, about, as it is when it is read."""
+  size = 0.0
+  for path in specs.paths(spec):
+    is_small = str(path).endswith((*compressed.ENDINGS, ".parquet"))
+    size += path.stat().length * (_EXPANDS if is_small else 1)
+  return size / 1e6
+
+
+def _begin(folder: epath.Path, inputs: dict[str, Any]) -> None:
+  """Keeps what a build of the same has done; removes what another wrote."""
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / SUMMARY_FILE).unlink(missing_ok=True)
+  begun = {"inputs": inputs, "piece": building.PIECE}
+  if _read(folder / BEGUN_FILE).get("of") == begun:
+    return
+  (folder / BEGUN_FILE).unlink(missing_ok=True)
+  for kind in kinds.KINDS:
+    if (folder / kind).exists():
+      (folder / kind).rmtree()
+    for split in kinds.SPLITS:
+      building.lines_path(folder, kind, split).unlink(missing_ok=True)
+  storage.write_json(folder / BEGUN_FILE, {"of": begun})
 
 
 def _tokenizer(
   data: ml_collections.ConfigDict,
   folder: epath.Path,
-  records: dict[str, splits.BySplit],
+  plan: pipeline.Plan,
+) -> tokenizers.Tokenizer:
+  """The tokenizer: what an earlier start has made, or a new one."""
+  begun = _read(folder / BEGUN_FILE)
+  info = folder / "tokenizer" / tokenizers.INFO_FILE
+  if info.exists() and shards.digest_of(info) == begun.get("tokenizer"):
+    # What is damaged is made again, the same.
+    with contextlib.suppress(errors.UserError):
+      return tokenizers.load(folder)
+  tokenizer = _new_tokenizer(data, folder, plan)
+  interrupt.check()
+  begun["tokenizer"] = shards.digest_of(info)
+  storage.write_json(folder / BEGUN_FILE, begun)
+  return tokenizer
+
+
+def _new_tokenizer(
+  data: ml_collections.ConfigDict, folder: epath.Path, plan: pipeline.Plan
 ) -> tokenizers.Tokenizer:
   if data.tokenizer.startswith(fingerprint.IMPORTED):
     tokenizer = tokenizers.load(
@@ -110,12 +213,7 @@ def _tokenizer(
     tokenizer.save(folder / "tokenizer")
     return tokenizer
   return tokenizers.train(
-    (
-      record[kinds.KINDS[kind].key]
-      for kind, by_split in records.items()
-      if kinds.KINDS[kind].is_stream
-      for record in by_split["train"]
-    ),
+    _training_text(plan),
     folder / "tokenizer",
     kind=data.tokenizer,
     vocab_size=data.vocab_size,
@@ -123,91 +221,62 @@ def _tokenizer(
   )
 
 
-def _clear(folder: epath.Path) -> None:
-  """Removes what an earlier build wrote, its summary first."""
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / SUMMARY_FILE).unlink(missing_ok=True)
-  for kind, ending in itertools.product(kinds.KINDS, ("jsonl", "npy")):
-    for path in list(folder.glob(f"{kind}-*.{ending}")):
-      path.unlink()
+def _training_text(plan: pipeline.Plan) -> Iterator[str]:
+  for kind in plan.records:
+    if kinds.KINDS[kind].is_stream:
+      for split, record in pipeline.stream(plan, kind):
+        if split == "train":
+          yield record[kinds.KINDS[kind].key]
 
 
-def _write_text(
-  data: ml_collections.ConfigDict,
-  tokenizer: tokenizers.Tokenizer,
-  kind: str,
-  by_split: splits.BySplit,
-  folder: epath.Path,
+def _build_kind(
+  job: building.Job, plan: pipeline.Plan, kind: str
 ) -> dict[str, Any]:
-  """Writes the tokens of the text; counts by split, packed ones beside."""
-  weights = mixtures.weights_of(data, kind, {})
-  counts: dict[str, dict[str, Any]] = {}
-  for split, records in by_split.items():
-    paths = streams.paths(folder, kind, split, len(weights))
-    for path, texts in zip(paths, streams.texts_of(records, len(weights))):
-      streams.write_stream(path, streams.token_stream(texts, tokenizer))
-    if not records and not _share(data, split):
+  """Writes a kind; counts by split, packed ones beside, lengths, cleaning."""
+  data = job.data
+  splits = building.build(job, kind, pipeline.stream(plan, kind))
+  _check_telling(data, kind, splits, plan.counts[kind])
+  counts: dict[str, Any] = {}
+  for split, found in splits.items():
+    building.check_split(data, kind, split, found)
+    if not found.records and not building.share(data, split):
       counts[split] = {"records": 0, "rows": 0}
       continue
-    tokens = [streams.read_stream(path) for path in paths]
-    plain, packed = (
-      streams.text_rows(
-        tokens,
-        tokenizer,
-        data.row_length,
-        _where(data, kind, split),
-        kind=kind,
-        packed=packed,
-      ).counts
-      for packed in (False, True)
-    )
-    counts[split] = {"records": len(records), **plain, "packed": packed}
-  return counts
+    of_split = found.finished(shards.ROWS)
+    counts[split] = {"records": found.records} | of_split
+    if shards.PACKED in found.counts:
+      counts[split]["packed"] = found.finished(shards.PACKED)
+  if not kinds.KINDS[kind].is_stream:
+    lengths = limits.merged(found.lengths for found in splits.values())
+    sizes = lengths.pop(encoding.SEVERAL, None)
+    if sizes is not None and (line := limits.check_memory(sizes, data)):
+      _log.warning("%s", line)
+    counts["tokens"] = {
+      name: _percentiles(of) for name, of in lengths.items() if len(of)
+    }
+  return counts | {"cleaning": plan.counts[kind]}
 
 
-def _write_records(
-  data: ml_collections.ConfigDict,
-  tokenizer: tokenizers.Tokenizer,
-  kind: str,
-  by_split: splits.BySplit,
-  folder: epath.Path,
-) -> dict[str, Any]:
-  """Writes the records of a kind; counts by split, packed ones beside.
-
-  Every split that is asked for must have a row.
-  """
-  longest = data.prompt_length + data.response_length
-  can_pack = kinds.KINDS[kind].can_pack and longest <= data.row_length
-  counts: dict[str, dict[str, Any]] = {}
-  every = list(itertools.chain.from_iterable(by_split.values()))
-  if kinds.KINDS[kind].has_several:
-    response = kinds.KINDS[kind].response
-    if warning := limits.check_memory(every, response, data):
-      _log.warning("%s", warning)
-  for split, records in by_split.items():
-    kept = (kinds.written(record, kind) for record in records)
-    lines = (json.dumps(record, ensure_ascii=False) for record in kept)
-    storage.write_lines(folder / f"{kind}-{split}.jsonl", lines)
-    if not records and not _share(data, split):
-      counts[split] = {"records": 0, "rows": 0}
-      continue
-    arguments = records, data, tokenizer, kind, _where(data, kind, split)
-    counts[split] = dict(encoding.encode_records(*arguments).counts)
-    if can_pack:
-      packed = encoding.encode_records(*arguments, packed=True)
-      counts[split]["packed"] = dict(packed.counts)
-  return counts | {"tokens": lengths(every, kind, tokenizer)}
+def _percentiles(lengths: histograms.Histogram) -> dict[str, int]:
+  return {
+    name: int(np.round(lengths.between(percent)))
+    for name, percent in _PERCENTILES
+  }
 
 
 def _check_telling(
   data: ml_collections.ConfigDict,
   kind: str,
-  by_split: splits.BySplit,
+  splits: Mapping[str, catalogue.Split],
   counts: Mapping[str, int],
 ) -> None:
   """Raises UserError where a split is empty and records said nothing."""
   tied = counts.get("says_nothing", 0)
-  empty = [s for s in kinds.SPLITS if _share(data, s) and not by_split[s]]
+  empty = [
+    split
+    for split, found in splits.items()
+    if building.share(data, split) and not found.records
+  ]
   if tied and empty:
     left = (
       f"the {empty[0]} split is empty" if counts["kept"] else "none is left"
@@ -219,54 +288,23 @@ def _check_telling(
     )
 
 
-def _where(data: ml_collections.ConfigDict, kind: str, split: str) -> str:
-  return f"the {split} split of data.{kind} ({data[kind]})"
-
-
-def _share(data: ml_collections.ConfigDict, split: str) -> float:
-  """How much of the records a split should have; 1 for training."""
-  shares = {
-    "train": 1.0,
-    "validation": data.validation_fraction,
-    "test": data.test_fraction,
-  }
-  return shares[split]
-
-
-def lengths(
-  records: Sequence[kinds.Record], kind: str, tokenizer: tokenizers.Tokenizer
-) -> dict[str, dict[str, int]]:
-  """Percentiles of the token counts of prompts and responses, uncut.
-
-  They are what `data.prompt_length` (plus the template and one token) and
-  `data.response_length` (plus one) are chosen by.
-  """
-  percentiles = {}
-  for name, texts in measures.texts_of(records, kind).items():
-    counts = [len(row) for row in tokenizer.encode_batch(texts)]
-    if counts:
-      at = np.percentile(counts, (50, 75, 90, 95, 99, 100)).round().astype(int)
-      names = ("p50", "p75", "p90", "p95", "p99", "max")
-      percentiles[name] = dict(zip(names, at.tolist()))
-  return percentiles
+def _read(path: epath.Path) -> dict[str, Any]:
+  """A JSON object; {} where there is none that can be read."""
+  try:
+    return storage.read_json(path)
+  except errors.UserError:
+    return {}
 
 
 def _read_summary(
   folder: epath.Path, data: ml_collections.ConfigDict
 ) -> dict[str, Any]:
-  """What an earlier build wrote last; {} where anything of it is missing."""
+  """What a build wrote last; {} where it can tell no more what is there."""
   try:
     summary = storage.read_json(folder / SUMMARY_FILE)
     tokenizers.load(folder)
+    for kind in _named(data):
+      catalogue.read(folder, kind)
   except errors.UserError:
     return {}
-  written = []
-  for kind, split in itertools.product(kinds.KINDS, kinds.SPLITS):
-    if not data[kind]:
-      continue
-    if kinds.KINDS[kind].is_stream:
-      parts = len(mixtures.weights_of(data, kind, {}))
-      written += streams.paths(folder, kind, split, parts)
-    else:
-      written.append(folder / f"{kind}-{split}.jsonl")
-  return summary if all(path.exists() for path in written) else {}
+  return summary

@@ -1,6 +1,7 @@
 """What every function of a run may know: config, world, models, token ids."""
 
 import dataclasses
+import functools
 
 import jax
 from etils import epath
@@ -12,7 +13,7 @@ from instruct_jax.data.batch import loader
 from instruct_jax.inference import choice
 from instruct_jax.models import config as model_config
 from instruct_jax.models import heads, lora, sizes
-from instruct_jax.parallel import sharding
+from instruct_jax.parallel import hosts, sharding
 from instruct_jax.tokenizers import templates
 from instruct_jax.worlds import interface
 
@@ -48,7 +49,15 @@ class Context:
     return kind in self.folders or self.world.holds(self.config.data, kind)
 
   def rows(self, kind: str, split: str, *, packed: bool = False) -> loader.Rows:
-    """The token rows of a kind and split; raises as `World.records`."""
+    """The token rows of a kind and split; raises as `World.records`.
+
+    What of them is damaged on the disk is made again first. Every process calls
+    it.
+    """
+    repair = functools.partial(
+      *(self.world.repair, self.config.data, self.folders, kind, split)
+    )
+    hosts.once(f"repair {kind} {split}", repair)
     return loader.make(
       self.config.data,
       self.tokenizer,

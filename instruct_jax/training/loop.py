@@ -187,6 +187,7 @@ def train(
 def _train(ctx, folder, checkpoints, stack):
   config = ctx.config
   data, total_steps = open_batches(ctx, checkpoints)
+  stack.callback(data.close)
   held_out = open_rows(ctx, checkpoints, config.validation, "validation")
   algorithm = algorithms.named(config.algorithm)
   run, state = step.setup(ctx, algorithm, total_steps, checkpoints)

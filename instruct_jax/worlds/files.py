@@ -65,5 +65,6 @@ WORLD = interface.World(
   prompted_template=(
     "A helpful assistant answers a user.\nUser: {prompt}\nAssistant:"
   ),
+  repair=prepare.repair,
   examples=examples,
 )

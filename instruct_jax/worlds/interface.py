@@ -161,6 +161,8 @@ class World:
     labelers: {group: its labelers}; 'training' rank what the reward model
       reads, 'held_out' none of it. Empty: nobody is there.
     tasks: or None.
+    repair: (data, folders, kind, split) -> None; makes what of a built split is
+      damaged again, before it is read. UserError where it cannot.
     examples: (data, folders) -> a few prompts that a person may try, quickly
       had. None, or none of them: the first of the validation split.
   """
@@ -181,6 +183,7 @@ class World:
   judge: Judge | None = None
   labelers: Labelers = dataclasses.field(default_factory=dict)
   tasks: Tasks | None = None
+  repair: Callable[[Data, Folders, str, str], None] = lambda *_: None
   examples: Callable[[Data, Folders], Sequence[str]] | None = None
 
 

@@ -5,6 +5,7 @@ N records, K completions, P prompt, R response. A prompt is what
 itself and that still fits.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
@@ -13,7 +14,13 @@ import numpy as np
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
-from instruct_jax.data.batch import limits, packing, padding, rows
+from instruct_jax.data.batch import (
+  histograms,
+  limits,
+  packing,
+  padding,
+  rows,
+)
 from instruct_jax.data.read import kinds
 from instruct_jax.tokenizers import templates
 
@@ -36,6 +43,30 @@ def encode_records(
     UserError: not one record is left (`where` names the source), or packed
       rows are shorter than a prompt and its response may be.
   """
+  found = encode_piece(
+    records, data, tokenizer, kind, packed=packed, weights=weights
+  )
+  counts = limits.finished(found.counts)
+  if not len(found):
+    raise errors.UserError(nothing_left(where, counts, data))
+  counts["padding"] = round(found.table.padding, 4)
+  return dataclasses.replace(found, counts=counts)
+
+
+def encode_piece(
+  records: Sequence[kinds.Record],
+  data: ml_collections.ConfigDict,
+  tokenizer: tokenizers.Tokenizer,
+  kind: str,
+  *,
+  packed: bool = False,
+  weights: tuple[float, ...] = (),
+) -> rows.Rows:
+  """Rows, maybe none, of some records; their counts are for `limits.merged`.
+
+  Raises UserError where packed rows are shorter than a prompt and its response
+  may be.
+  """
   every = templates.encode(
     [record["prompt"] for record in records], tokenizer, data.template
   )
@@ -43,7 +74,7 @@ def encode_records(
   counts = {
     "records": len(records),
     "prompts_too_long": len(records) - len(fitting),
-    **limits.percentiles("prompt", padding.lengths_of(every)),
+    **limits.lengths("prompt", padding.lengths_of(every)),
   }
   used = [records[i] for i in fitting]
   ids = [every[i] for i in fitting]
@@ -68,10 +99,33 @@ def encode_records(
     counts |= more
     index, source = fitting[good], records
     part = None if part is None else part[good]
-  counts |= {"rows": len(table), "padding": round(table.padding, 4)}
-  if not len(table):
-    raise errors.UserError(_nothing_left(where, counts, data))
+  counts["rows"] = len(table)
   return rows.Rows(kind, table, index, counts, source, weights, part)
+
+
+SEVERAL = "responses"  # of `lengths`: how many a record has
+
+
+def lengths(
+  records: Sequence[kinds.Record], kind: str, tokenizer: tokenizers.Tokenizer
+) -> dict[str, histograms.Histogram]:
+  """How many tokens each text of the records has, uncut, by its key.
+
+  They are what `data.prompt_length` (plus the template and one token) and
+  `data.response_length` (plus one) are chosen by. Of lists of responses also
+  how long those are.
+  """
+  entry = kinds.KINDS[kind]
+  texts = {key: [r[key] for r in records] for key in entry.required}
+  sizes = {}
+  if entry.has_several:
+    several = texts.pop(entry.response)
+    texts["response"] = list(itertools.chain.from_iterable(several))
+    sizes = {SEVERAL: histograms.of([len(some) for some in several])}
+  return {
+    name: histograms.of(padding.lengths_of(tokenizer.encode_batch(some)))
+    for name, some in texts.items()
+  } | sizes
 
 
 def fitting_prompts(
@@ -214,9 +268,10 @@ def _telling(
   return tells, alike
 
 
-def _nothing_left(
+def nothing_left(
   where: str, counts: limits.Counts, data: ml_collections.ConfigDict
 ) -> str:
+  """Why there is no row of what `where` names."""
   if not counts["records"]:
     return (
       f"{where} is empty; give more data, raise its fraction "

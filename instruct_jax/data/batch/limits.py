@@ -6,13 +6,14 @@ and the like go on purpose and are counted elsewhere, by `data.clean`.
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 import numpy as np
 
 from instruct_jax.base import errors
+from instruct_jax.data.batch import histograms
 from instruct_jax.data.read import kinds
 
 Counts = Mapping[str, Any]
@@ -23,6 +24,7 @@ HEADERS = (
   *("responses", "cut", "cut %", "pairs", "alike", "alike %", "rows"),
 )
 _LARGE = 1 << 30  # bytes of a kind's rows
+_LENGTHS = "_lengths"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +97,34 @@ LIMITS = (
 _DROPPED = ("prompts_too_long", "too_few_completions", "responses_empty")
 
 
-def percentiles(name: str, lengths: Sequence[int] | np.ndarray) -> Counts:
-  """NAME_p95 and NAME_p99: the least limits that so many per cent keep to."""
-  if not len(lengths):
-    return {}
-  at = np.percentile(lengths, HELD, method="inverted_cdf")
-  return {f"{name}_p{p}": int(n) for p, n in zip(HELD, at)}
+def lengths(name: str, of: Sequence[int] | np.ndarray) -> Counts:
+  """NAME_lengths: what `finished` makes NAME_p95 and NAME_p99 of."""
+  return {f"{name}{_LENGTHS}": histograms.of(of)}
+
+
+def merged(pieces: Iterable[Counts]) -> dict[str, Any]:
+  """The counts of several pieces of one split together."""
+  total: dict[str, Any] = {}
+  for counts in pieces:
+    for name, value in counts.items():
+      if isinstance(value, histograms.Histogram):
+        there = (total[name],) if name in total else ()
+        total[name] = histograms.merged([*there, value])
+      else:
+        total[name] = total.get(name, 0) + value
+  return total
+
+
+def finished(counts: Counts) -> dict[str, Any]:
+  """Counts with percentiles, the least limits that so many keep to."""
+  done: dict[str, Any] = {}
+  for name, value in counts.items():
+    if not isinstance(value, histograms.Histogram):
+      done[name] = value
+    elif len(value):
+      of = name.removesuffix(_LENGTHS)
+      done |= {f"{of}_p{percent}": value.at(percent) for percent in HELD}
+  return done
 
 
 def warnings(
@@ -184,16 +208,16 @@ def in_words(
 
 
 def check_memory(
-  records: Sequence[kinds.Record],
-  response: str,
-  data: ml_collections.ConfigDict,
+  sizes: histograms.Histogram, data: ml_collections.ConfigDict
 ) -> str:
   """A warning where few long rankings make the rows of all large, or ''.
 
-  Raises UserError where this machine has not that much memory.
+  `sizes` are how many responses they have. Raises UserError where this machine
+  has not that much memory.
   """
-  sizes = [len(record[response]) for record in records] or [0]
-  most, usual = max(sizes), int(np.percentile(sizes, 99, method="inverted_cdf"))
+  if not len(sizes):
+    return ""
+  most, usual = int(sizes.values[-1]), sizes.at(99)
   size = len(sizes) * most * (2 * data.response_length + most)
   told = (
     f"rankings: one has {most:,} responses, 99 % have {usual} or fewer, and"

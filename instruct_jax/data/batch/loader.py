@@ -19,6 +19,7 @@ that completion i won against j. The segments of a row count its texts from 1,
 
 import functools
 import os
+import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,7 +29,17 @@ import numpy as np
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors, keys
-from instruct_jax.data.batch import encoding, limits, mixtures, padding, streams
+from instruct_jax.data.batch import (
+  ahead,
+  catalogue,
+  encoding,
+  limits,
+  mixtures,
+  padding,
+  shuffle,
+  stored,
+  streams,
+)
 from instruct_jax.data.batch import rows as rows_lib
 from instruct_jax.data.read import kinds, sources
 
@@ -56,12 +67,30 @@ def make(
   where = f"the {split} split of data.{kind}"
   weights = weights_of(data, kind, folders)
   records = functools.partial(open_records, data, kind, split, folders)
-  if not kinds.KINDS[kind].is_stream:
+  is_stream = kinds.KINDS[kind].is_stream
+  written = folders.get("data")
+  if written and kind not in folders and catalogue.exists(written, kind):
+    found = catalogue.open_rows(
+      written,
+      data,
+      tokenizer,
+      kind,
+      split,
+      packed=packed,
+      weights=weights,
+      source=() if is_stream else records(),
+    )
+    if found is not None:
+      return found
+  if not is_stream:
     return encoding.encode_records(
       records(), data, tokenizer, kind, where, packed=packed, weights=weights
     )
   return streams.text_rows(
-    _streams(records, tokenizer, kind, split, folders, len(weights)),
+    [
+      streams.joined(streams.token_stream(texts, tokenizer))
+      for texts in streams.texts_of(records(), len(weights))
+    ],
     tokenizer,
     data.row_length,
     where,
@@ -69,18 +98,6 @@ def make(
     packed=packed,
     weights=weights,
   )
-
-
-def _streams(records, tokenizer, kind, split, folders, parts):
-  """The tokens of the text, a stream for each part of a mixture."""
-  if "data" in folders:
-    paths = streams.paths(folders["data"], kind, split, parts)
-    if all(path.exists() for path in paths):
-      return [streams.read_stream(path) for path in paths]
-  return [
-    streams.joined(streams.token_stream(texts, tokenizer))
-    for texts in streams.texts_of(records(), parts)
-  ]
 
 
 def encode_prompts(
@@ -119,7 +136,8 @@ class Batches:
   each with permutations and epochs of its own, and no row is left out. A
   process takes its share of each batch; together they hold the same batch
   whatever their number. Use it by step, `batches[step]`, or as an iterator,
-  whose state is a small JSON object.
+  whose state is a small JSON object, and which reads ahead in a thread where
+  rows are in files.
 
   The order is numpy's, not Grain's: Grain's index shuffle walks a domain of at
   least 65,536, which is 1 ms a row for 50 rows (numpy: an epoch in 10 us).
@@ -148,8 +166,11 @@ class Batches:
       for kind in sizes
       if rows[kind].weights
     }
-    self._orders: dict[tuple, tuple[int, np.ndarray]] = {}
+    self._orders: dict[tuple, tuple[int, np.ndarray | shuffle.Order]] = {}
+    self._lock = threading.Lock()
     self._step = 0
+    is_read = any(isinstance(rows[kind].table, stored.Stored) for kind in sizes)
+    self._ahead = ahead.Ahead(self.__getitem__) if is_read else None
 
   @property
   def steps_per_epoch(self) -> int:
@@ -159,18 +180,25 @@ class Batches:
 
   def __getitem__(self, step: int) -> dict[str, Batch]:
     """This process's rows of the batch of a step, by kind."""
-    return {
-      kind: self._rows[kind].take(self._indices(kind, size, step))
-      for kind, size in self._sizes.items()
-    }
+    with self._lock:  # A thread may read ahead.
+      chosen = {
+        kind: self._indices(kind, size, step)
+        for kind, size in self._sizes.items()
+      }
+    return {kind: self._rows[kind].take(rows) for kind, rows in chosen.items()}
 
   def __iter__(self) -> "Batches":
     return self
 
   def __next__(self) -> dict[str, Batch]:
-    batch = self[self._step]
+    batch = (self._ahead or self)[self._step]
     self._step += 1
     return batch
+
+  def close(self) -> None:
+    """Ends the thread that reads ahead, where rows are read from files."""
+    if self._ahead is not None:
+      self._ahead.close()
 
   def get_state(self) -> dict[str, Any]:
     """What `set_state` needs to go on with the next batch (JSON)."""
@@ -212,19 +240,18 @@ class Batches:
       of_part = np.flatnonzero(part == n)
       epoch, place = np.divmod(nth[of_part], len(rows))
       for e in np.unique(epoch).tolist():
-        order = rows[self._order(kind, n, e, len(rows))]
-        chosen[of_part[epoch == e]] = order[place[epoch == e]]
+        order = self._order(kind, n, e, len(rows))
+        chosen[of_part[epoch == e]] = rows[order[place[epoch == e]]]
     return chosen
 
   def _order(
     self, kind: str, part: int | None, epoch: int, count: int
-  ) -> np.ndarray:
+  ) -> np.ndarray | shuffle.Order:
     """The permutation of an epoch; the last one of each part is kept."""
     if self._orders.get((kind, part), (-1,))[0] != epoch:
       seeds = [self._seed, zlib.crc32(kind.encode()), epoch]
       seeds += [] if part is None else [part]
-      order = np.random.default_rng(seeds).permutation(count)
-      self._orders[kind, part] = epoch, order
+      self._orders[kind, part] = epoch, shuffle.order(seeds, count)
     return self._orders[kind, part][1]
 
 

@@ -104,6 +104,28 @@ def _whole_shares(weights: Sequence[float]) -> list[int]:
   return shares
 
 
+class _Run:
+  """Rows that follow each other, which need no memory."""
+
+  def __init__(self, start: int, stop: int):
+    self._start, self._stop = start, stop
+
+  def __len__(self) -> int:
+    return self._stop - self._start
+
+  def __getitem__(self, places: np.ndarray) -> np.ndarray:
+    return self._start + places
+
+
+def _rows_of(part: np.ndarray | None, number: int) -> np.ndarray | _Run:
+  """The rows of one part, in their order; most often they stand together."""
+  is_of = np.atleast_1d(part == number)
+  first, count = int(np.argmax(is_of)), int(np.count_nonzero(is_of))
+  if is_of[first : first + count].all():
+    return _Run(first, first + count)
+  return np.flatnonzero(is_of)
+
+
 class Mixture:
   """The rows of each part, and when it is a part's turn.
 
@@ -114,7 +136,7 @@ class Mixture:
 
   def __init__(self, weights: Sequence[float], part: np.ndarray | None):
     self.weights, self.schedule = tuple(weights), schedule(weights)
-    self.rows_of = [np.flatnonzero(part == n) for n in range(len(weights))]
+    self.rows_of = [_rows_of(part, n) for n in range(len(weights))]
 
   def state(self) -> dict[str, list]:
     """What tells this mixture from another (JSON)."""

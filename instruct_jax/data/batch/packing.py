@@ -79,8 +79,18 @@ class Pieces:
   @property
   def padding(self) -> float:
     """The share of columns without a token."""
-    size = len(self) * self.row_length
-    return 1 - int(self.length.sum(dtype=np.int64)) / size if size else 0.0
+    size = len(self) * self.columns
+    return 1 - self.filled / size if size else 0.0
+
+  @property
+  def columns(self) -> int:
+    """Columns of a row."""
+    return self.row_length
+
+  @property
+  def filled(self) -> int:
+    """Columns of all rows that have a token."""
+    return int(self.length.sum(dtype=np.int64))
 
   def take(self, indices: Sequence[int] | np.ndarray | slice) -> Batch:
     """tokens, is_token and, of packed rows, segments and is_target [B, T]."""

@@ -64,6 +64,6 @@ def responses(
   counts = {
     "responses": len(whole),
     "responses_cut": int((lengths > limit).sum()),
-    **limits.percentiles("response", lengths),
+    **limits.lengths("response", lengths),
   }
   return [ids[:limit] for ids in whole], lengths, counts

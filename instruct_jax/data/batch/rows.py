@@ -4,16 +4,31 @@ N rows of a source, B of a batch, K completions, P prompt, R response.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from instruct_jax.base import errors
-from instruct_jax.data.batch import packing
 from instruct_jax.data.read import kinds
 
 Batch = dict[str, np.ndarray]
+_PADDED = ("prompt", "response")
 _MASKS = ("is_token", "is_target", "is_response", "is_completion", "beats")
+
+
+class Table(Protocol):
+  """N rows, in memory or not."""
+
+  @property
+  def padding(self) -> float:
+    """The share of columns without a token."""
+
+  def __len__(self) -> int: ...
+
+  def take(self, indices: Sequence[int] | np.ndarray | slice) -> Batch:
+    """The batch of these rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +47,20 @@ class Padded:
   @property
   def padding(self) -> float:
     """The share of columns without a token."""
-    a = self.arrays
-    names = [name for name in ("prompt", "response") if name in a]
-    size = sum(a[name].size for name in names)
-    tokens = sum(int(a[f"{name}_length"].sum()) for name in names)
-    return 1 - tokens / size if size else 0.0
+    size = len(self) * self.columns
+    return 1 - self.filled / size if size else 0.0
+
+  @property
+  def columns(self) -> int:
+    """Columns of a row, those of all its responses together."""
+    there = [a for name, a in self.arrays.items() if name in _PADDED]
+    return sum(math.prod(array.shape[1:]) for array in there)
+
+  @property
+  def filled(self) -> int:
+    """Columns of all rows that have a token."""
+    there = [f"{name}_length" for name in _PADDED if name in self.arrays]
+    return sum(int(self.arrays[name].sum(dtype=np.int64)) for name in there)
 
   def take(self, indices: Sequence[int] | np.ndarray | slice) -> Batch:
     """The arrays of these rows, with their masks."""
@@ -63,7 +87,7 @@ class Rows:
   """Every row of one kind and split, in the order of its source."""
 
   kind: str
-  table: Padded | packing.Pieces
+  table: Table
   index: np.ndarray  # [N] int32, the record that an unpacked row is from
   counts: dict[str, int | float]  # what was read, dropped and cut; padding
   source: Sequence[kinds.Record]  # () for text and packed rows

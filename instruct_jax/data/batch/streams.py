@@ -6,14 +6,13 @@ document <eot> ...
 """
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors, storage
+from instruct_jax.base import errors
 from instruct_jax.data.batch import limits, packing, padding, rows
 from instruct_jax.data.read import kinds
 
@@ -69,39 +68,6 @@ def documents(
   return starts, ends + 1 - starts
 
 
-def write_stream(path: os.PathLike | str, pieces: Iterable[np.ndarray]) -> int:
-  """Writes pieces as one .npy array; its length.
-
-  The file appears under its name when it is complete.
-  """
-  tokens = joined(pieces)
-  with storage.writing(path, "wb") as file:
-    header = np.lib.format.header_data_from_array_1_0(tokens)
-    np.lib.format.write_array_header_1_0(file, header)
-    file.write(tokens.data)  # np.save hides what the disk says of it.
-  return len(tokens)
-
-
-def paths(
-  folder: os.PathLike | str, kind: str, split: str, parts: int
-) -> list[epath.Path]:
-  """Where a data set's folder keeps the tokens of its text.
-
-  Of a mixture, every part has a file of its own.
-  """
-  suffixes = [f"-{n}" for n in range(parts)] or [""]
-  names = (f"{kind}-{split}{suffix}.npy" for suffix in suffixes)
-  return [epath.Path(folder) / name for name in names]
-
-
-def read_stream(path: os.PathLike | str) -> np.ndarray:
-  """The tokens of `write_stream`; memory-mapped where the file is local."""
-  if "://" not in os.fspath(path):
-    return np.load(path, mmap_mode="r")
-  with epath.Path(path).open("rb") as file:
-    return np.load(file)
-
-
 def text_rows(
   streams: Sequence[np.ndarray],
   tokenizer: tokenizers.Tokenizer,
@@ -117,6 +83,29 @@ def text_rows(
   Not packed: each stream is cut into full rows, and what is left at its end is
   dropped. Packed: whole documents, first-fit.
   """
+  table, part, counts = text_piece(
+    streams, tokenizer, row_length, packed=packed
+  )
+  counts = limits.finished(counts)
+  if not len(table):
+    raise errors.UserError(too_little(where, counts, row_length))
+  counts["padding"] = round(table.padding, 4)
+  index = np.arange(len(table), dtype=np.int32)
+  part = part if weights else None
+  return rows.Rows(kind, table, index, counts, (), weights, part)
+
+
+def text_piece(
+  streams: Sequence[np.ndarray],
+  tokenizer: tokenizers.Tokenizer,
+  row_length: int,
+  *,
+  packed: bool,
+) -> tuple[packing.Pieces, np.ndarray, dict[str, Any]]:
+  """Rows, maybe none, the stream [N] of each, and counts for `limits.merged`.
+
+  As `text_rows` makes them.
+  """
   if packed:
     table, part, counts = _packed(streams, tokenizer, row_length)
   else:
@@ -124,15 +113,15 @@ def text_rows(
     total = sum(map(len, streams))
     dropped = total - len(table) * row_length
     counts = {"tokens": total, "tokens_dropped": dropped}
-  if not len(table):
-    raise errors.UserError(
-      f"{where} has {counts['tokens']} tokens, fewer than one row "
-      f"(data.row_length={row_length}); give more text"
-    )
-  counts |= {"rows": len(table), "padding": round(table.padding, 4)}
-  index = np.arange(len(table), dtype=np.int32)
-  part = part if weights else None
-  return rows.Rows(kind, table, index, counts, (), weights, part)
+  return table, part, counts | {"rows": len(table)}
+
+
+def too_little(where: str, counts: limits.Counts, row_length: int) -> str:
+  """Why there is no row of the text that `where` names."""
+  return (
+    f"{where} has {counts['tokens']} tokens, fewer than one row "
+    f"(data.row_length={row_length}); give more text"
+  )
 
 
 def _packed(streams, tokenizer, row_length):
@@ -147,7 +136,7 @@ def _packed(streams, tokenizer, row_length):
     "tokens": int(table.length.sum(dtype=np.int64)),
     "documents": len(every),
     "documents_cut": int((every > row_length).sum()),
-    **limits.percentiles("document", every),
+    **limits.lengths("document", every),
   }
   return table, part, counts
 

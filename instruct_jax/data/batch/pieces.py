@@ -1,0 +1,143 @@
+"""A piece of a data set: records in, shards out.
+
+Functions of their arguments alone, which know nothing of what runs them: this
+process, several, or Beam.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+from instruct_jax import tokenizers
+from instruct_jax.data.batch import (
+  encoding,
+  histograms,
+  limits,
+  shards,
+  streams,
+)
+from instruct_jax.data.read import kinds
+
+Manifest = dict[str, Any]  # what is known of a piece's shards, as JSON holds it
+_HISTOGRAM = "histogram"
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+  """Records of one split, and one part of a mixture, that follow each other."""
+
+  kind: str
+  split: str
+  number: int  # of the piece in its split
+  part: int  # of the mixture; 0 where it is none
+  size: int  # bytes
+  digest: str  # of the records
+  records: Sequence[kinds.Record]
+
+
+def without_records(piece: Piece) -> Piece:
+  """What to call a piece by, once its records are not needed any more."""
+  return dataclasses.replace(piece, records=())
+
+
+def layouts_of(kind: str, data: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """What rows are written of a kind: each in a row, and packed ones."""
+  entry = kinds.KINDS[kind]
+  longest = data.prompt_length + data.response_length
+  fits = entry.is_stream or longest <= data.row_length
+  return shards.LAYOUTS if entry.can_pack and fits else (shards.ROWS,)
+
+
+def write(
+  piece: Piece,
+  data: ml_collections.ConfigDict,
+  tokenizer: tokenizers.Tokenizer,
+  root: epath.PathLike,
+) -> Manifest:
+  """Writes the shards of a piece, one for each layout.
+
+  Raises OSError, which names the file, where the disk says no, and UserError
+  where rows would take more memory than there is.
+  """
+  made = tables(piece.kind, piece.records, data, tokenizer)
+  layouts = {}
+  for layout, (table, counts) in made.of_layout.items():
+    path = shards.path(root, piece.kind, layout, piece.split, piece.number)
+    layouts[layout] = shards.write(path, table) | {
+      "filled": table.filled,
+      "columns": table.columns,
+      "counts": to_json(counts),
+    }
+  return {
+    "number": piece.number,
+    "part": piece.part,
+    "size": piece.size,
+    "digest": piece.digest,
+    "records": len(piece.records),
+    "without_row": made.without_row,
+    "lengths": to_json(made.lengths),
+    "layouts": layouts,
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+  """The rows of some records, and what there is to say of them."""
+
+  of_layout: Mapping[str, tuple[shards.Table, Mapping[str, Any]]]
+  without_row: list[int]  # the records that no unpacked row is of
+  lengths: Mapping[str, histograms.Histogram]  # tokens of texts, uncut
+
+
+def tables(
+  kind: str,
+  records: Sequence[kinds.Record],
+  data: ml_collections.ConfigDict,
+  tokenizer: tokenizers.Tokenizer,
+) -> Tables:
+  """The rows of records in each layout; raises UserError as `write`."""
+  entry, of_layout, without_row = kinds.KINDS[kind], {}, []
+  if entry.is_stream:
+    texts = (record[entry.key] for record in records)
+    stream = streams.joined(streams.token_stream(texts, tokenizer))
+    for layout in layouts_of(kind, data):
+      table, _, counts = streams.text_piece(
+        [stream], tokenizer, data.row_length, packed=layout == shards.PACKED
+      )
+      of_layout[layout] = table, counts
+    return Tables(of_layout, [], {})
+  lengths = encoding.lengths(records, kind, tokenizer)
+  if entry.has_several:
+    limits.check_memory(lengths[encoding.SEVERAL], data)
+  for layout in layouts_of(kind, data):
+    packed = layout == shards.PACKED
+    found = encoding.encode_piece(records, data, tokenizer, kind, packed=packed)
+    assert isinstance(found.table, shards.Table)
+    of_layout[layout] = found.table, found.counts
+    if not packed:
+      there = set(found.index.tolist())
+      without_row = [n for n in range(len(records)) if n not in there]
+  return Tables(of_layout, without_row, lengths)
+
+
+def to_json(counts: Mapping[str, Any]) -> dict[str, Any]:
+  """Counts, histograms among them, as JSON holds them."""
+  return {
+    name: {_HISTOGRAM: value.to_json()}
+    if isinstance(value, histograms.Histogram)
+    else value
+    for name, value in counts.items()
+  }
+
+
+def from_json(counts: Mapping[str, Any]) -> dict[str, Any]:
+  """What `to_json` was given."""
+  return {
+    name: histograms.from_json(value[_HISTOGRAM])
+    if isinstance(value, dict)
+    else value
+    for name, value in counts.items()
+  }

@@ -1,0 +1,179 @@
+"""Several processes that make the pieces of a data set.
+
+What is made, and in which shard it goes, does not depend on how many there are.
+Small pieces are made right here: to start a process takes a second.
+"""
+
+import os
+import pathlib
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+import instruct_jax
+from instruct_jax import tokenizers
+from instruct_jax.base import errors, interrupt
+from instruct_jax.data.batch import pieces, shards, worker
+
+SMALL = 4 << 20  # bytes of a piece that is not worth a process
+_LOOK = 0.2  # seconds between two looks for a signal
+_CODE = "from instruct_jax.data.batch import worker; worker.main()"
+
+Made = tuple[pieces.Piece, pieces.Manifest]
+
+
+def make(
+  some: Iterable[pieces.Piece],
+  data: ml_collections.ConfigDict,
+  tokenizer: tokenizers.Tokenizer,
+  root: epath.PathLike,
+  *,
+  processes: int = 0,
+) -> Iterator[Made]:
+  """Makes pieces and yields each when it is there, in any order.
+
+  At most two a process are held at once. `tokenizer` lies in `root`, too.
+  `processes` is how many, 0: one a core.
+
+  Raises what `pieces.write` raises; UserError where a process was killed;
+  Interrupted and KeyboardInterrupt as `interrupt.check`.
+  """
+  team = _Team(processes or _cores(), (data.to_dict(), os.fspath(root)))
+  try:
+    for piece in some:
+      interrupt.check()
+      if piece.size <= SMALL:
+        yield piece, pieces.write(piece, data, tokenizer, root)
+        continue
+      while not team.has_room():
+        yield team.result()
+      team.put(piece)
+      while team.has_results():
+        yield team.result()
+    while team.is_busy():
+      yield team.result()
+  finally:
+    team.close()
+
+
+def _cores() -> int:
+  return len(os.sched_getaffinity(0))
+
+
+class _Team:
+  """Processes, each with a thread that hands it pieces; started when needed."""
+
+  def __init__(self, size: int, setup: tuple[dict[str, Any], str]):
+    self._size, self._setup = size, setup
+    self._pieces: queue.SimpleQueue[pieces.Piece | None] = queue.SimpleQueue()
+    self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    self._processes: list[subprocess.Popen] = []
+    self._held = 0  # pieces that are waited for
+
+  def has_room(self) -> bool:
+    """Whether `put` should be called; each process has one that waits."""
+    return self._held < 2 * self._size
+
+  def has_results(self) -> bool:
+    """Whether `result` returns at once."""
+    return not self._results.empty()
+
+  def is_busy(self) -> bool:
+    """Whether there will be a result."""
+    return self._held > 0
+
+  def put(self, piece: pieces.Piece) -> None:
+    """Hands in a piece; starts a process where all have something to do."""
+    if len(self._processes) < self._size:
+      self._start()
+    self._held += 1
+    self._pieces.put(piece)
+
+  def result(self) -> Made:
+    """The next piece that is made; raises what went wrong."""
+    while True:
+      interrupt.check()
+      try:
+        piece, said, what = self._results.get(timeout=_LOOK)
+      except queue.Empty:
+        continue
+      self._held -= 1
+      if said == "made":
+        return piece, what
+      raise _error(piece, said, what, self._setup[1])
+
+  def close(self) -> None:
+    """Ends all processes; what they were at is not there."""
+    for process in self._processes:
+      self._pieces.put(None)
+      process.kill()
+    for process in self._processes:
+      process.wait()
+
+  def _start(self) -> None:
+    process = subprocess.Popen(
+      [sys.executable, "-P", "-c", _CODE, str(os.getpid())],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      env=_environment(),
+      start_new_session=True,  # Ctrl-C is for this process to hear.
+    )
+    self._processes.append(process)
+    threading.Thread(target=self._serve, args=(process,), daemon=True).start()
+
+  def _serve(self, process: subprocess.Popen) -> None:
+    """Hands a process one piece after another, in a thread."""
+    data, root = self._setup
+    assert process.stdin is not None
+    assert process.stdout is not None
+    is_first = True
+    while (piece := self._pieces.get()) is not None:
+      try:
+        if is_first:
+          worker.send(process.stdin, (data, root, root))
+        is_first = False
+        worker.send(process.stdin, piece)
+        said, what = worker.receive(process.stdout)
+      except (EOFError, OSError):
+        said, what = "ended", process.wait()
+      bare = pieces.without_records(piece)
+      del piece
+      self._results.put((bare, said, what))
+      if said == "ended":
+        return
+
+
+def _environment() -> dict[str, str]:
+  """One thread a process is enough where there is a process a core."""
+  package = pathlib.Path(instruct_jax.__file__).parent.parent
+  paths = [str(package), os.environ.get("PYTHONPATH", "")]
+  return os.environ | {
+    "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    "TOKENIZERS_PARALLELISM": "false",
+  }
+
+
+def _error(
+  piece: pieces.Piece, said: str, what: Any, root: str
+) -> BaseException:
+  path = shards.path(root, piece.kind, shards.ROWS, piece.split, piece.number)
+  if said == "disk":
+    return OSError(*what)
+  if said == "refused":
+    return errors.UserError(what)
+  if said == "failed":
+    return RuntimeError(f"{path} could not be made:\n{what}")
+  is_killed = what == -signal.SIGKILL
+  why = f"by signal {-what}" if what < 0 else f"with exit code {what}"
+  return errors.UserError(
+    f"{path}: the process that made it was ended {why}"
+    f"{' (out of memory?)' if is_killed else ''}; the shards that are complete"
+    " stay, and the same command goes on from there"
+  )

@@ -1,0 +1,278 @@
+"""One kind's records -> shards, a piece after another, what is there skipped.
+
+In the data set's folder, beside the shards (`batch.shards`):
+
+  KIND-SPLIT.jsonl              records with prompts, as they were cleaned
+  KIND/pieces/SPLIT-00000.json  what is known of a piece, once it is on the disk
+  KIND/shards.json              the same of all, without their lengths; the last
+
+Which records a piece has depends on the records and `PIECE` alone, so a build
+that was killed goes on where it was, and a shard that is damaged is made again
+alone.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+
+import ml_collections
+from etils import epath
+
+from instruct_jax import tokenizers
+from instruct_jax.base import errors, storage
+from instruct_jax.data.batch import (
+  catalogue,
+  pieces,
+  pool,
+  shards,
+)
+from instruct_jax.data.read import kinds
+
+PIECE = 32 << 20  # bytes of records; about a quarter of that in tokens
+Records = Iterable[tuple[str, kinds.Record]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What the pieces of a kind are made by."""
+
+  data: ml_collections.ConfigDict
+  tokenizer: tokenizers.Tokenizer
+  root: epath.Path
+  done: Callable[[int], None] = lambda size: None  # told the bytes of a piece
+
+
+def build(job: Job, kind: str, records: Records) -> dict[str, catalogue.Split]:
+  """Writes what is missing of a kind; what there is of each split.
+
+  Raises as `pool.make`.
+  """
+  counted = _Numbers()
+  with contextlib.ExitStack() as files:
+    if not kinds.KINDS[kind].is_stream:
+      records = _written(records, job.root, kind, files)
+    missing = _missing(cut(records, kind), job, counted)
+    for piece, manifest in _made(missing, job, kind):
+      storage.write_json(_path(job.root, piece), manifest)
+  splits = {
+    split: _joined(job, kind, split, counted.of[split])
+    for split in kinds.SPLITS
+  }
+  catalogue.write(job.root, kind, splits, job.data, _line_digests(job, kind))
+  return splits
+
+
+def _made(
+  some: Iterable[pieces.Piece], job: Job, kind: str
+) -> Iterator[pool.Made]:
+  """Makes pieces, as `pool.make`; nothing half written is left."""
+  shards.clear(job.root, kind)
+  try:
+    for piece, manifest in pool.make(some, job.data, job.tokenizer, job.root):
+      yield piece, manifest
+      job.done(piece.size)
+  finally:
+    shards.clear(job.root, kind)
+
+
+def _line_digests(job: Job, kind: str) -> dict[str, str]:
+  paths = {split: lines_path(job.root, kind, split) for split in kinds.SPLITS}
+  return {
+    split: shards.digest_of(path)
+    for split, path in paths.items()
+    if path.exists()
+  }
+
+
+def damaged(root: epath.PathLike, kind: str, split: str) -> list[str]:
+  """The files of a split, below `root`, that are gone or not what they were."""
+  root = epath.Path(root)
+  found = [
+    str(shards.path(root, kind, layout, split, number).relative_to(root))
+    for number, layouts in catalogue.damaged(root, kind, split).items()
+    for layout in layouts
+  ]
+  digest = catalogue.read(root, kind)["lines"].get(split)
+  lines = lines_path(root, kind, split)
+  if digest and not (lines.exists() and shards.digest_of(lines) == digest):
+    found.append(lines.name)
+  return found
+
+
+def repair(job: Job, kind: str, records: Records, split: str) -> None:
+  """Makes the files of a split that are damaged again, as they were.
+
+  Raises UserError where the records are not those that they were made of.
+  """
+  numbers = set(catalogue.damaged(job.root, kind, split))
+  with contextlib.ExitStack() as files:
+    if not kinds.KINDS[kind].is_stream:
+      records = _written(records, job.root, kind, files)
+    wanted = (
+      piece
+      for piece in cut(records, kind)
+      if piece.split == split and piece.number in numbers
+    )
+    for _ in _made(wanted, job, kind):
+      pass
+  if left := damaged(job.root, kind, split):
+    raise errors.UserError(
+      f"{job.root / left[0]}: damaged, and cannot be made again, as"
+      f" data.{kind} ({job.data[kind]}) is not what it was made of; delete"
+      f" {job.root}, and the data set is built anew"
+    )
+
+
+def lines_path(root: epath.PathLike, kind: str, split: str) -> epath.Path:
+  """Where the cleaned records of a split lie."""
+  return epath.Path(root) / f"{kind}-{split}.jsonl"
+
+
+def cut(records: Records, kind: str) -> Iterator[pieces.Piece]:
+  """The pieces of a kind's records: of one split and part each, in order."""
+  numbers = dict.fromkeys(kinds.SPLITS, 0)
+  open_ = {split: _Open() for split in kinds.SPLITS}
+
+  def closed(split):
+    piece = open_[split].piece(kind, split, numbers[split])
+    numbers[split] += 1
+    open_[split] = _Open()
+    return piece
+
+  for split, record in records:
+    part = record.get("part", 0)
+    now = open_[split]
+    if now.records and now.part != part:
+      yield closed(split)
+    open_[split].add(record, part, kind)
+    if open_[split].size >= PIECE:
+      yield closed(split)
+  for split in kinds.SPLITS:
+    if open_[split].records:
+      yield closed(split)
+
+
+class _Open:
+  """The records of a piece that grows."""
+
+  def __init__(self):
+    self.records: list[kinds.Record] = []
+    self.size, self.part = 0, 0
+    self._digest = hashlib.blake2b(digest_size=16)
+
+  def add(self, record: kinds.Record, part: int, kind: str) -> None:
+    """One more."""
+    entry = kinds.KINDS[kind]
+    if entry.is_stream:
+      text = record[entry.key]
+      record = {entry.key: text}
+    else:
+      text = json.dumps(record, ensure_ascii=False)
+    content = text.encode("utf-8", "surrogatepass")
+    self._digest.update(b"%d " % len(content))
+    self._digest.update(content)
+    self.size, self.part = self.size + len(content), part
+    self.records.append(record)
+
+  def piece(self, kind: str, split: str, number: int) -> pieces.Piece:
+    """What it has grown to."""
+    digest = self._digest.hexdigest()
+    return pieces.Piece(
+      kind, split, number, self.part, self.size, digest, self.records
+    )
+
+
+class _Numbers:
+  """How many pieces each split has."""
+
+  def __init__(self):
+    self.of = dict.fromkeys(kinds.SPLITS, 0)
+
+
+def _missing(
+  every: Iterable[pieces.Piece], job: Job, counted: _Numbers
+) -> Iterator[pieces.Piece]:
+  """The pieces that are not on the disk already, as they are now."""
+  for piece in every:
+    counted.of[piece.split] += 1
+    if _is_there(piece, job):
+      job.done(piece.size)
+    else:
+      yield piece
+
+
+def _is_there(piece: pieces.Piece, job: Job) -> bool:
+  path = _path(job.root, piece)
+  try:
+    manifest = storage.read_json(path)
+    return manifest["digest"] == piece.digest and not any(
+      catalogue.is_damaged(
+        shards.path(job.root, piece.kind, layout, piece.split, piece.number),
+        shard,
+      )
+      for layout, shard in manifest["layouts"].items()
+    )
+  except (errors.UserError, LookupError, TypeError):
+    return False
+
+
+def _path(root: epath.Path, piece: pieces.Piece) -> epath.Path:
+  folder = root / piece.kind / "pieces"
+  folder.mkdir(parents=True, exist_ok=True)
+  return folder / f"{piece.split}-{piece.number:05}.json"
+
+
+def _written(
+  records: Records,
+  root: epath.Path,
+  kind: str,
+  files: contextlib.ExitStack,
+) -> Records:
+  """The records, each of which is written to its split's file on its way."""
+  to = {
+    split: files.enter_context(storage.writing(lines_path(root, kind, split)))
+    for split in kinds.SPLITS
+  }
+  for split, record in records:
+    line = json.dumps(kinds.written(record, kind), ensure_ascii=False)
+    to[split].write(line + "\n")
+    yield split, record
+
+
+def _joined(job: Job, kind: str, split: str, count: int) -> catalogue.Split:
+  """What there is of a split, all its pieces together."""
+  folder = job.root / kind / "pieces"
+  manifests = (
+    storage.read_json(folder / f"{split}-{n:05}.json") for n in range(count)
+  )
+  return catalogue.joined(
+    manifests, nothing=pieces.tables(kind, [], job.data, job.tokenizer)
+  )
+
+
+def check_split(
+  data: ml_collections.ConfigDict,
+  kind: str,
+  split: str,
+  found: catalogue.Split,
+) -> None:
+  """Raises UserError where a split that is asked for has no row."""
+  if not (found.records or share(data, split)):
+    return
+  where = f"the {split} split of data.{kind} ({data[kind]})"
+  for layout in found.counts:
+    counts = found.finished(layout)
+    if not counts["rows"]:
+      raise errors.UserError(catalogue.no_row(where, kind, counts, data))
+
+
+def share(data: ml_collections.ConfigDict, split: str) -> float:
+  """How much of the records a split should have; 1 for training."""
+  shares = {
+    "train": 1.0,
+    "validation": data.validation_fraction,
+    "test": data.test_fraction,
+  }
+  return shares[split]

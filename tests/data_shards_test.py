@@ -1,0 +1,296 @@
+"""Shards on the disk: what TFDS, an index and a damaged byte make of them."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from instruct_jax import tokenizers
+from instruct_jax.base import errors
+from instruct_jax.data import building, prepare
+from instruct_jax.data.batch import loader, pool, shards
+from instruct_jax.data.read import kinds
+from tests import data_toys
+
+SPLITS = {"validation_fraction": 0.2, "test_fraction": 0.1}
+
+
+def write(path, records):
+  path.write_text("".join(json.dumps(record) + "\n" for record in records))
+  return str(path)
+
+
+@pytest.fixture
+def config(tmp_path):
+  """Some of every kind, with rankings of two and of three responses."""
+  prompts = [{"prompt": f"p{n}"} for n in range(60)]
+  sizes = [2 + n % 2 for n in range(60)]
+  data = data_toys.section(
+    **SPLITS,
+    tokenizer="byte",
+    vocab_size=300,
+    row_length=20,
+    pretraining=write(
+      tmp_path / "t.jsonl",
+      [{"text": f"text {n} " * (n % 5 + 1)} for n in range(90)],
+    ),
+    prompts=write(tmp_path / "p.jsonl", prompts),
+    demonstrations=write(
+      tmp_path / "d.jsonl",
+      [p | {"response": "r" * (n % 7 + 1)} for n, p in enumerate(prompts)],
+    ),
+    rankings=write(
+      tmp_path / "r.jsonl",
+      [
+        p | {"responses": list("abc"[:k]), "ranks": [*range(1, k + 1)]}
+        for k, p in zip(sizes, prompts)
+      ],
+    ),
+  )
+  return data_toys.config(data)
+
+
+@pytest.fixture
+def small(monkeypatch):
+  """Pieces so small that there are many."""
+  monkeypatch.setattr(building, "PIECE", 150)
+
+
+def rows_of(config, folder, kind, split, *, packed=False):
+  """The rows in the folder, and those made in memory of the same records."""
+  tokenizer = tokenizers.load(folder)
+  made = loader.make(
+    config.data, tokenizer, kind, split, {"data": folder}, packed=packed
+  )
+  records = data_toys.cleaned(config.data).by_split[kind][split]
+  expected = loader.make(
+    config.data,
+    tokenizer,
+    kind,
+    split,
+    {},
+    packed=packed,
+    open_records=lambda *_: records,
+  )
+  return made, expected
+
+
+CASES = [
+  *((kind, False) for kind in kinds.KINDS),
+  *((kind, True) for kind, entry in kinds.KINDS.items() if entry.can_pack),
+]
+
+
+@pytest.mark.parametrize(("kind", "packed"), CASES)
+def test_one_shard_has_the_rows_that_memory_would_have(
+  config, tmp_path, kind, packed
+):
+  prepare.build(config, tmp_path / "out")
+  for split in kinds.SPLITS:
+    made, expected = rows_of(
+      config, tmp_path / "out", kind, split, packed=packed
+    )
+    assert made.counts == expected.counts
+    assert made.index.tolist() == expected.index.tolist()
+    for chosen in (slice(None), [len(made) - 1, 0, 0], np.array([-1])):
+      data_toys.equal({kind: made.take(chosen)}, {kind: expected.take(chosen)})
+    in_order = zip(made.in_order(7), expected.in_order(7), strict=True)
+    for one, other in in_order:
+      data_toys.equal({kind: one}, {kind: other})
+
+
+@pytest.mark.parametrize("kind", ["demonstrations", "prompts", "rankings"])
+def test_records_are_the_same_rows_in_any_number_of_shards(
+  config, tmp_path, small, kind
+):
+  prepare.build(config, tmp_path / "out")
+  made, expected = rows_of(config, tmp_path / "out", kind, "train")
+  files = list(shards.folder(tmp_path / "out", kind, "rows").glob("*train*"))
+  assert len(files) > 3
+  assert made.counts == expected.counts
+  assert made.index.tolist() == expected.index.tolist()
+  data_toys.equal(
+    {kind: made.take(slice(None))}, {kind: expected.take(slice(None))}
+  )
+  record = made.source[int(made.index[-1])]
+  assert made.kind == kind
+  assert record["prompt"] == expected.source[int(expected.index[-1])]["prompt"]
+
+
+def test_no_row_of_text_crosses_a_shard(config, tmp_path, small):
+  prepare.build(config, tmp_path / "out")
+  records = data_toys.cleaned(config.data).by_split["pretraining"]["train"]
+  pieces = list(building.cut((("train", r) for r in records), "pretraining"))
+  assert len(pieces) > 5
+  assert [r for piece in pieces for r in piece.records] == records
+  plain, packed = [], []
+  for piece in pieces:
+    ids = [[1, *(b + 2 for b in r["text"].encode())] for r in piece.records]
+    flat = list(itertools.chain.from_iterable(ids))
+    plain += [flat[i : i + 20] for i in range(0, len(flat) - 19, 20)]
+    ends = [[*row, 1] for row in ids[:-1]] + ids[-1:]
+    cuts = [row[i : i + 20] for row in ends for i in range(0, len(row), 20)]
+    packed.append(sorted(cuts))
+  made, _ = rows_of(config, tmp_path / "out", "pretraining", "train")
+  assert made.take(slice(None))["tokens"].tolist() == plain
+  made, _ = rows_of(
+    config, tmp_path / "out", "pretraining", "train", packed=True
+  )
+  batch, found, row = made.take(slice(None)), [], 0
+  info = json.loads(
+    (tmp_path / "out" / "pretraining" / "shards.json").read_text()
+  )
+  for shard in info["splits"]["train"]["shards"]["packed"]:
+    of_shard = []
+    for n in range(row, row + shard["rows"]):
+      segments = batch["segments"][n]
+      for segment in range(1, segments.max() + 1):
+        here = segments == segment
+        of_shard.append(batch["tokens"][n][here].tolist())
+        assert batch["is_target"][n][here].sum() == here.sum() - 1
+    row += shard["rows"]
+    found.append(sorted(of_shard))
+  assert found == packed
+  assert made.counts["documents"] == len(records)
+  assert made.counts["tokens"] == sum(len(c) for p in packed for c in p)
+
+
+@pytest.mark.parametrize(("kind", "packed"), CASES)
+def test_tfds_reads_every_layout(config, tmp_path, small, kind, packed):
+  prepare.build(config, tmp_path / "out")
+  folder = shards.folder(
+    tmp_path / "out", kind, shards.PACKED if packed else shards.ROWS
+  )
+  builder = tfds.builder_from_directory(folder)
+  for split in kinds.SPLITS:
+    made, _ = rows_of(config, tmp_path / "out", kind, split, packed=packed)
+    batch = made.take(slice(None))
+    source = builder.as_data_source(split)
+    assert len(source) == len(made)
+    for n in (0, len(made) - 1):
+      row = source[n]
+      if "tokens" in row:
+        here = batch["is_token"][n]
+        for name in row:
+          assert row[name].tolist() == batch[name][n][here].tolist()
+      else:
+        there = batch["is_prompt"][n]
+        length = int(row["prompt_length"])
+        ids = row["prompt"][len(there) - length :].tolist()
+        assert ids == batch["prompt"][n][there].tolist()
+      if "ranks" in row:
+        k = len(row["ranks"])
+        assert row["ranks"].tolist() == batch["ranks"][n][:k].tolist()
+        beats = batch["beats"][n][:k, :k]
+        assert row["beats"].ravel().tolist() == beats.ravel().tolist()
+  assert "tensorflow" not in sys.modules
+
+
+def times(folder):
+  return {
+    path: path.stat().st_mtime_ns
+    for path in folder.glob("**/*")
+    if path.is_file()
+  }
+
+
+@pytest.mark.parametrize("kind", ["pretraining", "rankings"])
+def test_a_flipped_byte_is_found_and_its_shard_alone_made_again(
+  config, tmp_path, small, kind
+):
+  out = tmp_path / "out"
+  prepare.build(config, out)
+  path = shards.path(out, kind, "rows", "train", 1)
+  content, before = path.read_bytes(), times(out)
+  damaged = bytearray(content)
+  damaged[len(content) // 2] ^= 1
+  path.write_bytes(damaged)
+  data = config.data
+  prepare.repair(data, {"data": out}, kind, "validation")
+  assert path.read_bytes() == damaged
+  prepare.repair(data, {"data": out}, kind, "train")
+  assert path.read_bytes() == content
+  changed = {p for p, time in times(out).items() if before.get(p) != time}
+  lines = {out / f"{kind}-{split}.jsonl" for split in kinds.SPLITS}
+  both = {shards.path(out, kind, name, "train", 1) for name in shards.LAYOUTS}
+  assert changed - lines <= both
+  assert path in changed
+  path.unlink()
+  assert prepare.build(config, out)["inputs"]
+  assert path.read_bytes() == content
+
+
+def test_damage_without_its_source_is_an_error_that_names_both(
+  config, tmp_path, small
+):
+  out = tmp_path / "out"
+  prepare.build(config, out)
+  path = shards.path(out, "pretraining", "rows", "train", 1)
+  path.write_bytes(b"nothing")
+  (tmp_path / "t.jsonl").unlink()
+  with pytest.raises(errors.UserError, match=r"train\.array_record-00001.*t\."):
+    prepare.repair(config.data, {"data": out}, "pretraining", "train")
+
+
+def contents(folder):
+  paths = (path for path in folder.glob("**/*") if path.is_file())
+  return {str(p.relative_to(folder)): p.read_bytes() for p in paths}
+
+
+KILLED = """
+import json, os, signal, sys
+import ml_collections
+from instruct_jax.base import storage
+from instruct_jax.data import building, prepare
+from instruct_jax.data.batch import pool
+
+building.PIECE, pool.SMALL = 150, int(sys.argv[4])
+left, write_json = int(sys.argv[3]), storage.write_json
+
+def write(path, tree):
+  global left
+  write_json(path, tree)
+  left -= "pieces" in str(path)
+  if not left:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+storage.write_json = write
+data = ml_collections.ConfigDict(json.loads(sys.argv[1]))
+prepare.build(ml_collections.ConfigDict({"data": data}), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("in_processes", [False, True])
+def test_a_killed_build_goes_on_shard_by_shard(
+  config, tmp_path, small, monkeypatch, in_processes
+):
+  config.data.update(prompts="", demonstrations="", rankings="")
+  prepare.build(config, tmp_path / "whole")
+  some = 0 if in_processes else pool.SMALL
+  killed = subprocess.run(
+    [
+      *(sys.executable, "-c", KILLED, config.data.to_json()),
+      *(str(tmp_path / "out"), "7", str(some)),
+    ],
+    check=False,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+  )
+  assert killed.returncode == -9
+  out = tmp_path / "out"
+  assert not (out / "summary.json").exists()
+  there = list((out / "pretraining" / "pieces").glob("*.json"))
+  assert len(there) == 7
+  before = times(out)
+  prepare.build(config, out)
+  assert contents(out) == contents(tmp_path / "whole")
+  after = times(out)
+  names = [path.stem.rpartition("-") for path in there]
+  for split, _, number in names:
+    for layout in shards.LAYOUTS:
+      path = shards.path(out, "pretraining", layout, split, int(number))
+      assert after[path] == before[path]
