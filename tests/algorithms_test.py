@@ -1,4 +1,4 @@
-"""SFT, RM and PPO against plain loops, and one golden step of each."""
+"""SFT, RM, DPO and PPO against plain loops, and one golden step of each."""
 
 import chex
 import jax
@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from instruct_jax import algorithms
-from instruct_jax.algorithms import ppo, rm, sft
+from instruct_jax.algorithms import dpo, ppo, rm, sft
 from instruct_jax.base import errors
 from instruct_jax.data.batch import loader, packing
 from instruct_jax.models import forward
@@ -330,18 +330,20 @@ GOLDEN = {
   "sft": ("demonstrations/loss", "gradient/policy_total_norm"),
   "rm": ("rankings/loss", "gradient/reward_total_norm"),
   "ppo": ("policy/loss", "value/loss", "ptx/loss"),
+  "dpo": ("rankings/loss", "rewards/margin", "gradient/policy_total_norm"),
 }
 EXPECTED = {  # the metrics above, then the sum of all parameters' sizes
   "sft": (4.16223, 1.37819, 738.233),
   "rm": (0.548671, 8.18126, 740.773),
   "ppo": (0.0024913, 1.12124, 4.17127, 1475.17),
+  "dpo": (0.390925, 0.171518, 0.109488, 738.226),
 }
 
 
 @pytest.mark.parametrize("algorithm", GOLDEN)
 def test_golden_step(algorithm):
   """The numbers of one update, as they were when this was written."""
-  module = {"sft": sft, "rm": rm, "ppo": ppo}[algorithm]
+  module = {"sft": sft, "rm": rm, "ppo": ppo, "dpo": dpo}[algorithm]
   ctx = toys.make_context(toys.config_of(algorithm))
   run, state = step_lib.setup(ctx, module.ALGORITHM, 3, toys.checkpoints(ctx))
   batch = sharding.global_batch(toys.batch(algorithm, 0), ctx.mesh)

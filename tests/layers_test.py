@@ -123,7 +123,7 @@ inference
 algorithms
   __init__
   episodes sft rm
-  ppo
+  dpo ppo
 training
   judging optim partition placing
   gradient

@@ -28,6 +28,7 @@ EXPERIMENTS = (
   "ppo_init",
   "ppo",
   "ppo_ptx",
+  "dpo",
 )
 
 

@@ -80,6 +80,99 @@ def test_pairs_by_hand(variant):
   )
 
 
+def _pairs(ranks, real):
+  """(prompt, winner, loser, C(K, 2) of the prompt), ties left out."""
+  for b, m in enumerate(real):
+    for i, j in itertools.permutations(np.flatnonzero(m), 2):
+      if ranks[b, i] < ranks[b, j]:
+        yield b, i, j, math.comb(m.sum(), 2)
+
+
+class TestDirectLosses:
+  """DPO, conservative DPO and IPO."""
+
+  def test_by_hand(self, variant):
+    """h = 2 in the first prompt's one pair; in the second's, -1 and a tie."""
+    h = np.array([[3, 1, 7], [0, 1, 1]], np.float32)
+    real = np.array([[1, 1, 0], [1, 1, 1]], bool)
+    beats = np.zeros((2, 3, 3), bool)
+    beats[0, 0, 1] = beats[1, 0, 1] = True
+    softplus = lambda x: math.log1p(math.exp(x))  # noqa: E731
+    for smoothing in (0.0, 0.2, 0.5):
+      one = (1 - smoothing) * softplus(-0.2) + smoothing * softplus(0.2)
+      two = (1 - smoothing) * softplus(0.1) + smoothing * softplus(-0.1)
+      loss = functools.partial(
+        preferences.dpo_loss, beta=0.1, label_smoothing=smoothing
+      )
+      total, weight = variant(loss)(h, beats, real)
+      np.testing.assert_allclose(total, one + two / 3, rtol=1e-6)
+      assert float(weight) == 2
+    loss = functools.partial(preferences.ipo_loss, beta=0.25)
+    total, weight = variant(loss)(h, beats, real)
+    np.testing.assert_allclose(total, (2 - 2) ** 2 + (-1 - 2) ** 2 / 3)
+    assert float(weight) == 2
+
+  @pytest.mark.parametrize("seed", range(3))
+  def test_twin(self, variant, seed):
+    """As TRL writes them, a pair at a time: with logits = h, - logsigmoid(β h)
+    (1 - ε) - logsigmoid(-β h) ε, and (h - 1 / (2 β))²."""
+    h, ranks, real = _random(seed)
+    beats = preferences.pairs(ranks, real)
+    beta, smoothing, direct, identity = 0.3, 0.1, 0.0, 0.0
+    log_sigmoid = lambda x: -math.log(1 + math.exp(-x))  # noqa: E731
+    for b, i, j, count in _pairs(ranks, real):
+      logits = float(h[b, i]) - float(h[b, j])
+      direct -= log_sigmoid(beta * logits) * (1 - smoothing) / count
+      direct -= log_sigmoid(-beta * logits) * smoothing / count
+      identity += (logits - 1 / (2 * beta)) ** 2 / count
+    settings = {"beta": beta, "label_smoothing": smoothing}
+    loss = functools.partial(preferences.dpo_loss, **settings)
+    found, weight = variant(loss)(h, beats, real)
+    np.testing.assert_allclose(found, direct, rtol=1e-5)
+    assert float(weight) == (real.sum(axis=1) > 1).sum()
+    loss = functools.partial(preferences.ipo_loss, beta=beta)
+    np.testing.assert_allclose(variant(loss)(h, beats, real)[0], identity, 1e-5)
+
+  def test_without_smoothing_it_is_the_reward_model_s(self, variant):
+    h, ranks, real = _random(5)
+    beats = preferences.pairs(ranks, real)
+    loss = functools.partial(
+      preferences.dpo_loss, beta=2.0, label_smoothing=0.0
+    )
+    np.testing.assert_allclose(
+      variant(loss)(h, beats, real),
+      preferences.ranking_loss(2 * h, beats, real),
+      rtol=1e-6,
+    )
+
+  @pytest.mark.parametrize(
+    "loss",
+    [
+      functools.partial(preferences.dpo_loss, beta=0.7, label_smoothing=0.1),
+      functools.partial(preferences.ipo_loss, beta=0.7),
+    ],
+  )
+  def test_padding_reaches_no_gradient(self, variant, loss):
+    h, ranks, real = _random(6)
+    beats = preferences.pairs(ranks, real)
+    grad = jax.grad(lambda h: loss(h, beats, real)[0])
+    clean = variant(grad)(h)
+    dirty = variant(grad)(np.where(real, h, np.nan))
+    np.testing.assert_array_equal(clean, dirty)
+    assert not np.asarray(clean)[~real].any()
+    assert np.asarray(clean)[real].any()
+
+  def test_of_pairs(self, variant):
+    values, ranks, real = _random(7)
+    beats = preferences.pairs(ranks, real)
+    won, lost, pairs = 0.0, 0.0, 0
+    for b, i, j, _ in _pairs(ranks, real):
+      won, lost, pairs = won + values[b, i], lost + values[b, j], pairs + 1
+    values = np.where(real, values, np.nan)
+    found = variant(preferences.of_pairs)(values, beats, real)
+    np.testing.assert_allclose(found, (won, lost, pairs), rtol=1e-5)
+
+
 class TestRankingLoss:
   def test_by_hand(self, variant):
     """Eq. 1. First prompt: K = 3 with one tie, 2 of C(3, 2) pairs; the second

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from experiments import ppo_ptx, rm, sft
+from experiments import dpo, ppo_ptx, rm, sft
 from instruct_jax import tokenizers
 from instruct_jax.algorithms import episodes
 from instruct_jax.inference import context
@@ -12,7 +12,7 @@ from instruct_jax.models import config as model_config
 from instruct_jax.models import forward, heads
 from instruct_jax.parallel import sharding
 
-EXPERIMENTS = {"sft": sft, "rm": rm, "ppo": ppo_ptx}
+EXPERIMENTS = {"sft": sft, "rm": rm, "ppo": ppo_ptx, "dpo": dpo}
 B, K, P, R, T = 16, 4, 6, 5, 12
 V = 64
 
@@ -118,6 +118,13 @@ def batch(algorithm, seed, rows=B):
         "beats": np.asarray(preferences.pairs(ranks, is_completion)),
       }
     }
+  if algorithm == "dpo":
+    rankings = batch("rm", seed, rows)["rankings"]
+    normal = np.random.default_rng(seed + 3).normal(size=(rows, K)) - 8
+    real = rankings["is_completion"]
+    rankings["is_response"] &= real[..., None]  # as rows.Padded has it
+    reference = np.where(real, normal, 0).astype(np.float32)
+    return {"rankings": rankings | {"ref_logprobs": reference}}
   return {"prompts": prompt, "pretraining": text(seed, rows)}
 
 

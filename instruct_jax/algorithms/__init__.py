@@ -212,6 +212,7 @@ MODULES = {
   "sft": "instruct_jax.algorithms.sft",
   "rm": "instruct_jax.algorithms.rm",
   "ppo": "instruct_jax.algorithms.ppo",
+  "dpo": "instruct_jax.algorithms.dpo",
 }
 
 

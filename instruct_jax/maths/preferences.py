@@ -1,4 +1,4 @@
-"""Preferences: the K-wise ranking loss, its accuracy, and agreement.
+"""Preferences: losses of K-wise rankings, their accuracy, and agreement.
 
 Axes: B prompts, K completions, L labelers. Ranks are int32,
 1 is best, equal ranks are ties; `beats` [B, K, K] is True where completion i
@@ -50,8 +50,59 @@ def ranking_loss(
   own completions, tied ones too; a tied pair adds nothing to the sum. The
   weight is the number of prompts with at least two completions.
   """
-  beats = _real(beats, is_completion)
   losses = -jax.nn.log_sigmoid(_margins(scores, is_completion))
+  return _over_prompts(losses, beats, is_completion)
+
+
+def dpo_loss(
+  log_ratios: jax.Array,
+  beats: jax.Array,
+  is_completion: jax.Array,
+  *,
+  beta: float,
+  label_smoothing: float,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the loss of direct preference optimisation as (sum, weight).
+
+  For h = (log π - log π_ref)(winner) - (log π - log π_ref)(loser), a pair's is
+
+    - (1 - ε) log σ(β h) - ε log σ(-β h)
+
+  (Rafailov et al. 2023, equation 7; with ε > 0, the share of labels that are
+  wrong, Mitchell 2023, "A note on DPO with noisy preferences", equation 3).
+  Pairs are weighed as in `ranking_loss`, which this is for rewards β (log π -
+  log π_ref) and ε = 0. log_ratios [B, K] in nats; ε in [0, 0.5].
+  """
+  h = beta * _margins(log_ratios, is_completion)
+  right, wrong = -jax.nn.log_sigmoid(h), -jax.nn.log_sigmoid(-h)
+  losses = (1 - label_smoothing) * right + label_smoothing * wrong
+  return _over_prompts(losses, beats, is_completion)
+
+
+def ipo_loss(
+  log_ratios: jax.Array,
+  beats: jax.Array,
+  is_completion: jax.Array,
+  *,
+  beta: float,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the loss of identity preference optimisation as (sum, weight).
+
+  For h as in `dpo_loss`, a pair's is
+
+    (h - 1 / (2 β))²
+
+  (Azar et al. 2023, equation 17, whose τ is β): pairs that are always ordered
+  the same way are not driven apart without end. Pairs are weighed as in
+  `ranking_loss`. TRL takes means over tokens for h, not sums.
+  """
+  h = _margins(log_ratios, is_completion)
+  return _over_prompts((h - 1 / (2 * beta)) ** 2, beats, is_completion)
+
+
+def _over_prompts(losses, beats, is_completion):
+  """(Σ_prompts 1 / C(K, 2) Σ_{i beats j} of losses [B, K, K], prompts)."""
+  beats = _real(beats, is_completion)
   losses = jnp.where(beats, losses, jnp.float32(0)).sum(axis=(1, 2))
   count = is_completion.sum(axis=1, dtype=jnp.float32)
   combinations = jnp.maximum(count * (count - 1) / 2, jnp.float32(1))
@@ -84,6 +135,19 @@ def ranking_log_loss(
   losses = -jax.nn.log_sigmoid(_margins(scores, is_completion))
   total = jnp.where(beats, losses, jnp.float32(0)).sum()
   return total, beats.sum(dtype=jnp.float32)
+
+
+def of_pairs(
+  values: jax.Array, beats: jax.Array, is_completion: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns (Σ of winners' values, Σ of losers', untied pairs), float32.
+
+  For values [B, K], each as often as it is in a pair.
+  """
+  beats = _real(beats, is_completion).astype(jnp.float32)
+  values = jnp.where(is_completion, values, jnp.float32(0))
+  winners = (values * beats.sum(axis=2)).sum()
+  return winners, (values * beats.sum(axis=1)).sum(), beats.sum()
 
 
 def agreement(ranks_by_labeler: np.ndarray) -> tuple[int, int]:

@@ -96,19 +96,43 @@ def completion_scores(
   response see the prompt and itself only, and its positions go on from the
   prompt's, so every score equals that of the pair alone.
   """
-  response, is_response = rankings["response"], rankings["is_response"]
-  B, K, R = response.shape
-  P = rankings["prompt"].shape[1]
-  tokens = jnp.concatenate(
-    [rankings["prompt"], response.reshape(B, K * R)], axis=1
-  )
-  structure = attention.shared_prompt(rankings["is_prompt"], is_response)
-  at = (P - 1, P + K * R)
-  values = _apply(model, params, tokens, structure, at, key)
-  lengths = is_response.sum(axis=2, dtype=jnp.int32)
+  values = _side_by_side(model, params, rankings, key)
+  K, R = rankings["response"].shape[1:]
+  lengths = rankings["is_response"].sum(axis=2, dtype=jnp.int32)
   first = jnp.arange(K, dtype=jnp.int32) * R
   last = jnp.where(lengths > 0, first + lengths, 0)
   return jnp.take_along_axis(values, last, axis=1)
+
+
+def completion_logits(
+  model: heads.LanguageModel,
+  params: dict,
+  rankings: dict[str, jax.Array],
+  *,
+  key: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Logits of K completions, float32, each prompt computed once as above.
+
+  Those [B, 1, V] of the first token, which the completions of a prompt share,
+  and those [B, K, R, V] after each token of a completion.
+  """
+  logits = _side_by_side(model, params, rankings, key)
+  shape = (*rankings["response"].shape, logits.shape[-1])
+  return logits[:, :1], logits[:, 1:].reshape(shape)
+
+
+def _side_by_side(model, params, rankings, key):
+  """[B, 1 + K * R, ...]: at the prompt's last token, then at all responses'."""
+  B, K, R = rankings["response"].shape
+  P = rankings["prompt"].shape[1]
+  tokens = jnp.concatenate(
+    [rankings["prompt"], rankings["response"].reshape(B, K * R)], axis=1
+  )
+  structure = attention.shared_prompt(
+    rankings["is_prompt"], rankings["is_response"]
+  )
+  at = (P - 1, P + K * R)
+  return _apply(model, params, tokens, structure, at, key)
 
 
 def _joined(sequences: Sequences) -> tuple[jax.Array, attention.Structure]:

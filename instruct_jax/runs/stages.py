@@ -53,7 +53,8 @@ def run_training(
 ) -> Result:
   """Trains; the product is the policy's EMA where one is kept."""
   ctx = context.make(config, needs)
-  roles = [role for role in ("policy", "reward") if role in needs]
+  unread = needs_of_evaluation(config)
+  roles = [r for r in ("policy", "reward") if r in needs and r not in unread]
   for role in roles:
     if hosts.is_writer() and reading.speaks_other_words(needs[role], ctx):
       _log.warning(
@@ -289,7 +290,10 @@ def needs_of_evaluation(config: ConfigDict) -> set[str]:
   if config.job != "train":
     return set()
   compared = {section.run for section in config.evaluation.subjects.values()}
-  return compared - {"", "data", "policy", "reward", "rankings"}
+  compared -= {"", "data", "policy", "reward", "rankings"}
+  if "reward_model" in algorithms.named(config.algorithm).ignores:
+    compared |= {"reward"}
+  return compared
 
 
 def check_evaluation(config: ConfigDict) -> None:
