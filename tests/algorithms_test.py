@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from instruct_jax import algorithms
-from instruct_jax.algorithms import dpo, ppo, rm, sft
+from instruct_jax.algorithms import dpo, groups, ppo, rm, sft
 from instruct_jax.base import errors
 from instruct_jax.data.batch import loader, packing
 from instruct_jax.models import forward
@@ -331,29 +331,31 @@ GOLDEN = {
   "rm": ("rankings/loss", "gradient/reward_total_norm"),
   "ppo": ("policy/loss", "value/loss", "ptx/loss"),
   "dpo": ("rankings/loss", "rewards/margin", "gradient/policy_total_norm"),
+  "rloo": ("policy/loss", "gradient/policy_total_norm"),
+  "grpo": ("policy/loss", "kl/loss", "gradient/policy_total_norm"),
 }
 EXPECTED = {  # the metrics above, then the sum of all parameters' sizes
   "sft": (4.16223, 1.37819, 738.233),
   "rm": (0.548671, 8.18126, 740.773),
   "ppo": (0.0024913, 1.12124, 4.17127, 1475.17),
   "dpo": (0.390925, 0.171518, 0.109488, 738.226),
+  "rloo": (0.0591, 1.60643, 738.233),
+  "grpo": (0.0165879, 0.00204119, 1.11328, 738.235),
 }
+SAMPLE = {"ppo": ppo, "rloo": groups, "grpo": groups}
 
 
 @pytest.mark.parametrize("algorithm", GOLDEN)
 def test_golden_step(algorithm):
   """The numbers of one update, as they were when this was written."""
-  module = {"sft": sft, "rm": rm, "ppo": ppo, "dpo": dpo}[algorithm]
+  module = ({"sft": sft, "rm": rm, "dpo": dpo} | SAMPLE)[algorithm]
   ctx = toys.make_context(toys.config_of(algorithm))
   run, state = step_lib.setup(ctx, module.ALGORITHM, 3, toys.checkpoints(ctx))
   batch = sharding.global_batch(toys.batch(algorithm, 0), ctx.mesh)
-  if algorithm == "ppo":
-    collected = ppo.minibatches(
-      ctx,
-      toys.recorded(0),
-      state.extra["kl_coef"],
-      {"ptx": batch["pretraining"]},
-      jax.random.key(0),
+  if algorithm in SAMPLE:
+    text = {"ptx": batch["pretraining"]} if ctx.config.rl.ptx_coef else {}
+    collected = module.minibatches(
+      ctx, toys.recorded(0), state.extra["kl_coef"], text, jax.random.key(0)
     )
   else:
     collected = module.ALGORITHM.collect(ctx, state, batch, None)

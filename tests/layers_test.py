@@ -29,6 +29,7 @@ base
 maths
   arrays preferences statistics
   rl
+  groups
 parallel
   hosts
   sharding digest
@@ -123,7 +124,8 @@ inference
 algorithms
   __init__
   episodes sft rm
-  dpo ppo
+  iteration
+  dpo ppo groups
 training
   judging optim partition placing
   gradient

@@ -11,6 +11,7 @@ _ALGORITHMS = (
   "tests/algorithms_test.py",
   "tests/step_test.py",
 )
+_GROUPS = ("tests/groups_test.py", "tests/step_test.py")
 _EVALS = (
   "tests/evals_bench_test.py",
   "tests/wiring_test.py",
@@ -39,6 +40,9 @@ TARGETS = {
   ),
   "instruct_jax/algorithms/ppo.py": _ALGORITHMS,
   "instruct_jax/algorithms/episodes.py": _ALGORITHMS,
+  "instruct_jax/algorithms/iteration.py": _ALGORITHMS,
+  "instruct_jax/algorithms/groups.py": _GROUPS,
+  "instruct_jax/maths/groups.py": _GROUPS,
   "instruct_jax/algorithms/rm.py": _ALGORITHMS,
   "instruct_jax/algorithms/sft.py": _ALGORITHMS,
   "instruct_jax/training/gradient.py": _STEP,
@@ -53,8 +57,8 @@ TARGETS = {
 NAMED = [
   (  # The reference is the current policy: KL identically 0.
     "instruct_jax/algorithms/episodes.py",
-    'ctx, params["policy"], frozen["reference"], params["value"], sequences',
-    'ctx, params["policy"], params["policy"], params["value"], sequences',
+    'ctx, params["policy"], frozen["reference"], params.get("value"),',
+    'ctx, params["policy"], params["policy"], params.get("value"),',
   ),
   (  # The decode loop's position is off by one.
     "instruct_jax/inference/generate.py",
@@ -83,7 +87,7 @@ NAMED = [
     'ctx.policy, params["policy"], rows, key=jax.random.key(0))',
   ),
   (  # Tokens after the end count in the reported KL.
-    "instruct_jax/algorithms/ppo.py",
+    "instruct_jax/algorithms/iteration.py",
     "kl = jnp.where(is_response, scored.logprobs - scored.ref_logprobs, 0.0)",
     "kl = scored.logprobs - scored.ref_logprobs",
   ),

@@ -29,6 +29,8 @@ EXPERIMENTS = (
   "ppo",
   "ppo_ptx",
   "dpo",
+  "rloo",
+  "grpo",
 )
 
 

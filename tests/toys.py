@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from experiments import dpo, ppo_ptx, rm, sft
+from experiments import dpo, grpo, ppo_ptx, rloo, rm, sft
 from instruct_jax import tokenizers
 from instruct_jax.algorithms import episodes
 from instruct_jax.inference import context
@@ -12,7 +12,14 @@ from instruct_jax.models import config as model_config
 from instruct_jax.models import forward, heads
 from instruct_jax.parallel import sharding
 
-EXPERIMENTS = {"sft": sft, "rm": rm, "ppo": ppo_ptx, "dpo": dpo}
+EXPERIMENTS = {
+  "sft": sft,
+  "rm": rm,
+  "ppo": ppo_ptx,
+  "dpo": dpo,
+  "rloo": rloo,
+  "grpo": grpo,
+}
 B, K, P, R, T = 16, 4, 6, 5, 12
 V = 64
 
@@ -24,7 +31,7 @@ def config_of(algorithm, **changes):
   config.data.prompt_length, config.data.response_length = P, R
   if algorithm == "sft":
     config.loss.pretraining = 0.5
-  if algorithm == "ppo":
+  if "rl" in config:
     config.rl.minibatches = 2
   for section in config.optimizer.values():
     # Some gradients are nothing but rounding (a key's bias shifts no softmax):

@@ -213,6 +213,7 @@ MODULES = {
   "rm": "instruct_jax.algorithms.rm",
   "ppo": "instruct_jax.algorithms.ppo",
   "dpo": "instruct_jax.algorithms.dpo",
+  "groups": "instruct_jax.algorithms.groups",
 }
 
 

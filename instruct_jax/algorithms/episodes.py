@@ -1,4 +1,4 @@
-"""Prompts become scored episodes: generate, then score by all four networks.
+"""Prompts become scored episodes: generate, then score by all networks.
 
 B episodes, P prompt, R response. All floats are float32.
 """
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from instruct_jax.inference import context, generate, respond, rewards
 from instruct_jax.maths import rl
 from instruct_jax.models import forward
+from instruct_jax.parallel import sharding
 
 
 @flax.struct.dataclass
@@ -25,9 +26,9 @@ class Episodes:
   ended: jax.Array  # [B] bool
   logprobs: jax.Array  # [B, R] of the policy that sampled
   ref_logprobs: jax.Array  # [B, R] of the SFT model
-  values: jax.Array  # [B, R]
   scores: jax.Array  # [B] of the reward, before shaping
   terms: dict[str, jax.Array]  # [B] each, what the scores are the sum of
+  values: jax.Array | None = None  # [B, R], where there is a value network
 
   @property
   def sequences(self) -> dict[str, jax.Array]:
@@ -62,6 +63,21 @@ def sample(
   )
 
 
+@functools.partial(jax.jit, static_argnums=1)
+def repeated(prompts: dict[str, jax.Array], count: int) -> dict[str, jax.Array]:
+  """Every row so many times, one after the other: a group of [N, ...].
+
+  The rows of a device, and of a process, remain its own; each copy is an
+  episode with an id, and so with draws, of its own (see `sample`).
+  """
+
+  def one(x):
+    x = jnp.broadcast_to(x[:, None], (len(x), count, *x.shape[1:]))
+    return sharding.constrain(x.reshape(-1, *x.shape[2:]), sharding.BATCH)
+
+  return jax.tree.map(one, prompts)
+
+
 def score(
   ctx: context.Context,
   params: dict,
@@ -70,6 +86,8 @@ def score(
   generation: generate.Generation,
 ) -> Episodes:
   """Episodes from responses: logprobs of policy and reference, values, scores.
+
+  There are values where `params` has a value network.
 
   The logprobs come from the same forward path that the update uses (README,
   detail 14), at the rollout's temperature. Judge and reward model see the
@@ -89,7 +107,7 @@ def score(
     **sequences,
     ended=generation.ended,
     **_measure(
-      ctx, params["policy"], frozen["reference"], params["value"], sequences
+      ctx, params["policy"], frozen["reference"], params.get("value"), sequences
     ),
     scores=rewards.total(ctx.config.reward, terms),
     terms=terms,
@@ -99,10 +117,14 @@ def score(
 @functools.partial(jax.jit, static_argnums=0)
 def _measure(ctx, policy, reference, value, sequences):
   """What the networks say of every token, [B, R] each."""
-  return {
+  said = {
     "logprobs": response_logprobs(ctx, policy, sequences),
     "ref_logprobs": response_logprobs(ctx, reference, sequences),
-    "values": forward.response_values(ctx.scalar, value, sequences),
+  }
+  if value is None:
+    return said
+  return said | {
+    "values": forward.response_values(ctx.scalar, value, sequences)
   }
 
 

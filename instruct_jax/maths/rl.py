@@ -178,17 +178,17 @@ def gae(
   return keep(advantages.T)
 
 
-def policy_loss(
+def policy_losses(
   logprobs: jax.Array,
   old_logprobs: jax.Array,
   advantages: jax.Array,
   is_response: jax.Array,
   *,
   clip: float,
-) -> tuple[Term, dict[str, Term]]:
-  """Returns PPO's clipped policy loss, and its metrics; inputs [B, R].
+) -> tuple[jax.Array, dict[str, Term]]:
+  """Returns PPO's clipped policy loss of each token; all are [B, R].
 
-  ρ = π / π_old;   L = Σ max(- A ρ, - A clip(ρ, 1 - ε, 1 + ε))
+  ρ = π / π_old;   L = max(- A ρ, - A clip(ρ, 1 - ε, 1 + ε))
 
   Metrics, as in lm-human-preferences: the fraction of tokens whose clipped
   loss is the larger, approx_kl = mean of (log ρ)² / 2, and the mean ratio.
@@ -204,11 +204,26 @@ def policy_loss(
   gain = jnp.asarray(advantages, jnp.float32)
   unclipped = -gain * ratio
   clipped = -gain * jnp.clip(ratio, 1 - clip, 1 + clip)
-  return total(jnp.maximum(unclipped, clipped)), {
+  return jnp.maximum(unclipped, clipped), {
     "policy/clip_fraction": total(clipped > unclipped),
     "policy/approx_kl": total(jnp.square(log_ratio) / 2),
     "policy/ratio": total(ratio),
   }
+
+
+def policy_loss(
+  logprobs: jax.Array,
+  old_logprobs: jax.Array,
+  advantages: jax.Array,
+  is_response: jax.Array,
+  *,
+  clip: float,
+) -> tuple[Term, dict[str, Term]]:
+  """Returns (sum over tokens of `policy_losses`, tokens), and its metrics."""
+  losses, metrics = policy_losses(
+    logprobs, old_logprobs, advantages, is_response, clip=clip
+  )
+  return arrays.sum_and_weight(losses, is_response), metrics
 
 
 def value_loss(

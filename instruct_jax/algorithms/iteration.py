@@ -1,0 +1,185 @@
+"""An iteration, from samples to updates: what algorithms that sample share.
+
+Prompts become scored episodes (`played`), an algorithm makes training parts of
+them, and those are put into random order and split into the minibatches of an
+iteration. `config.rl` has the numbers. B episodes, R response; M minibatches.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from instruct_jax import algorithms
+from instruct_jax.algorithms import episodes, sft
+from instruct_jax.base import errors
+from instruct_jax.inference import context
+from instruct_jax.maths import arrays, rl
+
+
+def played(
+  ctx: context.Context, state: algorithms.State, prompts: dict, key: jax.Array
+) -> episodes.Episodes:
+  """One episode a row of prompts, sampled by the policy and scored."""
+  generation = episodes.sample(ctx, state.params["policy"], prompts, key)
+  return episodes.score(ctx, state.params, state.frozen, prompts, generation)
+
+
+def text_of(ctx: context.Context, batch: dict) -> dict:
+  """The part 'ptx', which is there where `rl.ptx_coef` is not 0."""
+  return {"ptx": batch["pretraining"]} if ctx.config.rl.ptx_coef else {}
+
+
+def shaped_scores(ctx: context.Context, scored: episodes.Episodes) -> jax.Array:
+  """The scores [B], those without an end as `rl.missing_end` says."""
+  return rl.shape_scores(
+    scored.scores,
+    scored.ended,
+    mode=ctx.config.rl.missing_end,
+    value=ctx.config.rl.missing_end_value,
+  )
+
+
+def metrics(scored: episodes.Episodes, returns: jax.Array) -> dict:
+  """What the episodes are like: a mean over them, or over their tokens.
+
+  `returns` [B] are what is learned from, in all, of each.
+  """
+  is_response = scored.is_response
+  is_episode = is_response.any(axis=1)  # Not what fills a batch up.
+  kl = jnp.where(is_response, scored.logprobs - scored.ref_logprobs, 0.0)
+  tokens = is_response.sum(axis=1)
+  of_episodes = {
+    "objective/kl": kl.sum(axis=1),
+    "objective/score": scored.scores,
+    "objective/return": returns,
+    "response/length": tokens,
+    "response/end_rate": scored.ended,
+  } | {f"reward/{name}": scores for name, scores in scored.terms.items()}
+  means = {
+    name: arrays.sum_and_weight(x, is_episode)
+    for name, x in of_episodes.items()
+  }
+  return means | {
+    "objective/kl_per_token": arrays.sum_and_weight(kl, is_response),
+    "count/tokens": (tokens.sum(dtype=jnp.float32), 1.0),
+    "count/episodes": (is_episode.sum(dtype=jnp.float32), 1.0),
+  }
+
+
+def permuted(parts: dict, key: jax.Array, config: ConfigDict) -> dict:
+  """A new random order for every inner epoch, split into minibatches.
+
+  All parts [B, ...] get the same order.
+  """
+  count = len(jax.tree.leaves(parts)[0])
+  orders = [
+    jax.random.permutation(k, count)
+    for k in jax.random.split(key, config.rl.inner_epochs)
+  ]
+  order = jnp.concatenate(orders)
+  return split(jax.tree.map(lambda x: x[order], parts), updates(config))
+
+
+def split(tree: Any, minibatches: int) -> Any:
+  """[M x rows, ...] -> [M, rows, ...], in their order."""
+
+  def one(x):
+    size = arrays.exact_div(
+      len(x), minibatches, "rows of an iteration / minibatches"
+    )
+    return x.reshape(minibatches, size, *x.shape[1:])
+
+  return jax.tree.map(one, tree)
+
+
+def ptx(
+  ctx: context.Context, policy: dict, rows: dict
+) -> tuple[jax.Array, jax.Array, float]:
+  """The term of pretraining text (equation 2), as in `sft`."""
+  # γ multiplies the mean over tokens (README, detail 15).
+  total, weight = sft.PARTS["pretraining"](ctx, policy, rows, None)
+  return total, weight, ctx.config.rl.ptx_coef
+
+
+def adapted(
+  ctx: context.Context, extra: dict, metrics: dict, *, episodes: int
+) -> dict:
+  """Adaptive KL coefficient, if a target is set (README, detail 12).
+
+  `episodes` are those of an iteration.
+  """
+  config = ctx.config.rl
+  if not config.kl_target:
+    return extra
+  total, weight = metrics["objective/kl"]
+  kl_coef = rl.next_kl_coef(
+    extra["kl_coef"],
+    total / weight,
+    target=config.kl_target,
+    horizon=config.kl_horizon,
+    episodes=episodes,
+  )
+  return extra | {"kl_coef": kl_coef}
+
+
+def check(config: ConfigDict, *, roles: Sequence[str]) -> None:
+  """UserError where a batch lacks data, or the config an optimizer of `roles`,
+  or where responses without an end would be marked wrongly."""
+  kinds = {"prompts"} | ({"pretraining"} if config.rl.ptx_coef else set())
+  for section in ("batch", "validation"):
+    missing = sorted(kinds - set(config[section]))
+    if missing and (config[section] or section == "batch"):
+      raise errors.UserError(
+        f"config.{section}.{missing[0]} is missing: config.algorithm="
+        f"{config.algorithm} learns from {' and '.join(sorted(kinds))} with"
+        f" config.rl.ptx_coef={config.rl.ptx_coef}"
+      )
+  algorithms.require(config, needs=["policy"], optimizer=roles)
+  if config.rl.missing_end not in rl.MISSING_END:
+    raise errors.unknown(
+      "config.rl.missing_end", config.rl.missing_end, rl.MISSING_END
+    )
+  value = config.rl.missing_end_value
+  if config.rl.missing_end == "penalty" and value < 0:
+    raise errors.UserError(
+      f"config.rl.missing_end_value={value}: a penalty is taken off the score,"
+      " so below 0 it would reward responses without an end; give 0 or more"
+    )
+
+
+def check_horizon(config: ConfigDict, *, episodes: int, what: str) -> None:
+  """UserError where one iteration of so many episodes (config's `what`) could
+  turn the adaptive KL coefficient's sign."""
+  most = rl.KL_ERROR * episodes
+  if config.rl.kl_target and config.rl.kl_horizon <= most:
+    raise errors.UserError(
+      f"config.rl.kl_horizon={config.rl.kl_horizon}: must be above"
+      f" {rl.KL_ERROR} x {what} = {most:g}, or one iteration"
+      " could make the KL coefficient 0 or negative"
+    )
+
+
+def updates(config: ConfigDict) -> int:
+  """An update a minibatch, of every inner epoch."""
+  return config.rl.minibatches * config.rl.inner_epochs
+
+
+def minibatch_rows(
+  config: ConfigDict, rows: dict[str, int], *, what: str = "rows of prompts"
+) -> dict[str, int]:
+  """Every inner epoch sees all episodes; of the text it sees its share.
+
+  `rows['prompts']` counts those that are learned from, which `what` names.
+  """
+  return {
+    kind: arrays.exact_div(
+      size,
+      config.rl.minibatches if kind == "prompts" else updates(config),
+      f"{what if kind == 'prompts' else f'rows of {kind}'} in a batch /"
+      " minibatches of config.rl",
+    )
+    for kind, size in rows.items()
+  }
