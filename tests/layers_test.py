@@ -27,7 +27,7 @@ base
 .
   paper
 maths
-  arrays preferences statistics
+  arrays preferences statistics sampling
   rl
   groups
 parallel
@@ -68,6 +68,8 @@ data/read
   files
   specs
   sources
+  windows
+  sampled
 data/clean
   pii annotators
   hygiene

@@ -374,6 +374,7 @@ FLAGS: dict[str, Range] = SAMPLING | {
   "keep_old": SOME,
   "kind": NAME,
   "lang": NAME,
+  "most_mb": Whole(1, 10**6),
   "once": NAME,
   "out": NAME,
   "per_user": COUNT,

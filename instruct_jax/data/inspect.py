@@ -3,6 +3,8 @@
   python -m instruct_jax.data FILE... [--kind=rankings] [--tokenizer=FOLDER]
   python -m instruct_jax.data FILE... --out=FOLDER     # cleaned and split
 
+Of what is larger than --most_mb it looks at a sample, and says so; --all holds
+everything in memory.
 Shows records by split and source, completions a prompt, lengths and what the
 limits would drop or cut, duplicates, rows a user, agreement between annotators,
 personal data by kind, and samples. `--json` prints one JSON object instead.
@@ -17,19 +19,27 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import claims, command, errors, storage, streams
+from instruct_jax.base import (
+  claims,
+  command,
+  errors,
+  progress,
+  storage,
+  streams,
+)
 from instruct_jax.data import showing
 from instruct_jax.data.clean import hygiene, measures, pipeline
 from instruct_jax.data.public import convert
 from instruct_jax.data.read import (
   files,
   kinds,
+  sampled,
   shapes,
   sources,
   specs,
@@ -40,6 +50,9 @@ from instruct_jax.data.read import (
 from instruct_jax.tokenizers import templates
 
 Record = kinds.Record
+_MOST_MB = 64
+_MB = 10**6
+_SHOWN = 1000  # records between two looks at the line of progress
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -51,12 +64,17 @@ def main(arguments: Sequence[str]) -> None:
     raise errors.unknown("--kind", kind, kinds.KINDS)
   if given.out:
     _claim(given, kind)
-  records = [
-    record for spec in given.inputs for record in sources.read(spec, kind)
-  ]
+  most = 0 if given.all else given.most_mb * _MB
+  sample = sampled.read(given.inputs, kind, most)
+  records = sample.records
   measured = measures.measure(records, kind, settings, limits)
+  if not sample.is_whole:
+    measured["sample"] = {"of_about": sample.about, "first_of": sample.first}
   if given.out:
-    measured["written"] = write(records, kind, settings, epath.Path(given.out))
+    source = records
+    if not sample.is_whole:
+      source = sources.Source(given.inputs[0], kind, others=given.inputs[1:])
+    measured["written"] = write(source, kind, settings, epath.Path(given.out))
   if given.json:
     print(streams.json_line(measured))
   else:
@@ -111,7 +129,7 @@ def _check_text(first: epath.Path, inputs: Sequence[str]) -> None:
 
 
 def write(
-  records: Sequence[Record],
+  records: Iterable[Record],
   kind: str,
   settings: hygiene.Settings,
   folder: epath.Path,
@@ -121,32 +139,52 @@ def write(
   A split that has no row has no file: an empty one is nothing to read.
   They are cleaned as for training, but all kinds as prompts are there: what is
   there twice goes, and personal data from the training split. All files appear
-  when all are complete.
+  when all are complete. `records` are read twice and never held.
 
   Raises UserError where the folder cannot be written.
   """
-  cleaned = pipeline.clean({kind: records}, settings)
-  by_split, counts = cleaned.by_split[kind], cleaned.counts[kind]
-  sizes = {split: len(kept) for split, kept in by_split.items()}
-  summary = {"folder": str(folder), "rows": sizes, "counts": counts}
   *parts, last = _targets(folder, kind)
-  full = {s: p for s, p in zip(by_split, parts, strict=True) if by_split[s]}
+  paths = dict(zip(kinds.SPLITS, parts, strict=True))
   try:
+    plan = pipeline.scan({kind: records}, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-      for split, path in full.items():
-        file = stack.enter_context(storage.writing(path))
-        for record in by_split[split]:
-          marked = kinds.written(record, kind) | {"split": split}
-          file.write(json.dumps(marked, ensure_ascii=False) + "\n")
-        file.flush()
-    for path in set(parts) - {*full.values()}:
-      path.unlink(missing_ok=True)
+    sizes = _write_splits(plan, kind, paths)
+    full = [path for split, path in paths.items() if sizes[split]]
+    counts = plan.counts[kind]
+    summary = {"folder": str(folder), "rows": sizes, "counts": counts}
     storage.write_json(last, summary)
   except OSError as error:
     raise errors.UserError(f"--out={folder}: {error}") from None
-  claims.sign(*full.values(), last)
+  claims.sign(*full, last)
   return summary
+
+
+def _write_splits(
+  plan: pipeline.Plan, kind: str, paths: Mapping[str, epath.Path]
+) -> dict[str, int]:
+  """Writes the files of splits that have a row; the rows of each split."""
+  sizes, files_ = dict.fromkeys(paths, 0), {}
+  total = len(plan.verdicts[kind].code)
+  with (
+    progress.Progress(f"writing {kind}", total) as line,
+    contextlib.ExitStack() as stack,
+  ):
+    stream = pipeline.stream(plan, kind)
+    for number, (split, record) in enumerate(stream, 1):
+      if split not in files_:
+        files_[split] = stack.enter_context(storage.writing(paths[split]))
+      marked = kinds.written(record, kind) | {"split": split}
+      files_[split].write(json.dumps(marked, ensure_ascii=False) + "\n")
+      sizes[split] += 1
+      if number % _SHOWN == 0:
+        line.update(number)
+    for file in files_.values():
+      file.flush()
+    line.update(total)
+  for split, path in paths.items():
+    if not sizes[split]:
+      path.unlink(missing_ok=True)
+  return sizes
 
 
 def _targets(folder: epath.Path, kind: str) -> list[epath.Path]:
@@ -232,6 +270,14 @@ def _parser() -> argparse.ArgumentParser:
     default=3,
     help="how many records to show (default: %(default)s)",
   )
+  add(
+    "--most_mb",
+    type=int,
+    default=_MOST_MB,
+    help="how many MB are looked at of files that are larger together"
+    " (default: %(default)s); --out reads all",
+  )
+  add("--all", action="store_true", help="look at all, however large")
   add("--out", help="a folder to write cleaned and split files in")
   add("--overwrite", action="store_true", help="replace what stands in --out")
   add(

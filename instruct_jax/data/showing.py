@@ -22,9 +22,16 @@ _SAME_PROMPTS = "Same prompts (no duplicates, but for whole records)"
 
 def print_measured(measured: Mapping[str, Any]) -> None:
   """Prints what `measures.measure` found, and what was written."""
-  print(f"{measured['records']} {measured['kind']}")
-  _print("Splits", ("split", "records"), measured["splits"].items())
-  _print("Sources", ("source", "records"), measured["sources"].items())
+  of_sample = ""
+  if sample := measured.get("sample"):
+    of_sample = " of the sample"
+    _print_sample(sample, measured)
+  else:
+    print(f"{measured['records']} {measured['kind']}")
+  _print(f"Splits{of_sample}", ("split", "records"), measured["splits"].items())
+  _print(
+    f"Sources{of_sample}", ("source", "records"), measured["sources"].items()
+  )
   lengths = measured["lengths"]
   if heads := next(iter(lengths.values()), {}):
     rows = [(name, *of_part.values()) for name, of_part in lengths.items()]
@@ -36,9 +43,39 @@ def print_measured(measured: Mapping[str, Any]) -> None:
   if kinds.KINDS[measured["kind"]].response:
     named["duplicates"] = _SAME_PROMPTS
   for name, title in named.items():
-    _print_section(title, measured.get(name) or {})
+    _print_section(title + of_sample, measured.get(name) or {})
   if written := measured.get("written"):
     _print_written(written, measured["kind"])
+
+
+def _print_sample(
+  sample: Mapping[str, Any], measured: Mapping[str, Any]
+) -> None:
+  """Says that only some records were looked at, of how many, and of what."""
+  count, kind, about = measured["records"], measured["kind"], sample["of_about"]
+  many = f"about {_about(about)}" if about else "an unknown number of"
+  print(
+    f"a sample of {count:,} of {many} {kind}: every number below is the"
+    " sample's, and of all there are more duplicates and rows a user; --all"
+    " looks at everything"
+  )
+  if sample["first_of"]:
+    names = ", ".join(map(shown, sample["first_of"]))
+    print(
+      f"only the beginning, since it cannot be read from the middle: {names}"
+    )
+
+
+def _about(count: int) -> str:
+  """A count with two digits that count: 3.1 million."""
+  for unit, size in (("billion", 10**9), ("million", 10**6)):
+    if count >= size:
+      return (
+        f"{count / size:.2g} {unit}"
+        if count < 100 * size
+        else (f"{count / size:.0f} {unit}")
+      )
+  return f"{round(count, 1 - len(str(count)) + 1):,}"
 
 
 def print_samples(samples: Sequence[kinds.Record]) -> None:

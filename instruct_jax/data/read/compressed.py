@@ -19,6 +19,15 @@ from instruct_jax.data.read import typed
 ENDINGS = (".gz", ".bz2", ".xz", ".zst")
 ERRORS = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 _BLOCK = 1 << 16
+_GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
+_XZ, _ZSTD = b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
+_STARTS = (_GZIP, _BZIP2, _XZ, _ZSTD)
+
+
+def is_one(path: epath.Path) -> bool:
+  """Whether a file is compressed, by its first bytes."""
+  with path.open("rb") as raw:
+    return raw.read(6).startswith(_STARTS)
 
 
 def opened(raw: IO[bytes], path: epath.Path) -> IO[bytes]:
@@ -28,13 +37,13 @@ def opened(raw: IO[bytes], path: epath.Path) -> IO[bytes]:
   """
   first = raw.read(6)
   raw.seek(0)
-  if first[:2] == b"\x1f\x8b":
+  if first.startswith(_GZIP):
     return io.BufferedReader(gzip.GzipFile(fileobj=raw))
-  if first[:3] == b"BZh":
+  if first.startswith(_BZIP2):
     return io.BufferedReader(_Members(raw, bz2.BZ2Decompressor))
-  if first == b"\xfd7zXZ\x00":
+  if first == _XZ:
     return io.BufferedReader(_Members(raw, lzma.LZMADecompressor))
-  if first[:4] == b"\x28\xb5\x2f\xfd":
+  if first.startswith(_ZSTD):
     # Not the zstandard module: it ends a cut file without an error.
     pyarrow = typed.pyarrow_for(path)
     return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"))

@@ -4,7 +4,8 @@ A document, `{"data": [...]}` or `{"anything": [...]}`, is one object that is a
 file of its own; its rows are the list of objects in it.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from etils import epath
@@ -32,10 +33,27 @@ def line_rows(path: epath.Path) -> Rows:
     lists = _lists(path)
     if lists is not None:
       return _document_rows(path, lists)
-  return _line_rows(text.lines(path), path)
+  return rows_of(text.lines(path), path)
 
 
-def _line_rows(numbered: Iterator[tuple[int, str]], path: epath.Path) -> Rows:
+def has_lines(path: epath.Path) -> bool:
+  """Whether a file of JSON has an object a line, as far as its start tells."""
+  if text.suffix(path) in _LINES:
+    return True
+  if not text.head(path).startswith(b"{"):
+    return False
+  lines = (line for _, line in text.lines(path) if line.strip())
+  try:
+    first = list(itertools.islice(lines, 2))
+  except errors.UserError:  # a document on one line that is too long for one
+    return False
+  return len(first) == 2 and all(map(decoding.is_object, first))
+
+
+def rows_of(
+  numbered: Iterable[tuple[int | str, str]], path: epath.Path
+) -> Rows:
+  """(where, object) of lines with their numbers, or what tells their place."""
   name = str(path)
   for number, line in numbered:
     if not line or line.isspace():

@@ -66,7 +66,8 @@ def open_source(
   written = epath.Path(folders.get("data", "")) / f"{kind}-{split}.jsonl"
   if "data" in folders and written.exists():  # cleaned and split by `prepare`
     rows = files.unit_rows(written)
-    return list(_checked(rows, kind, _wrong(kind, data.k_max)))
+    wrong = functools.partial(kinds.wrong, kind=kind, k_max=data.k_max)
+    return list(_checked(rows, kind, wrong))
   if not data[kind]:
     raise errors.UserError(
       f"data.{kind} is empty; name the file with --config.data.{kind}=FILE"
@@ -113,24 +114,35 @@ class Source:
     kind: of the records.
     k_max: the most responses that a ranking may have, 0: as many as it likes.
 
+    others: specs that come behind it.
+
   Of a mixture each record has "part", the number of its part. Iterating raises
   UserError where a file has changed since the first time.
   """
 
-  def __init__(self, spec: os.PathLike | str, kind: str, *, k_max: int = 0):
+  def __init__(
+    self,
+    spec: os.PathLike | str,
+    kind: str,
+    *,
+    k_max: int = 0,
+    others: Sequence[os.PathLike | str] = (),
+  ):
     self.kind, self._k_max = kind, k_max
-    self._parts = specs.parts(spec)
-    self._before = unchanged.states(specs.paths(spec))
+    named = [specs.parts(one) for one in (spec, *others)]
+    self._parts = [(n, part) for parts in named for n, part in enumerate(parts)]
+    every = [path for one in (spec, *others) for path in specs.paths(one)]
+    self._before = unchanged.states(every)
 
   def __iter__(self) -> Iterator[Record]:
     unchanged.check(self._before)
-    is_mixture, count = self._parts[0].weight is not None, 0
-    for n, part in enumerate(self._parts):
+    count = 0
+    for n, part in self._parts:
       for record in _records(part.pattern, self.kind, self._k_max):
         count += 1
         if count % _COUNTED == 0:
           progress.say(f"{self.kind}: {count} records")
-        yield record | {"part": n} if is_mixture else record
+        yield record if part.weight is None else record | {"part": n}
     unchanged.check(self._before)
 
 
@@ -147,29 +159,36 @@ def _records(
   return _objects(pattern, kind, k_max)
 
 
-def _wrong(
-  kind: str, k_max: int, *, of_people: bool = True
-) -> Callable[[Record], str]:
-  return functools.partial(
-    kinds.wrong, kind=kind, k_max=k_max, of_people=of_people
-  )
-
-
 def _objects(
   pattern: os.PathLike | str, kind: str, k_max: int, *, of_people: bool = True
 ) -> Iterator[Record]:
   """The rows of a spec's files, each of which must have one."""
   for unit in files.units(pattern):
-    record = None
-    rows = files.unit_rows(unit)
-    if files.is_table(unit):
-      rows = _of_cells(rows, kind, unit)
-    wrong = _wrong(kind, k_max, of_people=of_people)
-    for record in _checked(_known(rows, kind, unit), kind, wrong):
-      yield record
-    if record is None:
-      line = "row below the header" if files.is_table(unit) else "JSON line"
-      raise errors.UserError(f"{unit}: empty; at least one {line} is needed")
+    yield from of_rows(
+      files.unit_rows(unit), unit, kind, k_max=k_max, of_people=of_people
+    )
+
+
+def of_rows(
+  rows: files.Rows,
+  unit: epath.Path | str,
+  kind: str,
+  *,
+  k_max: int = 0,
+  of_people: bool = True,
+) -> Iterator[Record]:
+  """The rows of a file or a set as records; raises UserError for none."""
+  record = None
+  if files.is_table(unit):
+    rows = _of_cells(rows, kind, unit)
+  wrong = functools.partial(
+    kinds.wrong, kind=kind, k_max=k_max, of_people=of_people
+  )
+  for record in _checked(_known(rows, kind, unit), kind, wrong):
+    yield record
+  if record is None:
+    line = "row below the header" if files.is_table(unit) else "JSON line"
+    raise errors.UserError(f"{unit}: empty; at least one {line} is needed")
 
 
 def _known(rows: files.Rows, kind: str, unit: epath.Path | str) -> files.Rows:

@@ -4,9 +4,12 @@ Values become what JSON would give: bytes are text, arrays are lists, times are
 strings, and columns without a value in a row are left out of it.
 """
 
+import contextlib
+import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -19,6 +22,7 @@ Rows = Iterator[tuple[str, Row]]
 TFDS = "tfds:"
 PARQUET = b"PAR1"  # what such a file starts with
 _CHUNK = 1024  # rows that are fetched at once
+_GROUPS = 16  # of rows, at least, that a part of a file is of
 _BUFFER = 1 << 20  # bytes of a column, of whose group many are not held
 
 
@@ -52,6 +56,35 @@ def parquet_rows(path: epath.Path) -> Rows:
     ) from None
 
 
+def parquet_part(path: epath.Path, share: float) -> tuple[Rows, int]:
+  """About this share of a file's rows, and how many it has.
+
+  They are the first rows of groups from all over.
+  """
+  pyarrow = pyarrow_for(path)
+  with path.open("rb") as file:
+    meta = pyarrow.parquet.ParquetFile(file).metadata
+    sizes = [meta.row_group(n).num_rows for n in range(meta.num_row_groups)]
+  count = min(len(sizes), max(_GROUPS, math.ceil(share * len(sizes))))
+  rng, stretch = random.Random(sum(sizes)), len(sizes) / max(count, 1)
+  groups = [int((n + rng.random()) * stretch) for n in range(count)]
+  held = sum(sizes[n] for n in groups)
+  part = min(1.0, share * sum(sizes) / max(held, 1))
+
+  def rows():
+    with path.open("rb") as file:
+      table = pyarrow.parquet.ParquetFile(file, buffer_size=_BUFFER)
+      for n in groups:
+        batches = table.iter_batches(_CHUNK, row_groups=[n])
+        every = (row for batch in batches for row in batch.to_pylist())
+        most = math.ceil(part * sizes[n])
+        for number, row in enumerate(itertools.islice(every, most), 1):
+          where = f"{path}, row {sum(sizes[:n]) + number}"
+          yield where, plain_row(row, where)
+
+  return rows(), sum(sizes)
+
+
 def set_files(spec: str) -> list[epath.Path]:
   """The files that the TFDS set of a spec lies in."""
   builder, _ = _builder(spec)
@@ -61,23 +94,46 @@ def set_files(spec: str) -> list[epath.Path]:
 
 def set_rows(spec: str) -> Rows:
   """(where, row) of `tfds:name/config:split`, read without TensorFlow."""
+  rows, _ = set_part(spec, 1.0)
+  yield from rows
+
+
+def set_part(spec: str, share: float) -> tuple[Rows, int]:
+  """About this share of the rows of a set, from all over; how many it has."""
   builder, split = _builder(spec)
-  number = 0
-  try:
+  with _named(spec, [0]):
     source = builder.as_data_source(split)
-    while number < len(source):
-      stop = min(number + _CHUNK, len(source))
-      for values in source.__getitems__(range(number, stop)):
-        where = f"{spec}, record {number + 1}"
-        row = plain_row(_listed(values, builder.info.features), where)
-        number += 1
-        yield where, row
+    size = len(source)
+  places: Sequence[int] = range(size)
+  if share < 1:
+    some = random.Random(size).sample(places, math.ceil(share * size))
+    places = sorted(some)
+
+  def rows():
+    number = [0]
+    with _named(spec, number):
+      for start in range(0, len(places), _CHUNK):
+        some = places[start : start + _CHUNK]
+        number[0] = some[0]
+        for place, values in zip(some, source.__getitems__(some)):
+          number[0] = place
+          where = f"{spec}, record {place + 1}"
+          yield where, plain_row(_listed(values, builder.info.features), where)
+
+  return rows(), size
+
+
+@contextlib.contextmanager
+def _named(spec: str, number: list[int]) -> Iterator[None]:
+  """What the library raises is a UserError with the spec and the record."""
+  try:
+    yield
   except errors.UserError:
     raise
   except Exception as error:  # the library's own kinds are many
     raise errors.UserError(
-      f"{spec}, record {number + 1}: cannot be read ({_brief(error)}); a set "
-      "that is prepared with file_format='array_record' is right"
+      f"{spec}, record {number[0] + 1}: cannot be read ({_brief(error)}); a set"
+      " that is prepared with file_format='array_record' is right"
     ) from None
 
 
