@@ -32,6 +32,7 @@ DATA = {  # the microworld's
   "k_max": paper.K_MAX,
   "vocab_size": 1000,
   "tokenizer": "word",
+  "tokenizer_sample": 32_000_000,  # 0.6 GB of memory while it is trained
   "pretraining": "",
   "demonstrations": "",
   "rankings": "",

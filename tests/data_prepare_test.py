@@ -1,6 +1,7 @@
 """The data set of people's own files, built, built again and refused."""
 
 import json
+import pathlib
 
 import ml_collections
 import pytest
@@ -45,6 +46,7 @@ def config(tmp_path):
     "prefix": 128,
     "per_user": 200,
     "remove_pii": True,
+    "tokenizer_sample": 10**6,
     "pretraining": write(tmp_path / "texts.jsonl", texts),
     "prompts": write(tmp_path / "prompts.jsonl", prompts),
     "demonstrations": write(
@@ -289,3 +291,54 @@ def test_an_imported_tokenizer_is_taken_as_it_is(config, tmp_path):
   )
   prepare.build(config, tmp_path / "out")
   assert times(tmp_path / "out") != before
+
+
+def test_a_tokenizer_is_trained_on_a_sample_of_much_text(
+  config, tmp_path, monkeypatch, caplog
+):
+  """Of all of it where it is little, and both are said."""
+  seen = []
+  real = tokenizers.train
+
+  def train(texts, *args, **kwargs):
+    seen.append(list(texts))
+    return real(seen[-1], *args, **kwargs)
+
+  monkeypatch.setattr(tokenizers, "train", train)
+  whole = prepare.build(config, tmp_path / "whole")
+  told = whole["tokenizer_text"]
+  assert told["characters"] == told["of_characters"] == sum(map(len, seen[0]))
+  assert told["documents"] == told["of_documents"] == len(seen[0])
+  assert "sample" not in caplog.text
+  config.data.tokenizer_sample = told["characters"] // 2
+  part = prepare.build(config, tmp_path / "part")
+  assert set(seen[1]) < set(seen[0])
+  size = sum(map(len, seen[1]))
+  assert 0.3 * told["characters"] < size <= config.data.tokenizer_sample
+  assert part["tokenizer_text"] == {
+    **{"documents": len(seen[1]), "characters": size},
+    **{"of_documents": len(seen[0])},
+    **{"of_characters": told["characters"]},
+  }
+  assert f"a uniform sample of the text, {size:,} of" in caplog.text
+  again = prepare.build(config, tmp_path / "again")
+  assert again == part
+  config.data.tokenizer, config.data.vocab_size = "word", 4000
+  with pytest.raises(errors.UserError, match="no word may be lost"):
+    prepare.build(config, tmp_path / "word")
+
+
+def test_a_source_that_changes_after_its_digest(config, tmp_path, monkeypatch):
+  """Nothing is made under the digest of what a file was before."""
+  path = pathlib.Path(config.data.prompts)
+  real = prepare.fingerprint.of
+
+  def of(data):
+    found = real(data)
+    path.write_text(path.read_text() + '{"prompt": "one more"}\n')
+    return found
+
+  monkeypatch.setattr(prepare.fingerprint, "of", of)
+  with pytest.raises(errors.UserError, match=r"prompts\.jsonl: changed while"):
+    prepare.build(config, tmp_path / "out")
+  assert not (tmp_path / "out" / "summary.json").exists()

@@ -29,6 +29,7 @@ def section(**changes):
     "prefix": 128,
     "per_user": 200,
     "remove_pii": True,
+    "tokenizer_sample": 10**6,
     **dict.fromkeys(kinds.KINDS, ""),
   }
   return ml_collections.ConfigDict({**data, **changes})

@@ -35,6 +35,7 @@ MEANINGS = {
   "data.template": "what is put around a prompt: a name, or text with {prompt}",
   "data.test_fraction": "share of the prompts that are kept for tests",
   "data.tokenizer": "word, unigram, bpe, byte, or hf:/path of one",
+  "data.tokenizer_sample": "most characters of text a tokenizer is trained on",
   "data.validation_fraction": "share of the prompts kept for validation",
   "data.vocab_size": "entries of a tokenizer that is trained",
   "data.world_seed": "microworld: which world",

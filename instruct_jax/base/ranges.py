@@ -211,6 +211,7 @@ RANGES: dict[str, Range] = {
   "data.template": Text(lines=True),
   "data.test_fraction": DECAY,
   "data.tokenizer": NAME,
+  "data.tokenizer_sample": Whole(1, 10**12),
   "data.validation_fraction": DECAY,
   "data.vocab_size": Whole(4, 10**7),
   "data.world_seed": SEED,

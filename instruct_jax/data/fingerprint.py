@@ -20,6 +20,7 @@ _SETTINGS = (
   "k_max",
   "vocab_size",
   "tokenizer",
+  "tokenizer_sample",
   "validation_fraction",
   "test_fraction",
   "prefix",

@@ -39,7 +39,14 @@ from instruct_jax.data.batch import (
   shards,
 )
 from instruct_jax.data.clean import hygiene, pipeline
-from instruct_jax.data.read import compressed, kinds, sources, specs
+from instruct_jax.data.read import (
+  compressed,
+  kinds,
+  sources,
+  specs,
+  unchanged,
+)
+from instruct_jax.maths import sampling
 
 SUMMARY_FILE, BEGUN_FILE = "summary.json", "begun.json"
 _EXPANDS = 3  # a compressed file, about; for the time that is left
@@ -63,6 +70,9 @@ def build(
   """
   data, folder = config.data, epath.Path(folder)
   sources.check(data)
+  before = unchanged.states(
+    path for kind in _named(data) for path in specs.paths(data[kind])
+  )
   inputs = fingerprint.of(data)
   summary = _read_summary(folder, data)
   if summary.get("inputs") == inputs:
@@ -73,12 +83,14 @@ def build(
   total = [_megabytes(data[kind]) for kind in _named(data)]
   with progress.Progress("dataset (MB)", max(1, round(sum(total)))) as line:
     plan = scan(data)
+    unchanged.check(before)
     line.say("tokenizer")
     tokenizer = _tokenizer(data, folder, plan)
     summary = {
       "inputs": inputs,
       "vocab_size": tokenizer.vocab_size,
       "vocab_size_asked": data.vocab_size,
+      "tokenizer_text": _read(folder / BEGUN_FILE).get("tokenizer_text", {}),
     }
     for n, kind in enumerate(_named(data)):
       line.say(kind)
@@ -196,8 +208,9 @@ def _tokenizer(
     # What is damaged is made again, the same.
     with contextlib.suppress(errors.UserError):
       return tokenizers.load(folder)
-  tokenizer = _new_tokenizer(data, folder, plan)
+  tokenizer, text = _new_tokenizer(data, folder, plan)
   interrupt.check()
+  begun["tokenizer_text"] = text
   begun["tokenizer"] = shards.digest_of(info)
   storage.write_json(folder / BEGUN_FILE, begun)
   return tokenizer
@@ -205,19 +218,49 @@ def _tokenizer(
 
 def _new_tokenizer(
   data: ml_collections.ConfigDict, folder: epath.Path, plan: pipeline.Plan
-) -> tokenizers.Tokenizer:
+) -> tuple[tokenizers.Tokenizer, dict[str, int]]:
+  """A tokenizer, and how much text it was trained on, of how much."""
   if data.tokenizer.startswith(fingerprint.IMPORTED):
     tokenizer = tokenizers.load(
       data.tokenizer.removeprefix(fingerprint.IMPORTED), start=data.start
     )
     tokenizer.save(folder / "tokenizer")
-    return tokenizer
-  return tokenizers.train(
-    _training_text(plan),
+    return tokenizer, {}
+  texts = () if data.tokenizer == "byte" else _training_text(plan)
+  sample = sampling.uniform(texts, data.tokenizer_sample, len)
+  if not sample.is_whole:
+    _check_sample(data, sample)
+  tokenizer = tokenizers.train(
+    sample.items,
     folder / "tokenizer",
     kind=data.tokenizer,
     vocab_size=data.vocab_size,
     start=data.start,
+  )
+  return tokenizer, {
+    "documents": len(sample.items),
+    "characters": sample.size,
+    "of_documents": sample.seen,
+    "of_characters": sample.seen_size,
+  }
+
+
+def _check_sample(
+  data: ml_collections.ConfigDict, sample: sampling.Sample[str]
+) -> None:
+  """Says that a tokenizer learns from a part; UserError where it must not."""
+  if data.tokenizer == "word":
+    raise errors.UserError(
+      f"data.tokenizer=word: no word may be lost, and the text has"
+      f" {sample.seen_size:,} characters, more than data.tokenizer_sample"
+      f" ({data.tokenizer_sample:,}) that are held; name unigram or bpe, or"
+      " raise it"
+    )
+  _log.warning(
+    "the tokenizer is trained on a uniform sample of the text, %s of %s"
+    " characters (data.tokenizer_sample)",
+    f"{sample.size:,}",
+    f"{sample.seen_size:,}",
   )
 
 

@@ -37,6 +37,7 @@ UNREAD = (  # files, and how they are cleaned and split
   "prefix",
   "per_user",
   "remove_pii",
+  "tokenizer_sample",
 )
 ENOUGH = 512  # entries of a vocabulary that needs no counting
 CODED_SHARE = 0.3  # of the words, for an answer to count as zorp
