@@ -73,7 +73,8 @@ class Dense(nn.Module):
       y += self._adapted(x.astype(self.dtype))
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,))
-      y += bias.astype(self.dtype)
+      # A row, as there: a sum's gradient in bfloat16 is then rounded once.
+      y += bias.astype(self.dtype).reshape(1, -1)
     return y
 
   def _adapted(self, x):
