@@ -8,6 +8,7 @@ import re
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
@@ -283,3 +284,50 @@ def test_a_published_gemma_3_that_sees_images(tmp_path):
 def test_what_a_gemma_may_not_say(base, change, message, tmp_path):
   with pytest.raises(errors.UserError, match=re.escape(message)):
     hf_config.decoder_config(read(base | change, tmp_path), "here")
+
+
+@pytest.mark.parametrize(
+  "prefix", ["language_model.model", "model.language_model"]
+)
+def test_the_text_model_of_a_gemma_3_that_sees_images(prefix, tmp_path, caplog):
+  """Its tensors are found, those of the tower named and left out."""
+  config = dataclasses.replace(MODEL, **GEMMA3)
+  model = heads.LanguageModel(config)
+  params = forward.init_params(model, jax.random.key(0))
+  text = tmp_path / "text"
+  export.export(params, config, "policy", tokenizers.ByteTokenizer(), text)
+  there = folder.Folder(text)
+  tensors = {
+    prefix + name.removeprefix("model"): there.read(name)
+    for name in there.names
+  }
+  tower = "model." * prefix.startswith("model") + "vision_tower.patch.weight"
+  tensors[tower] = np.full((2, 2), np.nan, np.float32)
+  inner = there.config
+  outer = {"dtype": inner.pop("dtype", "float32"), "image_token_index": 257}
+  both = tmp_path / "both"
+  both.mkdir()
+  safetensors.numpy.save_file(tensors, both / "model.safetensors")
+  whole = {"model_type": "gemma3", "text_config": inner, "vision_config": {}}
+  (both / "config.json").write_text(json.dumps(whole | outer))
+  found = folder.Folder(both)
+  assert load.decoder_config(found) == config
+  with caplog.at_level("WARNING"):
+    back = load.load(found, abstract(model), "policy")
+  jax.tree.map(np.testing.assert_array_equal, back, params)
+  assert "1 tensors of vision_tower are left out" in caplog.text
+  again = tmp_path / "again"
+  export.export(
+    back,
+    config,
+    "policy",
+    tokenizers.ByteTokenizer(),
+    again,
+    original=found.config,
+  )
+  written = folder.Folder(again)
+  assert written.config["architectures"] == ["Gemma3ForCausalLM"]
+  assert written.config["model_type"] == "gemma3_text"
+  assert sorted(written.names) == sorted(there.names)
+  for name in there.names:
+    np.testing.assert_array_equal(written.read(name), there.read(name))

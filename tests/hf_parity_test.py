@@ -3,6 +3,7 @@
 Needs torch and transformers (the `parity` extra); skipped without them.
 """
 
+import copy
 import dataclasses
 import os
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from instruct_jax import tokenizers
+from instruct_jax.hf import config as hf_config
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import load as hf_load
@@ -376,3 +378,114 @@ def test_short_floats_come_back_bit_for_bit(case, dtype, tmp_path):
     before, after = folder.read(name), there.read(name)
     assert before.dtype == after.dtype
     assert before.tobytes() == after.tobytes(), name
+
+
+def test_a_gemma_3_that_sees_images_reads_text_as_it_does(padded, tmp_path):
+  vision = transformers.SiglipVisionConfig(
+    hidden_size=16,
+    intermediate_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    image_size=28,
+    patch_size=14,
+  )
+  config = transformers.Gemma3Config(
+    text_config=GEMMA3, vision_config=vision.to_dict(), mm_tokens_per_image=4
+  )
+  theirs = transformers.Gemma3ForConditionalGeneration(config)
+  perturbed(theirs).save_pretrained(tmp_path / "both")
+  model, params = imported(tmp_path / "both", "policy")
+  tokens, is_token = padded
+  arrays = jnp.asarray(tokens), jnp.asarray(is_token)
+  ours = np.asarray(forward.token_logits(model, params, *arrays))
+  expected = logits_of(theirs, tokens, is_token)[:, :-1]
+  real = is_token[:, :-1]
+  assert_close(ours[real], expected[real])
+  hf_export.export(
+    params,
+    model.config,
+    "policy",
+    tokenizers.ByteTokenizer(),
+    tmp_path / "text",
+    original=hf_folder.Folder(tmp_path / "both").config,
+  )
+  again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "text")
+  assert type(again).__name__ == "Gemma3ForCausalLM"
+  after = logits_of(again.eval(), tokens, is_token)[:, :-1]
+  np.testing.assert_array_equal(after[real], expected[real])
+
+
+@pytest.mark.parametrize("name", ["gemma", "gemma2", "gemma3"])
+def test_older_files_say_the_same_of_a_gemma(name, tmp_path):
+  """As transformers 4 wrote it: no list of layers, one rotary base a key."""
+  theirs = made(name).config
+  theirs.save_pretrained(tmp_path)
+  newer = hf_folder.read_config(tmp_path)
+  older = copy.deepcopy(newer)
+  older.pop("layer_types", None)
+  rope = older.pop("rope_parameters")
+  if name == "gemma3":
+    linear = rope["full_attention"]
+    older["sliding_window_pattern"] = older.pop("_sliding_window_pattern")
+    older["rope_theta"] = linear.pop("rope_theta")
+    older["rope_scaling"] = linear
+    local = rope["sliding_attention"]["rope_theta"]
+    older["rope_local_base_freq"] = local
+  else:
+    older["rope_theta"] = rope["rope_theta"]
+  assert hf_config.decoder_config(older, "") == hf_config.decoder_config(
+    newer, ""
+  )
+  kind = older.pop("model_type")
+  again = transformers.AutoConfig.for_model(kind, **older)
+  assert getattr(again, "layer_types", 0) == getattr(theirs, "layer_types", 0)
+  assert again.rope_parameters == theirs.rope_parameters
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gemma3", "qwen2_sliding"])
+def test_what_is_written_anew_is_read_there_as_meant(name, padded, tmp_path):
+  """Without the config.json that it came with."""
+  theirs = made(name)
+  theirs.save_pretrained(tmp_path / "in")
+  model, params = imported(tmp_path / "in", "policy")
+  hf_export.export(
+    params,
+    model.config,
+    "policy",
+    tokenizers.ByteTokenizer(),
+    tmp_path / "out",
+  )
+  again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+  after = logits_of(again.eval(), *padded)
+  np.testing.assert_array_equal(after, logits_of(theirs, *padded))
+
+
+@pytest.mark.parametrize("name", ["mistral_sliding", "gemma2", "gemma3"])
+def test_completions_of_one_prompt_score_as_alone_there(name, tmp_path):
+  """A row of a prompt and its K responses, longer than the window of 4."""
+  theirs = made(name, reward=True)
+  theirs.save_pretrained(tmp_path)
+  model, params = imported(tmp_path, "reward")
+  rng = np.random.default_rng(2)
+  B, K, P, R = 2, 3, 6, 5
+  prompt, response = (rng.integers(3, V, x) for x in ((B, P), (B, K, R)))
+  is_prompt = np.arange(P) >= np.asarray([0, 2])[:, None]
+  is_response = np.arange(R) < rng.integers(2, R + 1, (B, K))[..., None]
+  prompt = np.where(is_prompt, prompt, PAD)
+  response = np.where(is_response, response, PAD)
+  rankings = {
+    "prompt": prompt,
+    "is_prompt": is_prompt,
+    "response": response,
+    "is_response": is_response,
+  }
+  ours = forward.completion_scores(
+    model, params, jax.tree.map(jnp.asarray, rankings)
+  )
+  for k in range(K):
+    row = np.concatenate([prompt, response[:, k]], axis=1)
+    real = np.concatenate([is_prompt, is_response[:, k]], axis=1)
+    # All on the left, where their rows begin.
+    order = np.argsort(real, axis=1, kind="stable")
+    rows = [np.take_along_axis(x, order, axis=1) for x in (row, real)]
+    assert_close(ours[:, k], scores_of(theirs, rows))
