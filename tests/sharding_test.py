@@ -1,5 +1,6 @@
 """Meshes of eight devices, placement by rule, and equality with one device."""
 
+import dataclasses
 import functools
 
 import jax
@@ -207,6 +208,56 @@ def test_loss_and_gradients_are_those_of_one_device(shape, in_context):
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
     grads,
     expected_grads,
+  )
+
+
+def test_a_gemma_in_stacked_layers_is_that_of_one_device():
+  """Norms after, soft caps and windows by layer, recomputed going backward."""
+  config = dataclasses.replace(
+    CONFIG,
+    norm="rmsnorm",
+    norm_bias=False,
+    norm_offset=1.0,
+    post_norms=True,
+    qk_norm=True,
+    positions="rotary",
+    mlp="geglu",
+    window=3,
+    window_pattern="sf",
+    rotary_local_base=100.0,
+    attention_cap=2.0,
+    logit_cap=3.0,
+    scan=True,
+    remat=True,
+  )
+  model = heads.LanguageModel(config)
+  params = init(model)
+
+  def total(params, tokens):
+    structure = attention.padded(jnp.ones(tokens.shape, bool))
+    logits, _ = model.apply({"params": params}, tokens, structure)
+    return (
+      logits * jnp.sin(jnp.arange(logits.size)).reshape(logits.shape)
+    ).sum()
+
+  expected = jax.jit(jax.value_and_grad(total))(params, tokens())
+  mesh = sharding.make_mesh(2, 2, 2)
+  placement = sharding.place(params, mesh, heads.RULES)
+  found = specs(placement)
+  assert found["decoder/blocks/mlp_post_norm/scale"] == P(None, None)
+  assert found["decoder/blocks/gate/kernel"] == P(None, "fsdp", "tensor")
+  args = (
+    jax.device_put(params, placement),
+    sharding.global_batch(tokens(), mesh),
+  )
+  program = jax.jit(
+    jax.value_and_grad(total), out_shardings=(None, placement)
+  ).lower(*args)
+  actual = program.compile()(*args)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4, rtol=1e-3),
+    actual,
+    expected,
   )
 
 
