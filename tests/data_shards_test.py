@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
@@ -176,8 +177,11 @@ def test_tfds_reads_every_layout(config, tmp_path, small, kind, packed):
       row = source[n]
       if "tokens" in row:
         here = batch["is_token"][n]
-        for name in row:
+        for name in row.keys() - {"length"}:
           assert row[name].tolist() == batch[name][n][here].tolist()
+        if packed and kind == "pretraining":
+          sizes = np.bincount(batch["segments"][n][here])[1:]
+          assert row["length"].tolist() == sizes.tolist()
       else:
         there = batch["is_prompt"][n]
         length = int(row["prompt_length"])
@@ -189,6 +193,22 @@ def test_tfds_reads_every_layout(config, tmp_path, small, kind, packed):
         beats = batch["beats"][n][:k, :k]
         assert row["beats"].ravel().tolist() == beats.ravel().tolist()
   assert "tensorflow" not in sys.modules
+
+
+def test_an_example_is_as_protobuf_writes_it():
+  rng = np.random.default_rng(0)
+  for size in (0, 1, 30, 127, 128, 5000, 70_000):
+    row = {
+      "tokens": rng.integers(9, size=size).astype(np.uint16),
+      "a": rng.integers(9, size=3),
+      "is_target": np.ones(size % 7, bool),
+    }
+    example = tf_example_pb2.Example()
+    for name, array in row.items():
+      content = array.tobytes()
+      example.features.feature[name].bytes_list.value.append(content)
+    expected = example.SerializeToString(deterministic=True)
+    assert shards._example(row) == expected
 
 
 def times(folder):

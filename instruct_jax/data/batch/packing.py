@@ -77,6 +77,13 @@ class Pieces:
     return len(self.first) - 1
 
   @property
+  def is_text(self) -> bool:
+    """Whether a piece's first token is no target, and all others are."""
+    return len(self.streams) == 1 and bool(
+      not self.is_packed or np.all(self.context == 1)
+    )
+
+  @property
   def padding(self) -> float:
     """The share of columns without a token."""
     size = len(self) * self.columns

@@ -4,14 +4,18 @@
   KIND/packed/1.0.0/  KIND-SPLIT.array_record-00000, -00001, ...
 
 `tfds.builder_from_directory` reads each. A row is a tf.train.Example of arrays
-as bytes: of text and of packed rows the tokens that there are, without padding,
-and as many segments and is_target; of others what `rows.Padded` holds.
+as bytes. Of text it has the tokens that there are, without padding; of packed
+text also the length of each piece, whose first token is no target; of packed
+demonstrations as many segments and is_target as tokens; else what `rows.Padded`
+holds.
 
 A shard gets its name when it is whole. dataset_info.json, which says how many
 there are, comes last.
 """
 
+import functools
 import hashlib
+import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,8 +35,9 @@ ROWS, PACKED = "rows", "packed"  # the layouts
 LAYOUTS = (ROWS, PACKED)
 _FORMAT = "array_record"
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"
-# Every row is found by itself; zstd takes a fifth off text, padding wholly.
-_OPTIONS = "group_size:1,zstd:1"
+# Every row is found by itself. zstd would take a fifth off tokens, in half the
+# time that it takes to make them of text.
+_RAGGED, _PADDED = "group_size:1,uncompressed", "group_size:1,zstd:1"
 _TOGETHER = 256  # rows that are taken from a table at once
 
 Table = rows_lib.Padded | packing.Pieces
@@ -56,6 +61,9 @@ def path(
 
 def rows_of(table: Table) -> Iterator[Row]:
   """The arrays of each row, as they are written."""
+  if isinstance(table, packing.Pieces) and table.is_text:
+    yield from _of_text(table)
+    return
   for start in range(0, len(table), _TOGETHER):
     chosen = slice(start, start + _TOGETHER)
     if isinstance(table, rows_lib.Padded):
@@ -64,6 +72,23 @@ def rows_of(table: Table) -> Iterator[Row]:
       yield from ({n: a[i] for n, a in arrays.items()} for i in range(count))
     else:
       yield from _without_padding(table, chosen)
+
+
+def _of_text(table: packing.Pieces) -> Iterator[Row]:
+  """The tokens of each row and, of packed ones, the lengths of its pieces."""
+  (stream,) = table.streams
+  for start in range(0, len(table), _TOGETHER):
+    first = table.first[start : start + _TOGETHER + 1]
+    length = table.length[first[0] : first[-1]].astype(np.int64)
+    ends = np.append(0, np.cumsum(length))
+    shift = table.start[first[0] : first[-1]] - ends[:-1]
+    tokens = stream[np.arange(ends[-1]) + np.repeat(shift, length)]
+    stops = ends[first - first[0]].tolist()
+    for n, (begin, end) in enumerate(itertools.pairwise(stops)):
+      row = {"tokens": tokens[begin:end]}
+      if table.is_packed:
+        row["length"] = table.length[first[n] : first[n + 1]]
+      yield row
 
 
 def _without_padding(table: packing.Pieces, chosen: slice) -> Iterator[Row]:
@@ -84,15 +109,16 @@ def write(path: epath.PathLike, table: Table) -> dict[str, Any]:
   Raises OSError, which names the path, where the disk says no.
   """
   path, arrays = epath.Path(path), {}
+  is_ragged = not isinstance(table, rows_lib.Padded)
   path.parent.mkdir(parents=True, exist_ok=True)
   with storage.naming(path), _local(path) as partial:
-    writer = array_record_module.ArrayRecordWriter(partial, _OPTIONS)
+    options = _RAGGED if is_ragged else _PADDED
+    writer = array_record_module.ArrayRecordWriter(partial, options)
     for row in rows_of(table):
       writer.write(_example(row))
       arrays = arrays or dict(row)
     writer.close()
     size, digest = os.path.getsize(partial), digest_of(partial)
-  is_ragged = not isinstance(table, rows_lib.Padded)
   return {
     "rows": len(table),
     "bytes": size,
@@ -150,12 +176,39 @@ def digest_of(path: epath.PathLike) -> str:
 
 
 def _example(row: Row) -> bytes:
-  example = tf_example_pb2.Example()
-  features = example.features.feature
-  for name, array in row.items():
-    features[name].bytes_list.value.append(array.tobytes())
-  # A map's order is not fixed without this.
-  return example.SerializeToString(deterministic=True)
+  """A row as a tf.train.Example, its arrays by name."""
+  content = {name: row[name].tobytes() for name in sorted(row)}
+  sizes = tuple((name, len(array)) for name, array in content.items())
+  parts = zip(_heads(sizes), content.values())
+  return b"".join(itertools.chain.from_iterable(parts))
+
+
+@functools.lru_cache(1 << 12)
+def _heads(sizes: tuple[tuple[str, int], ...]) -> list[bytes]:
+  """What stands before each array of so many bytes in an Example.
+
+  It is features {feature {key, value {bytes_list {value}}}, ...}, each field
+  with its tag and its length: a fifth of the time that protobuf takes.
+  """
+  heads, total = [], 0
+  for name, size in sizes:
+    value = b"\n" + _varint(size)
+    listed = b"\n" + _varint(len(value) + size)
+    feature = b"\x12" + _varint(len(listed) + len(value) + size)
+    key = b"\n" + _varint(len(name)) + name.encode()
+    entry = key + feature + listed + value
+    heads.append(b"\n" + _varint(len(entry) + size) + entry)
+    total += len(heads[-1]) + size
+  heads[0] = b"\n" + _varint(total) + heads[0]
+  return heads
+
+
+def _varint(number: int) -> bytes:
+  content = bytearray()
+  while number > 127:
+    content.append(number & 127 | 128)
+    number >>= 7
+  return bytes([*content, number])
 
 
 def arrays_in(example: bytes) -> dict[str, bytes]:

@@ -112,13 +112,21 @@ class Stored:
     for name, (dtype, shape) in self._files[shard].arrays.items():
       sizes = [-1 if size is None else size for size in shape]
       arrays[name] = np.frombuffer(content[name], dtype).reshape(sizes)
+    if (length := arrays.pop("length", None)) is not None:
+      arrays |= _segments(length)
     return arrays
 
   def _widest(self) -> dict[str, tuple[str, list[int]]]:
     """The type and shape of each array of a batch, without its rows."""
     widest: dict[str, tuple[str, list[int]]] = {}
     for file in self._files:
-      for name, (dtype, shape) in file.arrays.items():
+      arrays = dict(file.arrays)
+      if arrays.pop("length", None):
+        arrays |= {
+          "segments": ("uint16", [None]),
+          "is_target": ("bool", [None]),
+        }
+      for name, (dtype, shape) in arrays.items():
         sizes = [self._row_length if n is None else n for n in shape]
         before = widest.get(name, (dtype, sizes))[1]
         widest[name] = dtype, [max(a, b) for a, b in zip(before, sizes)]
@@ -145,3 +153,11 @@ class Stored:
       return array_record_module.ArrayRecordReader(
         name, "readahead_buffer_size:0"
       )
+
+
+def _segments(length: np.ndarray) -> dict[str, np.ndarray]:
+  """What packed texts of these lengths have beside their tokens."""
+  is_target = np.ones(length.sum(), bool)
+  is_target[np.cumsum(length) - length] = False
+  numbers = np.arange(1, len(length) + 1, dtype=np.uint16)
+  return {"segments": np.repeat(numbers, length), "is_target": is_target}

@@ -1,0 +1,337 @@
+"""Times a data set of much text, and looks at the memory that it takes.
+
+  python -m benchmarks.data_scale --folder=/tmp/scale --out=FILE
+
+For each of `--megabytes`: seeded text of that size is written, a data set is
+built of it in a process of its own, and its rows are read in random order. What
+is reported:
+
+  peak_mb           the most memory of the build, all its processes together
+                    (resident; pages that they share count several times)
+  tokens_per_s      of the build, its training of a tokenizer left out
+  tokenizer_alone   tokens a second of as many processes that do nothing but
+                    tokenise text that lies in memory, just before and after
+  rows_per_s        of batches of rows in random order, from files
+
+The text and the data sets are deleted again.
+"""
+
+import concurrent.futures
+import contextlib
+import itertools
+import json
+import os
+import pathlib
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import ml_collections
+import numpy as np
+from absl import flags
+
+from experiments import common
+from instruct_jax import tokenizers
+from instruct_jax.base import claims, command, errors, storage, terminal
+from instruct_jax.data import prepare
+from instruct_jax.data.batch import loader
+
+_FOLDER = flags.DEFINE_string("folder", "", "Where there is room; required.")
+_SIZES = flags.DEFINE_list("megabytes", ["200", "2000"], "Sizes of the text.")
+_ALONE = flags.DEFINE_integer("alone", 24, "MB a process tokenises alone.", 1)
+_ROW = flags.DEFINE_integer("row_length", 512, "data.row_length.", 1)
+_VOCABULARY = flags.DEFINE_integer("vocab_size", 8000, "data.vocab_size.", 300)
+_BUILD = flags.DEFINE_string("build", "", "(Used by itself.)")
+_OUT = flags.DEFINE_string("out", "", "Where to write the results as JSON.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
+
+_WORDS, _TOGETHER = 40_000, 1 << 20
+_DIFFERENT = 100
+_SLICE = 40.0  # seconds of a build between two looks at the tokenizer alone
+_SELF = ("-m", "benchmarks.data_scale")
+_EVERY = 0.1  # seconds between two looks at the memory
+_LETTERS = list("etaoinshrdlucmfwypvbgkqjxz")
+
+
+def write_text(path: pathlib.Path, megabytes: float, seed: int = 0) -> None:
+  """Documents of made-up words, with an empty line between.
+
+  Words are as frequent as Zipf's law has it and their letters as in English;
+  documents have 20 to 1,200 words. Of more than `_DIFFERENT` MB documents are
+  drawn again, in another order.
+  """
+  rng, left = np.random.default_rng(seed), megabytes * 1e6
+  documents = _documents(rng, min(megabytes, _DIFFERENT) * 1e6)
+  with open(path, "w", encoding="utf-8") as file:
+    while left > 0:
+      some = rng.choice(documents, 1000)
+      left -= file.write("\n\n".join(some.tolist()) + "\n\n")
+
+
+def _documents(rng: np.random.Generator, size: float) -> np.ndarray:
+  """[N] texts of at least so many bytes."""
+  weights = 1.0 / np.arange(3, 29)
+  words = np.asarray(
+    [
+      "".join(rng.choice(_LETTERS, n, p=weights / weights.sum()))
+      for n in np.clip(rng.poisson(6, _WORDS), 1, 14)
+    ],
+    dtype=object,
+  )
+  ends, documents = np.cumsum(1 / np.arange(1, _WORDS + 1)), []
+  while size > 0:
+    ranks = np.searchsorted(ends, rng.random(_TOGETHER) * ends[-1])
+    some = words[ranks].tolist()
+    some[11::12] = [f"{word}.\n" for word in some[11::12]]
+    lengths = np.clip(rng.lognormal(5, 1, _TOGETHER // 100), 20, 1200)
+    stops = [
+      stop for stop in np.cumsum(lengths.astype(int)) if stop < len(some)
+    ]
+    for begin, end in itertools.pairwise(stops):
+      documents.append(" ".join(some[begin:end]).replace("\n ", "\n"))
+    size -= sum(map(len, documents[1 - len(stops) :]))
+  return np.asarray(documents, dtype=object)
+
+
+class _Memory:
+  """The most memory that a process and all below it take together."""
+
+  def __init__(self, pid: int):
+    self.peak = 0
+    self._pid, self._ended = pid, threading.Event()
+    self._thread = threading.Thread(target=self._look, daemon=True)
+    self._thread.start()
+
+  def close(self) -> int:
+    """Ends it; bytes."""
+    self._ended.set()
+    self._thread.join()
+    return self.peak
+
+  def _look(self) -> None:
+    while not self._ended.wait(_EVERY):
+      self.peak = max(self.peak, sum(map(_resident, _tree(self._pid))))
+
+
+def _tree(pid: int) -> Iterator[int]:
+  yield pid
+  try:
+    for task in os.listdir(f"/proc/{pid}/task"):
+      children = pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text()
+      for child in children.split():
+        yield from _tree(int(child))
+  except OSError:  # It has just ended.
+    return
+
+
+def _resident(pid: int) -> int:
+  try:
+    pages = pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]
+  except OSError:
+    return 0
+  return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _config(text: pathlib.Path) -> ml_collections.ConfigDict:
+  data = common.data("files")
+  data.update(
+    {
+      "pretraining": str(text),
+      "row_length": _ROW.value,
+      "vocab_size": _VOCABULARY.value,
+      "tokenizer": "unigram",
+    }
+  )
+  return data
+
+
+def _build(text: str, out: str) -> None:
+  """Builds, in a process that is measured; says how long what took."""
+  train, taken = tokenizers.train, []
+
+  def timed(*arguments, **options):
+    start = time.perf_counter()
+    trained = train(*arguments, **options)
+    taken.append(time.perf_counter() - start)
+    return trained
+
+  tokenizers.train = timed
+  config = ml_collections.ConfigDict({"data": _config(pathlib.Path(text))})
+  start = time.perf_counter()
+  summary = prepare.build(config, out)
+  seconds = time.perf_counter() - start
+  tokens = sum(
+    summary["pretraining"][split]["tokens"]
+    for split in ("train", "validation", "test")
+  )
+  said = {"s": seconds, "tokenizer_s": sum(taken), "tokens": tokens}
+  print(json.dumps(said))
+
+
+def _measured(
+  text: pathlib.Path, part: pathlib.Path, out: pathlib.Path
+) -> tuple[dict[str, float], list[float]]:
+  """A build in a process of its own, and the rates of the tokenizer alone.
+
+  The build is stopped while those are measured, so that whatever else the
+  machine does falls on both.
+  """
+  arguments = [f"--build={text}", f"--folder={out}"]
+  arguments += [f"--row_length={_ROW.value}"]
+  arguments += [f"--vocab_size={_VOCABULARY.value}"]
+  process = subprocess.Popen(
+    [sys.executable, *_SELF, *arguments],
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  memory, alone, stopped = _Memory(process.pid), [], 0.0
+  while process.poll() is None:
+    began = time.perf_counter()
+    while time.perf_counter() - began < _SLICE / (1 if alone else 10):
+      if process.poll() is not None:
+        break
+      time.sleep(_EVERY)
+    if process.poll() is not None or not _has_tokenizer(out):
+      continue
+    began, tree = time.perf_counter(), list(_tree(process.pid))
+    _signal(tree, signal.SIGSTOP)
+    alone.append(_tokenizer_alone(out, part))
+    _signal(tree, signal.SIGCONT)
+    stopped += time.perf_counter() - began
+  peak = memory.close()
+  if process.returncode:
+    raise SystemExit(process.returncode)
+  assert process.stdout is not None
+  told = json.loads(process.stdout.read().splitlines()[-1])
+  alone.append(_tokenizer_alone(out, part))
+  told["s"] -= stopped
+  return told | {"peak_mb": round(peak / 1e6)}, alone
+
+
+def _has_tokenizer(out: pathlib.Path) -> bool:
+  path = out / prepare.BEGUN_FILE
+  return path.exists() and "tokenizer" in json.loads(path.read_text())
+
+
+def _signal(tree: list[int], number: int) -> None:
+  for pid in tree:
+    with contextlib.suppress(ProcessLookupError):
+      os.kill(pid, number)
+
+
+_ALONE_CODE = """
+import sys, time
+from instruct_jax import tokenizers
+tokenizer = tokenizers.load(sys.argv[1])
+texts = open(sys.argv[2], encoding="utf-8").read().split("\\n\\n")
+texts = texts[int(sys.argv[3]) :: int(sys.argv[4])]
+print("ready", flush=True)
+sys.stdin.readline()
+start, tokens = time.perf_counter(), 0
+for n in range(0, len(texts), 1024):
+  tokens += sum(map(len, tokenizer.encode_batch(texts[n : n + 1024])))
+print(tokens / (time.perf_counter() - start), flush=True)
+"""
+
+
+def _tokenizer_alone(out: pathlib.Path, part: pathlib.Path) -> float:
+  """Tokens a second of a process a core, all at once."""
+  count = len(os.sched_getaffinity(0))
+  processes = [
+    subprocess.Popen(
+      [
+        *(sys.executable, "-c", _ALONE_CODE),
+        *(str(out), str(part), str(n), str(count)),
+      ],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+      env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
+    )
+    for n in range(count)
+  ]
+  for process in processes:
+    process.stdout.readline()
+  with concurrent.futures.ThreadPoolExecutor(count) as threads:
+    said = threads.map(lambda process: process.communicate("\n")[0], processes)
+  return sum(map(float, said))
+
+
+def _reading(out: pathlib.Path, text: pathlib.Path) -> dict[str, float]:
+  """Rows a second of random batches, each layout's."""
+  data, tokenizer = _config(text), tokenizers.load(out)
+  found = {}
+  for packed in (False, True):
+    rows = loader.make(
+      data, tokenizer, "pretraining", "train", {"data": out}, packed=packed
+    )
+    batches = loader.Batches({"pretraining": rows}, {"pretraining": 32}, seed=0)
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < 5:
+      count += len(next(batches)["pretraining"]["tokens"])
+    rate = count / (time.perf_counter() - start)
+    batches.close()
+    found["packed_rows_per_s" if packed else "rows_per_s"] = round(rate)
+  return found
+
+
+def measure(folder: pathlib.Path, megabytes: float) -> dict[str, float]:
+  """What is to be known of one size."""
+  text, part, out = folder / "text.txt", folder / "part.txt", folder / "set"
+  try:
+    write_text(text, megabytes)
+    write_text(part, _ALONE.value * len(os.sched_getaffinity(0)), seed=1)
+    built, alone = _measured(text, part, out)
+    rate = built["tokens"] / (built["s"] - built["tokenizer_s"])
+    written = [path for path in out.glob("**/*") if path.is_file()]
+    return {
+      "megabytes": megabytes,
+      "tokens": built["tokens"],
+      "peak_mb": built["peak_mb"],
+      "seconds": round(built["s"], 1),
+      "tokenizer_seconds": round(built["tokenizer_s"], 1),
+      "tokens_per_s": round(rate),
+      "tokenizer_alone": round(statistics.median(alone)),
+      "share_of_it": round(rate / statistics.median(alone), 3),
+      "shards": len(list(out.glob("*/rows/*/*array_record*"))),
+      "disk_mb": round(sum(path.stat().st_size for path in written) / 1e6),
+      **_reading(out, text),
+    }
+  finally:
+    for path in (text, part):
+      path.unlink(missing_ok=True)
+    shutil.rmtree(out, ignore_errors=True)
+
+
+def main(argv: list[str]) -> None:
+  """Prints a table and writes it as JSON."""
+  del argv
+  if not _FOLDER.value:
+    raise errors.UserError("give --folder=FOLDER, where there is room")
+  if _BUILD.value:
+    _build(_BUILD.value, _FOLDER.value)
+    return
+  if _OUT.value:
+    claims.claim(_OUT.value, overwrite=_OVERWRITE.value)
+  folder = pathlib.Path(_FOLDER.value)
+  folder.mkdir(parents=True, exist_ok=True)
+  found = [measure(folder, float(size)) for size in _SIZES.value]
+  terminal.table([list(x.values()) for x in found], list(found[0]))
+  if _OUT.value:
+    settings = {
+      "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+      "tokenizer": f"unigram, {_VOCABULARY.value} pieces",
+      "row_length": _ROW.value,
+    }
+    storage.write_json(_OUT.value, settings | {"sizes": found})
+    claims.sign(_OUT.value)
+
+
+if __name__ == "__main__":
+  command.run_main(main)
