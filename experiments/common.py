@@ -200,6 +200,7 @@ def _base(experiment, variant, job, variants):
         "temperature": 1.0,
         "baseline": "",
         "subjects": {},
+        "reward_models": {},
       },
     }
   )

@@ -58,7 +58,7 @@ def main(argv: list[str]) -> None:
     )
   given = config_flags.get_config_filename(flags.FLAGS["config"])
   source = epath.Path(given.partition(":")[0])
-  reference = f"{source.name}:{_CONFIG.value.variant}"
+  reference = f"{source.name}:{given.partition(':')[2]}"
   default, _ = references.load_config(reference, source.parent)
   inherited = plan.overrides_of(_CONFIG.value, default)
   workdir = epath.Path(_WORKDIR.value)

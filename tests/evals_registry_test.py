@@ -60,6 +60,7 @@ READS = {
   "language": {"zorp", "form"},
   "loss": {"records"},
   "reward": {"records"},
+  "reward_models": {"records"},
 }  # fmt: skip
 
 
@@ -71,7 +72,8 @@ def toy_bench(split, ranked):
   subjects = [
     bench.Subject(name, evals_toys.params("policy")) for name in ("sft", "twin")
   ]
-  return bench.make(ctx, subjects, {"reward": evals_toys.params("reward")})
+  model = evals_toys.params("reward")
+  return bench.make(ctx, subjects, {"reward": model}, {"rm": lambda: model})
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -114,16 +116,19 @@ def without(shared, need):
     "rankings": {},
     "reward": {},
     "reward_model": {},
+    "reward_models": {},
   }[need]
   frozen = dict(shared.frozen)
   if need in ("reward", "reward_model"):
     frozen.pop("reward")
+  models = {} if need == "reward_models" else shared.reward_models
   folders = dict(shared.ctx.folders)
   if need == "rankings":
     folders.pop("rankings")
   ctx = dataclasses.replace(shared.ctx, folders=folders)
   world = dataclasses.replace(here, **lacking)
-  return dataclasses.replace(shared, ctx=ctx, frozen=frozen), world
+  changes = {"ctx": ctx, "frozen": frozen, "reward_models": models}
+  return dataclasses.replace(shared, **changes), world
 
 
 @pytest.mark.parametrize("need", bench.NEEDS)

@@ -135,14 +135,16 @@ training
   log save validate
   loop
 labeling
-  quality
-  chunks
+  candidates quality
+  rankers
+  chunks people
   rankings
 evals
   baselines bench
   calibration loss truthfulness
   bias hallucination kl language length likert metadata nlp
   preference reward score select toxicity
+  reward_models
   suite
 report
   captions

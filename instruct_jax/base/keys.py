@@ -16,6 +16,16 @@ from instruct_jax.base import errors
 MEANINGS = {
   "algorithm": "what trains: a name of algorithms/, or a module's import path",
   "batch.*": "rows of this kind a step (prompts: episodes an iteration)",
+  "candidates.batch": "responses sampled at once",
+  "candidates.chunk": "prompts that are saved together",
+  "candidates.k_max": "most responses a prompt",
+  "candidates.k_min": "fewest responses a prompt",
+  "candidates.round": "of iterating steps 2 and 3: whom they are for",
+  "candidates.sources.*.policy": "the need that answers",
+  "candidates.sources.*.prompted": "told first that an assistant answers",
+  "candidates.sources.*.share": "of the responses",
+  "candidates.sources.*.temperature": "that it answers at",
+  "candidates.*": "new prompts of this split that are answered, at most",
   "data.demonstrations": "files of demonstrations: path, pattern, A=0.7,B=0.3",
   "data.k_max": "most responses of a ranking; 0: as the rankings have",
   "data.packing": "several texts or demonstrations a row, kept apart",
@@ -52,6 +62,7 @@ MEANINGS = {
   "evaluation.batch": "responses sampled at once",
   "evaluation.extra": "evaluations of your own: package.module:function,...",
   "evaluation.prompts": "prompts of the split; fewer where it has fewer",
+  "evaluation.reward_models.*": "the need whose reward model is compared",
   "evaluation.seed": "of the samples",
   "evaluation.split": "test or validation",
   "evaluation.subjects.*.prompted": "told first that an assistant answers",
@@ -61,7 +72,7 @@ MEANINGS = {
   "evaluation.temperature": "of the samples",
   "experiment": "its file's name, and the start of the run's folder's",
   "freeze": "not trained: what this regular expression finds in role/path",
-  "job": "what it does: dataset, train, rankings or select",
+  "job": "what it does: dataset, train, rankings, candidates, label, select",
   "keep_epochs": "keep every epoch's weights, for select.py",
   "log_every": "steps between rows of metrics.jsonl",
   "lora.alpha": "adapters count alpha / rank times",
@@ -130,6 +141,10 @@ MEANINGS = {
   "pretrained": "hf:/path or a run, in the place of pretrain.py everywhere",
   "product": "the role that the next stages load",
   "rankings.batch": "responses sampled at once",
+  "rankings.file": "people's ranks of to_rank.jsonl; {round} in it is a number",
+  "rankings.labeler": "who ranks: world, reward, people or module:function",
+  "rankings.model": "the reward model that ranks where labeler=reward",
+  "rankings.round": "of iterating steps 2 and 3: what its comparisons are of",
   "rankings.chunk": "prompts that are saved together",
   "rankings.k_max": "most responses a prompt",
   "rankings.k_min": "fewest responses a prompt",
@@ -182,6 +197,8 @@ MEANINGS = {
 # {old key: the new one, or what to give in its place}
 RENAMED: dict[str, str] = {
   "reward.kind": "reward.TERM.weight, as reward.words.weight=1",
+  "rounds": "the end of the variant, as in"
+  " --config=experiments/iterated.py:tiny-round3",
   "reward.words": "reward.words.words, with reward.words.weight",
 }
 
@@ -237,12 +254,12 @@ def check(
   """
   renamed = RENAMED if renamed is None else renamed
   for key in given:
+    if key in known:
+      continue
     if key in renamed:
       raise errors.UserError(
         f"config key '{key}' has another name now: {renamed[key]}"
       )
-    if key in known:
-      continue
     inside = [name for name in known if name.startswith(f"{key}.")]
     if inside:
       raise errors.UserError(

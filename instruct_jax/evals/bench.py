@@ -49,6 +49,10 @@ class Bench:
   ask: Callable[..., respond.Responses]
   rewards: Callable[[Subject], np.ndarray]
   frozen: dict[str, dict]  # 'reward', 'reference': parameters, where there
+  # Functions that load reward models which are to be compared, by name.
+  reward_models: Mapping[str, Callable[[], dict]] = dataclasses.field(
+    default_factory=dict
+  )
 
   @property
   def is_rewarded(self) -> bool:
@@ -118,6 +122,7 @@ NEEDS: dict[str, Callable[[Bench], bool]] = {
   "tasks": lambda bench: bench.tasks is not None,
   "reward": lambda bench: bench.is_rewarded,
   "reward_model": lambda bench: "reward" in bench.frozen,
+  "reward_models": lambda bench: bool(bench.reward_models),
   "rankings": lambda bench: bench.ctx.holds("rankings"),
   "demonstrations": lambda bench: bench.ctx.holds("demonstrations"),
 }
@@ -143,7 +148,10 @@ def missing(bench: Bench, evaluate: Evaluate) -> tuple[str, ...]:
 
 
 def make(
-  ctx: context.Context, subjects: Sequence[Subject], frozen: dict[str, dict]
+  ctx: context.Context,
+  subjects: Sequence[Subject],
+  frozen: dict[str, dict],
+  reward_models: Mapping[str, Callable[[], dict]] | None = None,
 ) -> Bench:
   """The bench on the first `evaluation.prompts` prompts of its split."""
   settings = ctx.config.evaluation
@@ -170,6 +178,7 @@ def make(
     ask,
     lambda subject: rewards(subject.name),
     dict(frozen),
+    dict(reward_models or {}),
   )
 
 

@@ -5,7 +5,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -31,6 +31,7 @@ from instruct_jax.evals import (
   nlp,
   preference,
   reward,
+  reward_models,
   score,
   toxicity,
   truthfulness,
@@ -58,6 +59,7 @@ EVALUATIONS: dict[str, bench.Evaluate] = {
   "score": score.evaluate_score,
   "loss": loss.evaluate_loss,
   "reward": reward.evaluate_reward,
+  "reward_models": reward_models.evaluate_reward_models,
 }
 MEASURED = "measured"
 
@@ -94,6 +96,11 @@ def check(config: ConfigDict) -> None:
       raise errors.unknown(
         f"config.evaluation.subjects.{name}.run", subject.run, config.needs
       )
+  for name, need in section.get("reward_models", {}).items():
+    if need not in config.needs:
+      raise errors.unknown(
+        f"config.evaluation.reward_models.{name}", need, config.needs
+      )
   if section.baseline not in section.subjects:
     raise errors.unknown(
       "config.evaluation.baseline", section.baseline, section.subjects
@@ -110,12 +117,14 @@ def evaluate_policies(
   subjects: Sequence[Subject],
   folder: epath.Path,
   frozen: dict[str, dict],
+  compared: Mapping[str, Callable[[], dict]] | None = None,
 ) -> Outcome:
   """Every evaluation that the data allows, of the subjects.
 
   `frozen` may hold parameters of the 'reward' model and of the 'reference'
-  policy. Writes folder/responses.jsonl, what every subject said to every test
-  prompt. The same parameters give the same numbers.
+  policy; `compared` load the reward models that are compared, by name. Writes
+  folder/responses.jsonl, what every subject said to every test prompt. The same
+  parameters give the same numbers.
 
   Raises UserError for subjects without a name of their own, no prompts, or an
   evaluation of people's own that returns something else than findings.
@@ -123,7 +132,7 @@ def evaluate_policies(
   names = [subject.name for subject in subjects]
   if not names or len(set(names)) < len(names):
     raise errors.UserError(f"each subject needs a name of its own: {names}.")
-  shared = bench.make(ctx, subjects, frozen)
+  shared = bench.make(ctx, subjects, frozen, compared)
   outcome = Outcome({}, {})
   evaluations = evaluations_of(shared.settings.extra)
   with progress.Progress(

@@ -39,34 +39,44 @@ def agreement(
   return preferences.agreement(np.asarray(ranks))
 
 
-def of_ranking(group: str, ranks: Sequence[int], grades: Grades) -> Statistics:
+def of_ranking(
+  group: str, ranks: Sequence[int], grades: Grades | None
+) -> Statistics:
   """Share of tied pairs, and of the pairs where labeler and judge concur.
 
-  The judge's order counts only where its scores differ.
+  The judge's order counts only where its scores differ; `grades` is None where
+  there is no judge, and `group` '' for labelers of none.
   """
   places = np.asarray(ranks)
-  scores = np.asarray([g["score"] for g in grades])
   first, second = np.triu_indices(len(ranks), k=1)
   said = np.sign(places[second] - places[first])  # +1: the first is better
+  found = {
+    "rankings/completions": (float(len(ranks)), 1.0),
+    "rankings/ties": (float((said == 0).sum()), float(len(said))),
+  }
+  if grades is None:
+    return found
+  scores = np.asarray([g["score"] for g in grades])
   gold = np.sign(scores[first] - scores[second])
   both = (said != 0) & (gold != 0)
   concur = float((said == gold)[both].sum())
-  return {
-    "rankings/completions": (float(len(ranks)), 1.0),
-    "rankings/ties": (float((said == 0).sum()), float(len(said))),
+  return found | {
     "rankings/judge_ties": (float((gold == 0).sum()), float(len(said))),
-    f"labelers/judge_concurs/{group}": (concur, float(both.sum())),
+    f"labelers/judge_concurs/{group or 'all'}": (concur, float(both.sum())),
   }
 
 
 def of_completion(
-  source: str, grades: Mapping[str, float], ended: bool
+  source: str, grades: Mapping[str, float] | None, ended: bool
 ) -> Statistics:
-  """What one completion adds to the figures of the policy it came from."""
-  return {
-    f"candidates/likert/{source}": (float(grades["likert"]), 1.0),
-    f"candidates/ended/{source}": (float(ended), 1.0),
-  }
+  """What one completion adds to the figures of the policy it came from.
+
+  `grades` are the judge's; None without one.
+  """
+  likert = {}
+  if grades is not None:
+    likert[f"candidates/likert/{source}"] = (float(grades["likert"]), 1.0)
+  return likert | {f"candidates/ended/{source}": (float(ended), 1.0)}
 
 
 def add(total: Statistics, more: Statistics) -> Statistics:

@@ -88,8 +88,22 @@ def _rows(stage: plan.Stage) -> dict[str, float]:
     for kind in ("pretraining", "demonstrations", "prompts", "rankings"):
       rows |= _rows_of(metrics.get("metrics", {}), kind, length)
   if "rankings" in needs and isinstance(needs["rankings"], plan.Stage):
-    rows["rankings"] = needs["rankings"].config.rankings.train
+    rows["rankings"] = _ranked(needs["rankings"])
   return rows
+
+
+def _ranked(stage: plan.Stage) -> float:
+  """The training rankings that a stage writes, those of its needs with it."""
+  if stage.config.job == "rankings":
+    return stage.config.rankings.train
+  parts = [stage.needs.get(name) for name in ("candidates", "rankings")]
+  return sum(
+    part.config.candidates.train
+    if part.config.job == "candidates"
+    else _ranked(part)
+    for part in parts
+    if isinstance(part, plan.Stage)
+  )
 
 
 def _rows_of(
@@ -143,7 +157,7 @@ def _training(config: ConfigDict, rows: Mapping[str, float]) -> float | None:
 
 def _ranking(config: ConfigDict, rows: Mapping[str, float]) -> float:
   del rows
-  section = config.rankings
+  section = config[config.job]
   prompts = section.train + section.validation + section.test
   responses = prompts * (section.k_min + section.k_max) / 2
   return responses * _tokens(config, "prompts") * _size(config.model)
@@ -178,4 +192,9 @@ def _size(model: ConfigDict) -> float:
   return model.layers * block
 
 
-_WORK = {"train": _training, "rankings": _ranking, "select": _selection}
+_WORK = {
+  "train": _training,
+  "rankings": _ranking,
+  "candidates": _ranking,
+  "select": _selection,
+}

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from instruct_jax import algorithms, paper, worlds
 from instruct_jax.base import keys, outside
 from instruct_jax.inference import rewards
+from instruct_jax.labeling import rankers
 from instruct_jax.runs import stages
 
 # These change what is shown or kept, not what is computed.
@@ -50,7 +51,14 @@ _OF_DATA = tuple(
 )
 _K_MAX = "data.k_max"
 # What a job that does not train does not read.
-_UNREAD = {"rankings": ("reward", "reward_model"), "select": ("reward",)}
+_UNREAD = {
+  "rankings": ("reward", "reward_model"),
+  "candidates": ("reward", "reward_model"),
+  # What they name counts by its content.
+  "label": ("reward", "reward_model", "rankings.model", "rankings.file"),
+  "select": ("reward",),
+}
+_PASSED_DOWN = ("candidates", "rankings")  # by training, which reads them not
 
 
 class Need(Protocol):
@@ -86,7 +94,7 @@ def _is_read(config: ConfigDict) -> Callable[[str], bool]:
     return lambda key: _lies_in(key, read)
   unread = _UNREAD.get(config.job, ())
   if config.job == "train":
-    unread = algorithms.named(config.algorithm).ignores
+    unread = (*algorithms.named(config.algorithm).ignores, *_PASSED_DOWN)
   hidden = (*UNDIGESTED, "needs", *unread, *_OF_DATA)
   if not _reads_rankings(config):
     hidden = (*hidden, _K_MAX)
@@ -134,9 +142,12 @@ def record_of(config: ConfigDict, needs: Needs) -> dict[str, Any]:
 def content_digests(config: ConfigDict) -> dict[str, str]:
   """A hash of the content of each file that a stage depends on.
 
-  Those of its world, and the modules of one's own that it is trained by.
+  Those of its world, people's ranks, and the modules of one's own that it is
+  trained or ranked by.
   """
   digests = dict(worlds.of(config.data).digests(config.data))
+  if config.job == "label":
+    return digests | rankers.digests(config.rankings)
   if config.job != "train":
     return digests
   modules = {}

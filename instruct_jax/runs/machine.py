@@ -21,6 +21,12 @@ from instruct_jax.models import forward, heads
 from instruct_jax.parallel import sharding
 
 _FLOAT, _ROW = 4, 200  # bytes of a number; of a record, as Python holds it
+# {job that samples and trains nothing: its section}
+_SAMPLES = {
+  "rankings": "rankings",
+  "candidates": "candidates",
+  "select": "selection",
+}
 _SAMPLED = 64  # rows that are decoded at once on a CPU; elsewhere more
 _MOMENTS = {"adam": 2, "adamw": 2}  # arrays beside each weight; muon: 1
 
@@ -159,9 +165,9 @@ def _of_batches(config, mesh):
       sizes["config.batch"] = sampled(max(config.batch.values()))
   if config.evaluation.suite != "none":
     sizes["config.evaluation.batch"] = sampled(config.evaluation.batch)
-  for section in ("rankings", "selection"):
-    if config.job == {"rankings": "rankings", "selection": "select"}[section]:
-      sizes[f"config.{section}.batch"] = sampled(config[section].batch)
+  section = _SAMPLES.get(config.job)
+  if section:
+    sizes[f"config.{section}.batch"] = sampled(config[section].batch)
   return sizes
 
 

@@ -16,12 +16,16 @@ from instruct_jax.base import claims, errors, keys, ranges, run_folder, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.inference import rewards
+from instruct_jax.labeling import rankers
 from instruct_jax.runs import digests, references, stages
 
 _log = logging.getLogger(__name__)
 
 # Overrides of these pass down to what an experiment needs; nothing else does.
-INHERITED = ("seed", "data", "model", "reward_model", "mesh", "pretrained")
+INHERITED = (
+  *("seed", "data", "model", "reward_model", "mesh", "pretrained"),
+  *("candidates", "rankings"),  # of the rounds of experiments/iterated.py
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,12 +111,13 @@ def _plan(
   for need, reference in _references(config, evaluated=evaluated).items():
     if not reference:
       raise errors.UserError(
-        f"config.needs.{need} of {config.experiment}:{config.variant} is empty:"
-        " name an experiment file beside it, or the folder of a finished run"
+        f"{stages.key_of(need)} of {config.experiment}:{config.variant} is"
+        " empty: name an experiment file beside it, or the folder of a finished"
+        " run"
       )
     if not references.is_experiment(reference):
       needs[need] = references.resolve(need, reference)
-      _log.info("config.needs.%s: %s, as given", need, reference)
+      _log.info("%s: %s, as given", stages.key_of(need), reference)
       continue
     below, path = references.load_config(reference, source.parent)
     below.update_from_flattened_dict(_fitting(inherited, below))
@@ -134,9 +139,12 @@ def _references(config: ConfigDict, *, evaluated: bool) -> dict[str, str]:
   """What a config needs, `config.pretrained` in the place of pretraining.
 
   Training whose reward has no model in it needs none, and what only the
-  evaluation reads is not needed without one.
+  evaluation reads is not needed without one. Where a reward model ranks, it is
+  needed.
   """
   needs = dict(config.needs.items())
+  if config.job == "label" and config.rankings.labeler == rankers.REWARD:
+    needs["labeler"] = config.rankings.model
   if config.job == "train" and not rewards.needs_model(config.reward):
     needs.pop("reward", None)
   if not evaluated or config.evaluation.suite != "policies":
@@ -248,9 +256,10 @@ def _checkpoints(
   """'hf:/path' by role, 'policy' first, of all that a chain needs."""
   seen, by_role = set() if seen is None else seen, {}
   for need, reference in _references(config, evaluated=True).items():
+    if need == "labeler":  # which may be of any shape
+      continue
     if hf_folder.is_reference(reference):
-      role = "reward" if need == "reward" else "policy"
-      by_role.setdefault(role, reference)
+      by_role.setdefault(stages.role_of(config, need), reference)
     elif references.is_experiment(reference) and reference not in seen:
       seen.add(reference)
       below, path = references.load_config(reference, source.parent)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax.base import errors, experiment_file
 from instruct_jax.hf import folder as hf_folder
-from instruct_jax.runs import records
+from instruct_jax.runs import records, stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ def resolve(need: str, reference: str) -> Given:
   Raises UserError where it is none that has finished, or where the need says
   what it should hand on and it hands on something else.
   """
-  folder, key = epath.Path(reference), f"config.needs.{need}"
+  folder, key = epath.Path(reference), stages.key_of(need)
   try:
     results = records.read_results(folder)
   except errors.UserError as error:
@@ -60,10 +60,11 @@ def resolve(need: str, reference: str) -> Given:
   if results.get("product"):
     product = records.product(folder)
     role, holds = product.role, product.run
-  if need in ("policy", "reward") and role != need:
+  wanted = "reward" if need == "labeler" else need
+  if wanted in ("policy", "reward") and role != wanted:
     raise errors.UserError(
       f"{key}={reference}: hands on {f'a {role}' if role else 'no parameters'},"
-      f" where a {need} is needed."
+      f" where a {wanted} is needed."
     )
   digest = results.get("parameters_digest") or results["config_digest"]
   return Given(key, folder, digest, role, holds)

@@ -1,6 +1,7 @@
 """What a stage of the chain does: build data, train, rank, select, evaluate."""
 
 import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -13,8 +14,8 @@ from instruct_jax import algorithms, paper, worlds
 from instruct_jax.base import errors, keys, ranges
 from instruct_jax.data.read import kinds
 from instruct_jax.evals import reward, select, suite
-from instruct_jax.inference import context, rewards
-from instruct_jax.labeling import chunks, rankings
+from instruct_jax.inference import context, encode, rewards, score
+from instruct_jax.labeling import candidates, rankers, rankings
 from instruct_jax.models import sizes
 from instruct_jax.parallel import digest, hosts
 from instruct_jax.runs import reading, records
@@ -88,13 +89,45 @@ def run_training(
 def rank(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:
   """Samples candidates from the policies needed and lets labelers rank them."""
   ctx = context.make(config, needs)
-  policies = {
+  policies = _policies(ctx, config.rankings.sources, needs)
+  return Result(*rankings.rank_prompts(ctx, policies, folder))
+
+
+def write_candidates(
+  config: ConfigDict, folder: epath.Path, needs: Folders
+) -> Result:
+  """Samples candidates from the policies needed, for others to rank."""
+  ctx = context.make(config, needs)
+  policies = _policies(ctx, config.candidates.sources, needs)
+  return Result(*rankings.write_candidates(ctx, policies, folder))
+
+
+def _policies(ctx, sources, needs):
+  """The parameters of the policies that the sources name, each once."""
+  return {
     name: reading.load_parameters(needs[name], ctx, "policy")
-    for name in needs
-    if name != "data"
+    for name in {source.policy: None for source in sources.values()}
   }
-  metrics, tables = rankings.rank_prompts(ctx, policies, folder)
-  return Result(metrics=metrics, tables=tables)
+
+
+def label(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:
+  """Has candidates ranked by whoever `config.rankings.labeler` names."""
+  ctx = context.make(config, needs)
+  if "labeler" not in needs:
+    return Result(*rankings.label(ctx, folder))
+  # Another model than the chain's, maybe, with another tokenizer.
+  other = reading.open_context(needs["labeler"])
+  params = reading.load_parameters(needs["labeler"], other, "reward")
+  template, rows = other.config.data.template, other.config.evaluation.batch
+
+  def scorer(prompts, responses, ended):
+    texts = encode.sequences(
+      other, prompts, responses, ended, template=template
+    )
+    return score.model_scores(other, params, texts, rows=rows)
+
+  name = f"reward model {needs['labeler'].name}"
+  return Result(*rankings.label(ctx, folder, scorer=scorer, name=name))
 
 
 def pick_epoch(
@@ -146,7 +179,18 @@ def _evaluate_policies(config, folder, needs):
   frozen = {}
   if "reward" in needs:
     frozen["reward"] = reading.load_parameters(needs["reward"], ctx, "reward")
-  return suite.evaluate_policies(ctx, subjects, folder, frozen)
+  return suite.evaluate_policies(
+    ctx,
+    subjects,
+    folder,
+    frozen,
+    {
+      name: functools.partial(
+        reading.load_parameters, needs[need], ctx, "reward"
+      )
+      for name, need in config.evaluation.reward_models.items()
+    },
+  )
 
 
 def _in_order(subjects):
@@ -169,16 +213,20 @@ def _evaluate_nothing(config, folder, needs):
   return suite.Outcome({}, {})
 
 
-# {need: (job, role)} of those that are no policy.
+# {need: (jobs, role)} of those that are no policy.
 _EXPECTED = {
-  "data": ("dataset", ""),
-  "rankings": ("rankings", ""),
-  "reward": ("", "reward"),
+  "data": (("dataset",), ""),
+  "rankings": (("rankings", "label"), ""),
+  "candidates": (("candidates",), ""),
+  "reward": ((), "reward"),
+  "labeler": ((), "reward"),
 }
 JOBS: dict[str, Callable[[ConfigDict, epath.Path, Folders], Result]] = {
   "dataset": build_data,
   "train": run_training,
   "rankings": rank,
+  "candidates": write_candidates,
+  "label": label,
   "select": pick_epoch,
 }
 EVALUATIONS = {
@@ -207,7 +255,11 @@ def check(config: ConfigDict) -> None:
   if config.job == "train":
     loop.check(config)
   if config.job == "rankings":
-    chunks.check(config)
+    rankers.check_world(worlds.of(config.data))
+  if config.job in ("rankings", "candidates"):
+    candidates.check(config)
+  if config.job == "label":
+    rankers.check(config)
 
 
 def check_read(data: ConfigDict, names: Iterable[str]) -> None:
@@ -223,18 +275,28 @@ def check_read(data: ConfigDict, names: Iterable[str]) -> None:
         raise errors.UserError(f"config.data.{name} is set, but {why}")
 
 
+def key_of(need: str) -> str:
+  """The key that names what is needed."""
+  return (
+    "config.rankings.model" if need == "labeler" else f"config.needs.{need}"
+  )
+
+
 def check_need(config: ConfigDict, name: str, need: ConfigDict) -> None:
   """UserError where a stage to be built is not what it is needed as.
 
   `need` is its config, `name` that of the need.
   """
-  key = f"config.needs.{name}={config.needs[name]}"
-  job, role = _EXPECTED.get(name, ("", "policy"))
-  if job and need.job != job:
+  named = config.rankings.model if name == "labeler" else config.needs[name]
+  key = f"{key_of(name)}={named}"
+  jobs, _ = _EXPECTED.get(name, ((), ""))
+  role = role_of(config, name)
+  if jobs and need.job not in jobs:
     raise errors.UserError(
-      f"{key}: an experiment with config.job={job} is needed, not {need.job}"
+      f"{key}: an experiment with config.job={' or '.join(jobs)} is needed, not"
+      f" {need.job}"
     )
-  if not job and _product(need) != role:
+  if not jobs and _product(need) != role:
     raise errors.UserError(
       f"{key}: hands on {_product(need) or 'no parameters'}, where a {role} is"
       " needed"
@@ -244,7 +306,7 @@ def check_need(config: ConfigDict, name: str, need: ConfigDict) -> None:
       f"{key}: keeps no epochs to select from (keep_epochs); name an SFT"
       " experiment"
     )
-  if role:
+  if role and name != "labeler":  # which may be of any shape
     section = "reward_model" if role == "reward" else "model"
     check_shape(config[section], need[section], section, key)
 
@@ -259,6 +321,14 @@ def check_shape(
       f"{key}: its config.{section}.{name} is {there[name]}, here it is"
       f" {wanted[name]}: give both the same"
     )
+
+
+def role_of(config: ConfigDict, need: str) -> str:
+  """The role that a need hands on: 'reward', 'policy' or '' for neither."""
+  if need in _EXPECTED:
+    return _EXPECTED[need][1]
+  models = config.evaluation.get("reward_models", {})
+  return "reward" if need in models.values() else "policy"
 
 
 def _product(config):
@@ -290,9 +360,13 @@ def needs_of_evaluation(config: ConfigDict) -> set[str]:
   if config.job != "train":
     return set()
   compared = {section.run for section in config.evaluation.subjects.values()}
+  models = config.evaluation.reward_models
+  compared |= set(models.values())
   compared -= {"", "data", "policy", "reward", "rankings"}
   if "reward_model" in algorithms.named(config.algorithm).ignores:
     compared |= {"reward"}
+  if models and "rankings" not in config.batch:
+    compared |= {"rankings"}
   return compared
 
 
@@ -304,6 +378,8 @@ def check_evaluation(config: ConfigDict) -> None:
 
 def _kinds(config):
   """The kinds of data that a stage reads."""
+  if config.job == "candidates":
+    return ("prompts",)
   if config.job != "train":
     return ()
   return (*config.batch, *algorithms.named(config.algorithm).also_reads)
