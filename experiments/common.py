@@ -40,6 +40,7 @@ DATA = {  # the microworld's
   "validation_fraction": 0.05,
   "test_fraction": 0.1,
   "packing": False,
+  "loss_on": "all",
   "prefix": paper.LONG_PREFIX,
   "per_user": paper.MAX_PROMPTS_PER_USER,
   "remove_pii": True,

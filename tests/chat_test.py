@@ -151,13 +151,10 @@ def test_a_template_that_takes_no_turns_gets_none(speakers, monkeypatch):
 def test_a_dialogue_is_read_as_the_turns_that_it_was():
   turns = (("one", " two\n"), ("three", "four\n\nHuman: five"))
   text = templates.dialogue(turns, "six")
-  assert [m["content"] for m in templates.messages(text)] == [
-    "one",
-    "two",
-    "three",
-    "four\nHuman: five",
-    "six",
-  ]
+  said = ["one", "two", "three", "four\nHuman: five", "six"]
+  assert [m["content"] for m in templates.messages(str(text))] == said
+  said[3] = "four\n\nHuman: five"  # a template that has messages needs no mark
+  assert [m["content"] for m in templates.messages(text)] == said
   assert templates.dialogue((), "six") == "six"
 
 
@@ -462,7 +459,9 @@ def test_dialogues_of_records(tmp_path):
   path.write_text("\n".join(map(json.dumps, records)))
   first, second, third = asked.read(str(path))
   assert first.prompt == second.prompt == "three"
-  assert first.turns == second.turns == (("Be kind.\n\none", "two"),)
+  assert first.turns == second.turns == (("one", "two"),)
+  assert first.system == second.system == "Be kind."
+  assert first.text == "Be kind.\n\none\n\nAssistant: two\n\nHuman: three"
   assert (third.prompt, third.turns) == ("one", ())
   assert first.record == records[0]
 

@@ -43,6 +43,7 @@ def config(tmp_path):
     "validation_fraction": 0.2,
     "test_fraction": 0.1,
     "packing": False,
+    "loss_on": "all",
     "prefix": 128,
     "per_user": 200,
     "remove_pii": True,

@@ -26,6 +26,7 @@ def section(**changes):
     "validation_fraction": 0.0,
     "test_fraction": 0.0,
     "packing": False,
+    "loss_on": "all",
     "prefix": 128,
     "per_user": 200,
     "remove_pii": True,

@@ -14,7 +14,7 @@ import tokenizers as library
 
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
-from instruct_jax.tokenizers import templates
+from instruct_jax.tokenizers import chat, templates
 from tests import pretrained_tokenizers_test as others
 
 SPECIAL = (
@@ -211,13 +211,13 @@ def test_transformers_has_the_same_ids(template, tmp_path):
 def test_a_template_without_a_system_role_says_so():
   names = (("bos_token", "<bos>"),)
   with pytest.raises(errors.UserError, match="System role not supported"):
-    templates.chat.slotted(GEMMA2, ("system", "user"), names)
+    chat.slotted(GEMMA2, ("system", "user"), names)
 
 
 def test_a_system_turn_is_folded_into_the_first_of_the_user():
   names = (("bos_token", "<bos>"),)
-  text = templates.chat.slotted(GEMMA3, ("system", "user"), names)
-  assert templates.chat.filled(text, ["Be kind.", " hi "]) == (
+  text = chat.slotted(GEMMA3, ("system", "user"), names)
+  assert chat.filled(text, ["Be kind.", " hi "]) == (
     "<bos><start_of_turn>user\nBe kind.\n\nhi<end_of_turn>\n"
     "<start_of_turn>model\n"
   )

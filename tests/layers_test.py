@@ -41,7 +41,9 @@ tokenizers
   special_tokens words json_files
   pretrained trained
   __init__
+  rendering
   templates
+  answers
 models
   config
   attention rotary lora
@@ -85,7 +87,7 @@ data/public
   convert
 data/batch
   histograms shuffle
-  packing mixtures limits
+  packing mixtures limits conversations
   rows
   padding
   shards streams

@@ -250,7 +250,7 @@ def test_prompts_cannot_spell_special_tokens_of_a_unigram(template, tmp_path):
 @pytest.mark.parametrize(
   "source",
   [
-    "{% for m in messages %}{{ ('x ' + m.content) | trim }}{% endfor %}",
+    "{% for m in messages %}{{ ('x ' ~ m.content) | trim }}{% endfor %}",
     "{% for m in messages %}{{ m.content.split('a')[0] }}{% endfor %}",
     "{% for m in messages %}{% if '\\n' in m.content %}{{ m.content }}!"
     "{% else %}{{ m.content }}{% endif %}{% endfor %}",

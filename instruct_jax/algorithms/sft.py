@@ -1,7 +1,8 @@
 """Supervised fine-tuning (section 3.5, appendix C.1), and pretraining.
 
 Two kinds of rows, each a part of the minibatch: demonstrations, where only the
-response's tokens count, and pretraining text, where all do. Pretraining is SFT
+response's tokens count (of a conversation its answers, `is_target`), and
+pretraining text, where all do. Pretraining is SFT
 on text alone; the initialisation for RL mixes the two (appendix C.3).
 
 Either may be packed: several texts a row, told apart by `segments`, with
@@ -49,7 +50,8 @@ def _demonstrations(ctx, policy, rows, key):
   if "segments" in rows:
     return _packed(ctx, policy, rows, key)
   logits = forward.response_logits(ctx.policy, policy, rows, key=key)
-  return rl.cross_entropy(logits, rows["response"], rows["is_response"])
+  counts = "is_target" if "is_target" in rows else "is_response"
+  return rl.cross_entropy(logits, rows["response"], rows[counts])
 
 
 def _pretraining(ctx, policy, rows, key):

@@ -28,6 +28,7 @@ MEANINGS = {
   "candidates.*": "new prompts of this split that are answered, at most",
   "data.demonstrations": "files of demonstrations: path, pattern, A=0.7,B=0.3",
   "data.k_max": "most responses of a ranking; 0: as the rankings have",
+  "data.loss_on": "which answers of a conversation count: all, or the last",
   "data.packing": "several texts or demonstrations a row, kept apart",
   "data.per_user": "most prompts kept of one user",
   "data.prefix": "prompts that share this many characters are duplicates",

@@ -204,6 +204,7 @@ RANGES: dict[str, Range] = {
   "candidates.*": SOME,
   "data.demonstrations": MAYBE,
   "data.k_max": Whole(2, 1000, or_zero=True),  # 0: as the rankings have
+  "data.loss_on": OneOf(("all", "last")),
   "data.packing": SWITCH,
   "data.per_user": COUNT,
   "data.prefix": COUNT,

@@ -18,6 +18,7 @@ _SETTINGS = (
   "response_length",
   "row_length",
   "k_max",
+  "loss_on",
   "vocab_size",
   "tokenizer",
   "tokenizer_sample",

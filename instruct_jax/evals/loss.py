@@ -5,6 +5,8 @@ import logging
 import numpy as np
 
 from instruct_jax.base import errors
+from instruct_jax.data.batch import encoding
+from instruct_jax.data.read import kinds
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.inference import context, encode, score
 
@@ -41,9 +43,26 @@ def evaluate_loss(bench: bench_lib.Bench) -> bench_lib.Findings:
 
 
 def demonstrations(ctx: context.Context, split: str) -> list[dict]:
-  """The records of a split whose prompts fit; UserError for none."""
+  """Each answer of a split's records whose prompt fits; UserError for none."""
   rows = ctx.rows("demonstrations", split)
-  return [rows.source[int(i)] for i in rows.index]
+  records = [rows.source[int(n)] for n in dict.fromkeys(rows.index.tolist())]
+  data = ctx.config.data
+  last = data.loss_on == "last"
+  answered = [
+    one
+    for record in records
+    for one in kinds.exchanges(record, "demonstrations", last=last)
+  ]
+  if len(answered) == len(records):
+    return answered
+  # Some may have no room but in a row behind others.
+  _, fitting = encoding.fitting_prompts(
+    [record["prompt"] for record in answered],
+    ctx.tokenizer,
+    data.template,
+    data.prompt_length,
+  )
+  return [answered[n] for n in fitting.tolist()]
 
 
 def of_demonstrations(

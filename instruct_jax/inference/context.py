@@ -14,7 +14,7 @@ from instruct_jax.inference import choice
 from instruct_jax.models import config as model_config
 from instruct_jax.models import heads, lora, sizes
 from instruct_jax.parallel import hosts, sharding
-from instruct_jax.tokenizers import templates
+from instruct_jax.tokenizers import answers, templates
 from instruct_jax.worlds import interface
 
 SCALAR_ROLES = ("reward", "value")
@@ -72,8 +72,10 @@ class Context:
   @property
   def stop_ids(self) -> tuple[int, ...]:
     """What ends a response: first the token that training ends one with."""
-    ends = templates.ends(self.config.data.template, self.tokenizer)
-    ids = self.tokenizer.eot_id, *self.tokenizer.stop_ids, *ends
+    template = self.config.data.template
+    first = answers.end_id(template, self.tokenizer)
+    ends = templates.ends(template, self.tokenizer)
+    ids = first, self.tokenizer.eot_id, *self.tokenizer.stop_ids, *ends
     return tuple(dict.fromkeys(ids))
 
   def sampling(self, *, temperature: float = 1.0) -> choice.Sampling:

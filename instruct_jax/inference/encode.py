@@ -11,7 +11,7 @@ from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import context
-from instruct_jax.tokenizers import templates
+from instruct_jax.tokenizers import answers, templates
 
 RAW_TEMPLATE = "{prompt}"
 
@@ -53,17 +53,30 @@ def prompts(
 
 
 def responses(
-  ctx: context.Context, texts: Sequence[str], ended: Sequence[bool]
+  ctx: context.Context,
+  texts: Sequence[str],
+  ended: Sequence[bool],
+  *,
+  prompts: Sequence[str] | None = None,
+  template: str = RAW_TEMPLATE,
 ) -> dict[str, np.ndarray]:
   """response [N, R] int32 and is_response [N, R] bool, cut at R tokens.
 
-  The end token stands after a text that ended by itself, where there is room.
+  As they follow the prompts in their template, where those are given. The end
+  token stands after a text that ended by itself, where there is room.
   """
-  limit, end = ctx.config.data.response_length, [ctx.tokenizer.eot_id]
+  limit = ctx.config.data.response_length
+  said = answers.encode(
+    [""] * len(texts) if prompts is None else prompts,
+    texts,
+    ended,
+    ctx.tokenizer,
+    template,
+  )
   response = np.full((len(texts), limit), ctx.tokenizer.pad_id, np.int32)
   is_response = np.zeros(response.shape, bool)
-  for n, ids in enumerate(ctx.tokenizer.encode_batch(list(texts))):
-    ids = (ids + end if ended[n] else ids)[:limit]
+  for n, answer in enumerate(said):
+    ids = answer.ids[:limit]
     response[n, : len(ids)] = ids
     is_response[n, : len(ids)] = True
   return {"response": response, "is_response": is_response}
@@ -72,7 +85,7 @@ def responses(
 def sequences(
   ctx: context.Context,
   texts: Sequence[str],
-  answers: Sequence[str],
+  replies: Sequence[str],
   ended: Sequence[bool],
   *,
   template: str,
@@ -80,5 +93,5 @@ def sequences(
   """Prompts in their template with their responses: what a model reads."""
   width = width_of(ctx, template)
   return prompts(texts, ctx.tokenizer, template, width) | responses(
-    ctx, answers, ended
+    ctx, replies, ended, prompts=texts, template=template
   )

@@ -28,12 +28,13 @@ class Asked:
   where: str  # it stands, for a person
   prompt: str
   turns: templates.Turns = ()  # of the dialogue before it
+  system: str = ""  # what the system says before all of it
   record: Mapping[str, Any] | None = None  # the whole of it, from a file
 
   @property
   def text(self) -> str:
     """The whole dialogue, in one string."""
-    return templates.dialogue(self.turns, self.prompt)
+    return templates.dialogue(self.turns, self.prompt, self.system)
 
 
 def read(name: str) -> Iterator[Asked]:
@@ -90,9 +91,9 @@ def _of_record(where: str, record: Mapping[str, Any]) -> Asked:
   key = "messages" if "prompt" not in record else "prompt"
   value = record.get(key)
   if isinstance(value, list):
-    *turns, prompt = _dialogue(value, f'{where}: "{key}"')
+    system, *turns, prompt = _dialogue(value, f'{where}: "{key}"')
     pairs = tuple(zip(turns[::2], turns[1::2]))
-    return Asked(where + identity, prompt, pairs, record)
+    return Asked(where + identity, prompt, pairs, system, record)
   given = record if value is None else {"prompt": value}
   wrong = records.wrong_keys(dict(given), {"prompt": str})
   if wrong:
@@ -101,15 +102,15 @@ def _of_record(where: str, record: Mapping[str, Any]) -> Asked:
 
 
 def _dialogue(messages: Sequence[Any], where: str) -> list[str]:
-  """The texts of messages by turns, first and last a user's.
+  """What the system says first, or '', then the texts of the turns.
 
-  What a system says first opens the first.
+  The first and the last of those are a user's.
   """
   opening, texts = "", []
   for n, message in enumerate(messages):
     role, text = _message(message, f"{where}[{n}]")
     if role == "system" and not n:
-      opening = f"{text}\n\n"
+      opening = text
       continue
     expected = _ASSISTANT if len(texts) % 2 else _USER
     if role not in expected:
@@ -122,7 +123,7 @@ def _dialogue(messages: Sequence[Any], where: str) -> list[str]:
     raise errors.UserError(
       f"{where}: ends with no user's message; the last one is what is answered"
     )
-  return [opening + texts[0], *texts[1:]]
+  return [opening, *texts]
 
 
 def _message(message: Any, where: str) -> tuple[str, str]:

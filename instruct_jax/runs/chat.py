@@ -243,7 +243,8 @@ def _answer_run(
 def _whole(one: speaker.Speaker, given: asked.Asked) -> str:
   """What a run reads of a prompt."""
   turns = [(one.normalize(a), one.normalize(b)) for a, b in given.turns]
-  return conversation.whole(turns, one.normalize(given.prompt))
+  system = one.normalize(given.system)
+  return conversation.whole(turns, one.normalize(given.prompt), system)
 
 
 def _problem(one: speaker.Speaker, given: asked.Asked, text: str) -> str:

@@ -51,9 +51,9 @@ class Talk:
     )
 
 
-def whole(turns: Sequence[tuple[str, str]], text: str) -> str:
+def whole(turns: Sequence[tuple[str, str]], text: str, system: str = "") -> str:
   """What a run reads: what was said before, then the prompt."""
-  return templates.dialogue(turns, text)
+  return templates.dialogue(turns, text, system)
 
 
 def has_turns(one: speaker.Speaker) -> bool:

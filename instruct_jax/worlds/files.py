@@ -8,7 +8,7 @@ from etils import epath
 from instruct_jax import tokenizers
 from instruct_jax.data import fingerprint, prepare
 from instruct_jax.data.batch import mixtures
-from instruct_jax.data.read import files, sources
+from instruct_jax.data.read import files, kinds, sources
 from instruct_jax.worlds import interface
 
 
@@ -43,7 +43,8 @@ def examples(data: interface.Data, folders: interface.Folders) -> list[str]:
     path = epath.Path(folders["data"]) / f"{kind}-validation.jsonl"
     if path.exists():
       rows = itertools.islice(files.unit_rows(path), interface.MOST_EXAMPLES)
-      return [str(record["prompt"]) for _, record in rows]
+      records = (kinds.with_prompt(record, kind) for _, record in rows)
+      return [str(record["prompt"]) for record in records]
   return []
 
 

@@ -28,6 +28,7 @@ from instruct_jax.data.read import kinds
 FILE = "shards.json"
 # Rows depend on these, and on the tokenizer, which lies beside them.
 _MADE_FOR = ("template", "prompt_length", "response_length", "row_length")
+_MADE_FOR += ("loss_on",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +55,9 @@ def joined(
   sizes = {layout: [0, 0, 0] for layout in counts}  # rows, filled, columns
   files: dict[str, list] = {layout: [] for layout in counts}
   lengths: Mapping[str, Any] = nothing.lengths
-  parts, records, without_row = [], [], []
+  parts, records, rows_of = [], [], []
   for manifest in manifests:
-    without_row += [sum(records) + n for n in manifest["without_row"]]
+    rows_of += [(sum(records) + n, size) for n, size in manifest["rows_of"]]
     parts.append(manifest["part"])
     records.append(manifest["records"])
     lengths = limits.merged([lengths, pieces.from_json(manifest["lengths"])])
@@ -78,7 +79,7 @@ def joined(
   content = {
     "records": records,
     "parts": parts,
-    "without_row": without_row,
+    "rows_of": rows_of,
     "shards": files,
   }
   return Split(sum(records), counts, padding, lengths, content)
@@ -168,7 +169,10 @@ def open_rows(
   index = np.arange(len(table), dtype=np.int32)
   if layout == shards.ROWS and not kinds.KINDS[kind].is_stream:
     numbers = np.arange(sum(of_split["records"]), dtype=np.int32)
-    index = np.delete(numbers, of_split["without_row"])
+    sizes = np.ones(len(numbers), np.int64)
+    for n, size in of_split["rows_of"]:
+      sizes[n] = size
+    index = np.repeat(numbers, sizes)
   else:
     source = ()
   part = None

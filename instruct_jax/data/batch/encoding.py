@@ -1,13 +1,16 @@
 """Records with prompts -> rows of tokens: demonstrations, prompts, rankings.
 
 N records, K completions, P prompt, R response. A prompt is what
-`templates.encode` makes of it; a response ends with end-of-text if it ended by
-itself and that still fits.
+`templates.encode` makes of it, a response what `answers.encode` does: it ends
+with its end token if it ended by itself and that still fits. A conversation
+gives the rows that `conversations` says, each with the answers that a loss
+counts (`data.loss_on`).
 """
 
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -15,6 +18,7 @@ import numpy as np
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.data.batch import (
+  conversations,
   histograms,
   limits,
   packing,
@@ -22,7 +26,7 @@ from instruct_jax.data.batch import (
   rows,
 )
 from instruct_jax.data.read import kinds
-from instruct_jax.tokenizers import templates
+from instruct_jax.tokenizers import answers, messages, templates
 
 
 def encode_records(
@@ -67,37 +71,39 @@ def encode_piece(
   Raises UserError where packed rows are shorter than a prompt and its response
   may be.
   """
+  entry = kinds.KINDS[kind]
+  for record in records if kinds.KINDS[kind].key == "prompt" else ():
+    _check_turns(record["prompt"], data.template)
+  exchanges, groups = _exchanges(records, kind, last=data.loss_on == "last")
   every = templates.encode(
-    [record["prompt"] for record in records], tokenizer, data.template
+    [record["prompt"] for record in exchanges], tokenizer, data.template
   )
-  fitting = _fitting(every, data.prompt_length)
-  counts = {
+  counts: dict[str, Any] = {
     "records": len(records),
-    "prompts_too_long": len(records) - len(fitting),
     **limits.lengths("prompt", padding.lengths_of(every)),
   }
-  used = [records[i] for i in fitting]
-  ids = [every[i] for i in fitting]
-  entry, answers = kinds.KINDS[kind], None
-  if entry.response and not entry.has_several:
-    texts = [record[entry.response] for record in used]
-    every, lengths, more = padding.responses(
-      texts, [True] * len(texts), tokenizer, data
-    )
-    there = np.flatnonzero(lengths > 1).tolist()  # more than the end
-    fitting, answers = fitting[there], [every[n] for n in there]
-    used, ids = [used[n] for n in there], [ids[n] for n in there]
-    counts |= {**more, "responses_empty": len(texts) - len(there)}
-  part = np.asarray([r["part"] for r in used], np.int32) if weights else None
-  if packed and entry.can_pack and answers is not None:
-    parts = len(weights) or None
-    table, part = _packed(answers, ids, part, parts, tokenizer, data)
+  if entry.answer:
+    texts = [record[entry.answer] for record in exchanges]
+    used, more = _answered(every, exchanges, texts, groups, tokenizer, data)
+  else:
+    fitting = _fitting(every, data.prompt_length).tolist()
+    used = [conversations.Row(n, every[n], [], None) for n in fitting]
+    more = {"prompts_too_long": len(records) - len(used)}
+  counts |= more
+  part = None
+  if weights:
+    parts = [exchanges[row.first]["part"] for row in used]
+    part = np.asarray(parts, np.int32)
+  if packed and entry.can_pack and entry.answer:
+    table, part = _packed(used, part, len(weights) or None, tokenizer, data)
     counts["documents"] = len(used)
     index, source = np.arange(len(table), dtype=np.int32), ()
   else:
-    table, good, more = _padded(kind, used, ids, answers, tokenizer, data)
+    table, good, more = _padded(kind, used, records, tokenizer, data)
     counts |= more
-    index, source = fitting[good], records
+    of = np.repeat(np.arange(len(groups), dtype=np.int32), [*map(len, groups)])
+    first = np.asarray([row.first for row in used], np.int32)
+    index, source = of[first[good]], records
     part = None if part is None else part[good]
   counts["rows"] = len(table)
   return rows.Rows(kind, table, index, counts, source, weights, part)
@@ -116,7 +122,8 @@ def lengths(
   how long those are.
   """
   entry = kinds.KINDS[kind]
-  texts = {key: [r[key] for r in records] for key in entry.required}
+  exchanges, _ = _exchanges(records, kind, last=False)
+  texts = {key: [r[key] for r in exchanges] for key in entry.required}
   sizes = {}
   if entry.has_several:
     several = texts.pop(entry.response)
@@ -126,6 +133,75 @@ def lengths(
     name: histograms.of(padding.lengths_of(tokenizer.encode_batch(some)))
     for name, some in texts.items()
   } | sizes
+
+
+def _exchanges(
+  records: Sequence[kinds.Record], kind: str, *, last: bool
+) -> tuple[Sequence[kinds.Record], list[range]]:
+  """A record for each answer that counts, and the places of each record's."""
+  if not kinds.KINDS[kind].answer:
+    return records, [range(n, n + 1) for n in range(len(records))]
+  every, groups = [], []
+  for record in records:
+    more = kinds.exchanges(record, kind, last=last)
+    groups.append(range(len(every), len(every) + len(more)))
+    every += more
+  return every, groups
+
+
+def _check_turns(prompt: str, template: str) -> None:
+  """Raises UserError for a dialogue of several turns where there are none."""
+  is_dialogue = isinstance(prompt, messages.Dialogue) and prompt.has_turns
+  if is_dialogue and not templates.has_turns(template):
+    raise errors.UserError(
+      f"data.template={template!r} has no turns, but there are conversations"
+      f" of several, as the one that begins {prompt[:40]!r}; take"
+      " human_assistant, chatml, chat_template, or a text with {prompt} and"
+      " '\\n\\nAssistant:' in it"
+    )
+
+
+def _answered(
+  prompts: padding.Ids,
+  records: Sequence[kinds.Record],
+  texts: Sequence[str],
+  groups: Sequence[range],
+  tokenizer: tokenizers.Tokenizer,
+  data: ml_collections.ConfigDict,
+) -> tuple[list[conversations.Row], dict[str, Any]]:
+  """Rows of prompts and their answers, and counts.
+
+  Answers that have no token but their end are left out; of those that no row
+  has room for, only what they cost is counted.
+  """
+  asked = [record["prompt"] for record in records]
+  said = answers.encode(
+    asked, texts, [True] * len(texts), tokenizer, data.template
+  )
+  used, held = conversations.rows_of(
+    prompts,
+    said,
+    groups,
+    prompt_length=data.prompt_length,
+    response_length=data.response_length,
+  )
+  lengths = padding.lengths_of([said[n].ids for n in held])
+  empty = {n for n, length in zip(held, lengths) if length < 2}  # the end alone
+  limit, inside = data.response_length, set(held)
+  lost = [len(group) - len(inside.intersection(group)) for group in groups]
+  counts = {
+    "prompts_too_long": sum(map(inside.isdisjoint, groups)),
+    "responses": len(held),
+    "responses_cut": sum(len(row.response) > limit for row in used),
+    "responses_empty": len(empty),
+    **limits.lengths("response", lengths),
+  }
+  if turns := sum(len(group) for group in groups if len(group) > 1):
+    counts["turns"] = turns
+    counts["turns_lost"] = sum(
+      n for n, group in zip(lost, groups) if n < len(group)
+    )
+  return [row for row in used if row.first not in empty], counts
 
 
 def fitting_prompts(
@@ -148,13 +224,13 @@ def _fitting(every: padding.Ids, prompt_length: int) -> np.ndarray:
 
 def _padded(
   kind: str,
-  used: Sequence[kinds.Record],
-  prompts: padding.Ids,
-  answers: padding.Ids | None,
+  used: Sequence[conversations.Row],
+  records: Sequence[kinds.Record],
   tokenizer: tokenizers.Tokenizer,
   data: ml_collections.ConfigDict,
 ) -> tuple[rows.Padded, np.ndarray, dict[str, int]]:
-  """The rows, which [N] of the records they are of, and counts."""
+  """The rows, which [N] of those used they are, and counts."""
+  prompts = [row.prompt for row in used]
   arrays, counts = (
     padding.left_padded(prompts, data.prompt_length, tokenizer),
     {},
@@ -162,16 +238,25 @@ def _padded(
   good = np.arange(len(used))
   if kinds.KINDS[kind].has_several:
     response = kinds.KINDS[kind].response
-    more, good, counts = _completions(used, response, tokenizer, data)
+    ranked = [records[row.first] for row in used]
+    more, good, counts = _completions(ranked, response, tokenizer, data)
     arrays = {n: array[good] for n, array in (arrays | more).items()}
-  elif answers is not None:
-    arrays |= padding.right_padded(answers, data.response_length, tokenizer)
+  elif kinds.KINDS[kind].response:
+    limit = data.response_length
+    said = [row.response[:limit] for row in used]
+    arrays |= padding.right_padded(said, limit, tokenizer)
+    if _are_marked(used):
+      counted = [conversations.targets_of(row)[:limit] for row in used]
+      arrays["is_target"] = padding.masks(counted, limit)
   return rows.Padded(arrays), good, counts
 
 
+def _are_marked(used: Sequence[conversations.Row]) -> bool:
+  return any(row.is_target is not None for row in used)
+
+
 def _packed(
-  responses: padding.Ids,
-  prompts: padding.Ids,
+  used: Sequence[conversations.Row],
   part: np.ndarray | None,
   parts: int | None,
   tokenizer: tokenizers.Tokenizer,
@@ -185,20 +270,27 @@ def _packed(
       f"hold a prompt and its response, which may take {longest} "
       "(data.prompt_length + data.response_length)"
     )
-  streams_, where = [], []
+  limit, marked = data.response_length, _are_marked(used)
+  streams_, where, targets = [], [], []
   for n in range(parts or 1):
-    every = range(len(responses))
+    every = range(len(used))
     of_part = every if parts is None else np.flatnonzero(part == n)
-    both = [prompts[i] + responses[i] for i in of_part]
+    mine = [used[int(i)] for i in of_part]
+    both = [row.prompt + row.response[:limit] for row in mine]
     lengths, context = (
       padding.lengths_of(both),
-      padding.lengths_of([prompts[i] for i in of_part]),
+      padding.lengths_of([row.prompt for row in mine]),
     )
     tokens = itertools.chain.from_iterable(both)
     streams_.append(np.fromiter(tokens, padding.dtype_of(tokenizer)))
     where.append((np.cumsum(lengths) - lengths, lengths, context))
+    counted = itertools.chain.from_iterable(
+      [False] * len(row.prompt) + conversations.targets_of(row)[:limit]
+      for row in mine
+    )
+    targets += [np.fromiter(counted, bool)] if marked else []
   table, of_row = packing.pack(
-    streams_, where, data.row_length, tokenizer.pad_id
+    streams_, where, data.row_length, tokenizer.pad_id, targets
   )
   return table, None if parts is None else of_row
 
@@ -215,9 +307,10 @@ def _completions(
   """
   sizes = [len(record[response]) for record in records]
   N, K = len(records), max(sizes, default=0)
-  texts, ended, slots = [], [], []
+  prompts, texts, ended, slots = [], [], [], []
   ranks, beats = np.zeros((N, K), np.int32), np.zeros((N, K, K), bool)
   for n, (record, k) in enumerate(zip(records, sizes)):
+    prompts += [record["prompt"]] * k
     texts += record[response]
     ended += record.get("ended") or [True] * k
     ranks[n, :k] = record.get("ranks") or 1
@@ -227,8 +320,8 @@ def _completions(
     for winner, loser in () if record.get("ranks") else record["pairs"]:
       beats[n, winner, loser] = True
   every: padding.Ids = [[] for _ in range(N * K)]
-  answers, _, counts = padding.responses(texts, ended, tokenizer, data)
-  for slot, ids in zip(slots, answers):
+  said, counts = padding.responses(prompts, texts, ended, tokenizer, data)
+  for slot, ids in zip(slots, said):
     every[slot] = ids
   counts["pairs"] = int(beats.sum())
   tells, counts["pairs_alike"] = _telling(every, beats, sizes)

@@ -64,6 +64,11 @@ LIMITS = (
     *("prompt_length", "prompt"),
   ),
   Limit(
+    *("turns_lost", "turns"),
+    "answers of conversations left out, as what was said before is longer than",
+    *("prompt_length", "prompt"),
+  ),
+  Limit(
     *("responses_cut", "responses"),
     "responses cut to",
     *("response_length", "response"),

@@ -72,6 +72,9 @@ class Pieces:
   row_length: int
   pad_id: int
   is_packed: bool
+  # Of each token of the streams whether a loss counts it; () for all of them
+  # that are no context.
+  targets: tuple[np.ndarray, ...] = ()
 
   def __len__(self) -> int:
     return len(self.first) - 1
@@ -120,27 +123,33 @@ class Pieces:
       return out.reshape(len(rows), self.row_length)
 
     batch = {
-      "tokens": spread(self._tokens(piece, flat, begin, length), self.pad_id),
+      "tokens": spread(
+        self._of(self.streams, np.int32, piece, flat, begin, length),
+        self.pad_id,
+      ),
       "is_token": spread(np.ones(len(flat), bool), False),
     }
     if self.is_packed:
       numbers = np.repeat((nth + 1).astype(np.int32), length)
       free = begin + self.context[piece]
       batch["segments"] = spread(numbers, 0)
-      batch["is_target"] = spread(flat >= np.repeat(free, length), False)
+      is_target = flat >= np.repeat(free, length)
+      if self.targets:
+        is_target &= self._of(self.targets, bool, piece, flat, begin, length)
+      batch["is_target"] = spread(is_target, False)
     return batch
 
-  def _tokens(self, piece, flat, begin, length):
-    """The pieces' tokens one after another, int32."""
+  def _of(self, streams, dtype, piece, flat, begin, length):
+    """What streams hold of the pieces, one after another."""
     source = flat + np.repeat(self.start[piece] - begin, length)
-    if len(self.streams) == 1:
-      return self.streams[0][source].astype(np.int32)
-    tokens = np.empty(len(flat), np.int32)
+    if len(streams) == 1:
+      return streams[0][source].astype(dtype)
+    found = np.empty(len(flat), dtype)
     stream = np.repeat(self.stream[piece], length)
-    for n, values in enumerate(self.streams):
+    for n, values in enumerate(streams):
       of_stream = stream == n
-      tokens[of_stream] = values[source[of_stream]]
-    return tokens
+      found[of_stream] = values[source[of_stream]]
+    return found
 
 
 def pack(
@@ -148,6 +157,7 @@ def pack(
   texts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
   row_length: int,
   pad_id: int,
+  targets: Sequence[np.ndarray] = (),
 ) -> tuple[Pieces, np.ndarray]:
   """Packed rows of texts (start, length, context), one tuple a stream.
 
@@ -179,6 +189,7 @@ def pack(
     row_length=row_length,
     pad_id=pad_id,
     is_packed=True,
+    targets=tuple(targets),
   )
   return pieces, np.asarray(stream_of_row, np.int32)
 

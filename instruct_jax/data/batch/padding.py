@@ -11,6 +11,7 @@ import numpy as np
 
 from instruct_jax import tokenizers
 from instruct_jax.data.batch import limits, rows
+from instruct_jax.tokenizers import answers
 
 Ids = list[list[int]]
 
@@ -48,22 +49,29 @@ def lengths_of(ids: Ids) -> np.ndarray:
   return np.fromiter(map(len, ids), np.int32, count=len(ids))
 
 
+def masks(of: Sequence[list[bool]], width: int) -> np.ndarray:
+  """Marks of tokens as an array [N, width] bool, False behind their end."""
+  mask = np.zeros((len(of), width), bool)
+  for row, marks in zip(mask, of):
+    row[: len(marks)] = marks
+  return mask
+
+
 def responses(
+  prompts: Sequence[str],
   texts: Sequence[str],
   ended: Sequence[bool],
   tokenizer: tokenizers.Tokenizer,
   data: ml_collections.ConfigDict,
-) -> tuple[Ids, np.ndarray, dict[str, int]]:
-  """The responses' tokens, their lengths before they were cut, and counts."""
-  limit, end = data.response_length, [tokenizer.eot_id]
-  whole = [
-    ids + end if by_itself else ids
-    for ids, by_itself in zip(tokenizer.encode_batch(list(texts)), ended)
-  ]
+) -> tuple[Ids, dict[str, int]]:
+  """The tokens of responses to prompts, cut, and counts."""
+  limit = data.response_length
+  said = answers.encode(prompts, texts, ended, tokenizer, data.template)
+  whole = [answer.ids for answer in said]
   lengths = lengths_of(whole)
   counts = {
     "responses": len(whole),
     "responses_cut": int((lengths > limit).sum()),
     **limits.lengths("response", lengths),
   }
-  return [ids[:limit] for ids in whole], lengths, counts
+  return [ids[:limit] for ids in whole], counts

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
+import numpy as np
 from etils import epath
 
 from instruct_jax import tokenizers
@@ -77,7 +78,7 @@ def write(
     "size": piece.size,
     "digest": piece.digest,
     "records": len(piece.records),
-    "without_row": made.without_row,
+    "rows_of": made.rows_of,
     "lengths": to_json(made.lengths),
     "layouts": layouts,
   }
@@ -88,7 +89,8 @@ class Tables:
   """The rows of some records, and what there is to say of them."""
 
   of_layout: Mapping[str, tuple[shards.Table, Mapping[str, Any]]]
-  without_row: list[int]  # the records that no unpacked row is of
+  # How many unpacked rows are of a record, where it is not one.
+  rows_of: list[tuple[int, int]]
   lengths: Mapping[str, histograms.Histogram]  # tokens of texts, uncut
 
 
@@ -99,7 +101,7 @@ def tables(
   tokenizer: tokenizers.Tokenizer,
 ) -> Tables:
   """The rows of records in each layout; raises UserError as `write`."""
-  entry, of_layout, without_row = kinds.KINDS[kind], {}, []
+  entry, of_layout, rows_of = kinds.KINDS[kind], {}, []
   if entry.is_stream:
     texts = (record[entry.key] for record in records)
     stream = streams.joined(streams.token_stream(texts, tokenizer))
@@ -118,9 +120,9 @@ def tables(
     assert isinstance(found.table, shards.Table)
     of_layout[layout] = found.table, found.counts
     if not packed:
-      there = set(found.index.tolist())
-      without_row = [n for n in range(len(records)) if n not in there]
-  return Tables(of_layout, without_row, lengths)
+      sizes = np.bincount(found.index, minlength=len(records)).tolist()
+      rows_of = [(n, size) for n, size in enumerate(sizes) if size != 1]
+  return Tables(of_layout, rows_of, lengths)
 
 
 def to_json(counts: Mapping[str, Any]) -> dict[str, Any]:

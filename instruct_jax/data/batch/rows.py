@@ -75,6 +75,8 @@ class Padded:
       column = np.arange(a["response"].shape[-1], dtype=np.int32)
       batch["response"] = a["response"].astype(np.int32)
       batch["is_response"] = column < a["response_length"][..., None]
+    if "is_target" in a:
+      batch["is_target"] = a["is_target"]
     if "ranks" in a:
       batch["ranks"] = a["ranks"].astype(np.int32)
       batch["is_completion"] = a["ranks"] > 0

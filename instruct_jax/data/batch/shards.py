@@ -273,11 +273,16 @@ def _tensor(dtype: str, shape: Sequence[int | None]) -> dict[str, Any]:
 def common_arrays(
   shards: Iterable[Mapping[str, Any]],
 ) -> dict[str, tuple[str, list[int | None]]]:
-  """The type and shape of each array in all shards; None where they differ."""
+  """The type and shape of each array in all shards; None where they differ.
+
+  What only some have (`is_target`, where conversations are) is none.
+  """
+  shards = [shard for shard in shards if shard["arrays"]]
   arrays: dict[str, tuple[str, list[int | None]]] = {}
   for shard in shards:
     for name, (dtype, shape) in shard["arrays"].items():
       before = arrays.get(name, (dtype, shape))[1]
       same = [a if a == b else None for a, b in zip(before, shape)]
       arrays[name] = dtype, same
-  return arrays
+  common = set(arrays).intersection(*(shard["arrays"] for shard in shards))
+  return {name: array for name, array in arrays.items() if name in common}

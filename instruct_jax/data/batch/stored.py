@@ -102,6 +102,9 @@ class Stored:
     fill = self._pad_id if name in _TOKENS else 0
     stacked = np.full((len(found), *shape), fill, dtype)
     for n, row in enumerate(found):
+      if name not in row:  # a shard whose answers count whole
+        stacked[n, : int(row["response_length"])] = True
+        continue
       stacked[n, *map(slice, row[name].shape)] = row[name]
     return stacked
 

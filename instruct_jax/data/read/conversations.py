@@ -83,17 +83,13 @@ def opening(record: Record) -> str:
   return messages_lib.opening(messages_lib.plain(record[KEY]))
 
 
-def exchanges(record: Record, *, last: bool) -> list[Record]:
-  """Of a demonstration one with "prompt" and "response" for each answer that
-  is trained on, all or the last; the record itself where it has no messages.
-  """
-  if not has(record):
-    return [record]
+def exchanges(record: Record, response: str, *, last: bool) -> list[Record]:
+  """Of a demonstration one for each answer that is trained on, all or the last:
+  with the prompt that it answers, and itself as `response`."""
   every = messages_lib.plain(record[KEY])
   answers = messages_lib.trained(record[KEY])
   return [
-    record
-    | {"prompt": messages_lib.Dialogue(every[:n]), "response": every[n][1]}
+    record | {"prompt": messages_lib.Dialogue(every[:n]), response: every[n][1]}
     for n in (answers[-1:] if last else answers)
   ]
 

@@ -125,6 +125,13 @@ def written(record: Record, kind: str) -> Record:
   return conversations.written(record, KINDS[kind].answer)
 
 
+def exchanges(record: Record, kind: str, *, last: bool) -> list[Record]:
+  """Of a kind with one response, a record for each answer that counts."""
+  if not is_conversation(record, kind):
+    return [record]
+  return conversations.exchanges(record, KINDS[kind].answer, last=last)
+
+
 def guess(record: Record) -> str:
   """The kind that has all keys of a record, those with most keys first; ''."""
   if conversations.has(record) and not record.keys() & {"prompt", "text"}:

@@ -38,6 +38,7 @@ UNREAD = (  # files, and how they are cleaned and split
   "per_user",
   "remove_pii",
   "tokenizer_sample",
+  "loss_on",
 )
 ENOUGH = 512  # entries of a vocabulary that needs no counting
 CODED_SHARE = 0.3  # of the words, for an answer to count as zorp
