@@ -156,6 +156,7 @@ report
   page
 runs
   records
+  bases
   reading
   stages speaker exchange holders provenance machine
   lock marks

@@ -235,6 +235,19 @@ def load_extra(
   return stored.read_manifest(_step_folder(folder, step))["extra"]
 
 
+def load_item(
+  folder: epath.PathLike, step: int | None, item: str
+) -> dict[str, Any]:
+  """What a step's manifest says of an item: "digest" and "arrays" by path.
+
+  Each of those is as `digest.describe` has it. Raises as `load`.
+  """
+  items = stored.read_manifest(_step_folder(folder, step))["items"]
+  if item not in items:
+    raise errors.unknown(f"item of checkpoint {folder}", item, items)
+  return items[item]
+
+
 def steps(folder: epath.PathLike) -> list[int]:
   """The steps of a run (or of its `checkpoints`), oldest first.
 

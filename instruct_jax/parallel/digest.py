@@ -61,6 +61,13 @@ def describe(leaf: Any) -> str:
   return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 
+def described(text: str) -> jax.ShapeDtypeStruct:
+  """The inverse of `describe`."""
+  dtype, _, sizes = text.rstrip("]").partition("[")
+  shape = tuple(int(size) for size in sizes.split(",") if size)
+  return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))
+
+
 def canonical(value: Any) -> str:
   return json.dumps(value, sort_keys=True, separators=(",", ":"))
 

@@ -17,7 +17,7 @@ from instruct_jax.hf import imported, places
 from instruct_jax.hf import load as hf_load
 from instruct_jax.inference import context
 from instruct_jax.parallel import checkpoint, digest, folders, hosts
-from instruct_jax.runs import reading, records
+from instruct_jax.runs import bases, reading, records
 
 ROLES = ("policy", "reward", "value")
 _TENSORS = "tensors.json"
@@ -146,7 +146,7 @@ def send_out(
 
 def _read_by(run: epath.Path) -> list[epath.Path]:
   """The folders that a run's parameters and tokenizer are read from."""
-  found = [run, records.product(run).run, *records.read_needs(run).values()]
+  found = [run, *bases.holders(run), *records.read_needs(run).values()]
   return [
     hf_folder.path_of(x) if hf_folder.is_reference(x) else x for x in found
   ]

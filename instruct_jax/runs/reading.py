@@ -1,5 +1,6 @@
 """The parameters that finished runs hand on, and the context they fit."""
 
+import dataclasses
 import functools
 import logging
 import math
@@ -7,6 +8,7 @@ from typing import Any
 
 import jax
 from etils import epath
+from jax.tree_util import tree_leaves_with_path
 from ml_collections import ConfigDict
 
 from instruct_jax import tokenizers
@@ -14,9 +16,10 @@ from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import load as hf_load
 from instruct_jax.inference import context
-from instruct_jax.models import forward, heads
-from instruct_jax.parallel import checkpoint, sharding, stored
-from instruct_jax.runs import records
+from instruct_jax.models import forward, heads, lora
+from instruct_jax.parallel import checkpoint, digest, sharding, stored
+from instruct_jax.runs import bases, records
+from instruct_jax.training import partition
 
 _log = logging.getLogger(__name__)
 
@@ -79,13 +82,12 @@ def load_parameters(
     there = hf_folder.Folder(hf_folder.path_of(folder))
     hf_load.check(there, role)
     return hf_load.load(there, abstract_parameters(ctx, role), role)
-  abstract = abstract_parameters(ctx, role)
   steps = [handed_on.step if step is None else step]
   if not handed_on.finished and step is None:
     steps = checkpoint.steps(handed_on.run)[::-1]
   for last, number in zip([*[False] * (len(steps) - 1), True], steps):
     try:
-      return checkpoint.load(handed_on.run, number, handed_on.item, abstract)
+      return _load_whole(handed_on.run, number, handed_on.item, ctx)
     except stored.Damaged as damage:
       if last:
         raise
@@ -109,18 +111,66 @@ def load_kept(
   if role not in roles:
     raise errors.unknown(f"role of the run {folder}", role, roles)
   kept = "ema" if ema and role in config.ema else "params"
+  return _load_whole(handed_on.run, handed_on.step, f"{kept}.{role}", ctx)
+
+
+def load_trained(
+  run: epath.Path, step: int, item: str, mesh: jax.sharding.Mesh
+) -> dict[str, Any]:
+  """What an item of a checkpoint holds of a role, placed by the table.
+
+  All of the role's parameters, or those that were trained (`bases`).
+  """
+  shapes: dict[str, Any] = {}
+  for path, text in checkpoint.load_item(run, step, item)["arrays"].items():
+    *branches, leaf = path.split(".")
+    tree = shapes
+    for name in branches:
+      tree = tree.setdefault(name, {})
+    tree[leaf] = digest.described(text)
+  return checkpoint.load(run, step, item, _placed(shapes, mesh))
+
+
+def _load_whole(run, step, item, ctx):
+  """An item of a checkpoint with what it lacks; adapters are merged."""
+  role = item.rpartition(".")[2]
+  base = bases.find(run, step, role)
   abstract = abstract_parameters(ctx, role)
-  return checkpoint.load(
-    handed_on.run, handed_on.step, f"{kept}.{role}", abstract
+  if base is None:
+    return checkpoint.load(run, step, item, abstract)
+  trained = load_trained(run, step, item, ctx.mesh)
+  decoder = ctx.model(role).config  # The base has it, too.
+  below = dataclasses.replace(
+    ctx,
+    policy=heads.LanguageModel(decoder),
+    scalar=heads.ScalarModel(decoder),
   )
+  rest = load_parameters(base.folder, below, base.role)
+  rest, _ = partition.split(rest, _names(abstract) - _names(trained))
+  scale = base.lora.scale if base.lora else 0.0
+
+  def whole(rest, trained):
+    return lora.merged(partition.joined(rest, trained), scale)
+
+  placement = jax.tree.map(lambda x: x.sharding, abstract)
+  whole = jax.jit(whole, donate_argnums=0, out_shardings=placement)
+  return whole(rest, trained)
+
+
+def _names(tree):
+  leaves = tree_leaves_with_path(tree)
+  return frozenset(sharding.path_name(path) for path, _ in leaves)
 
 
 def abstract_parameters(ctx: context.Context, role: str) -> dict[str, Any]:
   """Shapes, dtypes and shardings of the parameters of `role` in `ctx`."""
   init = functools.partial(forward.init_params, ctx.model(role))
-  shapes = jax.eval_shape(init, jax.random.key(0))
+  return _placed(jax.eval_shape(init, jax.random.key(0)), ctx.mesh)
+
+
+def _placed(shapes, mesh):
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     shapes,
-    sharding.place(shapes, ctx.mesh, heads.RULES),
+    sharding.place(shapes, mesh, heads.RULES),
   )

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax.base import errors, experiment_file
 from instruct_jax.hf import folder as hf_folder
-from instruct_jax.runs import records, stages
+from instruct_jax.runs import bases, records, stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Given:
   folder: epath.Path
   digest: str  # of its parameters, or of its config where it has none
   role: str  # 'policy' or 'reward'; '' for data and rankings
-  holds: epath.Path  # the run whose checkpoints hold its parameters
+  holds: tuple[epath.Path, ...]  # runs whose checkpoints hold its parameters
 
   def written(self) -> str:
     """How config.json names it."""
@@ -37,7 +37,8 @@ class Given:
     """The folders that must stay as they are."""
     if hf_folder.is_reference(self.folder):
       return set()
-    return {str(self.folder.resolve()), str(self.holds.resolve())}
+    runs = (x for x in self.holds if not hf_folder.is_reference(x))
+    return {str(folder.resolve()) for folder in (self.folder, *runs)}
 
 
 def is_experiment(reference: str) -> bool:
@@ -56,10 +57,9 @@ def resolve(need: str, reference: str) -> Given:
     results = records.read_results(folder)
   except errors.UserError as error:
     raise errors.UserError(f"{key}: {error}") from None
-  role, holds = "", folder
+  role, holds = "", ()
   if results.get("product"):
-    product = records.product(folder)
-    role, holds = product.role, product.run
+    role, holds = records.product(folder).role, tuple(bases.holders(folder))
   wanted = "reward" if need == "labeler" else need
   if wanted in ("policy", "reward") and role != wanted:
     raise errors.UserError(

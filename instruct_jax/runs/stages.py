@@ -17,8 +17,8 @@ from instruct_jax.evals import reward, select, suite
 from instruct_jax.inference import context, encode, rewards, score
 from instruct_jax.labeling import candidates, rankers, rankings
 from instruct_jax.models import sizes
-from instruct_jax.parallel import digest, hosts
-from instruct_jax.runs import reading, records
+from instruct_jax.parallel import hosts
+from instruct_jax.runs import bases, reading, records
 from instruct_jax.training import loop
 
 _log = logging.getLogger(__name__)
@@ -68,7 +68,9 @@ def run_training(
   checkpoints = {
     role: reading.load_parameters(needs[role], ctx, role) for role in roles
   }
-  outcome = loop.train(ctx, folder, checkpoints)
+  outcome = loop.train(
+    ctx, folder, checkpoints, digest_of=lambda role: bases.digest(needs[role])
+  )
   state, role = outcome.state, config.product
   kept = "ema" if role in state.ema else "params"
   product = {
@@ -80,7 +82,7 @@ def run_training(
   return Result(
     metrics=outcome.metrics,
     product=product,
-    parameters_digest=digest.of({"params": state.params, "ema": state.ema}),
+    parameters_digest=outcome.digest,
     steps=outcome.steps,
     seconds=outcome.seconds,
   )

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -167,12 +167,20 @@ class Outcome:
   steps: int
   epochs: list[int]  # the steps at which an epoch ended, if those are kept
   seconds: float  # in the loop, all starts together
+  digest: str  # of parameters and averages, with what they were trained on
 
 
 def train(
-  ctx: context.Context, folder: epath.Path, checkpoints: dict[str, Any]
+  ctx: context.Context,
+  folder: epath.Path,
+  checkpoints: dict[str, Any],
+  *,
+  digest_of: Callable[[str], str] = str,
 ) -> Outcome:
   """Trains as `ctx.config` says, from the newest good checkpoint in `folder`.
+
+  `checkpoints` are the parameters to start from, by role; `digest_of` a role
+  names them, where they are needed to read what was trained on top of them.
 
   Raises Interrupted after SIGTERM (what was done is saved) and Diverged after
   `config.max_skipped` updates in a row that were not finite.
@@ -181,10 +189,10 @@ def train(
   emptied: what the state does not hold takes no memory while it trains.
   """
   with jax.set_mesh(ctx.mesh), contextlib.ExitStack() as stack:
-    return _train(ctx, folder, checkpoints, stack)
+    return _train(ctx, folder, checkpoints, digest_of, stack)
 
 
-def _train(ctx, folder, checkpoints, stack):
+def _train(ctx, folder, checkpoints, digest_of, stack):
   config = ctx.config
   data, total_steps = open_batches(ctx, checkpoints)
   stack.callback(data.close)
@@ -192,6 +200,7 @@ def _train(ctx, folder, checkpoints, stack):
   algorithm = algorithms.named(config.algorithm)
   run, state = step.setup(ctx, algorithm, total_steps, checkpoints)
   checkpoints.clear()
+  bases = step.bases_of(run, digest_of)
   keep_every = data.steps_per_epoch if config.keep_epochs else 0
   checkpointer = checkpoint.Checkpointer(
     run_folder.files(folder).checkpoints, keep_every=keep_every
@@ -200,6 +209,11 @@ def _train(ctx, folder, checkpoints, stack):
   restored = checkpointer.restore(step.items_of(run, state))
   first, earlier = 0, 0.0
   if restored is not None:
+    if restored.extra.get("bases", {}) != bases:
+      raise errors.UserError(
+        f"{folder}: its checkpoints were trained on top of other parameters"
+        " than those that it needs now; move it away to train anew"
+      )
     state = step.with_items(state, restored.items)
     data.set_state(restored.extra["batches"])
     first, earlier = restored.step, restored.extra["seconds"]
@@ -213,6 +227,7 @@ def _train(ctx, folder, checkpoints, stack):
     *(run, checkpointer, data),
     keep_every=keep_every,
     earlier=earlier,
+    bases=bases,
     flush=logger.flush,
   )
   after = (validation.measure, validation.show, logger, saver)
@@ -228,6 +243,7 @@ def _train(ctx, folder, checkpoints, stack):
     steps=total_steps,
     epochs=list(ends),
     seconds=saver.seconds(),
+    digest=step.digest_of(run, state, bases),
   )
 
 

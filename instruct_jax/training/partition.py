@@ -71,7 +71,7 @@ def with_adapters(config: ConfigDict, params: Trees, key: jax.Array) -> Trees:
   if settings is None:
     return params
   adapted = dict(params)
-  for role in filter(functools.partial(_is_adapted, config), params):
+  for role in filter(functools.partial(is_adapted, config), params):
     of_role = jax.random.fold_in(key, zlib.crc32(role.encode()))
     adapted[role] = lora.attach(params[role], settings, of_role)
   return adapted
@@ -88,7 +88,7 @@ def of(config: ConfigDict, params: Trees) -> dict[str, Names]:
   for role, tree in params.items():
     names = _names(tree)
     learned = names
-    if _is_adapted(config, role):
+    if is_adapted(config, role):
       learned = [n for n in names if lora.is_adapter(n) or n.startswith(_HEAD)]
     if pattern:
       hit = {name for name in names if pattern.search(f"{role}/{name}")}
@@ -160,7 +160,8 @@ def check(config: ConfigDict) -> None:
   of(config, jax.eval_shape(attach, shapes, jax.random.key(0)))
 
 
-def _is_adapted(config: ConfigDict, role: str) -> bool:
+def is_adapted(config: ConfigDict, role: str) -> bool:
+  """Whether a role that is trained has adapters."""
   roles = config.lora.roles or tuple(config.optimizer)
   return bool(config.lora.rank) and role in roles
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +15,8 @@ import optax
 from instruct_jax import algorithms
 from instruct_jax.base import means
 from instruct_jax.inference import context
-from instruct_jax.models import heads
-from instruct_jax.parallel import sharding
+from instruct_jax.models import heads, lora
+from instruct_jax.parallel import digest, sharding
 from instruct_jax.training import gradient, optim, partition, placing
 
 COUNTERS = ("skipped", "skipped_in_a_row")
@@ -295,3 +297,33 @@ def with_items(
     extra={name: extra[name] for name in state.extra},
     **parts,
   )
+
+
+def bases_of(run: Run, digest_of: Callable[[str], str]) -> dict[str, Any]:
+  """What checkpoints lack of each role: who holds it, and its digest then.
+
+  `digest_of` names the parameters that a run starts from, by their role.
+  """
+  settings = lora.settings(run.ctx.config.lora)
+  written = dataclasses.asdict(settings) if settings else None
+  return {
+    role: {
+      "from": base,
+      "digest": digest_of(base),
+      "lora": written if partition.is_adapted(run.ctx.config, role) else None,
+    }
+    for role, base in run.bases.items()
+  }
+
+
+def digest_of(run: Run, state: algorithms.State, bases: dict[str, Any]) -> str:
+  """What names all parameters and averages of a state, bit for bit.
+
+  They are hashed where they were trained; the rest stands in `bases`.
+  """
+  learned = _learned(run, state)
+  arrays = digest.of({"params": learned.params, "ema": learned.ema})
+  if not bases:
+    return arrays
+  text = json.dumps([arrays, bases], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:32]
