@@ -58,7 +58,7 @@ setuptools.setup(
       "ruff>=0.17",
       "scikit-learn>=1.5",
     ],
-    "parity": ["torch>=2.6", "transformers>=4.51"],
+    "parity": ["peft>=0.15", "torch>=2.6", "transformers>=4.51"],
     "gpu": ["jax[cuda13]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
     "notebooks": ["jupyter"],

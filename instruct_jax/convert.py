@@ -3,13 +3,16 @@
   python -m instruct_jax.convert hf:/path/of/checkpoint runs/pythia
   python -m instruct_jax.convert runs/ppo_ptx-tiny hf:/path/of/new/folder
   python -m instruct_jax.convert runs/ppo_ptx-files hf:OUT --role=value --noema
+  python -m instruct_jax.convert runs/sft-files hf:OUT --adapters
   python -m instruct_jax.convert llama2c:stories260K.bin,tok512.bin hf:OUT
 
 A converted run is named wherever a run can be: `config.needs.policy`, `sample
 --run`. Exported folders load in transformers (AutoModelForCausalLM; reward
 models and value networks as AutoModelForSequenceClassification with one label)
-and in vLLM. TARGET is new, empty, or as a conversion has left it. Exit codes:
-0 done, 2 bad input.
+and in vLLM. What was trained with adapters (config.lora) leaves as a whole
+model, or, with --adapters, as a folder that `peft` loads onto the base.
+TARGET is new, empty, or as a conversion has left it. Exit codes: 0 done, 2 bad
+input.
 """
 
 from absl import flags
@@ -31,6 +34,12 @@ _DROP_BIAS = flags.DEFINE_bool(
 )
 _OVERWRITE = flags.DEFINE_bool(
   "overwrite", False, "Move aside what others wrote in TARGET."
+)
+_ADAPTERS = flags.DEFINE_bool(
+  "adapters", False, "The adapters alone, as `peft` loads them onto the base."
+)
+_BASE = flags.DEFINE_string(
+  "base", "", "hf:/path of what adapters were trained on; '': the run names it."
 )
 _SHARD_GB = flags.DEFINE_float("shard_gb", 2.0, "Largest file, in 10^9 bytes.")
 
@@ -54,19 +63,25 @@ def main(argv: list[str]) -> None:
     )
     print(f"{target}: a run now, as in --run={target}")
     return
-  lost = exchange.send_out(
-    source,
-    hf_folder.path_of(target),
-    role=_ROLE.value,
-    ema=_EMA.value,
-    dtype=_DTYPE.value,
-    drop_bias=_DROP_BIAS.value,
-    shard_bytes=int(_SHARD_GB.value * 10**9),
-    overwrite=_OVERWRITE.value,
-  )
+  settings = {
+    "role": _ROLE.value,
+    "ema": _EMA.value,
+    "dtype": _DTYPE.value,
+    "drop_bias": _DROP_BIAS.value,
+    "overwrite": _OVERWRITE.value,
+  }
+  folder = hf_folder.path_of(target)
+  if _ADAPTERS.value:
+    base = _BASE.value
+    lost = exchange.send_adapters(source, folder, base=base, **settings)
+  else:
+    shard_bytes = int(_SHARD_GB.value * 10**9)
+    lost = exchange.send_out(
+      source, folder, shard_bytes=shard_bytes, **settings
+    )
   for line in lost:
     print(f"Not kept: {line}.")
-  print(f"{hf_folder.path_of(target)}: written")
+  print(f"{folder}: written")
 
 
 def _little_llama(source: str, target: str) -> None:

@@ -59,6 +59,7 @@ hf
   config folder tensors
   places shards
   load export llama2c
+  adapters
   imported
 data/read
   typed foreign disguised unchanged spaces

@@ -13,7 +13,7 @@ from instruct_jax.base import errors
 from instruct_jax.inference import context
 from instruct_jax.models import forward
 from instruct_jax.parallel import checkpoint
-from instruct_jax.runs import bases, reading
+from instruct_jax.runs import bases, exchange, reading
 from instruct_jax.training import step as step_lib
 from tests import run_folders
 
@@ -239,3 +239,29 @@ def test_stacked_layers_are_merged_in_their_run(tmp_path):
   found = reading.load_parameters(folder, ctx, "policy")
   assert_same(found, plainly(params, state.params["policy"]))
   assert found["decoder"]["blocks"]["query"]["kernel"].ndim == 3
+
+
+def test_adapters_leave_for_peft_with_their_base(root, chain, tmp_path):
+  """Of a run whose base is a run: that has to be exported first."""
+  del chain
+  with pytest.raises(errors.UserError, match="Convert that first"):
+    exchange.send_adapters(root / "sft-test", tmp_path / "out")
+  exchange.send_out(root / "pretrain-test", tmp_path / "base")
+  named = {"base": f"hf:{tmp_path / 'base'}"}
+  exchange.send_adapters(root / "sft-test", tmp_path / "out", **named)
+  described = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+  assert described["base_model_name_or_path"] == str(tmp_path / "base")
+  assert (described["r"], described["lora_alpha"]) == (2, 6.0)
+  assert described["task_type"] == "CAUSAL_LM"
+  assert (tmp_path / "out" / "adapter_model.safetensors").exists()
+  with pytest.raises(errors.UserError, match="no adapters"):
+    exchange.send_adapters(root / "pretrain-test", tmp_path / "none", **named)
+
+
+def test_a_base_of_other_numbers_is_refused(root, chain, tmp_path):
+  del chain
+  exchange.send_out(root / "sft-test", tmp_path / "merged")
+  named = {"base": f"hf:{tmp_path / 'merged'}"}
+  with pytest.raises(errors.UserError, match=r"is not that of .*pretrain"):
+    exchange.send_adapters(root / "sft-test", tmp_path / "out", **named)
+  assert not (tmp_path / "out").exists()

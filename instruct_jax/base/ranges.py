@@ -381,6 +381,7 @@ SAMPLING: dict[str, Range] = {  # of `sample`, and of what a chat is told
 # Flags of all commands, by name; those that are given are checked, each value
 # of those that are repeated. A prompt is free text, and `--config` a file.
 FLAGS: dict[str, Range] = SAMPLING | {
+  "base": NAME,
   "batch": COUNT,
   "demonstrations": NAME,
   "dtype": MAYBE,

@@ -92,6 +92,31 @@ def export(
     return tokenizer.export(home)
 
 
+def difference(
+  params: dict[str, Any],
+  model: model_config.DecoderConfig,
+  role: str,
+  there: hf_folder.Folder,
+) -> str:
+  """The first tensor of a checkpoint that is not a model's; '' where all are.
+
+  Compared as float32. A reward's bias that has no place is none of them.
+  """
+  family = hf_config.family_of(there.config, there.where)
+  if role != "policy":
+    params, _ = _folded(params, family, drop_bias=True)
+  if model.scan:
+    trunk = decoder.unstack_blocks(params["decoder"], model)
+    params = params | {"decoder": trunk}
+  for name, x in _tensors(params, model, family, role, _Kinds("F32", {})):
+    if name not in there.names:
+      return name
+    if not np.array_equal(there.read(name).astype(np.float32), x):
+      return name
+  there.close()
+  return ""
+
+
 def _config(model, role, tokenizer, dtype, original):
   """(family, config.json without the bias)."""
   classes = {"policy": "causal"}

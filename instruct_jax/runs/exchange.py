@@ -11,6 +11,7 @@ from typing import Any
 from etils import epath
 
 from instruct_jax.base import claims, errors, run_folder, storage
+from instruct_jax.hf import adapters as hf_adapters
 from instruct_jax.hf import export as hf_export
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported, places
@@ -142,6 +143,79 @@ def send_out(
     overwrite=overwrite,
   )
   return [line for line in (lost, _not_written(ctx)) if line]
+
+
+def send_adapters(
+  run: os.PathLike | str,
+  folder: os.PathLike | str,
+  *,
+  base: str = "",
+  role: str = "",
+  ema: bool = True,
+  dtype: str = "",
+  drop_bias: bool = False,
+  overwrite: bool = False,
+) -> list[str]:
+  """Writes the adapters that a finished run trained, as `peft` reads them.
+
+  Returns what of the run could not be kept, a line each.
+
+  Args:
+    run: the run's folder.
+    folder: new, empty, or an export that nobody has changed since.
+    base: 'hf:/path' of what they were trained on; '': as the run names it.
+    role: 'policy', 'reward' or 'value'; '': what the run hands on.
+    ema: the average of a role that has one.
+    dtype: of the tensors; '': float32.
+    drop_bias: see `hf.adapters.export`.
+    overwrite: a folder of others is moved aside.
+
+  Raises:
+    UserError: a run without adapters, or see `hf.adapters.export`; a base that
+      is no checkpoint in Hugging Face format, or another model.
+  """
+  reads = _read_by(epath.Path(run))
+  claims.claim(folder, reads=reads, overwrite=overwrite, folder=True)
+  role = _role(role or records.product(run).role)
+  ctx = reading.open_context(run)
+  trained, below = reading.load_adapters(run, ctx, role, ema=ema)
+  if not hf_folder.is_reference(base or below.folder):
+    raise errors.UserError(
+      f"{run}: its adapters were trained on {below.folder}, which is no"
+      " checkpoint in Hugging Face format. Convert that first (python -m"
+      f" instruct_jax.convert {below.folder} hf:/BASE) and name it with"
+      " --base=hf:/BASE"
+    )
+  if base:
+    _check_base(base, below, ctx, role)
+  assert below.lora is not None  # `load_adapters` says so
+  lost = hf_adapters.export(
+    trained,
+    below.lora,
+    ctx.model(role).config,
+    role,
+    ctx.tokenizer,
+    folder,
+    base=hf_folder.path_of(base or below.folder),
+    dtype=dtype or "float32",
+    drop_bias=drop_bias,
+    reads=reads,
+    overwrite=overwrite,
+  )
+  return [*lost, *filter(None, [_not_written(ctx)])]
+
+
+def _check_base(base, below, ctx, role):
+  """UserError where 'hf:/path' is not what adapters were trained on."""
+  params = reading.load_base(below, ctx, role)
+  there = hf_folder.Folder(hf_folder.path_of(base))
+  model = ctx.model(role).config
+  other = hf_export.difference(params, model, below.role, there)
+  if other:
+    raise errors.UserError(
+      f"--base={base}: its '{other}' is not that of {below.folder}, which the"
+      " adapters were trained on (export that in float32, and change nothing)"
+    )
 
 
 def _read_by(run: epath.Path) -> list[epath.Path]:

@@ -103,15 +103,42 @@ def load_kept(
   The average of a role that has one, unless `ema` is off. Raises UserError
   where the run has no such role.
   """
-  handed_on = records.product(folder)
   if hf_folder.is_reference(folder):
     return load_parameters(folder, ctx, role)
+  return _load_whole(*_kept(folder, role, ema), ctx)
+
+
+def _kept(folder, role, ema):
+  """(run, step, item) of any role of a finished run."""
+  handed_on = records.product(folder)
   config = records.read_config(handed_on.run)
   roles = {handed_on.role, *(config.get("optimizer") or {})}
   if role not in roles:
     raise errors.unknown(f"role of the run {folder}", role, roles)
   kept = "ema" if ema and role in config.ema else "params"
-  return _load_whole(handed_on.run, handed_on.step, f"{kept}.{role}", ctx)
+  return handed_on.run, handed_on.step, f"{kept}.{role}"
+
+
+def load_adapters(
+  folder: epath.PathLike, ctx: context.Context, role: str, *, ema: bool = True
+) -> tuple[dict[str, Any], bases.Base]:
+  """What a finished run trained of a role with adapters, and on top of what.
+
+  Raises UserError as `load_kept`, and where the run has no adapters.
+  """
+  run, step, item = _kept(folder, role, ema)
+  base = bases.find(run, step, role)
+  if base is None or base.lora is None:
+    raise errors.UserError(
+      f"{folder}: its {role} has no adapters (config.lora.rank); it is a whole"
+      " model"
+    )
+  return load_trained(run, step, item, ctx.mesh), base
+
+
+def load_base(base: bases.Base, ctx: context.Context, role: str) -> Any:
+  """The parameters that a role was trained on top of, of the role it was."""
+  return load_parameters(base.folder, _below(ctx, role), base.role)
 
 
 def load_trained(
@@ -131,6 +158,16 @@ def load_trained(
   return checkpoint.load(run, step, item, _placed(shapes, mesh))
 
 
+def _below(ctx, role):
+  """A context for what a role was trained on: it has the same decoder."""
+  decoder = ctx.model(role).config
+  return dataclasses.replace(
+    ctx,
+    policy=heads.LanguageModel(decoder),
+    scalar=heads.ScalarModel(decoder),
+  )
+
+
 def _load_whole(run, step, item, ctx):
   """An item of a checkpoint with what it lacks; adapters are merged."""
   role = item.rpartition(".")[2]
@@ -139,13 +176,7 @@ def _load_whole(run, step, item, ctx):
   if base is None:
     return checkpoint.load(run, step, item, abstract)
   trained = load_trained(run, step, item, ctx.mesh)
-  decoder = ctx.model(role).config  # The base has it, too.
-  below = dataclasses.replace(
-    ctx,
-    policy=heads.LanguageModel(decoder),
-    scalar=heads.ScalarModel(decoder),
-  )
-  rest = load_parameters(base.folder, below, base.role)
+  rest = load_base(base, ctx, role)
   rest, _ = partition.split(rest, _names(abstract) - _names(trained))
   scale = base.lora.scale if base.lora else 0.0
 
