@@ -331,3 +331,43 @@ def test_the_text_model_of_a_gemma_3_that_sees_images(prefix, tmp_path, caplog):
   assert sorted(written.names) == sorted(there.names)
   for name in there.names:
     np.testing.assert_array_equal(written.read(name), there.read(name))
+
+
+@pytest.mark.parametrize(
+  ("name", "says", "window", "pattern"),
+  [
+    ("mistral", {}, 4096, ""),
+    ("mistral", {"sliding_window": None}, 0, ""),
+    ("mistral", {"sliding_window": 9}, 9, ""),
+    ("qwen2", {}, 0, ""),
+    ("qwen2", {"sliding_window": 9, "max_window_layers": 1}, 0, ""),
+    ("qwen2", {"use_sliding_window": True, "max_window_layers": 1}, 4096, "fs"),
+    ("qwen2", {"use_sliding_window": True, "max_window_layers": 0}, 4096, ""),
+    ("qwen2", {"use_sliding_window": True}, 0, ""),  # the first 28 do without
+    (
+      "qwen3",
+      {
+        "use_sliding_window": True,
+        "sliding_window": 9,
+        "layer_types": ["sliding_attention", "full_attention"],
+      },
+      9,
+      "sf",
+    ),
+  ],
+)
+def test_windows_that_a_config_leaves_out_are_transformers(
+  name, says, window, pattern
+):
+  sizes = {
+    "vocab_size": 11,
+    "hidden_size": 8,
+    "intermediate_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "tie_word_embeddings": False,
+    "model_type": name,
+  }
+  model = hf_config.decoder_config(sizes | says, "here")
+  assert (model.window, model.window_pattern) == (window, pattern)
