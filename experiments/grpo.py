@@ -5,7 +5,9 @@ token is (r - mean) / std of its group, each token has its own clipped ratio, a
 response counts by the mean over its tokens, and the KL (its k3 estimate) stands
 in the loss. That is the default here, being what the name means; Dr. GRPO
 (--config.rl.baseline=centred --config.rl.aggregation=length) and DAPO's mean
-over all tokens (--config.rl.aggregation=token) are settings. All else is PPO's.
+over all tokens (--config.rl.aggregation=token) are settings. β is the paper's
+0.04, in the small variants what gave PPO's KL on validation prompts. All else
+is PPO's.
 
 Hardware: `:tiny` 2 CPU cores; `:175b` a pod. Expected for `:tiny`: as PPO's, in
 less time and memory.
@@ -32,6 +34,7 @@ DEFAULTS = (
       "baseline": "standardised",
       "aggregation": "response",
       "kl_in": "loss",
+      "kl_coef": 0.04,
     },
     "evaluation.subjects": {
       "sft": common.subject("sft"),
@@ -41,9 +44,12 @@ DEFAULTS = (
   }
   | _prompts(paper.PPO.batch_episodes)
 )
+# A mean over tokens, against standardised returns: that of RLOO's 0.1.
+SMALL = {"rl.kl_coef": 0.3}
 VARIANTS = rloo.VARIANTS | {
-  "test": rloo.VARIANTS["test"] | _prompts(32),
-  "files": rloo.VARIANTS["files"] | _prompts(64),
+  "tiny": rloo.VARIANTS["tiny"] | SMALL,
+  "test": rloo.VARIANTS["test"] | SMALL | _prompts(32),
+  "files": rloo.VARIANTS["files"] | SMALL | _prompts(64),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from instruct_jax import algorithms
-from instruct_jax.algorithms import dpo, groups, ppo, rm, sft
+from instruct_jax.algorithms import best_of_n, dpo, groups, ppo, rm, sft
 from instruct_jax.base import errors
 from instruct_jax.data.batch import loader, packing
 from instruct_jax.models import forward
@@ -330,6 +330,7 @@ GOLDEN = {
   "sft": ("demonstrations/loss", "gradient/policy_total_norm"),
   "rm": ("rankings/loss", "gradient/reward_total_norm"),
   "ppo": ("policy/loss", "value/loss", "ptx/loss"),
+  "best_of_n": ("demonstrations/loss", "gradient/policy_total_norm"),
   "dpo": ("rankings/loss", "rewards/margin", "gradient/policy_total_norm"),
   "rloo": ("policy/loss", "gradient/policy_total_norm"),
   "grpo": ("policy/loss", "kl/loss", "gradient/policy_total_norm"),
@@ -338,11 +339,17 @@ EXPECTED = {  # the metrics above, then the sum of all parameters' sizes
   "sft": (4.16223, 1.37819, 738.233),
   "rm": (0.548671, 8.18126, 740.773),
   "ppo": (0.0024913, 1.12124, 4.17127, 1475.17),
+  "best_of_n": (4.11013, 3.60535, 738.235),
   "dpo": (0.390925, 0.171518, 0.109488, 738.226),
   "rloo": (0.0591, 1.60643, 738.233),
-  "grpo": (0.0165879, 0.00204119, 1.11328, 738.235),
+  "grpo": (0.0165879, 0.00612373, 1.0977, 738.234),
 }
-SAMPLE = {"ppo": ppo, "rloo": groups, "grpo": groups}
+SAMPLE = {
+  "ppo": ppo,
+  "rloo": groups,
+  "grpo": groups,
+  "best_of_n": best_of_n,
+}
 
 
 @pytest.mark.parametrize("algorithm", GOLDEN)
@@ -354,8 +361,9 @@ def test_golden_step(algorithm):
   batch = sharding.global_batch(toys.batch(algorithm, 0), ctx.mesh)
   if algorithm in SAMPLE:
     text = {"ptx": batch["pretraining"]} if ctx.config.rl.ptx_coef else {}
+    beta = (state.extra["kl_coef"],) if state.extra else ()
     collected = module.minibatches(
-      ctx, toys.recorded(0), state.extra["kl_coef"], text, jax.random.key(0)
+      ctx, toys.recorded(0), *beta, text, jax.random.key(0)
     )
   else:
     collected = module.ALGORITHM.collect(ctx, state, batch, None)

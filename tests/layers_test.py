@@ -130,7 +130,7 @@ algorithms
   __init__
   episodes sft rm
   iteration
-  dpo ppo groups
+  dpo ppo groups best_of_n
 training
   judging optim partition placing
   gradient

@@ -31,6 +31,7 @@ EXPERIMENTS = (
   "dpo",
   "rloo",
   "grpo",
+  "best_of_n",
 )
 
 

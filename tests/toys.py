@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from experiments import dpo, grpo, ppo_ptx, rloo, rm, sft
+from experiments import best_of_n, dpo, grpo, ppo_ptx, rloo, rm, sft
 from instruct_jax import tokenizers
 from instruct_jax.algorithms import episodes
 from instruct_jax.inference import context
@@ -19,6 +19,7 @@ EXPERIMENTS = {
   "dpo": dpo,
   "rloo": rloo,
   "grpo": grpo,
+  "best_of_n": best_of_n,
 }
 B, K, P, R, T = 16, 4, 6, 5, 12
 V = 64

@@ -214,6 +214,7 @@ MODULES = {
   "ppo": "instruct_jax.algorithms.ppo",
   "dpo": "instruct_jax.algorithms.dpo",
   "groups": "instruct_jax.algorithms.groups",
+  "best_of_n": "instruct_jax.algorithms.best_of_n",
 }
 
 

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from instruct_jax import algorithms
 from instruct_jax.algorithms import episodes, iteration
 from instruct_jax.base import errors
-from instruct_jax.inference import context, rewards
+from instruct_jax.inference import context
 from instruct_jax.maths import arrays, groups, rl
 from instruct_jax.models import forward
 
@@ -37,12 +37,9 @@ def init(
 ) -> tuple[dict, dict, dict]:
   """The policy starts from SFT, its reference; there is no value network."""
   del key
-  policy = checkpoints["policy"]
-  frozen = {"reference": policy}
-  if rewards.needs_model(ctx.config.reward):
-    frozen["reward"] = checkpoints["reward"]
+  params, frozen = iteration.start(ctx, checkpoints)
   extra = {"kl_coef": jnp.float32(ctx.config.rl.kl_coef)}
-  return {"policy": policy}, frozen, extra
+  return params, frozen, extra
 
 
 def collect(
@@ -100,12 +97,7 @@ def minibatches(
       is_episode,
     ),
   }
-  is_group = is_episode.reshape(of_groups.shape).any(axis=1)
-  for name, x in {
-    "groups/zero_std": groups.is_flat(of_groups),
-    "groups/reward_std": groups.std(of_groups),
-  }.items():
-    metrics[name] = arrays.sum_and_weight(x, is_group)
+  metrics |= iteration.group_metrics(of_groups, is_episode)
   parts = iteration.permuted({"policy": rows}, key, ctx.config)
   return parts | iteration.split(text, updates(ctx.config)), metrics
 
@@ -193,12 +185,7 @@ def check(config: ConfigDict) -> None:
       f"config.rl.group_size={section.group_size} with config.rl.baseline="
       f"{section.baseline}: {why[section.baseline]}; give 2 or more"
     )
-  devices = config.mesh.data * config.mesh.fsdp
-  arrays.exact_div(
-    config.batch.prompts,
-    devices,
-    "config.batch.prompts / (config.mesh.data x config.mesh.fsdp)",
-  )
+  iteration.check_prompts(config)
   iteration.check_horizon(
     config,
     episodes=_episodes(config),

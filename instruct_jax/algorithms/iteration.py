@@ -15,15 +15,35 @@ from ml_collections import ConfigDict
 from instruct_jax import algorithms
 from instruct_jax.algorithms import episodes, sft
 from instruct_jax.base import errors
-from instruct_jax.inference import context
-from instruct_jax.maths import arrays, rl
+from instruct_jax.inference import context, rewards
+from instruct_jax.maths import arrays, groups, rl
+
+
+def start(ctx: context.Context, checkpoints: dict) -> tuple[dict, dict]:
+  """(params, frozen) of a policy that starts from SFT, its reference, where
+  nothing but the policy is trained."""
+  policy = checkpoints["policy"]
+  frozen = {"reference": policy}
+  if rewards.needs_model(ctx.config.reward):
+    frozen["reward"] = checkpoints["reward"]
+  return {"policy": policy}, frozen
 
 
 def played(
-  ctx: context.Context, state: algorithms.State, prompts: dict, key: jax.Array
+  ctx: context.Context,
+  state: algorithms.State,
+  prompts: dict,
+  key: jax.Array,
+  *,
+  sampler: dict | None = None,
 ) -> episodes.Episodes:
-  """One episode a row of prompts, sampled by the policy and scored."""
-  generation = episodes.sample(ctx, state.params["policy"], prompts, key)
+  """One episode a row of prompts, sampled by the policy and scored.
+
+  `sampler` are the parameters of another who answers in its place; the logprobs
+  stay those of the policy.
+  """
+  answers = state.params["policy"] if sampler is None else sampler
+  generation = episodes.sample(ctx, answers, prompts, key)
   return episodes.score(ctx, state.params, state.frozen, prompts, generation)
 
 
@@ -123,6 +143,26 @@ def adapted(
     episodes=episodes,
   )
   return extra | {"kl_coef": kl_coef}
+
+
+def group_metrics(of_groups: jax.Array, is_episode: jax.Array) -> dict:
+  """How the returns [N, G] of a prompt's responses differ; is_episode [B]."""
+  is_group = is_episode.reshape(of_groups.shape).any(axis=1)
+  return {
+    "groups/zero_std": arrays.sum_and_weight(
+      groups.is_flat(of_groups), is_group
+    ),
+    "groups/reward_std": arrays.sum_and_weight(groups.std(of_groups), is_group),
+  }
+
+
+def check_prompts(config: ConfigDict) -> None:
+  """UserError where the devices don't divide the prompts of a batch."""
+  arrays.exact_div(
+    config.batch.prompts,
+    config.mesh.data * config.mesh.fsdp,
+    "config.batch.prompts / (config.mesh.data x config.mesh.fsdp)",
+  )
 
 
 def check(config: ConfigDict, *, roles: Sequence[str]) -> None:

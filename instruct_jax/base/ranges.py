@@ -350,6 +350,7 @@ RANGES: dict[str, Range] = {
   "rl.missing_end": NAME,
   "rl.missing_end_value": Real(-1e6, 1e6),
   "rl.ptx_coef": WEIGHT,
+  "rl.sampler": NAME,
   "rl.temperature": HOT,
   "rl.value_clip": Real(0, 1e6, open="least"),
   "rl.value_coef": WEIGHT,
