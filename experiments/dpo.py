@@ -57,6 +57,7 @@ FROM_SELECTED = {
   "needs.gpt": "pretrain.py",
 }
 SMALL = FROM_SELECTED | {
+  "dpo.beta": 0.3,  # by labelers' preference on validation prompts, seed 0
   "batch.rankings": 16,
   "validation.rankings": 16,
   "validate_every": 40,

@@ -312,6 +312,10 @@ def test_training_keeps_no_reference_and_resumes_bit_for_bit(
       {"dpo.loss": "ipo", "dpo.label_smoothing": 0.1},
       "label_smoothing=0.1: the loss 'ipo' has none",
     ),
+    (
+      {"lora.rank": 2, "lora.dropout": 0.1},
+      "lora.dropout=0.1: there is no dropout with config.algorithm=dpo",
+    ),
     ({"dpo.ptx_coef": 0.1}, r"config\.dpo\.ptx_coef=0.1: text is mixed in"),
     ({"batch": {}}, r"epoch_of|config\.batch\.rankings is missing"),
     (

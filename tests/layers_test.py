@@ -97,7 +97,7 @@ data/batch
   ahead catalogue worker
   pool loader
 data
-  building fingerprint summary written
+  building fingerprint summary
   showing
   prepare inspect
   __main__

@@ -362,7 +362,7 @@ def test_impossible_adapters_are_refused_before_anything_is_built(
 
 def test_dropout_of_adapters_is_refused_in_rl():
   changes = {"lora__rank": 4, "lora__dropout": 0.1}
-  assert "no dropout in RL" in refusal("ppo", **changes)
+  assert "no dropout with config.algorithm=ppo" in refusal("ppo", **changes)
 
 
 def test_what_starts_afresh_must_be_trained():

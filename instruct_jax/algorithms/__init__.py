@@ -129,11 +129,12 @@ def require_one_decoder(config: ConfigDict) -> None:
 
 
 def require_no_dropout(config: ConfigDict) -> None:
-  """UserError where adapters are to have dropout, which RL does without."""
+  """UserError where adapters are to have dropout: RL and DPO have none."""
   if config.lora.rank and config.lora.dropout:
     raise errors.UserError(
-      f"config.lora.dropout={config.lora.dropout}: there is no dropout in RL,"
-      " or the first ratio were not 1 (README, detail 1); give 0"
+      f"config.lora.dropout={config.lora.dropout}: there is no dropout with"
+      f" config.algorithm={config.algorithm}, or the first ratio were not 1"
+      " (README, detail 1); give 0"
     )
 
 

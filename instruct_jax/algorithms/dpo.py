@@ -167,6 +167,7 @@ def check(config: ConfigDict) -> None:
   algorithms.require(
     config, batch=["rankings"], needs=["policy"], optimizer=["policy"]
   )
+  algorithms.require_no_dropout(config)
   section = config.dpo
   for name in ("batch", "validation"):
     for kind in config[name]:

@@ -5,7 +5,6 @@ kind more.
 """
 
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Callable
 
@@ -47,7 +46,7 @@ class Kind:
   # Policies respond to it: a batch says which records its rows are.
   is_asked: bool = False
 
-  @functools.cached_property
+  @property
   def key(self) -> str:
     """What a record is known by: "text" or "prompt"."""
     return next(iter(self.required))
