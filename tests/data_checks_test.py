@@ -7,7 +7,7 @@ import pytest
 
 from instruct_jax.base import errors
 from instruct_jax.data import __main__ as command
-from instruct_jax.data import inspect
+from instruct_jax.data import written
 from instruct_jax.data.clean import hygiene, pipeline
 from instruct_jax.data.read import kinds, records, sources
 from tests import data_toys
@@ -258,7 +258,7 @@ def test_out_spares_what_is_read_and_what_others_wrote(
   refuses("replace it with --overwrite", "r.jsonl", "--out=mine")
 
 
-def test_nothing_half_written_stays(tmp_path, monkeypatch):
+def test_nothing_half_written_stays(tmp_path):
   calls = []
 
   class Full(dict):
@@ -269,15 +269,7 @@ def test_nothing_half_written_stays(tmp_path, monkeypatch):
       return dict(self) | other
 
   given = [Full(TWO | {"prompt": f"p{n}"}) for n in range(30)]
-  monkeypatch.setattr(
-    pipeline,
-    "clean",
-    lambda *_: pipeline.Cleaned(
-      {"rankings": {"train": given[:10], "validation": given[10:], "test": []}},
-      {"rankings": {}},
-    ),
-  )
   with pytest.raises(errors.UserError, match="No space left"):
-    inspect.write(given, "rankings", hygiene.Settings(), tmp_path / "out")
+    written.write(given, "rankings", hygiene.Settings(), tmp_path / "out")
   names = [path.name for path in (tmp_path / "out").iterdir()]
   assert not [name for name in names if "rankings" in name or "json" in name]

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from instruct_jax.base import errors
-from instruct_jax.data import inspect, prepare
+from instruct_jax.data import inspect, prepare, written
 from instruct_jax.data.clean import hygiene, pipeline
 from instruct_jax.data.read import kinds, sources
 from instruct_jax.tokenizers import messages as messages_lib
@@ -251,15 +251,15 @@ def test_data_sets_and_clean_files_hold_the_messages(tmp_path):
     response_length=100,
   )
   prepare.build(data_toys.config(data), tmp_path / "out")
-  written = (tmp_path / "out" / "demonstrations-train.jsonl").read_text()
-  rows = [json.loads(line) for line in written.splitlines()]
+  lines = (tmp_path / "out" / "demonstrations-train.jsonl").read_text()
+  rows = [json.loads(line) for line in lines.splitlines()]
   assert rows == [*records, {"prompt": "p", "response": "x"}]
   again = sources.open_source(
     data, "demonstrations", "train", {"data": tmp_path / "out"}
   )
   assert again == sources.read(data.demonstrations, "demonstrations")
   read = sources.read(data.demonstrations, "demonstrations")
-  inspect.write(read, "demonstrations", hygiene.Settings(), tmp_path / "clean")
+  written.write(read, "demonstrations", hygiene.Settings(), tmp_path / "clean")
   clean = sources.read(f"{tmp_path}/clean/*.jsonl", "demonstrations")
   sides = [record.pop("split") for record in clean]
   assert len(sides) == len(read) == 9

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from instruct_jax import tokenizers
-from instruct_jax.data import inspect, prepare
+from instruct_jax.data import inspect, prepare, written
 from instruct_jax.data.batch import loader
 from instruct_jax.data.clean import hygiene
 from instruct_jax.data.read import kinds
@@ -66,11 +66,11 @@ def test_a_kind_is_one_entry(tmp_path, monkeypatch):
       for name in a:
         np.testing.assert_array_equal(a[name], b[name])
   assert inspect.guess_kind([str(tmp_path / "letters.jsonl")]) == "letters"
-  written = inspect.write(
+  told = written.write(
     letters, "letters", hygiene.Settings(every_kind=True), tmp_path / "cleaned"
   )
-  count = written["counts"]["pii_email"]
-  assert count == written["rows"]["train"] > 0
+  count = told["counts"]["pii_email"]
+  assert count == told["rows"]["train"] > 0
 
 
 @pytest.mark.parametrize("kind", ["demonstrations", "prompts", "rankings"])
@@ -95,9 +95,9 @@ def test_what_is_inspected_is_what_is_trained_on(tmp_path):
   )
   trained_on = data_toys.cleaned(data)
   settings = hygiene.Settings(per_user=4, every_kind=True, **fractions)
-  written = inspect.write(prompts, "prompts", settings, tmp_path / "out")
+  told = written.write(prompts, "prompts", settings, tmp_path / "out")
   counts = trained_on.counts["prompts"]
-  assert written["counts"] == counts
+  assert told["counts"] == counts
   assert counts["duplicates"] == 30
   gone = ("duplicates", "over_per_user", "held_out_elsewhere")
   assert counts["read"] == counts["kept"] + sum(counts[name] for name in gone)

@@ -9,7 +9,7 @@ import pytest
 
 from instruct_jax.base import errors
 from instruct_jax.data import __main__ as command
-from instruct_jax.data import inspect
+from instruct_jax.data import inspect, written
 from instruct_jax.data.clean import hygiene
 from instruct_jax.data.read import pieces, sampled, sources, windows
 from instruct_jax.maths import sampling
@@ -161,7 +161,7 @@ def test_out_writes_all_of_what_is_looked_at_in_part(
   assert told["written"]["counts"]["read"] == 3100
   assert told["written"]["counts"]["duplicates"] == 100
   settings = hygiene.Settings(every_kind=True)
-  inspect.write(records, "prompts", settings, tmp_path / "whole")
+  written.write(records, "prompts", settings, tmp_path / "whole")
   for split in ("train", "validation", "test"):
     name = f"prompts-{split}.jsonl"
     mine, whole = tmp_path / "out" / name, tmp_path / "whole" / name
@@ -174,12 +174,12 @@ def test_a_file_that_changes_while_it_is_written_leaves_nothing(
   path = tmp_path / "a.jsonl"
   write(path, prompts(3000))
   source = sources.Source(path, "prompts")
-  plan = inspect.pipeline.scan({"prompts": source}, hygiene.Settings())
+  plan = written.pipeline.scan({"prompts": source}, hygiene.Settings())
   write(path, prompts(2999))
-  monkeypatch.setattr(inspect.pipeline, "scan", lambda *_: plan)
+  monkeypatch.setattr(written.pipeline, "scan", lambda *_: plan)
   out = tmp_path / "out"
   with pytest.raises(errors.UserError, match=r"a\.jsonl: changed while"):
-    inspect.write(source, "prompts", hygiene.Settings(), out)
+    written.write(source, "prompts", hygiene.Settings(), out)
   assert list(out.iterdir()) == []
 
 

@@ -97,7 +97,7 @@ data/batch
   ahead catalogue worker
   pool loader
 data
-  building fingerprint summary
+  building fingerprint summary written
   showing
   prepare inspect
   __main__

@@ -16,11 +16,8 @@ written itself only with --overwrite, and never over what it reads. Exit codes:
 """
 
 import argparse
-import contextlib
-import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from etils import epath
 
@@ -29,12 +26,10 @@ from instruct_jax.base import (
   claims,
   command,
   errors,
-  progress,
-  storage,
   streams,
 )
-from instruct_jax.data import showing
-from instruct_jax.data.clean import hygiene, measures, pipeline
+from instruct_jax.data import showing, written
+from instruct_jax.data.clean import hygiene, measures
 from instruct_jax.data.public import convert
 from instruct_jax.data.read import (
   files,
@@ -52,7 +47,6 @@ from instruct_jax.tokenizers import templates
 Record = kinds.Record
 _MOST_MB = 64
 _MB = 10**6
-_SHOWN = 1000  # records between two looks at the line of progress
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -73,8 +67,11 @@ def main(arguments: Sequence[str]) -> None:
   if given.out:
     source = records
     if not sample.is_whole:
-      source = sources.Source(given.inputs[0], kind, others=given.inputs[1:])
-    measured["written"] = write(source, kind, settings, epath.Path(given.out))
+      every = sources.Source(given.inputs[0], kind, others=given.inputs[1:])
+      source = written.Shown(every, sampled.size_of(given.inputs), kind)
+    measured["written"] = written.write(
+      source, kind, settings, epath.Path(given.out)
+    )
   if given.json:
     print(streams.json_line(measured))
   else:
@@ -128,75 +125,10 @@ def _check_text(first: epath.Path, inputs: Sequence[str]) -> None:
       )
 
 
-def write(
-  records: Iterable[Record],
-  kind: str,
-  settings: hygiene.Settings,
-  folder: epath.Path,
-) -> dict[str, Any]:
-  """Writes <kind>-<split>.jsonl and summary.json; what was done, counted.
-
-  A split that has no row has no file: an empty one is nothing to read.
-  They are cleaned as for training, but all kinds as prompts are there: what is
-  there twice goes, and personal data from the training split. All files appear
-  when all are complete. `records` are read twice and never held.
-
-  Raises UserError where the folder cannot be written.
-  """
-  *parts, last = _targets(folder, kind)
-  paths = dict(zip(kinds.SPLITS, parts, strict=True))
-  try:
-    plan = pipeline.scan({kind: records}, settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    sizes = _write_splits(plan, kind, paths)
-    full = [path for split, path in paths.items() if sizes[split]]
-    counts = plan.counts[kind]
-    summary = {"folder": str(folder), "rows": sizes, "counts": counts}
-    storage.write_json(last, summary)
-  except OSError as error:
-    raise errors.UserError(f"--out={folder}: {error}") from None
-  claims.sign(*full, last)
-  return summary
-
-
-def _write_splits(
-  plan: pipeline.Plan, kind: str, paths: Mapping[str, epath.Path]
-) -> dict[str, int]:
-  """Writes the files of splits that have a row; the rows of each split."""
-  sizes, files_ = dict.fromkeys(paths, 0), {}
-  total = len(plan.verdicts[kind].code)
-  with (
-    progress.Progress(f"writing {kind}", total) as line,
-    contextlib.ExitStack() as stack,
-  ):
-    stream = pipeline.stream(plan, kind)
-    for number, (split, record) in enumerate(stream, 1):
-      if split not in files_:
-        files_[split] = stack.enter_context(storage.writing(paths[split]))
-      marked = kinds.written(record, kind) | {"split": split}
-      files_[split].write(json.dumps(marked, ensure_ascii=False) + "\n")
-      sizes[split] += 1
-      if number % _SHOWN == 0:
-        line.update(number)
-    for file in files_.values():
-      file.flush()
-    line.update(total)
-  for split, path in paths.items():
-    if not sizes[split]:
-      path.unlink(missing_ok=True)
-  return sizes
-
-
-def _targets(folder: epath.Path, kind: str) -> list[epath.Path]:
-  """The files that `write` makes, the summary last."""
-  names = [f"{kind}-{split}.jsonl" for split in kinds.SPLITS]
-  return [folder / name for name in (*names, "summary.json")]
-
-
 def _claim(given: argparse.Namespace, kind: str) -> None:
   reads = [path for spec in given.inputs for path in specs.paths(spec)]
   tokenizer = (given.tokenizer or "").removeprefix("hf:")
-  for path in _targets(epath.Path(given.out), kind):
+  for path in written.targets(epath.Path(given.out), kind):
     claims.claim(
       path,
       reads=[*reads, *filter(None, [tokenizer])],

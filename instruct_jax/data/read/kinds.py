@@ -5,6 +5,7 @@ kind more.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable
 
@@ -46,7 +47,7 @@ class Kind:
   # Policies respond to it: a batch says which records its rows are.
   is_asked: bool = False
 
-  @property
+  @functools.cached_property
   def key(self) -> str:
     """What a record is known by: "text" or "prompt"."""
     return next(iter(self.required))

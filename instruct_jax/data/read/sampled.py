@@ -49,11 +49,11 @@ def read(inputs: Sequence[str], kind: str, most: int) -> Sampled:
   Always the same of the same files. Raises UserError as reading all does, where
   it sees what is wrong.
   """
-  sizes = [_size(path) for spec in inputs for path in specs.paths(spec)]
-  if not 0 < most < sum(sizes):
+  size = size_of(inputs)
+  if not 0 < most < size:
     every = list(sources.Source(inputs[0], kind, others=inputs[1:]))
     return Sampled(every, len(every), (), True)
-  share, found, first = most / sum(sizes), [], []
+  share, found, first = most / size, [], []
   for spec in inputs:
     parts = specs.parts(spec)
     for n, part in enumerate(parts):
@@ -117,9 +117,25 @@ def _within(records: Iterable[Record], most: int) -> Iterator[Record]:
   total = 0
   for record in records:
     yield record
-    total += sum(len(str(value)) for value in record.values())
+    total += characters(record)
     if total >= most:
       return
+
+
+def size_of(inputs: Sequence[str]) -> int:
+  """About how many bytes are in the files of specs, unpacked."""
+  return sum(_size(path) for spec in inputs for path in specs.paths(spec))
+
+
+def characters(record: Record) -> int:
+  """How many characters the texts of a record have together."""
+  total = 0
+  for value in record.values():
+    if isinstance(value, str):
+      total += len(value)
+    elif isinstance(value, list):
+      total += sum(len(one) for one in value if isinstance(one, str))
+  return total
 
 
 def _size(path: epath.Path) -> int:
