@@ -252,9 +252,9 @@ def test_a_message_cannot_pass_for_two(run):
   rows = [
     {"messages": chosen(*texts)} for texts in ((forged, "a"), ("q", forged))
   ]
-  found, counts = run("chat", rows)
-  assert [r["prompt"] for r in found] == ["q"]
-  assert counts[reason] == 1
+  found, counts = run("chat", rows)  # whose messages stay apart
+  assert [r["messages"] for r in found] == [row["messages"] for row in rows]
+  assert counts["written"] == 2
 
 
 def test_tldr(run):
@@ -347,16 +347,15 @@ def test_chat(run):
     {"messages": []},
   ]
   found, counts = run("chat", rows)
-  assert [(r["prompt"], r["response"]) for r in found] == [
-    ("q", "a"),
-    ("Be brief.\n\nq\n\nAssistant: a\n\nHuman: r", "b"),
-    ("q", "a"),
-  ]
+  short = {"messages": chosen("q", "a")}
+  made = [{"messages": r["messages"]} for r in found]
+  assert made == [short, rows[1], short, short]
   assert counts == {
     "read": 9,
-    "written": 3,
-    DROPPED + "no answer at the end": 3,
-    DROPPED + "the turns do not alternate": 1,
+    "written": 4,
+    "cut: a question at the end that nobody answers": 1,
+    DROPPED + "no answer at the end": 1,
+    DROPPED + "the turns do not alternate": 2,
     DROPPED + "a message of the role 'tool'": 1,
     DROPPED + "a message without a text": 1,
   }

@@ -210,11 +210,12 @@ def _counted(
 def _prompts_of(records: Iterator[Record], counts: Counts) -> Iterator[Record]:
   seen = set()
   for record in records:
-    if record["prompt"] in seen:
+    asked = kinds.with_prompt(record, "prompts")["prompt"]
+    if asked in seen:
       counts["dropped: a prompt for the second time"] += 1
     else:
-      seen.add(record["prompt"])
-      names = ("prompt", "user", "split", "source")
+      seen.add(asked)
+      names = ("prompt", "messages", "user", "split", "source")
       yield {name: record[name] for name in names if name in record}
 
 

@@ -39,28 +39,45 @@ def split(dialogue: str) -> tuple[str, str]:
   return _opened(prompt), response.strip()
 
 
-def conversation(messages: Sequence[Any], where: str) -> Conversation:
-  """The messages as a prompt; what a system says first opens it."""
-  turns, opening = [], []
+def turns(
+  messages: Sequence[Any], where: str
+) -> tuple[list[str], list[tuple[str, str]], str]:
+  """What a system says first, if anything; (speaker, text) of the turns; and
+  why it is no conversation, or ''."""
+  said, opening = [], []
   for n, message in enumerate(messages, 1):
     role, text = _message(message, f"{where}, message {n}")
     if role == "system" and n == 1:
       opening = [text] if text else []
     elif role not in _ROLES:
-      return Conversation(wrong=f"dropped: a message of the role '{role[:20]}'")
+      return [], [], f"dropped: a message of the role '{role[:20]}'"
     elif not text:
-      return Conversation(wrong="dropped: a message without a text")
+      return [], [], "dropped: a message without a text"
     else:
-      turns.append((_ROLES[role], text))
-  speakers = [speaker for speaker, _ in turns]
+      said.append((_ROLES[role], text))
+  return opening, said, ""
+
+
+def disorder(said: Sequence[tuple[str, str]]) -> str:
+  """Why turns are no questions with their answers, to be counted; or ''."""
+  speakers = [speaker for speaker, _ in said]
   if speakers[-1:] != [ASSISTANT]:
-    return Conversation(wrong="dropped: no answer at the end")
-  if speakers != [HUMAN, ASSISTANT] * (len(turns) // 2):
-    return Conversation(wrong="dropped: the turns do not alternate")
-  if is_forged([text for _, text in turns[:-1]] + opening):
-    return Conversation(wrong=FORGED)
-  prompt = "\n\n".join([*opening, prompt_of(turns[:-1])])
-  return Conversation(prompt, turns[-1][1])
+    return "dropped: no answer at the end"
+  if speakers != [HUMAN, ASSISTANT] * (len(said) // 2):
+    return "dropped: the turns do not alternate"
+  return ""
+
+
+def conversation(messages: Sequence[Any], where: str) -> Conversation:
+  """The messages as a prompt; what a system says first opens it."""
+  opening, said, wrong = turns(messages, where)
+  wrong = wrong or disorder(said)
+  if not wrong and is_forged([text for _, text in said[:-1]] + opening):
+    wrong = FORGED
+  if wrong:
+    return Conversation(wrong=wrong)
+  prompt = "\n\n".join([*opening, prompt_of(said[:-1])])
+  return Conversation(prompt, said[-1][1])
 
 
 def _message(message: Any, where: str) -> tuple[str, str]:
