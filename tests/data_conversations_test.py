@@ -279,3 +279,35 @@ def test_data_sets_and_clean_files_hold_the_messages(tmp_path):
 def test_the_kind_is_guessed_from_the_roles(record, kind, tmp_path):
   path = write(tmp_path / "a.jsonl", record)
   assert inspect.guess_kind([path]) == kind
+
+
+def test_what_there_is_to_say_of_conversations(tmp_path, capsys):
+  records = [
+    {"messages": [SYSTEM, *turns("one two", "a", "and three", "b c d")]},
+    {"messages": turns("q", "a")},
+    {"prompt": "p", "response": "x"},
+  ]
+  records[0]["messages"][2]["weight"] = 0
+  path = write(tmp_path / "a.jsonl", *records)
+  inspect.main([path, "--json"])
+  measured = json.loads(capsys.readouterr().out)
+  assert measured["conversations"] == {
+    "conversations": 2,
+    "with_a_system_message": 1,
+    "answers": 3,
+    "answers_without_weight": 1,
+    "turns": {"1": 1, "2": 1},
+  }
+  total = {name: of["total"] for name, of in measured["lengths"].items()}
+  context = "Be brief. one two Assistant: a Human: and three"
+  assert total == {
+    "prompt": context.count(" ") + 1 + 1 + 1,
+    "response": 3 + 1 + 1,
+    "system message": 2,
+    "user message": 2 + 2 + 1,
+    "assistant message": 1 + 3 + 1,
+  }
+  inspect.main([path])
+  out = capsys.readouterr().out
+  assert "Conversations" in out
+  assert "    system: Be brief.\n    user: one two\n" in out

@@ -10,6 +10,7 @@ from instruct_jax.data.read import kinds
 
 _LONGEST = 300  # characters of a sample that are shown
 _NAMED = {  # sections that are a list of figures
+  "conversations": "Conversations",
   "duplicates": "Duplicates",
   "users": "Users",
   "pii": "Personal data",
@@ -83,7 +84,8 @@ def print_samples(samples: Sequence[kinds.Record]) -> None:
   for number, record in enumerate(samples, 1):
     print(f"\nsample {number}")
     for key, value in record.items():
-      text = _cut(shown(value), _LONGEST)
+      most = 2 * _LONGEST if _is_conversation(value) else _LONGEST
+      text = _cut(shown(value), most)
       several = "\n" in text
       print(f"  {shown(key)}:{'' if several else ' '}", end="")
       print(f"\n{text}".replace("\n", "\n    ") if several else text)
@@ -93,6 +95,10 @@ def shown(value: Any) -> str:
   """A value in lines, without what a terminal would take for a command."""
   if isinstance(value, dict):
     text = ", ".join(f"{key}: {shown(x)}" for key, x in value.items())
+  elif _is_conversation(value):
+    text = "\n".join(
+      f"{x['role']}: {_cut(shown(x['content']), _LONGEST // 2)}" for x in value
+    )
   elif isinstance(value, list) and any(isinstance(x, str) for x in value):
     text = "\n".join(f"- {_cut(shown(x), _LONGEST // 2)}" for x in value)
   elif isinstance(value, list):
@@ -100,6 +106,12 @@ def shown(value: Any) -> str:
   else:
     text = str(value)
   return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+
+
+def _is_conversation(value: Any) -> bool:
+  return isinstance(value, list) and all(
+    isinstance(x, dict) and {"role", "content"} <= x.keys() for x in value
+  )
 
 
 def _print_limits(limits: Mapping[str, Mapping[str, Any]]) -> None:

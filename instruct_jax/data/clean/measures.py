@@ -50,17 +50,29 @@ def measure(
   limits: Limits,
 ) -> dict[str, Any]:
   """Everything that can be said of the records of one kind."""
-  texts = texts_of(records, kind)
+  answered = [
+    one for r in records for one in kinds.exchanges(r, kind, last=False)
+  ]
+  texts = texts_of(answered, kind)
   lengths = {name: limits.count(some) for name, some in texts.items()}
+  said = {
+    f"{role} message": limits.count(some)
+    for role, some in _by_role(records, kind).items()
+  }
   measured = {
     "kind": kind,
     "records": len(records),
     "splits": _splits(records, kind, settings),
     "sources": _counted(records, "source"),
     "lengths_in": limits.unit,
-    "lengths": {name: _percentiles(some) for name, some in lengths.items()},
-    "limits": _beyond(records, kind, texts, lengths, limits),
-    "duplicates": _duplicates(texts.get("prompt", texts.get("text")), settings),
+    "conversations": _conversations(records, kind),
+    "lengths": {
+      name: _percentiles(some) for name, some in (lengths | said).items()
+    },
+    "limits": _beyond(answered, kind, texts, lengths, limits),
+    "duplicates": _duplicates(
+      [record[kinds.KINDS[kind].key] for record in records], settings
+    ),
     "users": _users(records, settings.per_user),
     "pii": _pii(records),
   }
@@ -82,6 +94,32 @@ def _splits(records, kind, settings):
   sides = splits.sides_of(found, kind, lambda _, number: records[number])
   return {
     split: int((sides == n).sum()) for n, split in enumerate(kinds.SPLITS)
+  }
+
+
+def _by_role(records: Sequence[Record], kind: str) -> dict[str, list[str]]:
+  """The messages of conversations by who says them, where there are any."""
+  texts = collections.defaultdict(list)
+  for record in records:
+    for one in kinds.messages_of(record, kind):
+      texts[one["role"]].append(one["content"])
+  return dict(texts)
+
+
+def _conversations(records: Sequence[Record], kind: str) -> dict[str, Any]:
+  """How many records are conversations, of how many messages of a user."""
+  every = [kinds.messages_of(record, kind) for record in records]
+  roles = [[one["role"] for one in said] for said in every if said]
+  if not roles:
+    return {}
+  turns = collections.Counter(said.count("user") for said in roles)
+  weights = [one.get("weight", 1) for said in every for one in said]
+  return {
+    "conversations": len(roles),
+    "with_a_system_message": sum("system" in said for said in roles),
+    "answers": sum(said.count("assistant") for said in roles),
+    "answers_without_weight": weights.count(0),
+    "turns": {str(n): turns[n] for n in sorted(turns)},
   }
 
 

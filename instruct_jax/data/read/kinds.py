@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 from instruct_jax.data.read import conversations, records, spaces
 
@@ -131,6 +132,11 @@ def exchanges(record: Record, kind: str, *, last: bool) -> list[Record]:
   if not is_conversation(record, kind):
     return [record]
   return conversations.exchanges(record, KINDS[kind].answer, last=last)
+
+
+def messages_of(record: Record, kind: str) -> list[dict[str, Any]]:
+  """The messages of a record that is right, if it has any."""
+  return record["messages"] if is_conversation(record, kind) else []
 
 
 def guess(record: Record) -> str:
