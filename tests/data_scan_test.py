@@ -309,3 +309,17 @@ def test_a_byte_and_a_hash_stay_of_a_record():
   plan = pipeline.scan({"prompts": records}, hygiene.Settings())
   kept = plan.verdicts["prompts"]
   assert sum(np.asarray(column).nbytes for column in kept) == 10 * len(records)
+
+
+def test_a_letter_to_another_address_is_on_the_side_of_the_first():
+  """What is alike without its personal data; that which is dropped, too."""
+  first = {"prompt": "ask me of a@b.co", "split": "test"}
+  records = {
+    "prompts": [first, {"prompt": "ask me of c@d.co"}],
+    "demonstrations": [{"prompt": "ask me of c@d.co", "response": "yes"}],
+  }
+  held_out = {"validation_fraction": 0.0, "test_fraction": 0.0}
+  plan = pipeline.scan(records, hygiene.Settings(prefix=99, **held_out))
+  assert list(pipeline.stream(plan, "prompts")) == [("test", first)]
+  ((split, _),) = pipeline.stream(plan, "demonstrations")
+  assert split == "test"

@@ -68,7 +68,7 @@ def scan(
   held out in one kind is trained on in none. What has been cleaned, each record
   with the "split" that it got, stays as it is when it is cleaned again.
 
-  Memory: at most 60 bytes a record while it decides, 10 after that.
+  Memory: about 120 bytes a record while it decides, 10 after that.
 
   Raises:
     UserError: a user, or a prompt, is marked with two splits; or a prompt or a
