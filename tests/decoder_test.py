@@ -173,8 +173,12 @@ def test_a_window_hides_what_is_further_back():
   assert (np.abs(near - whole)[:, 3:].max(axis=-1) > 1e-3).all()
 
 
-@pytest.mark.parametrize("config", [MISTRAL, GEMMA], ids=["all", "mixed"])
-def test_a_window_reaches_as_far_back_as_it_says(config):
+@pytest.mark.parametrize(
+  ("config", "pattern"),
+  [(MISTRAL, "sf"), (GEMMA, "fs")],
+  ids=["plain", "gemma"],
+)
+def test_a_window_reaches_as_far_back_as_it_says(config, pattern):
   """By gradients: layer by layer the reach grows by the window, less one."""
   config = dataclasses.replace(
     config, layers=2, window_pattern="", vocab_size=8
@@ -196,9 +200,8 @@ def test_a_window_reaches_as_far_back_as_it_says(config):
 
   assert reach(one).tolist() == [False] * 5 + [True] * 3
   assert reach(config).tolist() == [False] * 3 + [True] * 5
-  for pattern in ("sf", "fs"):
-    mixed = dataclasses.replace(config, window_pattern=pattern)
-    assert reach(mixed).all()
+  mixed = dataclasses.replace(config, window_pattern=pattern)
+  assert reach(mixed).all()
 
 
 def test_a_pattern_says_which_layers_slide():
