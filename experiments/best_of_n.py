@@ -40,6 +40,7 @@ DEFAULTS = (
     "show": ("objective/score", "best/score", "objective/kl"),
     "evaluation.subjects": {
       "sft": common.subject("sft"),
+      "sft_best_of_n": common.subject("sft", best_of=N),
       "best_of_n": common.subject(),
     }
     | common.GPT,

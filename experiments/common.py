@@ -264,9 +264,12 @@ def fine_tuning(
   }
 
 
-def subject(run: str = "", *, prompted: bool = False) -> dict[str, Any]:
-  """A policy to evaluate: a need by name ('': this run), plain or prompted."""
-  return {"run": run, "prompted": prompted}
+def subject(
+  run: str = "", *, prompted: bool = False, best_of: int = 1
+) -> dict[str, Any]:
+  """A policy to evaluate: a need by name ('': this run), plain or prompted, or
+  the reward's best of so many responses."""
+  return {"run": run, "prompted": prompted, "best_of": best_of}
 
 
 GPT = {"gpt": subject("gpt"), "prompted_gpt": subject("gpt", prompted=True)}

@@ -41,6 +41,7 @@ REFUSED = [
   ("ppo_ptx", {"reward_model.norm": "rms"}, "config.reward_model.norm 'rms'"),
   ("ppo_ptx", {"evaluation.baseline": "stf"}, "Did you mean 'sft'"),
   ("ppo_ptx", {"evaluation.subjects.sft.run": "stf"}, "Did you mean 'sft'"),
+  ("sft", {"evaluation.subjects.sft.best_of": 4}, "no reward model to choose"),
   ("rankings", {"rankings.sources.sft.policy": "stf"}, "Did you mean 'sft'"),
   # What values must be to each other.
   ("ppo_ptx", {"epochs": 1}, "give one of the two"),

@@ -1,5 +1,6 @@
 """Evaluations on subjects whose answers are known."""
 
+import dataclasses
 import json
 import random
 
@@ -19,6 +20,7 @@ from instruct_jax.evals import (
   toxicity,
   truthfulness,
 )
+from instruct_jax.inference import respond, score
 from instruct_jax.worlds.microworld import answers, probes, prompts, tasks
 from instruct_jax.worlds.microworld import tables as facts
 from tests import evals_toys
@@ -218,6 +220,45 @@ def test_only_bare_beginnings_lack_the_template(ctx):
   asked.clear()
   nlp.evaluate_nlp(bench.Bench(ctx, subjects, (), (), ask, None, {}))
   assert [how for _, *how in asked] == [[True, 0.0]]
+
+
+def numbered(policy, prompts_, key):
+  """The n-th prompt is answered with its place."""
+  del policy, key
+  at = np.arange(len(prompts_))
+  return respond.Responses(
+    *(tuple(map(str, at)), at % 2 == 0, at[:, None], at[:, None] >= 0),
+    *(at[:, None], at[:, None], at[:, None] >= 0),
+  )
+
+
+def test_the_best_of_n_is_what_the_reward_likes_best(ctx, monkeypatch):
+  monkeypatch.setattr(respond, "respond", numbered)
+  monkeypatch.setattr(respond, "policy_of", lambda *_, **__: None)
+  scores, judged = np.asarray([1.0, 5.0, 2.0, 3.0, 3.0, 0.0]), []
+
+  def rewards_of(ctx, reward, prompts_, said, *, rows):
+    judged.append((reward, prompts_, said.texts))
+    return scores
+
+  monkeypatch.setattr(score, "rewards_of", rewards_of)
+  ask = bench.asker(ctx, {"a": "reward"})
+  plain, best = bench.Subject("a", {}), bench.Subject("b", {}, best_of=3)
+  best = dataclasses.replace(best, params=plain.params)
+  said = ask(best, ["x", "y"])
+  assert said.texts == ("1", "3")  # of equal scores the first
+  np.testing.assert_array_equal(said.response[:, 0], [1, 3])
+  np.testing.assert_array_equal(said.ended, [False, False])
+  asked = ["x", "x", "x", "y", "y", "y"]
+  assert judged == [({"a": "reward"}, asked, tuple("012345"))]
+  # One answer where all would be the same, where nobody asks, and to others.
+  for subject, how in (
+    (best, {"raw": True}),
+    (best, {"temperature": 0.0}),
+    (plain, {}),
+  ):
+    assert ask(subject, ["x", "y"], **how).texts == ("0", "1")
+  assert len(judged) == 1
 
 
 def test_tasks(ctx):

@@ -66,6 +66,7 @@ MEANINGS = {
   "evaluation.reward_models.*": "the need whose reward model is compared",
   "evaluation.seed": "of the samples",
   "evaluation.split": "test or validation",
+  "evaluation.subjects.*.best_of": "of so many responses the reward's best",
   "evaluation.subjects.*.prompted": "told first that an assistant answers",
   "evaluation.subjects.*.run": "the need whose policy it is; '': this run's",
   "evaluation.suite": "what is evaluated: policies, reward or none",

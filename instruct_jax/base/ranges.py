@@ -242,6 +242,7 @@ RANGES: dict[str, Range] = {
   "evaluation.reward_models.*": NAME,
   "evaluation.seed": SEED,
   "evaluation.split": OneOf(("test", "validation")),
+  "evaluation.subjects.*.best_of": Whole(1, 10_000),
   "evaluation.subjects.*.prompted": SWITCH,
   "evaluation.subjects.*.run": MAYBE,
   "evaluation.suite": NAME,

@@ -36,6 +36,7 @@ class Subject:
   name: str
   params: dict
   prompted: bool = False  # through the template of *prompted GPT*
+  best_of: int = 1  # responses a prompt, of which the reward's best is given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +157,8 @@ def make(
   """The bench on the first `evaluation.prompts` prompts of its split."""
   settings = ctx.config.evaluation
   pool = open_prompts(ctx, settings.split)
-  records, ask = pool[: settings.prompts], asker(ctx)
+  records = pool[: settings.prompts]
+  ask = asker(ctx, frozen.get("reward"))
   prompts = [record["prompt"] for record in records]
 
   @functools.cache
@@ -199,12 +201,18 @@ def open_prompts(ctx: context.Context, split: str) -> tuple[dict, ...]:
   return tuple(dict(rows.source[int(i)]) for i in rows.index)
 
 
-def asker(ctx: context.Context) -> Callable[..., respond.Responses]:
+def asker(
+  ctx: context.Context, reward: dict | None = None
+) -> Callable[..., respond.Responses]:
   """The function `ask`, which samples responses and remembers them.
 
   ask(subject, prompts, raw=False, temperature=None) -> Responses: `raw` leaves
   the template away; the temperature is `evaluation.temperature` unless given.
   Repeated prompts get different samples. All subjects share their randomness.
+  A subject whose `best_of` is n is asked n times, and the best by
+  `config.reward` is given, the first of equals; but once where what is asked is
+  no user's prompt (`raw`) or all n would be the same. `reward` are the reward
+  model's parameters.
   """
   known: dict[tuple, respond.Responses] = {}
   settings = ctx.config.evaluation
@@ -218,7 +226,8 @@ def asker(ctx: context.Context) -> Callable[..., respond.Responses]:
   ) -> respond.Responses:
     template = template_of(ctx, subject, raw=raw)
     heat = settings.temperature if temperature is None else temperature
-    asked = (id(subject.params), template, heat, tuple(prompts))
+    n = subject.best_of if heat and not raw else 1
+    asked = (id(subject.params), template, heat, tuple(prompts), n)
     if asked not in known:
       name = zlib.crc32(json.dumps(prompts).encode())
       key = jax.random.fold_in(jax.random.key(settings.seed), name)
@@ -229,10 +238,25 @@ def asker(ctx: context.Context) -> Callable[..., respond.Responses]:
         temperature=heat,
         rows=settings.batch,
       )
-      known[asked] = respond.respond(policy, prompts, key)
+      every = [prompt for prompt in prompts for _ in range(n)]
+      said = respond.respond(policy, every, key)
+      known[asked] = _best(ctx, reward, every, said, n) if n > 1 else said
     return known[asked]
 
   return ask
+
+
+def _best(ctx, reward, prompts, said, n):
+  """What the reward likes best of each n responses."""
+  rows = ctx.config.evaluation.batch
+  scores = score.rewards_of(ctx, reward, prompts, said, rows=rows)
+  best = scores.reshape(-1, n).argmax(axis=1) + np.arange(len(scores) // n) * n
+  arrays = {
+    field.name: getattr(said, field.name)[best]
+    for field in dataclasses.fields(said)
+    if field.name != "texts"
+  }
+  return respond.Responses(tuple(said.texts[i] for i in best), **arrays)
 
 
 @functools.cache

@@ -14,6 +14,9 @@ from instruct_jax.inference import score
 def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
   """kl/SUBJECT and kl_per_token/SUBJECT of the subjects not prompted.
 
+  Not of the best of n responses, whose probability nobody knows: it is at most
+  log n - (n - 1) / n nats from the policy that says them.
+
   The reference is frozen['reference'], or the baseline where there is none.
   Nothing is measured without either, or where responses are not sampled at
   temperature 1.
@@ -25,6 +28,8 @@ def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
     return {}, {}
   rows = []
   for subject in bench.plain:
+    if subject.best_of > 1:  # log π of what was chosen is not its own
+      continue
     said = bench.ask(subject, bench.prompts)
     policy = _logprobs(bench, subject.params, said.sequences)
     same = subject.params is reference

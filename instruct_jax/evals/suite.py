@@ -37,6 +37,7 @@ from instruct_jax.evals import (
   truthfulness,
 )
 from instruct_jax.inference import context
+from instruct_jax.inference import rewards as rewards_lib
 from instruct_jax.parallel import hosts
 
 _log = logging.getLogger(__name__)
@@ -96,6 +97,16 @@ def check(config: ConfigDict) -> None:
       raise errors.unknown(
         f"config.evaluation.subjects.{name}.run", subject.run, config.needs
       )
+    if subject.best_of > 1:
+      rewards_lib.check(config)
+      has_model = config.needs.get("reward", "") != ""
+      if rewards_lib.needs_model(config.reward) and not has_model:
+        raise errors.UserError(
+          f"config.evaluation.subjects.{name}.best_of={subject.best_of}: there"
+          " is no reward model to choose with; name one in"
+          " config.needs.reward, or reward something else"
+          " (config.reward.model.weight=0)"
+        )
   for name, need in section.get("reward_models", {}).items():
     if need not in config.needs:
       raise errors.unknown(

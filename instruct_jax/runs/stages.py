@@ -175,6 +175,7 @@ def _evaluate_policies(config, folder, needs):
         needs[section.run] if section.run else folder, ctx, "policy"
       ),
       prompted=section.prompted,
+      best_of=section.best_of,
     )
     for name, section in _in_order(config.evaluation.subjects)
   ]
