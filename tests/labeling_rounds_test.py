@@ -7,13 +7,16 @@ import sys
 
 import numpy as np
 import pytest
+from etils import epath
 
 from experiments import iterated
 from instruct_jax import worlds
 from instruct_jax.base import errors, interrupt
 from instruct_jax.evals import reward_models
+from instruct_jax.inference import encode, score
 from instruct_jax.labeling import people, rankers, rankings
-from tests import evals_toys
+from instruct_jax.runs import reading, stages
+from tests import evals_toys, exchange_test
 
 SPLITS = rankings.SPLITS
 SMALL = {"train": 6, "validation": 3, "test": 3, "chunk": 2, "batch": 16}
@@ -171,6 +174,43 @@ def test_a_reward_model_ranks_by_its_scores(tmp_path, first, listed, caplog):
     lengths = [len(text) for text in record["responses"]]
     shortest = sorted(set(lengths))
     assert record["ranks"] == [shortest.index(n) + 1 for n in lengths]
+
+
+def test_a_reward_checkpoint_with_words_of_its_own_ranks(tmp_path):
+  """In the chain's template, since a checkpoint says nothing of its own."""
+  reference = exchange_test.checkpoint(tmp_path / "gold", reward=True)
+  config = context_of("rankings", {}, **{"rankings.labeler": "reward"}).config
+  texts, ended = ["ann", "a nurse", "bob"], [True, False, True]
+  lists = [
+    {
+      "prompt": prompt,
+      "responses": texts,
+      "ended": ended,
+      "sources": ["sft"] * 3,
+    }
+    for prompt in ("who ?", "where ?")
+  ]
+  for split in SPLITS:
+    text = "".join(json.dumps(one) + "\n" for one in lists)
+    (tmp_path / f"{split}.jsonl").write_text(text)
+  needs = {"data": evals_toys.world(), "candidates": tmp_path}
+  needs["labeler"] = epath.Path(reference)
+  stages.label(config, epath.Path(tmp_path / "out"), needs)
+  there = reading.open_context(reference)
+  params = reading.load_parameters(reference, there, "reward")
+  for record in records(tmp_path / "out")["train"]:
+    rows = encode.sequences(
+      there, [record["prompt"]] * 3, texts, ended, template=config.data.template
+    )
+    scores = score.model_scores(there, params, rows, rows=16)
+    assert record["labeler"] == "reward model gold"
+    assert record["ranks"] == rankers.ranks_of(scores.tolist())
+  lists[0]["prompt"] = "who ? " * 400
+  (tmp_path / "test.jsonl").write_text(json.dumps(lists[0]) + "\n")
+  with pytest.raises(
+    errors.UserError, match=r"rankings\.model=hf:.*do not fit"
+  ):
+    stages.label(config, epath.Path(tmp_path / "again"), needs)
 
 
 def test_ranks_of_scores():

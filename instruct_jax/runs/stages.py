@@ -14,6 +14,7 @@ from instruct_jax import algorithms, paper, worlds
 from instruct_jax.base import errors, keys, ranges
 from instruct_jax.data.read import kinds
 from instruct_jax.evals import reward, select, suite
+from instruct_jax.hf import folder as hf_folder
 from instruct_jax.inference import context, encode, rewards, score
 from instruct_jax.labeling import candidates, rankers, rankings
 from instruct_jax.models import sizes
@@ -120,12 +121,20 @@ def label(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:
   # Another model than the chain's, maybe, with another tokenizer.
   other = reading.open_context(needs["labeler"])
   params = reading.load_parameters(needs["labeler"], other, "reward")
-  template, rows = other.config.data.template, other.config.evaluation.batch
+  template, rows = other.config.data.template, config.evaluation.batch
+  if hf_folder.is_reference(needs["labeler"]) and template == "plain":
+    # A checkpoint without a chat template says nothing of what stood around
+    # its prompts.
+    template = config.data.template
 
   def scorer(prompts, responses, ended):
-    texts = encode.sequences(
-      other, prompts, responses, ended, template=template
-    )
+    try:
+      texts = encode.sequences(
+        other, prompts, responses, ended, template=template
+      )
+    except errors.UserError as error:
+      named = f"{key_of('labeler')}={needs['labeler']}"
+      raise errors.UserError(f"{named}: as it reads, {error}") from None
     return score.model_scores(other, params, texts, rows=rows)
 
   name = f"reward model {needs['labeler'].name}"
