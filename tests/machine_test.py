@@ -135,3 +135,20 @@ def test_sizes_of_the_paper_are_known():
       sizes.section(name).to_dict(), vocab_size=50257, context_length=2048
     )
     assert least < machine.weights(dataclasses.replace(decoder)) < most
+
+
+def test_adapters_need_no_copies_of_the_weights():
+  """A model whose moments would not fit, of which the weights do."""
+  decoder = sizes.decoder_config(
+    sizes.section("test").to_dict() | {"width": 4096, "mlp_width": 16384},
+    vocab_size=1,
+    context_length=64,
+  )
+  numbers = machine.host_memory() / 2.5 / machine.FLOAT
+  layers = int(numbers / machine.weights(decoder) * decoder.layers)
+  wide = {"model__width": 4096, "model__mlp_width": 16384}
+  wide |= {"model__layers": layers}
+  with pytest.raises(errors.UserError, match="moments of policy"):
+    machine.check(config_of("sft", **wide))
+  machine.check(config_of("sft", lora__rank=8, **wide))
+  machine.check(config_of("sft", freeze="embedding", **wide))

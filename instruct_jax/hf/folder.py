@@ -58,6 +58,12 @@ class Folder:
     if not self.path.is_dir():
       raise errors.UserError(f"{self.path}: no such folder.")
     self.where = str(self.path / CONFIG)
+    adapters = self.path / "adapter_config.json"
+    if adapters.exists() and not (self.path / CONFIG).exists():
+      raise errors.UserError(
+        f"{self.path}: holds adapters of peft ({adapters.name}), not a model;"
+        " merge them into theirs first (merge_and_unload, save_pretrained)"
+      )
     self.config = read_config(self.path)
     self._files = dict(self._find())
     self._shapes: dict[str, tuple[tuple[int, ...], str]] = {}

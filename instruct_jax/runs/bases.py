@@ -65,6 +65,7 @@ def find(run: epath.Path, step: int, role: str) -> Base | None:
   if lacking is None:
     return None
   folder = records.read_needs(run)[lacking["from"]]
+  folder = folder if hf_folder.is_reference(folder) else folder.resolve()
   try:
     now = digest(folder)
   except errors.UserError as error:

@@ -19,8 +19,9 @@ from instruct_jax.inference import context, rewards
 from instruct_jax.models import config as model_config
 from instruct_jax.models import forward, heads
 from instruct_jax.parallel import sharding
+from instruct_jax.training import partition
 
-_FLOAT, _ROW = 4, 200  # bytes of a number; of a record, as Python holds it
+FLOAT, _ROW = 4, 200  # bytes of a number; of a record, as Python holds it
 # {job that samples and trains nothing: its section}
 _SAMPLES = {
   "rankings": "rankings",
@@ -126,16 +127,19 @@ def _held(config):
   """(bytes that stay on the devices, whose they are)."""
   policy, scalar = context.decoders(config)
   if config.job != "train":
-    return weights(policy) * _FLOAT, "the policy"
+    return weights(policy) * FLOAT, "the policy"
+  is_rewarded = algorithms.named(config.algorithm).is_rewarded
   total, roles = 0, []
   for role, section in config.optimizer.items():
     model = scalar if role in context.SCALAR_ROLES else policy
     arrays = 2 + _MOMENTS.get(section.name, 1) + (role in config.ema)
-    total += weights(model) * arrays * _FLOAT
+    if partition.is_partial(config, role):  # what else there is may be little
+      arrays = 0 if is_rewarded else 1  # a frozen role has the weights
+    total += weights(model) * arrays * FLOAT
     roles.append(f"{role} ({weights(model):,} numbers)")
-  if algorithms.named(config.algorithm).is_rewarded:
-    total += weights(policy) * _FLOAT
-    total += rewards.needs_model(config.reward) * weights(scalar) * _FLOAT
+  if is_rewarded:
+    total += weights(policy) * FLOAT
+    total += rewards.needs_model(config.reward) * weights(scalar) * FLOAT
   return total, " and ".join(roles)
 
 
@@ -149,8 +153,8 @@ def _of_batches(config, mesh):
   def sampled(rows):
     """Tokens of all rows, keys and values of some."""
     cache = 2 * policy.layers * policy.kv_heads * policy.head_size
-    cache *= _FLOAT if policy.dtype == "float32" else 2
-    return length * (rows * _FLOAT + min(rows, _SAMPLED) * cache) // parts
+    cache *= FLOAT if policy.dtype == "float32" else 2
+    return length * (rows * FLOAT + min(rows, _SAMPLED) * cache) // parts
 
   if config.job == "train":
     algorithm = algorithms.named(config.algorithm)
@@ -176,8 +180,8 @@ def bytes_of_row(
 ) -> int:
   """Of a row in training: each layer's input, and the scores of one layer."""
   stream = tokens * model.layers * model.width
-  stream *= _FLOAT if model.dtype == "float32" else 2
-  return stream + tokens * tokens * model.heads * _FLOAT // tensor
+  stream *= FLOAT if model.dtype == "float32" else 2
+  return stream + tokens * tokens * model.heads * FLOAT // tensor
 
 
 def _gb(size):

@@ -166,6 +166,11 @@ def is_adapted(config: ConfigDict, role: str) -> bool:
   return bool(config.lora.rank) and role in roles
 
 
+def is_partial(config: ConfigDict, role: str) -> bool:
+  """Whether some parameters of a role may stay as they were given."""
+  return is_adapted(config, role) or bool(config.freeze)
+
+
 def _check_hit(config, role, learned, hit):
   """UserError where a freeze leaves a role nothing to learn, or an adapter."""
   text = f"config.freeze={config.freeze!r}"

@@ -255,6 +255,25 @@ def compiled(run: Run) -> Callable:
   It takes over the memory of what is trained; the rest of the networks, and
   those that are frozen, outlive every step.
   """
+  step = program(run)
+
+  def update_state(state, *arguments):
+    learned, rest, frozen = parts(run, state)
+    learned, metrics = step(learned, rest, frozen, *arguments)
+    return _whole(learned, rest, frozen), metrics
+
+  return update_state
+
+
+def parts(
+  run: Run, state: algorithms.State
+) -> tuple[algorithms.State, dict[str, dict], dict]:
+  """What an update takes over, and what it only reads (`program`)."""
+  return _learned(run, state), _rest(run, state), state.frozen
+
+
+def program(run: Run) -> jax.stages.Wrapped:
+  """What `compiled` runs, of the three `parts` of a state."""
 
   @functools.partial(jax.jit, donate_argnums=0)
   def step(learned, rest, frozen, minibatches, collected, key):
@@ -262,12 +281,7 @@ def compiled(run: Run) -> Callable:
     state, metrics = update(run, state, minibatches, collected, key)
     return _learned(run, state), metrics
 
-  def update_state(state, *arguments):
-    frozen, rest = state.frozen, _rest(run, state)
-    learned, metrics = step(_learned(run, state), rest, frozen, *arguments)
-    return _whole(learned, rest, frozen), metrics
-
-  return update_state
+  return step
 
 
 def items_of(run: Run, state: algorithms.State) -> dict[str, Any]:
