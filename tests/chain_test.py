@@ -151,6 +151,55 @@ def test_the_chain_says_how_far_it_is(whole):
   assert "chain" not in output[output.rindex("evaluation  ") :]
 
 
+# What researchers compare with.
+COMPARED = ("dpo",)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", COMPARED)
+def test_what_ppo_is_compared_with_runs_and_is_measured_like_it(
+  whole, cache, name
+):
+  """On what the chain has built; a second start ends with the same bits."""
+  workdir, _ = whole
+  config = f"experiments/{name}.py:test"
+  code, output = finish(workdir, cache, config=config)
+  assert code == 0, output
+  assert re.findall(r"(\w+)-test: starts", output) == [name]
+  ours, ppo = results(workdir, name), results(workdir, "ppo_ptx")
+  for evaluation, measured in ppo["evaluations"].items():
+    if measured == "measured":  # DPO's rankings allow one more
+      assert ours["evaluations"][evaluation] == measured, evaluation
+  assert set(ppo["tables"]) <= set(ours["tables"])
+  evaluated = {
+    key.replace("ppo_ptx", name)
+    for key in ppo["metrics"]
+    if key.endswith("/ppo_ptx")
+  }
+  assert len(evaluated) > 5
+  assert evaluated <= set(ours["metrics"])
+  rows = metrics(workdir, name)
+  assert [row["step"] for row in rows] == list(range(1, ours["steps"] + 1))
+  folder = workdir / f"{name}-test"
+  assert name in (folder / "report.html").read_text()
+  assert (folder / "samples.jsonl").read_text().strip()
+  steps = (folder / "checkpoints").iterdir()
+  *_, newest = sorted((p for p in steps if p.name.isdigit()), key=_number)
+  shutil.rmtree(newest)
+  (folder / "results.json").unlink()
+  code, output = finish(workdir, cache, config=config)
+  assert code == 0, output
+  assert "resumed at step" in output
+  again = results(workdir, name)
+  assert again["parameters_digest"] == ours["parameters_digest"]
+  assert metrics(workdir, name) == rows
+
+
+def _number(path):
+  return int(path.name)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_finished_chain_is_reused(whole, cache):
