@@ -1,5 +1,6 @@
 """Shards on the disk: what TFDS, an index and a damaged byte make of them."""
 
+import errno
 import itertools
 import json
 import os
@@ -16,7 +17,7 @@ from instruct_jax.base import errors
 from instruct_jax.data import building, prepare
 from instruct_jax.data.batch import loader, pool, shards
 from instruct_jax.data.read import kinds
-from tests import data_toys
+from tests import data_toys, disk_test
 
 SPLITS = {"validation_fraction": 0.2, "test_fraction": 0.1}
 
@@ -314,3 +315,91 @@ def test_a_killed_build_goes_on_shard_by_shard(
     for layout in shards.LAYOUTS:
       path = shards.path(out, "pretraining", layout, split, int(number))
       assert after[path] == before[path]
+
+
+@pytest.mark.parametrize("in_processes", [False, True])
+def test_a_disk_that_fills_is_said_and_what_is_complete_stays(
+  config, tmp_path, small, monkeypatch, in_processes
+):
+  config.data.update(prompts="", demonstrations="", rankings="")
+  config.data.update(validation_fraction=0.0, test_fraction=0.0)
+  monkeypatch.setattr(pool, "SMALL", -1 if in_processes else pool.SMALL)
+  with open(tmp_path / "t.jsonl", "a") as file:
+    file.write(json.dumps({"text": "long " * 60_000}) + "\n")
+  out = tmp_path / "out"
+  with (
+    disk_test.files_of_at_most(200_000),
+    pytest.raises(OSError, match=r"pretraining-train\.array_record-\d") as full,
+  ):
+    prepare.build(config, out)
+  assert full.value.errno == errno.EFBIG
+  assert not list(out.glob("**/.*"))
+  assert not (out / "summary.json").exists()
+  before = times(out)
+  there = list((out / "pretraining" / "pieces").glob("*.json"))
+  assert len(there) > 3
+  prepare.build(config, out)
+  after = times(out)
+  assert all(after[path] == before[path] for path in there)
+  prepare.build(config, tmp_path / "whole")
+  assert contents(out) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+  ("code", "words"),
+  [
+    ("import os; os.kill(os.getpid(), 9)", "signal 9 .out of memory"),
+    ("raise SystemExit(3)", "exit code 3"),
+  ],
+)
+def test_a_process_that_is_killed_is_an_error_that_says_how_to_go_on(
+  config, tmp_path, small, monkeypatch, code, words
+):
+  monkeypatch.setattr(pool, "SMALL", -1)
+  monkeypatch.setattr(pool, "_CODE", code)
+  with pytest.raises(errors.UserError, match=f"train.*{words}.*same command"):
+    prepare.build(config, tmp_path / "out")
+  monkeypatch.undo()
+  assert prepare.build(config, tmp_path / "out")["inputs"]
+
+
+def test_a_process_that_makes_pieces_does_not_load_jax():
+  code = (
+    "import sys; from instruct_jax.data.batch import worker;"
+    " print(any(name in sys.modules for name in ('jax', 'tensorflow')))"
+  )
+  said = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  assert said.stdout.strip() == "False"
+
+
+def test_other_lengths_than_the_shards_were_made_for_are_encoded_anew(
+  config, tmp_path
+):
+  prepare.build(config, tmp_path / "out")
+  config.data.response_length = 3
+  rows, expected = rows_of(config, tmp_path / "out", "demonstrations", "train")
+  assert rows.take([0])["response"].shape == (1, 3)
+  data_toys.equal(
+    {"": rows.take(slice(None))}, {"": expected.take(slice(None))}
+  )
+
+
+def test_mixtures_of_shards_take_turns_as_in_memory(config, tmp_path, small):
+  more = write(tmp_path / "m.jsonl", [{"text": f"more {n}"} for n in range(40)])
+  one = config.data.pretraining
+  config.data.pretraining = f"{one}=0.75,{more}=0.25"
+  prepare.build(config, tmp_path / "out")
+  rows, _ = rows_of(config, tmp_path / "out", "pretraining", "train")
+  texts = [
+    bytes(b - 2 for b in row if b > 1)
+    for row in rows.take(slice(None))["tokens"]
+  ]
+  assert rows.part.tolist() == [int(b"more" in text) for text in texts]
+  batches = loader.Batches({"pretraining": rows}, {"pretraining": 4}, seed=0)
+  for step in range(6):
+    chosen = batches._indices("pretraining", 4, step)
+    assert rows.part[chosen].sum() == 1
+    data_toys.equal(next(batches), {"pretraining": rows.take(chosen)})
+  batches.close()

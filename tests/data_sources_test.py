@@ -8,6 +8,8 @@ import pytest
 
 from instruct_jax.base import errors
 from instruct_jax.data.read import kinds, sources
+from instruct_jax.data.read import lines as lines_lib
+from tests import data_toys
 
 DEMONSTRATION = {"prompt": "Why?", "response": "Because."}
 RANKING = {"prompt": "Why?", "responses": ["a", "b", "c"], "ranks": [1, 2, 2]}
@@ -193,3 +195,32 @@ def test_check(changes, message, tmp_path):
   sources.check(section(**good))
   with pytest.raises(errors.UserError, match=message):
     sources.check(section(**{**good, **changes}), ["rankings"])
+
+
+def test_a_large_file_s_records_are_read_one_by_one(tmp_path, monkeypatch):
+  """As many as there are, in every way that a list is asked for them."""
+  path = tmp_path / "prompts-train.jsonl"
+  given = [{"prompt": f"é{n}" * (n % 4 + 1)} for n in range(50)]
+  path.write_text(
+    "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in given)
+  )
+  monkeypatch.setattr(sources, "IN_MEMORY", 10)
+  folders, data = {"data": tmp_path}, data_toys.section()
+  for block in (1 << 24, 7):
+    monkeypatch.setattr(lines_lib, "_BLOCK", block)
+    found = sources.open_source(data, "prompts", "train", folders)
+    assert isinstance(found, lines_lib.Lines)
+    assert len(found) == 50
+    assert list(found) == given
+    assert [found[-1], found[7], *found[3:9:2]] == [
+      given[-1],
+      given[7],
+      *given[3:9:2],
+    ]
+    with pytest.raises(IndexError):
+      found[50]
+  content = path.read_bytes().replace(b'"\xc3\xa97', b"7", 1)
+  path.write_bytes(content)
+  found = sources.open_source(data, "prompts", "train", folders)
+  with pytest.raises(errors.UserError, match=r"train\.jsonl:8: not a JSON"):
+    found[7]

@@ -65,7 +65,7 @@ data/read
   typed foreign disguised unchanged spaces
   compressed records
   pieces
-  text decoding conversations shapes
+  text lines decoding conversations shapes
   kinds
   objects tables
   files

@@ -31,10 +31,11 @@ import ml_collections
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors, progress
+from instruct_jax.base import errors, progress, storage
 from instruct_jax.data.read import (
   files,
   kinds,
+  lines,
   records,
   shapes,
   specs,
@@ -65,9 +66,12 @@ def open_source(
     return ranked
   written = epath.Path(folders.get("data", "")) / f"{kind}-{split}.jsonl"
   if "data" in folders and written.exists():  # cleaned and split by `prepare`
-    rows = files.unit_rows(written)
     wrong = functools.partial(kinds.wrong, kind=kind, k_max=data.k_max)
-    return list(_checked(rows, kind, wrong))
+    if not storage.is_remote(written) and written.stat().length > IN_MEMORY:
+      return lines.Lines(
+        written, lambda *row: next(_checked(iter([row]), kind, wrong))
+      )
+    return list(_checked(files.unit_rows(written), kind, wrong))
   if not data[kind]:
     raise errors.UserError(
       f"data.{kind} is empty; name the file with --config.data.{kind}=FILE"
@@ -103,6 +107,7 @@ def open_rankings(
   return list(_objects(path, kind, data.k_max, of_people=False))
 
 
+IN_MEMORY = 1 << 26  # bytes of a file whose records are read one by one
 _COUNTED = 1000  # records between two words of how many there are
 
 
