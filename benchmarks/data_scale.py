@@ -8,9 +8,12 @@ is reported:
 
   peak_mb           the most memory of the build, all its processes together
                     (resident; pages that they share count several times)
-  tokens_per_s      of the build, its training of a tokenizer left out
-  tokenizer_alone   tokens a second of as many processes that do nothing but
-                    tokenise text that lies in memory, just before and after
+  tokens_per_s      from text to shards; what goes before, digests of the files
+                    and the training of a tokenizer, is in `seconds` only
+  tokenizer_alone   tokens a second of a process a core that does nothing but
+                    tokenise text in memory, while the build is stopped
+  share_of_it       the build's part of that; by_cpu: by seconds of the CPU,
+                    which tells more where other work goes on beside
   rows_per_s        of batches of rows in random order, from files
 
 The text and the data sets are deleted again.
@@ -39,7 +42,7 @@ from absl import flags
 from experiments import common
 from instruct_jax import tokenizers
 from instruct_jax.base import claims, command, errors, storage, terminal
-from instruct_jax.data import prepare
+from instruct_jax.data import building, prepare
 from instruct_jax.data.batch import loader
 
 _FOLDER = flags.DEFINE_string("folder", "", "Where there is room; required.")
@@ -47,6 +50,8 @@ _SIZES = flags.DEFINE_list("megabytes", ["200", "2000"], "Sizes of the text.")
 _ALONE = flags.DEFINE_integer("alone", 24, "MB a process tokenises alone.", 1)
 _ROW = flags.DEFINE_integer("row_length", 512, "data.row_length.", 1)
 _VOCABULARY = flags.DEFINE_integer("vocab_size", 8000, "data.vocab_size.", 300)
+_TOKENIZER = flags.DEFINE_string("tokenizer", "unigram", "data.tokenizer.")
+_SAMPLE = flags.DEFINE_integer("sample", 32_000_000, "data.tokenizer_sample.")
 _BUILD = flags.DEFINE_string("build", "", "(Used by itself.)")
 _OUT = flags.DEFINE_string("out", "", "Where to write the results as JSON.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
@@ -145,7 +150,8 @@ def _config(text: pathlib.Path) -> ml_collections.ConfigDict:
       "pretraining": str(text),
       "row_length": _ROW.value,
       "vocab_size": _VOCABULARY.value,
-      "tokenizer": "unigram",
+      "tokenizer": _TOKENIZER.value,
+      "tokenizer_sample": _SAMPLE.value,
     }
   )
   return data
@@ -153,15 +159,16 @@ def _config(text: pathlib.Path) -> ml_collections.ConfigDict:
 
 def _build(text: str, out: str) -> None:
   """Builds, in a process that is measured; says how long what took."""
-  train, taken = tokenizers.train, []
+  make, taken = building.build, []
 
   def timed(*arguments, **options):
-    start = time.perf_counter()
-    trained = train(*arguments, **options)
+    start, before = time.perf_counter(), sum(os.times()[:4])
+    made = make(*arguments, **options)
     taken.append(time.perf_counter() - start)
-    return trained
+    taken.append(sum(os.times()[:4]) - before)
+    return made
 
-  tokenizers.train = timed
+  building.build = timed
   config = ml_collections.ConfigDict({"data": _config(pathlib.Path(text))})
   start = time.perf_counter()
   summary = prepare.build(config, out)
@@ -170,13 +177,13 @@ def _build(text: str, out: str) -> None:
     summary["pretraining"][split]["tokens"]
     for split in ("train", "validation", "test")
   )
-  said = {"s": seconds, "tokenizer_s": sum(taken), "tokens": tokens}
-  print(json.dumps(said))
+  names = ("s", "shards_s", "cpu_s", "tokens")
+  print(json.dumps(dict(zip(names, (seconds, *taken, tokens)))))
 
 
 def _measured(
   text: pathlib.Path, part: pathlib.Path, out: pathlib.Path
-) -> tuple[dict[str, float], list[float]]:
+) -> tuple[dict[str, float], list[tuple[float, float]]]:
   """A build in a process of its own, and the rates of the tokenizer alone.
 
   The build is stopped while those are measured, so that whatever else the
@@ -185,6 +192,7 @@ def _measured(
   arguments = [f"--build={text}", f"--folder={out}"]
   arguments += [f"--row_length={_ROW.value}"]
   arguments += [f"--vocab_size={_VOCABULARY.value}"]
+  arguments += [f"--tokenizer={_TOKENIZER.value}", f"--sample={_SAMPLE.value}"]
   process = subprocess.Popen(
     [sys.executable, *_SELF, *arguments],
     stdout=subprocess.PIPE,
@@ -211,6 +219,7 @@ def _measured(
   told = json.loads(process.stdout.read().splitlines()[-1])
   alone.append(_tokenizer_alone(out, part))
   told["s"] -= stopped
+  told["shards_s"] -= stopped
   return told | {"peak_mb": round(peak / 1e6)}, alone
 
 
@@ -226,22 +235,25 @@ def _signal(tree: list[int], number: int) -> None:
 
 
 _ALONE_CODE = """
-import sys, time
+import os, sys, time
 from instruct_jax import tokenizers
 tokenizer = tokenizers.load(sys.argv[1])
 texts = open(sys.argv[2], encoding="utf-8").read().split("\\n\\n")
 texts = texts[int(sys.argv[3]) :: int(sys.argv[4])]
 print("ready", flush=True)
 sys.stdin.readline()
-start, tokens = time.perf_counter(), 0
+start, before, tokens = time.perf_counter(), sum(os.times()[:2]), 0
 for n in range(0, len(texts), 1024):
   tokens += sum(map(len, tokenizer.encode_batch(texts[n : n + 1024])))
-print(tokens / (time.perf_counter() - start), flush=True)
+seconds, cpu = time.perf_counter() - start, sum(os.times()[:2]) - before
+print(tokens / seconds, tokens / cpu, flush=True)
 """
 
 
-def _tokenizer_alone(out: pathlib.Path, part: pathlib.Path) -> float:
-  """Tokens a second of a process a core, all at once."""
+def _tokenizer_alone(
+  out: pathlib.Path, part: pathlib.Path
+) -> tuple[float, float]:
+  """Tokens a second of a process a core, all at once; and by CPU second."""
   count = len(os.sched_getaffinity(0))
   processes = [
     subprocess.Popen(
@@ -260,7 +272,8 @@ def _tokenizer_alone(out: pathlib.Path, part: pathlib.Path) -> float:
     process.stdout.readline()
   with concurrent.futures.ThreadPoolExecutor(count) as threads:
     said = threads.map(lambda process: process.communicate("\n")[0], processes)
-  return sum(map(float, said))
+    rates = np.asarray([line.split() for line in said], float)
+  return float(rates[:, 0].sum()), float(rates[:, 1].mean())
 
 
 def _reading(out: pathlib.Path, text: pathlib.Path) -> dict[str, float]:
@@ -288,17 +301,18 @@ def measure(folder: pathlib.Path, megabytes: float) -> dict[str, float]:
     write_text(text, megabytes)
     write_text(part, _ALONE.value * len(os.sched_getaffinity(0)), seed=1)
     built, alone = _measured(text, part, out)
-    rate = built["tokens"] / (built["s"] - built["tokenizer_s"])
+    tokens, (rates, of_cpu) = built["tokens"], zip(*alone)
+    rate, by_cpu = tokens / built["shards_s"], tokens / built["cpu_s"]
     written = [path for path in out.glob("**/*") if path.is_file()]
     return {
       "megabytes": megabytes,
-      "tokens": built["tokens"],
+      "tokens": tokens,
       "peak_mb": built["peak_mb"],
       "seconds": round(built["s"], 1),
-      "tokenizer_seconds": round(built["tokenizer_s"], 1),
       "tokens_per_s": round(rate),
-      "tokenizer_alone": round(statistics.median(alone)),
-      "share_of_it": round(rate / statistics.median(alone), 3),
+      "tokenizer_alone": round(statistics.median(rates)),
+      "share_of_it": round(rate / statistics.median(rates), 3),
+      "share_by_cpu": round(by_cpu / statistics.median(of_cpu), 3),
       "shards": len(list(out.glob("*/rows/*/*array_record*"))),
       "disk_mb": round(sum(path.stat().st_size for path in written) / 1e6),
       **_reading(out, text),
@@ -326,7 +340,7 @@ def main(argv: list[str]) -> None:
   if _OUT.value:
     settings = {
       "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-      "tokenizer": f"unigram, {_VOCABULARY.value} pieces",
+      "tokenizer": f"{_TOKENIZER.value}, {_VOCABULARY.value} pieces",
       "row_length": _ROW.value,
     }
     storage.write_json(_OUT.value, settings | {"sizes": found})
