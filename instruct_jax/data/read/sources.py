@@ -69,7 +69,8 @@ def open_source(
     wrong = functools.partial(kinds.wrong, kind=kind, k_max=data.k_max)
     if not storage.is_remote(written) and written.stat().length > IN_MEMORY:
       return lines.Lines(
-        written, lambda *row: next(_checked(iter([row]), kind, wrong))
+        written,
+        lambda where, row: next(_checked(iter([(where, row)]), kind, wrong)),
       )
     return list(_checked(files.unit_rows(written), kind, wrong))
   if not data[kind]:
