@@ -9,10 +9,11 @@ response's ratio), EMA. The paper samples 2 or 4 responses a prompt.
 Hardware: `:tiny` 2 CPU cores; `:175b` a pod. Expected for `:tiny`: as PPO's, in
 less time and memory.
 
+With pretraining gradients mixed in, as PPO-ptx: a config of your own that
+changes `rl.ptx_coef`, `batch.pretraining` and `validation.pretraining`, as
+`ppo_ptx.py` changes `ppo.py`.
+
   python -m instruct_jax.main --config=experiments/rloo.py
-  python -m instruct_jax.main --config=experiments/rloo.py \\
-    --config.rl.ptx_coef=... --config.batch.pretraining=192 \\
-    --config.validation.pretraining=192
 """
 
 from experiments import common, ppo

@@ -470,7 +470,8 @@ def test_a_restarted_run_goes_on_bit_for_bit():
 
   first, _ = stepped(state, 0)
   assert float(first.extra["kl_coef"]) != float(state.extra["kl_coef"])
-  again = step_lib.with_items(state, jax.device_get(step_lib.items_of(first)))
+  items = jax.device_get(step_lib.items_of(run, first))
+  again = step_lib.with_items(state, items)
   left, right = stepped(first, 1), stepped(again, 1)
   jax.tree.map(np.testing.assert_array_equal, left, right)
 
