@@ -15,7 +15,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.data import building, prepare
-from instruct_jax.data.batch import loader, pool, shards
+from instruct_jax.data.batch import loader, packing, pool, shards
 from instruct_jax.data.read import kinds
 from tests import data_toys, disk_test
 
@@ -403,3 +403,12 @@ def test_mixtures_of_shards_take_turns_as_in_memory(config, tmp_path, small):
     assert rows.part[chosen].sum() == 1
     data_toys.equal(next(batches), {"pretraining": rows.take(chosen)})
   batches.close()
+
+
+def test_targets_of_single_tokens_are_kept(tmp_path):
+  """Prompts of one token look like text, but for what a loss counts."""
+  tokens, counted = np.arange(2, 14, dtype=np.uint16), np.arange(12) % 3 == 1
+  texts = np.array([0, 6]), np.array([6, 6]), np.array([1, 1])
+  table, _ = packing.pack([tokens], [texts], 8, 0, targets=[counted])
+  found = [row["is_target"].tolist() for row in shards.rows_of(table)]
+  assert found == [counted[:6].tolist(), counted[6:].tolist()]

@@ -82,9 +82,9 @@ class Pieces:
   @property
   def is_text(self) -> bool:
     """Whether a piece's first token is no target, and all others are."""
-    return len(self.streams) == 1 and bool(
-      not self.is_packed or np.all(self.context == 1)
-    )
+    if len(self.streams) != 1 or self.targets:
+      return False
+    return not self.is_packed or bool(np.all(self.context == 1))
 
   @property
   def padding(self) -> float:
