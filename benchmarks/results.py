@@ -20,7 +20,8 @@ FOLDER = pathlib.Path(__file__).parent / "results"
 MAIN = "ppo_ptx"  # whose chain is the README's, and has the baselines' numbers
 EXPERIMENTS = {
   "dpo": "DPO",
-  "best_of_n": "best-of-n",
+  "best_of_n": "best-of-n, learned",
+  "expert_iteration": "expert iteration",
   "rloo": "RLOO",
   "grpo": "GRPO",
   "ppo": "PPO",

@@ -176,7 +176,7 @@ MEANINGS = {
   "rl.missing_end": "of a response without an end: fixed, penalty or none",
   "rl.missing_end_value": "its score (fixed), or what it loses (penalty)",
   "rl.ptx_coef": "gamma: of the pretraining loss; 0 is PPO without ptx",
-  "rl.sampler": "of best-of-n: policy (expert iteration) or start",
+  "rl.sampler": "who answers: start (best-of-n) or policy (expert iteration)",
   "rl.temperature": "of rollouts, and of every logprob in the update",
   "rl.value_clip": "of values around the old ones",
   "rl.value_coef": "of the value loss; a network of its own, so: a rate",

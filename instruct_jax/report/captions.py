@@ -16,6 +16,7 @@ SUBJECTS = {
   "ppo_ptx": "PPO-ptx",
   "dpo": "DPO",
   "best_of_n": "Best-of-n",
+  "expert_iteration": "Expert iteration",
   "sft_best_of_n": "SFT (best of n)",
   "rloo": "RLOO",
   "grpo": "GRPO",
