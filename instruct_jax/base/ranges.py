@@ -383,8 +383,10 @@ SAMPLING: dict[str, Range] = {  # of `sample`, and of what a chat is told
 # Flags of all commands, by name; those that are given are checked, each value
 # of those that are repeated. A prompt is free text, and `--config` a file.
 FLAGS: dict[str, Range] = SAMPLING | {
+  "alone": Whole(1, 10**6),
   "base": NAME,
   "batch": COUNT,
+  "build": MAYBE,
   "demonstrations": NAME,
   "dtype": MAYBE,
   "folder": NAME,
@@ -417,6 +419,7 @@ FLAGS: dict[str, Range] = SAMPLING | {
   "text": NAME,
   "tokenizer": NAME,
   "validation_fraction": DECAY,
+  "vocab_size": Whole(4, 10**7),
   "workdir": NAME,
 }
 _POSITIONAL = {"inputs": "FILE", "format": "FORMAT"}
