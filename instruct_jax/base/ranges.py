@@ -411,6 +411,7 @@ FLAGS: dict[str, Range] = SAMPLING | {
   "row_length": Whole(2, LONGEST),
   "run": NAME,
   "runs": NAME,
+  "sample": Whole(1, 10**12),
   "samples": Whole(0, 10_000),
   "seconds": Real(1e-3, 1e6),
   "shard_gb": Real(1e-6, 1e6),
