@@ -1,6 +1,6 @@
-"""Prints the numbers in which the small variants differ from the paper's.
+"""Prints the numbers in which the small variants differ from the papers'.
 
-The ALGORITHMS are the paper's in every variant; this table, made from the
+The ALGORITHMS are the papers' in every variant; this table, made from the
 configs, is all that `:tiny`, `:test` and `:files` change. It stands in
 docs/differences.md, and a test holds the two together.
 
@@ -11,11 +11,15 @@ import importlib
 
 from instruct_jax.base import command, keys
 
-STAGES = ("sft", "rm", "ppo_init", "ppo", "ppo_ptx")
+STAGES = (
+  *("sft", "rm", "ppo_init", "ppo", "ppo_ptx"),
+  *("dpo", "rloo", "grpo", "best_of_n", "expert_iteration"),
+)
 PAPER = "6b"
 SMALL = ("tiny", "test", "files")
 SECTIONS = (
   "batch",
+  "dpo",
   "ema",
   "epochs",
   "loss",
@@ -52,7 +56,16 @@ def document() -> str:
   return f"""# Numbers that the small variants change
 
 Made by `python -m experiments.differences > docs/differences.md`; a test holds
-the two together. The algorithms are the paper's in every variant.
+the two together. The algorithms are the papers' in every variant.
+
+The column `paper` has InstructGPT's numbers. It has no run of these:
+
+- `dpo`: Rafailov et al. 2023, appendix B, with Adam for RMSprop.
+- `rloo`, `grpo`, `best_of_n`, `expert_iteration`: the episodes, steps and
+  optimizer of InstructGPT's PPO, by which they are compared; of their own
+  papers the 4 responses a prompt of RLOO (Ahmadian et al. 2024 have 2 or 4) and
+  GRPO's weight of the KL, 0.04 (Shao et al. 2024, who sample 64 responses a
+  prompt where 8 are sampled here).
 
 {table()}"""
 
