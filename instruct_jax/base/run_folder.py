@@ -15,6 +15,7 @@ NAMES = {
   "tensorboard": "tensorboard",
   "tokenizer": "tokenizer",  # of a data set, and of what was brought in
   "chunks": "chunks",  # of rankings, while they are made
+  "begun": "begun.json",  # of a data set of files: what it is built of
   "to_rank": "to_rank.jsonl",  # candidates, as people are shown them
   "origin": "hf",  # what a checkpoint that was brought in says of itself
 }
@@ -34,6 +35,7 @@ class Files:
   tensorboard: epath.Path
   tokenizer: epath.Path
   chunks: epath.Path
+  begun: epath.Path
   to_rank: epath.Path
   origin: epath.Path
 

@@ -28,7 +28,13 @@ import numpy as np
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors, interrupt, progress, storage
+from instruct_jax.base import (
+  errors,
+  interrupt,
+  progress,
+  run_folder,
+  storage,
+)
 from instruct_jax.data import building, fingerprint
 from instruct_jax.data import summary as summary_lib
 from instruct_jax.data.batch import (
@@ -48,7 +54,7 @@ from instruct_jax.data.read import (
 )
 from instruct_jax.maths import sampling
 
-SUMMARY_FILE, BEGUN_FILE = "summary.json", "begun.json"
+SUMMARY_FILE, BEGUN_FILE = "summary.json", run_folder.NAMES["begun"]
 _EXPANDS = 3  # a compressed file, about; for the time that is left
 _PERCENTILES = (("p50", 50), ("p75", 75), ("p90", 90), ("p95", 95))
 _PERCENTILES += (("p99", 99), ("max", 100))
@@ -96,7 +102,9 @@ def build(
       line.say(kind)
       done = _Counter(line, sum(total[:n]), sum(total[: n + 1]))
       job = building.Job(data, tokenizer, folder, done.add)
-      summary[kind] = _build_kind(job, plan, kind)
+      splits = building.build(job, kind, pipeline.stream(plan, kind))
+      with _forgotten(folder):
+        summary[kind] = _figures(job, plan, kind, splits)
       line.update(round(sum(total[: n + 1])))
   summary["tables"] = summary_lib.tables(summary, data)
   storage.write_json(folder / SUMMARY_FILE, summary)
@@ -187,13 +195,18 @@ def _begin(folder: epath.Path, inputs: dict[str, Any]) -> None:
   begun = {"inputs": inputs, "piece": building.PIECE, "format": shards.VERSION}
   if _read(folder / BEGUN_FILE).get("of") == begun:
     return
+  _clear(folder)
+  storage.write_json(folder / BEGUN_FILE, {"of": begun})
+
+
+def _clear(folder: epath.Path) -> None:
+  """Removes what was built of people's files but for the tokenizer."""
   (folder / BEGUN_FILE).unlink(missing_ok=True)
   for kind in kinds.KINDS:
     if (folder / kind).exists():
       (folder / kind).rmtree()
     for split in kinds.SPLITS:
       building.lines_path(folder, kind, split).unlink(missing_ok=True)
-  storage.write_json(folder / BEGUN_FILE, {"of": begun})
 
 
 def _tokenizer(
@@ -209,10 +222,10 @@ def _tokenizer(
     with contextlib.suppress(errors.UserError):
       return tokenizers.load(folder)
   tokenizer, text = _new_tokenizer(data, folder, plan)
-  interrupt.check()
   begun["tokenizer_text"] = text
   begun["tokenizer"] = shards.digest_of(info)
   storage.write_json(folder / BEGUN_FILE, begun)
+  interrupt.check()
   return tokenizer
 
 
@@ -272,12 +285,27 @@ def _training_text(plan: pipeline.Plan) -> Iterator[str]:
           yield record[kinds.KINDS[kind].key]
 
 
-def _build_kind(
-  job: building.Job, plan: pipeline.Plan, kind: str
+@contextlib.contextmanager
+def _forgotten(folder: epath.Path) -> Iterator[None]:
+  """Where what was built shows that the input is wrong, no start needs it."""
+  try:
+    yield
+  except errors.UserError:
+    _clear(folder)
+    raise
+
+
+def _figures(
+  job: building.Job,
+  plan: pipeline.Plan,
+  kind: str,
+  splits: Mapping[str, catalogue.Split],
 ) -> dict[str, Any]:
-  """Writes a kind; counts by split, packed ones beside, lengths, cleaning."""
+  """Counts of a kind by split, packed ones beside, lengths, cleaning.
+
+  Raises UserError where a split that is asked for has no row.
+  """
   data = job.data
-  splits = building.build(job, kind, pipeline.stream(plan, kind))
   _check_telling(data, kind, splits, plan.counts[kind])
   counts: dict[str, Any] = {}
   for split, found in splits.items():

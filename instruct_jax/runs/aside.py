@@ -141,7 +141,19 @@ def is_of_use(folder: epath.Path) -> bool:
   files = run_folder.files(folder)
   saved = files.checkpoints.is_dir() and checkpoint.numbers(files.checkpoints)
   parts = [*files.chunks.glob("*"), *folder.glob("microworld/*/[0-9]*")]
+  parts += _of_files(folder)
   return bool(files.results.exists() or saved or parts)
+
+
+def _of_files(folder: epath.Path) -> list[epath.Path]:
+  """What is complete of a data set of people's files: shards, a tokenizer."""
+  begun = run_folder.files(folder).begun
+  try:
+    text = storage.read_json(begun).get("tokenizer_text")
+  except errors.UserError:
+    return []  # Without it nothing can be gone on from.
+  is_trained = isinstance(text, dict) and text.get("documents")
+  return [*folder.glob("*/pieces/*.json"), *([begun] if is_trained else [])]
 
 
 def _is_broken_off(folder: epath.Path) -> bool:
