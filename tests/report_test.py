@@ -94,7 +94,7 @@ def test_whole_chain(chain):
     "abc123 with changes that are not committed",
     "1 × TPU v5, 2 cores",
     "Python 3.11.7, jax 0.10.2",
-    "whose taste the reward model never saw",
+    "whose taste was never trained on",
     "5.43 [5.40, 5.46]",
     "77.7 %",
     "alignment tax",
@@ -111,7 +111,7 @@ def test_whole_chain(chain):
     "100 of 100 test prompts",
     "Loss on text",
     "nats a token",
-    "KL from where RL started, nats a response",
+    "KL from the starting policy, nats a response",
     "SFT epochs: reward model's score",
     "win rate against SFT, %",
     "judge's Likert, 1 to 7",
@@ -236,7 +236,7 @@ def test_curves_leave_out_what_is_not_finite():
   ]
   assert list(curves.panels(log, {})) == [
     (
-      "KL from where RL started",
+      "KL from the starting policy",
       "nats a response",
       {"training": ([2], [2.0])},
     )
@@ -420,3 +420,58 @@ def test_every_row_of_an_evaluation_says_its_n():
                                                                     ("b", 5)]
   ]  # fmt: skip
   assert str(exhibits.arrange("x", rows).rows[0][-1]) == "3–5"
+
+
+def titles_of(names):
+  log = [{"step": 1} | dict.fromkeys(names, 1.0)]
+  return [title for title, _, _ in curves.panels(log, {})]
+
+
+def test_what_each_method_is_looked_at_for_is_drawn():
+  own = (
+    *("rewards/accuracy", "rewards/margin", "rewards/chosen"),
+    *("rewards/rejected", "logprobs/chosen", "logprobs/rejected"),
+    *("policy/forward_kl", "groups/zero_std", "groups/reward_std"),
+    *("objective/kl_k3", "policy/kl_k3", "kl/loss", "best/score"),
+    *("best/length", "best/end_rate", "objective/kl_bound"),
+    "objective/kl_reverse",
+  )
+  for name in own:
+    assert len(titles_of([name])) == 1, name
+  assert len(set(titles_of(own))) == len(own)
+
+
+def test_titles_hold_for_whatever_logs_the_metric():
+  loss, returns = titles_of(["rankings/loss", "objective/return"])
+  assert "equation" not in loss  # DPO's is another, IPO's another still
+  assert "where the reward has it" in returns  # GRPO's KL is in the loss
+
+
+def test_reading_aids_are_of_what_was_logged():
+  ppo = [{"step": 1, "objective/kl": 1.0, "policy/ratio_first_minibatch": 1.0}]
+  dpo = [{"step": 1, "rewards/margin": 1.0, "validation/rewards/margin": 0.5}]
+  assert curves.reading([ppo]) == (
+    "A KL that rises slowly. Ratios of 1 in the first minibatch."
+  )
+  said = curves.reading([dpo])
+  assert "Training and validation" in said
+  assert "margin" in said
+  assert "atios" not in said
+  assert curves.reading([ppo, dpo]).count(".") > said.count(".")
+  assert not curves.reading([[{"step": 1}], []])
+
+
+def test_reward_models_stand_beside_each_other_by_round():
+  rows = [
+    {"model": m, "comparisons": c, "labelers": "training", "value": v, "n": 9}
+    | {"metric": f"reward_models/accuracy/{m}/{c}/training"}
+    for m, values in (("iterated", (0.75, 0.5)), ("ppo_ptx", (0.65, 0.4)))
+    for c, v in zip(("all", "round2/sft_hot"), values)
+  ]
+  table = exhibits.arrange("reward_models", rows)
+  assert table.headers[1:3] == ("PPO-ptx", "PPO-ptx (iterated)")
+  lines = [tuple(map(str, line)) for line in table.rows]
+  assert lines == [
+    ("all, training labelers", "65.0 %", "75.0 %", "9"),
+    ("round 2: SFT hot, training labelers", "40.0 %", "50.0 %", "9"),
+  ]

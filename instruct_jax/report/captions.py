@@ -4,6 +4,7 @@ A table that is not listed is shown as it is, after those that are.
 """
 
 import dataclasses
+import re
 from typing import Any
 
 from instruct_jax import paper
@@ -55,8 +56,8 @@ EXHIBITS = {
   "likert": Exhibit(
     "Overall quality",
     "Likert, 1 to 7 (section 4.1).",
-    see="Points further right are better; the order of the models is the"
-    " paper's if it rises from GPT to PPO-ptx.",
+    see="Points further right are better; in the paper GPT, prompted GPT, SFT"
+    " and RL lie each right of the one before.",
     axis="Likert, 1 to 7",
   ),
   "score_wins": Exhibit(
@@ -68,7 +69,7 @@ EXHIBITS = {
   ),
   "score": Exhibit(
     "Score of the reward model",
-    "Demonstrations score 0 on average.",
+    "By this run's reward model, by which demonstrations score 0 on average.",
     see="Whether it rises with every stage; demonstrations are 0.",
   ),
   "metadata": Exhibit(
@@ -116,8 +117,8 @@ EXHIBITS = {
     "Public-NLP-like tasks",
     "Zero-shot exact match and F1; what falls below SFT is the alignment tax.",
     percent=True,
-    see="Points left of SFT's or GPT's: what alignment cost, and whether ptx"
-    " gives it back.",
+    see="Points left of SFT's or GPT's: what alignment cost. The paper wins"
+    " it back by pretraining text in RL (ptx).",
     axis="exact match, %",
     uncharted=("f1",),
   ),
@@ -131,13 +132,13 @@ EXHIBITS = {
   "kl": Exhibit(
     "KL from the SFT model",
     "Nats a response; then a token, for scale.",
-    see="How far RL has moved the policy; a few nats a response are little.",
+    see="How far each model lies from SFT; a few nats a response are little.",
   ),
   "loss": Exhibit(
     "Loss of held-out demonstrations",
     "Nats a token.",
-    see="Lowest for SFT, which was trained on such; RL should not raise it"
-    " much.",
+    see="Lowest for SFT, which was trained on such; what is trained from it on"
+    " should not raise it much.",
   ),
   "length": Exhibit(
     "Length of responses",
@@ -157,6 +158,15 @@ EXHIBITS = {
     but=("log loss",),
     see="The distance to 50 % (chance), to 'longer', and to the judge, which is"
     " the most there is to know.",
+  ),
+  "reward_models": Exhibit(
+    "Reward models by round",
+    "Accuracy on the same held-out pairs; a column is the reward model that"
+    " this policy was trained by. A round's lines are pairs of two responses"
+    " of one source; 'policy' is that of the round before.",
+    percent=True,
+    see="Whether the newer one knows more of what a policy says (round 2,"
+    " policy), and no less of the rest. Few pairs are of one source: mind n.",
   ),
   "calibration": Exhibit(
     "Calibration of the reward model",
@@ -190,7 +200,7 @@ EXHIBITS = {
 SECTIONS = {
   "preference": "Whether each model's interval lies right of the line (better"
   " than the baseline) or left of it, and whether held-out labelers, whose"
-  " taste the reward model never saw, agree with the others.",
+  " taste was never trained on, agree with the others.",
   "way": "Whether both rise together. Where the reward model's score goes on"
   " rising with the KL while the judge's falls, the policy exploits the reward"
   " model (over-optimisation).",
@@ -199,8 +209,6 @@ SECTIONS = {
   " independent (n values in so many clusters, beside every row).",
   "samples": "Whether the better liked response is better for a reason that"
   " you see, and what a use case is still bad at.",
-  "curves": "Training and validation together until they part (over-fitting);"
-  " a KL that rises slowly; ratios of 1 in the first minibatch.",
   "runs": "Where the time went, and digests: equal ones are equal parameters,"
   " bit for bit.",
   "metrics": "Everything that was measured, under the names that results.json"
@@ -250,11 +258,22 @@ def subject(name: str) -> str:
   return SUBJECTS.get(name, name)
 
 
+def round_of(label: str) -> str:
+  """'round2/sft_hot' -> 'round 2: SFT hot'; '' for what is no such label."""
+  found = re.fullmatch(r"round(\d+)/(\w+)", label)
+  if not found:
+    return ""
+  whole = SUBJECTS.get(found[2])
+  name, _, rest = found[2].partition("_")
+  source = whole or " ".join([SUBJECTS.get(name, name), *rest.split("_")])
+  return f"round {found[1]}: {source.strip()}"
+
+
 def words(label: Any, key: str = "") -> str:
   """A label as people read it; `key` is what it stands under in its row."""
   known = SUBJECTS | GROUPS | WORDS
   named = known.get(f"{key}:{label}", known.get(str(label)))
   if named is None:  # keys within a sentence stay what one types
-    named = str(label)
+    named = round_of(str(label)) or str(label)
     return named if " " in named else named.replace("_", " ")
   return named

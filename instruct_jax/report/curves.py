@@ -14,19 +14,62 @@ Panel = tuple[str, str, dict[str, Line]]  # title, unit, lines by name
 CURVES = {
   "pretraining/loss": ("Loss on text", "nats a token"),
   "demonstrations/loss": ("Loss on demonstrations", "nats a token"),
-  "rankings/loss": ("Ranking loss (equation 1)", "nats a pair"),
+  # Of a reward model equation 1, of DPO's equation 7, or IPO's squares.
+  "rankings/loss": ("Loss on ranked pairs", "loss a pair"),
   "rankings/accuracy": ("Accuracy on ranked pairs", "share"),
   "rankings/log_loss": ("Log loss on ranked pairs", "nats a pair"),
+  # β log π / π_ref, the reward of direct preference optimisation.
+  "rewards/accuracy": ("Accuracy of the policy's own reward", "share"),
+  "rewards/margin": ("Own reward: preferred less rejected", "reward"),
+  "rewards/chosen": ("Own reward of preferred responses", "reward"),
+  "rewards/rejected": ("Own reward of rejected responses", "reward"),
+  "logprobs/chosen": (
+    "Log-probability of preferred responses",
+    "nats a response",
+  ),
+  "logprobs/rejected": (
+    "Log-probability of rejected responses",
+    "nats a response",
+  ),
+  "policy/forward_kl": (
+    "KL from the reference to the policy, on the data's responses",
+    "nats a response",
+  ),
   "objective/score": ("Reward model's score", "score"),
   "judge/likert": ("Judge's grade of the responses", "Likert, 1 to 7"),
   "judge/score": ("Judge's score of the responses", "score, 0 to 1"),
-  "objective/kl": ("KL from where RL started", "nats a response"),
+  "objective/kl": ("KL from the starting policy", "nats a response"),
+  "objective/kl_k3": (
+    "KL from the starting policy, by the estimator k3",
+    "nats a response",
+  ),
+  "objective/kl_reverse": (
+    "Reverse KL, on the starting policy's answers",
+    "nats a response",
+  ),
+  "objective/kl_bound": (
+    "Bound on the KL of the best of n from their sampler",
+    "nats a response",
+  ),
   "objective/kl_coef": ("KL coefficient β", "β"),
-  "objective/return": ("Return: score - β KL", "score"),
+  "objective/return": (
+    "Return: the score, less β KL where the reward has it",
+    "score",
+  ),
+  "groups/reward_std": (
+    "Standard deviation of the returns to one prompt",
+    "score",
+  ),
+  "groups/zero_std": ("Prompts whose returns are all alike", "share"),
+  "best/score": ("Reward model's score of the best of n", "score"),
+  "best/length": ("Length of the best of n", "tokens"),
+  "best/end_rate": ("Best of n that end by themselves", "share"),
   "policy/loss": ("Policy loss", "loss"),
   "policy/entropy": ("Entropy", "nats a token"),
   "policy/clip_fraction": ("Share of clipped ratios", "share"),
   "policy/approx_kl": ("KL from the sampling policy", "nats a token"),
+  "policy/kl_k3": ("KL in the loss, by the estimator k3", "nats a token"),
+  "kl/loss": ("KL loss: β KL, as the loss has it", "loss"),
   "policy/ratio_first_minibatch": ("Ratio in the first minibatch", "ratio"),
   "value/loss": ("Value loss", "loss"),
   "value/explained_variance": ("Explained variance of returns", "share"),
@@ -37,6 +80,21 @@ CURVES = {
 }
 MORE_CURVES = ("gradient/", "optimizer/")  # whatever is logged under these
 VALIDATION = "validation/"
+# What a reader should look for, where one of these is logged.
+READING = {
+  VALIDATION: "Training and validation together until they part"
+  " (over-fitting).",
+  "objective/kl": "A KL that rises slowly.",
+  "policy/ratio_first_minibatch": "Ratios of 1 in the first minibatch.",
+  "groups/zero_std": "Few prompts whose returns are all alike: where one is"
+  " measured against the others, these teach nothing.",
+  "rewards/margin": "A margin that rises on validation, too. The"
+  " log-probability of preferred responses often falls with that of rejected"
+  " ones: look at it and at the KL.",
+  "objective/kl_reverse": "The starting policy answers all along, so score,"
+  " judge and lengths stay level; what is learned shows in the loss and the"
+  " reverse KL.",
+}
 
 
 def panels(
@@ -44,6 +102,17 @@ def panels(
 ) -> list[Panel]:
   """What is drawn of a run's metrics.jsonl and results."""
   return [*_logged(log), *_selection(results)]
+
+
+def reading(logs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+  """The sentences of READING on what is in one of the runs' metrics.jsonl."""
+  names = {name for log in logs for line in log for name in line}
+  return " ".join(
+    sentence
+    for metric, sentence in READING.items()
+    if metric in names
+    or (metric.endswith("/") and any(n.startswith(metric) for n in names))
+  )
 
 
 def _logged(log: Sequence[Mapping[str, Any]]) -> Iterator[Panel]:

@@ -21,6 +21,7 @@ SIZES = "n (independent)"  # values, and how many clusters they come in
 
 SEEDS = "__seeds__"  # a row's values in all seeds, its own first
 _NUMBERS = ("value", "low", "high", "n", "clusters", SEEDS)
+_COLUMNS = ("subject", "model", "labelers")  # the first that all rows have
 _COUNTS = ("n", "clusters", "pairs", "prompts", "tokens")
 
 
@@ -70,12 +71,9 @@ def arrange(name: str, rows: Rows) -> Table:
     rows = [_with_measure(row) for row in rows]
   if name == "calibration":
     table = plain([_with_names(row) for row in rows], exhibit)
-  elif all("value" in row and "subject" in row for row in rows):
-    table = pivot(rows, "subject", exhibit)
-  elif all("value" in row and "labelers" in row for row in rows):
-    table = pivot(rows, "labelers", exhibit)
   else:
-    table = plain(rows, exhibit)
+    keys = [k for k in _COLUMNS if all({"value", k} <= r.keys() for r in rows)]
+    table = pivot(rows, keys[0], exhibit) if keys else plain(rows, exhibit)
   return dataclasses.replace(
     table, title=exhibit.title, caption=exhibit.caption
   )
@@ -88,6 +86,9 @@ def pivot(rows: Rows, columns: str, exhibit: captions.Exhibit) -> Table:
   says how much stands behind a line.
   """
   heads = list(dict.fromkeys(row[columns] for row in rows))
+  if columns == "model":  # a config's keys come in no order of their own
+    order = {name: n for n, name in enumerate(captions.SUBJECTS)}
+    heads.sort(key=lambda name: order.get(name, len(order)))
   by_label: dict[str, list[Mapping[str, Any]]] = {}
   for row in rows:
     by_label.setdefault(label_of(row, columns), []).append(row)

@@ -117,7 +117,7 @@ def way(log: Log) -> charts.Chart | None:
     return None
   return charts.against(
     "Reward and judge against the KL",
-    "KL from where RL started, nats a response",
+    "KL from the starting policy, nats a response",
     panels,
   )
 

@@ -23,6 +23,7 @@ from instruct_jax.base import (
 )
 from instruct_jax.report import (
   captions,
+  curves,
   exhibits,
   figures,
   header,
@@ -91,7 +92,7 @@ def write(
     facts=header.facts(final.results, alone=len(stages) < 2),
     seeds=seeds.sentence(together),
     several=len(together.numbers) > 1,
-    see=captions.SECTIONS,
+    see=captions.SECTIONS | {"curves": curves.reading([s.log for s in stages])},
     stages=header.stages([(s.name, s.results) for s in stages]),
     preference=_preference(tables.pop("preference", []), together),
     way=figures.way(final.log),
