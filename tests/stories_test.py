@@ -120,7 +120,11 @@ class Chain:
     self.short = epath.Path(folder) / "short"
     self.short.mkdir()
     for name, changes in CHANGES.items():
-      text = SHORT.format(name=name, few=FEW, changes=changes)
+      few = FEW
+      if name == "iterated":  # its stages have configs of their own keys
+        few, changes = FEW | changes, {}
+        few.pop("steps")  # which the reward model has, too, and not set
+      text = SHORT.format(name=name, few=few, changes=changes)
       (self.short / f"{name}.py").write_text(text)
     self.given = {
       "pretrained": f"hf:{folder / 'in'}",
