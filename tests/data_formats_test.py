@@ -138,7 +138,12 @@ def test_ultrafeedback_binarized(run):
     row(("q", "a"), ("q", "a")),
     row(("q",), ("q", "a")),
   ]
+  rows[0] |= {"user": 3, "split": "test"}
   found, counts = run("ultrafeedback", rows)
+  assert [(r.get("user"), r.get("split")) for r in found[:2]] == [
+    ("3", "test"),
+    (None, None),
+  ]
   assert [(r["prompt"], r["responses"], r["ranks"]) for r in found] == [
     ("q", ["a", "b"], [1, 2]),
     ("q", ["a", "b"], [1, 1]),
@@ -359,6 +364,45 @@ def test_chat(run):
     DROPPED + "a message of the role 'tool'": 1,
     DROPPED + "a message without a text": 1,
   }
+
+
+def weighed(messages, *weights):
+  return [
+    one if weight is None else one | {"weight": weight}
+    for one, weight in zip(messages, weights)
+  ]
+
+
+def test_chat_keeps_weights_and_what_stands_beside(run):
+  said = chosen("q", "a", "r", "b")
+  beside = {"user": "ann", "split": "test", "source": "us", "labeler": "bob"}
+  system = {"role": "system", "content": "Be brief."}
+  rows = [
+    {"messages": weighed(said, None, 0, None, 1), "id": "c1"} | beside,
+    {"messages": [system, *weighed(said, None, 0, None, None)], "user": 7},
+    {"messages": weighed(said, None, 0, None, 0)},
+    {"messages": chosen("q", "a"), "split": "train_sft", "source": ["us"]},
+    {"messages": weighed(said[:3], None, 0, None)},
+  ]
+  found, counts = run("chat", rows)
+  first, second, third = found
+  assert first["messages"] == rows[0]["messages"]
+  assert {k: first[k] for k in ("id", *beside)} == {"id": "c1"} | beside
+  assert second["messages"] == rows[1]["messages"]
+  assert (second["user"], second["source"]) == ("7", "chat")
+  assert ("split" in third, third["source"]) == (False, "chat")
+  assert counts["written"] == 3
+  assert counts[DROPPED + "every answer has the weight 0"] == 2
+  left = 'left away: a "split" that is none of train, validation, test'
+  assert counts[left] == counts['left away: a "source" that is no text'] == 1
+  asked, _ = run("chat", rows[:1], kind="prompts")
+  names = ("id", "user", "split", "source")
+  assert {k: asked[0][k] for k in names} == {"id": "c1"} | {
+    k: beside[k] for k in names[1:]
+  }
+  half = {"messages": weighed(said, None, 0.5, None, 1)}
+  with pytest.raises(errors.UserError, match=r'message 2: "weight" should be'):
+    run("chat", [half])
 
 
 def test_finegrained_keeps_pairs_where_it_is_asked_to(run):

@@ -307,3 +307,30 @@ def test_inspection_prints_tables(tmp_path, capsys):
 def test_what_is_shown_holds_no_repr():
   assert showing.shown({"a": [1, 2], "b": True}) == "a: 1, 2, b: True"
   assert showing.shown(["x", "y\x1b"]) == "- x\n- y�"
+
+
+def test_answers_that_are_left_out_stand_in_the_table():
+  turns = [("user", "q"), ("assistant", "a" * 30), ("user", "r")]
+  messages = [
+    {"role": r, "content": t} for r, t in [*turns, ("assistant", "b")]
+  ]
+  record = kinds.with_prompt({"messages": messages}, "demonstrations")
+  alone = {"prompt": "q", "response": "a"}
+  changes = {"template": "human_assistant", "prompt_length": 30}
+  rows = data_toys.rows_of("demonstrations", [record, alone], **changes)
+  (row,) = limits.table("demonstrations", {"train": rows.counts})
+  row = dict(zip(limits.HEADERS, row, strict=True))
+  names = ("records", "dropped", "in turns", "left out", "left out %")
+  assert [row[n] for n in names] == [2, 0, 2, 1, 50.0]
+  lines = lines_of("demonstrations", [record, alone], **changes)
+  assert "answers left out of conversations that have several" in lines[0]
+  assert "train 1 of 2 (50.0 %)" in lines[0]
+
+
+def test_where_nothing_is_left_the_error_names_what_would_hold_most():
+  with pytest.raises(errors.UserError) as error:
+    data_toys.rows_of("demonstrations", [{"prompt": "p" * 40, "response": "a"}])
+  assert str(error.value).endswith(
+    "data.prompt_length=12; --config.data.prompt_length=45 would hold 95 %, 45"
+    " 99 %"
+  )

@@ -7,7 +7,7 @@ import ml_collections
 import pytest
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors, interrupt
+from instruct_jax.base import errors, interrupt, progress
 from instruct_jax.data import prepare
 from instruct_jax.data.batch import loader
 from instruct_jax.data.read import kinds, sources
@@ -343,3 +343,24 @@ def test_a_source_that_changes_after_its_digest(config, tmp_path, monkeypatch):
   with pytest.raises(errors.UserError, match=r"prompts\.jsonl: changed while"):
     prepare.build(config, tmp_path / "out")
   assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_the_line_is_measured_in_the_build_alone(config, tmp_path, monkeypatch):
+  """Not by what is read and learnt before, which counts no megabytes."""
+  seen = []
+  for name in ("say", "anew", "update"):
+    real = getattr(progress.Progress, name)
+
+    def noted(self, *args, name=name, real=real):
+      seen.append((name, *args))
+      real(self, *args)
+
+    monkeypatch.setattr(progress.Progress, name, noted)
+  monkeypatch.setattr(sources, "_COUNTED", 10)
+  prepare.build(config, tmp_path / "out")
+  anew = seen.index(("anew",))
+  assert not [call for call in seen[:anew] if call[0] == "update"]
+  said = [call[1] for call in seen if call[0] == "say"]
+  learns = said.index("tokenizer learns")
+  assert said[learns - 1] == "pretraining"  # No count stands still meanwhile.
+  assert "pretraining: 60 records" in said[:learns]

@@ -114,3 +114,45 @@ def test_bad_input_that_shows_at_the_end_leaves_nothing(make, folder):
     make(prompt_length=4)
   assert (folder / "results.json").exists()
   assert not folder.with_name("dataset-files.old1").exists()
+
+
+DAMAGES = {
+  "shard is gone": ("prompts/rows/1.0.0/prompts-train", None),
+  "a byte is another": ("pretraining/rows/1.0.0/pretraining-train", -9),
+  "records are cut": ("prompts-test.jsonl", 0),
+  "list of shards is gone": ("pretraining/shards.json", None),
+  "tokenizer is gone": ("tokenizer/info.json", None),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_finished_data_set_is_mended_by_its_command(
+  make, folder, what, caplog
+):
+  results = make()
+  name, place = DAMAGES[what]
+  path = sorted(x for x in folder.rglob("*") if name in str(x))[0]
+  before = path.read_bytes()
+  if place is None:
+    path.unlink()
+  else:
+    path.write_bytes(before[:place] + b"?" + before[place:][1:])
+  caplog.clear()
+  assert make() == results
+  assert path.read_bytes() == before
+  assert "made again" in caplog.text
+  caplog.clear()
+  make()
+  assert "made again" not in caplog.text
+
+
+def test_the_seconds_are_those_of_all_starts(make, folder, monkeypatch):
+  with monkeypatch.context() as patch:
+    ends_after(patch, 1, interrupt.Interrupted())
+    with pytest.raises(interrupt.Interrupted):
+      make()
+  spent = folder / "spent.json"
+  assert 0 < json.loads(spent.read_text())["seconds"] < 1000
+  spent.write_text('{"seconds": 5000.0}')
+  assert 5000 < make()["seconds"]["wall"] < 6000
+  assert not spent.exists()

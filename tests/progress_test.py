@@ -208,6 +208,21 @@ def test_a_resumed_run_has_the_rate_of_now(clock, compiled):
     assert "3 s each  0:03 left" in line.text()
 
 
+def test_what_was_before_anew_is_in_no_rate(clock):
+  with progress.Progress(
+    "data", 100, stream=io.StringIO(), clock=clock
+  ) as line:
+    clock.now = 300.0  # a pass that counts nothing
+    line.anew()
+    assert "left" not in line.text()
+    clock.now = 310.0
+    line.update(20)
+    assert line.text() == "data  20/100  20 %  2/s  0:40 left"
+    clock.now = 320.0
+    line.update(40)
+    assert line.text() == "data  40/100  40 %  2/s  0:30 left"
+
+
 def test_uneven_steps_have_no_rate(clock):
   with progress.Progress(
     "e", 3, even=False, stream=io.StringIO(), clock=clock

@@ -87,7 +87,7 @@ class Progress:
     self._metrics: dict[str, float] = {}
     self._begun, self._made = clock(), compilation.program_seconds()
     self._active = 0.0  # seconds that the steps done took
-    self._first: tuple[int, float] | None = None  # the first update
+    self._first: tuple[int, float] | None = None  # what no rate is made of
     self._display = display.show(self, stream, clock, interval)
 
   def update(
@@ -104,6 +104,14 @@ class Progress:
   def advance(self, steps: int = 1) -> None:
     """Says that so many steps more are done."""
     self.update(self._step + steps)
+
+  def anew(self) -> None:
+    """Says that what comes goes at a rate of its own.
+
+    How long it took until now says nothing of what is left.
+    """
+    self._active = self._elapsed()
+    self._first = self._step, self._active
 
   def say(self, note: str) -> None:
     """Says what is done now; '' takes it back."""

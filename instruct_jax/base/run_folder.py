@@ -16,6 +16,7 @@ NAMES = {
   "tokenizer": "tokenizer",  # of a data set, and of what was brought in
   "chunks": "chunks",  # of rankings, while they are made
   "begun": "begun.json",  # of a data set of files: what it is built of
+  "spent": "spent.json",  # of a data set, until it is built: its seconds
   "to_rank": "to_rank.jsonl",  # candidates, as people are shown them
   "origin": "hf",  # what a checkpoint that was brought in says of itself
 }
@@ -36,6 +37,7 @@ class Files:
   tokenizer: epath.Path
   chunks: epath.Path
   begun: epath.Path
+  spent: epath.Path
   to_rank: epath.Path
   origin: epath.Path
 

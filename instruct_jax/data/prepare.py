@@ -92,6 +92,7 @@ def build(
     unchanged.check(before)
     line.say("tokenizer")
     tokenizer = _tokenizer(data, folder, plan)
+    line.anew()  # That was another kind of work, of which nothing is counted.
     summary = {
       "inputs": inputs,
       "vocab_size": tokenizer.vocab_size,
@@ -159,6 +160,20 @@ def repair(
     )
   job = building.Job(data, tokenizers.load(folder), folder)
   building.repair(job, kind, pipeline.stream(scan(data), kind), split)
+
+
+def mend(config: ml_collections.ConfigDict, folder: os.PathLike | str) -> None:
+  """Makes what is damaged of a finished data set again; says what that was.
+
+  Raises as `build`.
+  """
+  if not _read_summary(epath.Path(folder), config.data):
+    _log.warning(
+      "%s: %s, the tokenizer or a list of shards is damaged; what is not whole"
+      " is made again",
+      *(folder, SUMMARY_FILE),
+    )
+  build(config, folder)
 
 
 def _named(data: ml_collections.ConfigDict) -> list[str]:
@@ -241,6 +256,7 @@ def _new_tokenizer(
     return tokenizer, {}
   texts = () if data.tokenizer == "byte" else _training_text(plan)
   sample = sampling.uniform(texts, data.tokenizer_sample, len)
+  progress.say("tokenizer learns")
   if not sample.is_whole:
     _check_sample(data, sample)
   tokenizer = tokenizers.train(

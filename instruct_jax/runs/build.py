@@ -130,6 +130,10 @@ def _build_one(
     hosts.once(f"needs of {stage.name}", lambda: _check_needs(stage))
     with aside.room(stage.folder, why=why, keep=job.keep_old):
       results = _start(stage, chain)
+  elif (
+    evaluate and stage.config.job == "dataset"
+  ):  # Others mend what they read.
+    stages.mend_data(stage.config, stage.folder)
   if evaluate and _lacks_evaluation(stage, results):
     start, title = time.monotonic(), stage.config.experiment
     with progress.part(chain, stage.name, costs.EVALUATION, title=title):

@@ -1,17 +1,19 @@
 """What a stage of the chain does: build data, train, rank, select, evaluate."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import algorithms, paper, worlds
-from instruct_jax.base import errors, keys, ranges
+from instruct_jax.base import errors, keys, ranges, run_folder, storage
 from instruct_jax.data.read import kinds
 from instruct_jax.evals import reward, select, suite
 from instruct_jax.hf import folder as hf_folder
@@ -45,9 +47,42 @@ def build_data(
   """The data set of the config's world, and its tokenizer."""
   del needs
   build = worlds.of(config.data).build
-  figures = dict(hosts.once("data", lambda: build(config, folder)))
+  spent = run_folder.files(folder).spent
+
+  def built():
+    with _added_to(spent):
+      figures = dict(build(config, folder))
+    return figures, _seconds(spent)
+
+  figures, seconds = hosts.once("data", built)
   tables = figures.pop("tables", {})
-  return Result(metrics=figures, tables=tables)
+  hosts.once("spent", lambda: spent.unlink(missing_ok=True))
+  return Result(metrics=figures, tables=tables, seconds=seconds)
+
+
+@contextlib.contextmanager
+def _added_to(spent: epath.Path) -> Iterator[None]:
+  """Adds the seconds of a block to those of starts before, also if it ends."""
+  start, before = time.monotonic(), _seconds(spent)
+  try:
+    yield
+  finally:
+    seconds = before + time.monotonic() - start
+    with contextlib.suppress(OSError):  # the disk that ended it, perhaps
+      storage.write_json(spent, {"seconds": seconds})
+
+
+def _seconds(spent: epath.Path) -> float:
+  try:
+    return float(storage.read_json(spent).get("seconds", 0.0))
+  except (errors.UserError, OSError, TypeError, ValueError):
+    return 0.0
+
+
+def mend_data(config: ConfigDict, folder: epath.Path) -> None:
+  """Makes what is damaged of a finished data set again."""
+  mend = worlds.of(config.data).mend
+  hosts.once("mend", lambda: mend(config, folder))
 
 
 def run_training(

@@ -67,5 +67,6 @@ WORLD = interface.World(
     "A helpful assistant answers a user.\nUser: {prompt}\nAssistant:"
   ),
   repair=prepare.repair,
+  mend=prepare.mend,
   examples=examples,
 )

@@ -163,6 +163,8 @@ class World:
     tasks: or None.
     repair: (data, folders, kind, split) -> None; makes what of a built split is
       damaged again, before it is read. UserError where it cannot.
+    mend: (config, folder) -> None; the same for all of a built data set, which
+      a command names. UserError where it cannot, Interrupted after SIGTERM.
     examples: (data, folders) -> a few prompts that a person may try, quickly
       had. None, or none of them: the first of the validation split.
   """
@@ -184,6 +186,7 @@ class World:
   labelers: Labelers = dataclasses.field(default_factory=dict)
   tasks: Tasks | None = None
   repair: Callable[[Data, Folders, str, str], None] = lambda *_: None
+  mend: Callable[[Data, os.PathLike | str], None] = lambda *_: None
   examples: Callable[[Data, Folders], Sequence[str]] | None = None
 
 

@@ -371,4 +371,5 @@ def nothing_left(
       "(data.validation_fraction, data.test_fraction), or mark lines with "
       '"split"'
     )
-  return f"nothing is left of {where}: {limits.in_words(counts, data)}"
+  why = [limits.in_words(counts, data), limits.remedies(counts)]
+  return f"nothing is left of {where}: {'; '.join(filter(None, why))}"

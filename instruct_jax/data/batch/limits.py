@@ -21,7 +21,8 @@ MUCH = 0.1  # more than this share, dropped or cut, is a warning
 HELD = (95, 99)  # percent that a proposed limit would hold
 HEADERS = (
   *("kind", "split", "records", "dropped", "counted in", "dropped %"),
-  *("responses", "cut", "cut %", "pairs", "alike", "alike %", "rows"),
+  *("responses", "cut", "cut %", "in turns", "left out", "left out %"),
+  *("pairs", "alike", "alike %", "rows"),
 )
 _LARGE = 1 << 30  # bytes of a kind's rows
 _LENGTHS = "_lengths"
@@ -65,7 +66,8 @@ LIMITS = (
   ),
   Limit(
     *("turns_lost", "turns"),
-    "answers of conversations left out, as what was said before is longer than",
+    "answers left out of conversations that have several, as what was said"
+    " before is longer than",
     *("prompt_length", "prompt"),
   ),
   Limit(
@@ -170,8 +172,9 @@ def table(
       dropped, unit = counts.get("tokens_dropped", 0), "tokens"
       share = _percent(dropped, counts["tokens"])
     cut = _part(counts, "responses", "responses_cut")
+    left = _part(counts, "turns", "turns_lost")
     alike = _part(counts, "pairs", "pairs_alike")
-    row = [kind, split, total, dropped, unit, share, *cut, *alike]
+    row = [kind, split, total, dropped, unit, share, *cut, *left, *alike]
     lines.append([*row, counts["rows"]])
   return lines
 
@@ -210,6 +213,15 @@ def in_words(
   if not total and "tokens" in counts:
     total = [f"{counts['tokens']:,} tokens"]
   return ", ".join([*total, *lost]) or "nothing"
+
+
+def remedies(counts: Counts) -> str:
+  """What would hold most of what one split loses, for an error's message."""
+  return "; ".join(
+    limit.remedy([counts])
+    for limit in LIMITS
+    if counts.get(limit.count) and f"{limit.lengths}_p{HELD[0]}" in counts
+  )
 
 
 def check_memory(

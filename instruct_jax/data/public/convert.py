@@ -215,7 +215,7 @@ def _prompts_of(records: Iterator[Record], counts: Counts) -> Iterator[Record]:
       counts["dropped: a prompt for the second time"] += 1
     else:
       seen.add(asked)
-      names = ("prompt", "messages", "user", "split", "source")
+      names = ("id", "prompt", "messages", "user", "split", "source")
       yield {name: record[name] for name in names if name in record}
 
 

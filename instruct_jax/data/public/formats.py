@@ -24,6 +24,7 @@ NO_PROMPT = "dropped: no prompt"
 NO_RESPONSE = "dropped: an empty response"
 SAME = "dropped: the same response twice"
 DIFFER = "dropped: the two dialogues differ before the last turn"
+_BESIDE = ("id", "user", "labeler", "source", "split")
 _NAMES = {
   str: "a string",
   list: "a list",
@@ -109,6 +110,28 @@ def optional(row: Record, name: str, kind: type, where: str) -> Any:
   value = row.get(name)
   is_empty = value is None or (isinstance(value, tables.Cell) and not value)
   return kind() if is_empty else key(row, name, kind, where)
+
+
+def beside(row: Record, counts: Counts) -> Record:
+  """What a row says beside its texts: who, whence, which split.
+
+  What is no text, nor a number, is counted and left away, and so is a split
+  that none is called here.
+  """
+  kept = {}
+  for name in _BESIDE:
+    value = row.get(name)
+    value = str(value) if type(value) is int else value
+    if value is None or value == "":
+      continue
+    if not isinstance(value, str) or records.is_blank(value):
+      counts[f'left away: a "{name}" that is no text'] += 1
+    elif name == "split" and value not in records.SPLITS:
+      splits = ", ".join(records.SPLITS)
+      counts[f'left away: a "split" that is none of {splits}'] += 1
+    else:
+      kept[name] = str(value)
+  return kept
 
 
 def joined(row: Record, names: Sequence[str], where: str) -> str:

@@ -99,7 +99,7 @@ def _binarized(row: Record, where: str, counts: Counts) -> Iterator[Record]:
   for record in formats.pair(
     chosen.prompt, chosen.response, rejected.response, counts
   ):
-    yield record | tie
+    yield formats.beside(row, counts) | record | tie
 
 
 FORMAT = formats.Format(

@@ -147,8 +147,9 @@ class Source:
       for record in _records(part.pattern, self.kind, self._k_max):
         count += 1
         if count % _COUNTED == 0:
-          progress.say(f"{self.kind}: {count} records")
+          progress.say(f"{self.kind}: {count:,} records")
         yield record if part.weight is None else record | {"part": n}
+    progress.say(self.kind)  # All are read, and others are at work.
     unchanged.check(self._before)
 
 
