@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
     return
   stage = plan.plan(_CONFIG.value, source, workdir, inherited)
   results = build.build(stage, wait=not _NOWAIT.value, keep_old=_KEEP_OLD.value)
-  closing.print_closing(results)
+  closing.print_closing(results, stage.config.to_dict())
   print(f"\nReport: {run_folder.files(stage.folder).report}")
 
 

@@ -151,7 +151,7 @@ evals
   suite
 report
   captions
-  exhibits
+  best_of exhibits
   charts closing curves header samples seeds
   figures
   page

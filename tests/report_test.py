@@ -8,6 +8,7 @@ import re
 import pytest
 
 from instruct_jax.report import (
+  best_of,
   charts,
   closing,
   curves,
@@ -18,7 +19,7 @@ from instruct_jax.report import (
 )
 from instruct_jax.report import page as report_page
 from tests import report_toys
-from tests.report_toys import PROMPT, TABLES, results_of, write
+from tests.report_toys import PROMPT, TABLES, interval, results_of, write
 
 VOID = {"meta", "br", "link", "img"}
 
@@ -475,3 +476,63 @@ def test_reward_models_stand_beside_each_other_by_round():
     ("all, training labelers", "65.0 %", "75.0 %", "9"),
     ("round 2: SFT hot, training labelers", "40.0 %", "50.0 %", "9"),
   ]
+
+
+def test_a_choice_of_n_says_its_n_and_what_it_means(tmp_path, capsys):
+  names = ("sft", "sft_best_of_n")
+  tables = {
+    name: [interval(0.5, subject=s, metric=f"{name}/{s}") for s in there]
+    for name, there in (("kl", names[:1]), ("score", names), ("nlp", names))
+  }
+  tables["score_wins"] = [
+    interval(0.75, subject=names[1], baseline="sft", metric="w")
+  ]
+  tables["preference"] = [
+    interval(0.625, subject=a, baseline=b, labelers="training", metric="p")
+    for a, b in (names, names[::-1])
+  ]
+  subjects = {name: {"best_of": n} for name, n in zip(names, (1, 8))}
+  config = {"experiment": "best_of_n", "evaluation": {"subjects": subjects}}
+  folder = write(
+    tmp_path / "best_of_n-tiny",
+    results=results_of("best_of_n", tables=tables),
+    config=config,
+  )
+  said = {
+    "sft": {"text": "a", "preferred": {"sft_best_of_n": 0.1}},
+    "sft_best_of_n": {"text": "b", "preferred": {"sft": 0.9}},
+  }
+  line = json.dumps({"prompt": "p", "responses": said})
+  (folder / "responses.jsonl").write_text(line)
+  text = read(report_page.write(folder, [folder])).text
+  assert "best of n" not in text
+  assert "SFT (best of 8) over SFT" in text
+  assert "wins over SFT" in text
+  # log 8 - 7/8 = 2.0794 - 0.875
+  assert text.count("1.20 nats a response") == 1
+  assert text.count("chosen by this very reward model") == 2
+  assert "8 times the sampling" in text
+  closing.print_closing(results_of("best_of_n", tables=tables), config)
+  out = capsys.readouterr().out
+  assert "SFT (best of 8)" in out
+  assert "1.20 nats" in out
+  subjects["sft_best_of_n"]["best_of"] = 1
+  (folder / "config.json").write_text(json.dumps({"config": config}))
+  text = read(report_page.write(folder, [folder])).text
+  assert "by construction" not in text
+  assert "1.20 nats" not in text
+
+
+@pytest.mark.parametrize(
+  "config",
+  [
+    {},
+    {"evaluation": 3},
+    {"evaluation": {"subjects": [1]}},
+    {"evaluation": {"subjects": {"a": 1, "b": {"best_of": "8"}, "c": {}}}},
+  ],
+)
+def test_a_config_without_choices_renames_nothing(config):
+  rows = [{"subject": "sft_best_of_n", "value": 1.0}]
+  assert best_of.rows(rows, config) == rows
+  assert not best_of.note("kl", rows, config)

@@ -254,7 +254,10 @@ CLOSING = (
 
 
 def subject(name: str) -> str:
-  """A subject's name as people read it."""
+  """A subject's name as people read it: 'sft_best_of_8', 'SFT (best of 8)'."""
+  chosen = re.fullmatch(r"(\w+)_best_of_(\d+)", name)
+  if chosen and name not in SUBJECTS:
+    return f"{subject(chosen[1])} (best of {chosen[2]})"
   return SUBJECTS.get(name, name)
 
 
@@ -274,6 +277,6 @@ def words(label: Any, key: str = "") -> str:
   known = SUBJECTS | GROUPS | WORDS
   named = known.get(f"{key}:{label}", known.get(str(label)))
   if named is None:  # keys within a sentence stay what one types
-    named = round_of(str(label)) or str(label)
+    named = round_of(str(label)) or subject(str(label))
     return named if " " in named else named.replace("_", " ")
   return named

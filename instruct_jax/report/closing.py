@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from instruct_jax.base import terminal
-from instruct_jax.report import captions, exhibits
+from instruct_jax.report import best_of, captions, exhibits
 
 _UNSHOWN = (
   "rate/",
@@ -23,12 +23,19 @@ _BESIDE = ("reward", "agreement")
 _MOST_UNLISTED = 4  # lines of a table that nobody described
 
 
-def print_closing(results: Mapping[str, Any]) -> None:
+def print_closing(
+  results: Mapping[str, Any], config: Mapping[str, Any] | None = None
+) -> None:
   """Prints the closing table of a run: subjects side by side, or its metrics.
 
-  Drawn in a terminal, aligned plain text elsewhere.
+  Drawn in a terminal, aligned plain text elsewhere. The run's `config` says of
+  how many responses a subject's is the best.
   """
-  tables = results.get("tables") or {}
+  config = config or {}
+  tables = {
+    name: best_of.rows(rows, config)
+    for name, rows in (results.get("tables") or {}).items()
+  }
   title = f"{results.get('experiment', '')}:{results.get('variant', '')}"
   title += f", seed {results.get('seed', 0)}"
   table = arrange(tables)
@@ -51,6 +58,9 @@ def print_closing(results: Mapping[str, Any]) -> None:
       title += "; labelers and judge are simulated"
   if rows:
     terminal.table(rows, headers, title=title)
+  for name in ("score", "kl"):
+    if said := best_of.note(name, tables.get(name, ()), config):
+      print(said)
   for name in _BESIDE if table is None else ():
     if there := tables.get(name):
       beside = exhibits.arrange(name, there)

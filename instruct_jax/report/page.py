@@ -22,6 +22,7 @@ from instruct_jax.base import (
   terminal,
 )
 from instruct_jax.report import (
+  best_of,
   captions,
   curves,
   exhibits,
@@ -55,7 +56,7 @@ class Stage:
     """The tables in its results that have rows."""
     tables = self.results.get("tables") or {}
     return {
-      name: [_plain(row) for row in rows]
+      name: best_of.rows([_plain(row) for row in rows], self.config)
       for name, rows in tables.items()
       if _are_rows(rows)
     }
@@ -94,11 +95,15 @@ def write(
     several=len(together.numbers) > 1,
     see=captions.SECTIONS | {"curves": curves.reading([s.log for s in stages])},
     stages=header.stages([(s.name, s.results) for s in stages]),
-    preference=_preference(tables.pop("preference", []), together),
+    preference=_preference(
+      tables.pop("preference", []), together, final.config
+    ),
     way=figures.way(final.log),
-    evaluations=_arranged(tables, _metrics(stages)),
+    evaluations=_arranged(tables, _metrics(stages), final.config),
     curves=_curves(stages),
-    side_by_side=samples.side_by_side(said.records),
+    side_by_side=samples.side_by_side(
+      best_of.records(said.records, final.config)
+    ),
     problem=said.problem,
     samples=samples.last(folder),
     metrics=[t for stage in stages if (t := _all_metrics(stage))],
@@ -193,7 +198,7 @@ def _template() -> jinja2.Template:
 
 
 def _preference(
-  rows: exhibits.Rows, together: seeds.Together
+  rows: exhibits.Rows, together: seeds.Together, config: Mapping[str, Any]
 ) -> dict[str, Any] | None:
   """The main figure and a table for each group of labelers."""
   keys = {"subject", "baseline", "labelers", "value", "low", "high"}
@@ -206,6 +211,7 @@ def _preference(
   return {
     "baseline": captions.subject(exhibits.baseline_of(rows) or ""),
     "chart": chart,
+    "more": best_of.note("preference", rows, config),
     "seeds": by_seed,
     "tables": [exhibits.against_each_other(rows, group) for group in groups],
   }
@@ -220,7 +226,9 @@ def _metrics(stages: Sequence[Stage]) -> dict[str, Any]:
 
 
 def _arranged(
-  tables: Mapping[str, exhibits.Rows], metrics: Mapping[str, Any]
+  tables: Mapping[str, exhibits.Rows],
+  metrics: Mapping[str, Any],
+  config: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
   """The evaluations in the order of the captions, with their pictures."""
   known = [name for name in captions.EXHIBITS if name in tables]
@@ -230,7 +238,9 @@ def _arranged(
       "table": exhibits.arrange(name, tables[name]),
       "chart": figures.of_table(name, tables[name]),
       "see": captions.EXHIBITS[name].see if name in known else "",
-      "more": _errors(metrics) if name == "calibration" else "",
+      "more": _errors(metrics)
+      if name == "calibration"
+      else best_of.note(name, tables[name], config),
     }
     for name in known + others
   ]
