@@ -92,4 +92,4 @@ def _given_prompts() -> list[asked.Asked] | None:
 
 
 if __name__ == "__main__":
-  command.run_main(main, stopped="what was answered stands above")
+  command.run_main(main, stopped="whatever was answered by then stands above")
