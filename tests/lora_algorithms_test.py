@@ -59,7 +59,14 @@ def ratio(pair):
   return float(total) / float(weight)
 
 
-@pytest.mark.parametrize("name", toys.EXPERIMENTS)
+QUICK = ("dpo", "rloo")  # a step of each compiles for seconds
+STEPS = [
+  pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
+  for name in toys.EXPERIMENTS
+]
+
+
+@pytest.mark.parametrize("name", STEPS)
 def test_a_step_with_adapters(name):
   run, state, given, batch = setup(name)
   given_at = pointers(given)
