@@ -120,7 +120,7 @@ LINES = [
   (f"{MAIN} --config={EXPERIMENTS}/pretrain.py:test --config.lora.rank=4",
    "lora.rank needs.policy"),
   (f"{MAIN} --config={EXPERIMENTS}/ppo.py:test --config.lora.rank=4"
-   " --config.lora.dropout=0.1", "lora.dropout RL"),
+   " --config.lora.dropout=0.1", "lora.dropout ratio"),
   (f"{MAIN} --config={EXPERIMENTS}/ppo.py:test --config.rl.gae_lambda=-0.5",
    "gae_lambda -0.5"),
   (f"{MAIN} --config={EXPERIMENTS}/sft.py:files", "data.pretraining"),
