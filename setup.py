@@ -40,7 +40,7 @@ setuptools.setup(
     "rich>=13",
     "safetensors>=0.5",
     "scipy>=1.13",
-    "sentencepiece>=0.2",
+    "sentencepiece>=0.2.2",
     "tensorboardX>=2.6",
     "tensorflow-datasets>=4.9.9",
     "tokenizers>=0.21",

@@ -67,7 +67,7 @@ def test_lines_and_documents_in_pieces(file, content, size):
   assert list(text.lines(path)) == wanted
   assert "".join(pieces.of_any(path)) == seen
   found = [
-    (int(where.rpartition(":")[2]), document)
+    (int(str(where).rpartition(":")[2]), document)
     for where, document in text.blocks(path)
   ]
   assert found == plain_documents(seen)

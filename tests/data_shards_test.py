@@ -15,7 +15,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.data import building, prepare
-from instruct_jax.data.batch import loader, packing, pool, shards
+from instruct_jax.data.batch import loader, packing, pieces, pool, shards
 from instruct_jax.data.read import kinds
 from tests import data_toys, disk_test
 
@@ -210,6 +210,18 @@ def test_an_example_is_as_protobuf_writes_it():
       example.features.feature[name].bytes_list.value.append(content)
     expected = example.SerializeToString(deterministic=True)
     assert shards._example(row) == expected
+
+
+def test_text_that_is_handed_over_is_what_it_was():
+  some = ["a", "", "é 日本\n\x00", "\ud800 alone", "", "end"]
+  contents = [text.encode("utf-8", "surrogatepass") for text in some]
+  texts = pieces.Texts.of("text", contents)
+  records = [{"text": text} for text in some]
+  assert list(texts) == [texts[n] for n in range(len(texts))] == records
+  assert (texts[-1], texts[2:4]) == (records[-1], records[2:4])
+  with pytest.raises(IndexError):
+    texts[6]
+  assert list(pieces.Texts.of("text", [])) == []
 
 
 def times(folder):

@@ -8,6 +8,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import hypothesis
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import tokenizers as library
 
@@ -106,6 +107,23 @@ def test_every_text_comes_back(kind, text, tmp_path):
   assert found.encode_batch([text, "x"])[0] == ids
   hidden = {found.pad_id, *found.special_ids.values()}
   assert not hidden & set(ids)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "hf", "sentencepiece"])
+@hypothesis.settings(
+  deadline=None,
+  max_examples=60,
+  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+@hypothesis.given(texts=st.lists(st.text() | st.sampled_from(TEXTS + ODD)))
+def test_arrays_are_what_is_encoded_one_by_one(kind, texts, tmp_path):
+  make = {"gpt2": gpt2_files, "hf": hf_files}.get(kind, sentencepiece_files)
+  if not (tmp_path / kind).exists():
+    make(tmp_path / kind)
+  found = tokenizers.load(tmp_path / kind)
+  rows = found.encode_arrays(texts)
+  assert [row.tolist() for row in rows] == [*map(found.encode, texts)]
+  assert all((row.dtype, row.ndim) == (np.int32, 1) for row in rows)
 
 
 def test_padding_and_ends_leave_no_trace(tmp_path):

@@ -3,6 +3,7 @@
 import json
 
 import hypothesis
+import numpy as np
 import pytest
 import tokenizers as library
 from hypothesis import strategies as st
@@ -59,6 +60,17 @@ def test_lossless_round_trip(lossless, text):
   assert lossless.decode(ids) == text
   assert not {lossless.pad_id, lossless.eot_id} & set(ids)
   assert lossless.encode_batch([text, "", text]) == [ids, [], ids]
+
+
+@settings
+@hypothesis.given(texts=st.lists(TEXT | st.sampled_from(PROSE), max_size=5))
+@hypothesis.example(texts=["", SPECIALS, "", "\x00\x01\x7f\t\r\n\x85", ""])
+@hypothesis.example(texts=["\u2581", "日本 😀 \U0010ffff \ufeff", "ann \u23ce"])
+def test_arrays_are_what_is_encoded_one_by_one(lossless, word, texts):
+  for tokenizer in (lossless, word):
+    rows = tokenizer.encode_arrays(texts)
+    assert [row.tolist() for row in rows] == [*map(tokenizer.encode, texts)]
+    assert all((row.dtype, row.ndim) == (np.int32, 1) for row in rows)
 
 
 @settings

@@ -16,6 +16,7 @@ import dataclasses
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import ml_collections
 from etils import epath
@@ -158,28 +159,31 @@ class _Open:
   """The records of a piece that grows."""
 
   def __init__(self):
-    self.records: list[kinds.Record] = []
+    self.records: list[Any] = []  # of text its bytes
     self.size, self.part, self._digest = 0, 0, 0
 
   def add(self, record: kinds.Record, part: int, kind: str) -> None:
     """One more."""
     entry = kinds.KINDS[kind]
     if entry.is_stream:
-      text = record[entry.key]
-      record = record if len(record) == 1 else {entry.key: text}
+      content = record[entry.key].encode("utf-8", "surrogatepass")
+      self.records.append(content)
     else:
       text = json.dumps(record, ensure_ascii=False)
-    content = text.encode("utf-8", "surrogatepass")
+      content = text.encode("utf-8", "surrogatepass")
+      self.records.append(record)
     # The files have digests: this is for what reads them otherwise one day.
     self._digest = zlib.crc32(content, zlib.crc32(b" ", self._digest))
     self.size, self.part = self.size + len(content), part
-    self.records.append(record)
 
   def piece(self, kind: str, split: str, number: int) -> pieces.Piece:
     """What it has grown to."""
     digest = f"{len(self.records)} {self.size} {self._digest:08x}"
+    records, entry = self.records, kinds.KINDS[kind]
+    if entry.is_stream:
+      records = pieces.Texts.of(entry.key, records)
     return pieces.Piece(
-      kind, split, number, self.part, self.size, digest, self.records
+      kind, split, number, self.part, self.size, digest, records
     )
 
 

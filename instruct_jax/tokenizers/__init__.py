@@ -20,6 +20,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 from etils import epath
 
 from instruct_jax.base import errors, storage
@@ -52,6 +53,9 @@ class Tokenizer(Protocol):
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """`encode` of many texts, in parallel where that pays."""
+
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """`encode_batch` as arrays [T] int32, for much text: in less time."""
 
   def encode_parts(
     self, rows: Sequence[Sequence[str | int]]

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import tokenizers as library
 
 from instruct_jax.base import errors
@@ -72,6 +73,9 @@ class Backend:
       self._backend.encode_batch_fast, texts, add_special_tokens=False
     )
     return self._clean(texts, [one.ids for one in encodings])
+
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    return [np.asarray(i, np.int32) for i in self.encode_batch(list(texts))]
 
   def encode_parts(
     self, rows: Sequence[Sequence[str | int]]

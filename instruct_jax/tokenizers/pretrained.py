@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from instruct_jax.base import errors, storage
@@ -55,6 +56,9 @@ class PretrainedTokenizer:
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     return self._codec.encode_batch(list(texts))
+
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    return self._codec.encode_arrays(texts)
 
   def encode_parts(
     self, rows: Sequence[Sequence[str | int]]

@@ -1,8 +1,10 @@
 """SentencePiece models, read as they are and as the library takes them."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import sentencepiece
 import tokenizers as library
 from google.protobuf import message
@@ -64,7 +66,10 @@ class Pieces:
     return self._processor.encode(text)
 
   def encode_batch(self, texts: list[str]) -> list[list[int]]:
-    return self._processor.encode(texts)
+    return lists(self._processor, texts)
+
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    return arrays(self._processor, texts)
 
   def encode_parts(
     self, rows: Sequence[Sequence[str | int]]
@@ -92,6 +97,26 @@ class Pieces:
   def _ids_after(self, ids, text):
     processor = self._later if ids else self._processor
     return processor.encode(text) if text else []
+
+
+def lists(
+  processor: sentencepiece.SentencePieceProcessor, texts: Sequence[str]
+) -> list[list[int]]:
+  """The ids of texts."""
+  return processor.encode(list(texts), num_threads=_threads())
+
+
+def arrays(
+  processor: sentencepiece.SentencePieceProcessor, texts: Sequence[str]
+) -> list[np.ndarray]:
+  """The ids of texts, [T] int32 each; no Python number is made of any."""
+  return processor.encode(list(texts), num_threads=_threads(), out_type="numpy")
+
+
+def _threads() -> int:
+  """One where the `tokenizers` library is told so, else (-1) one a core."""
+  said = os.environ.get("TOKENIZERS_PARALLELISM", "").lower()
+  return 1 if said in ("off", "false", "f", "no", "n", "0") else -1
 
 
 def of_pieces(model: bytes, *, space: str = MARK) -> library.Tokenizer:

@@ -8,6 +8,7 @@ import string
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, cast
 
+import numpy as np
 import sentencepiece
 import tokenizers as library
 
@@ -38,6 +39,10 @@ class ByteTokenizer:
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     return [self.encode(text) for text in texts]
+
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    contents = (text.encode("utf-8") for text in texts)
+    return [np.frombuffer(c, np.uint8).astype(np.int32) + 2 for c in contents]
 
   def encode_parts(
     self, rows: Sequence[Sequence[str | int]]
@@ -102,10 +107,17 @@ class SubwordTokenizer:
     return ids
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-    rows = self._processor.encode(list(texts))
+    rows = sentencepiece_codec.lists(self._processor, texts)
     for n, text in enumerate(texts):
       if _SPACE in text:
         rows[n] = self.encode(text)
+    return rows
+
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    rows = sentencepiece_codec.arrays(self._processor, texts)
+    for n, text in enumerate(texts):
+      if _SPACE in text:
+        rows[n] = np.asarray(self.encode(text), np.int32)
     return rows
 
   def encode_parts(

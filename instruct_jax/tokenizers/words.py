@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, cast
 
+import numpy as np
 import sentencepiece
 import tokenizers as library
 
 from instruct_jax.base import errors
-from instruct_jax.tokenizers import trained_files
+from instruct_jax.tokenizers import sentencepiece_codec, trained_files
 
 _SPACE = "\u2581"  # SentencePiece's own mark for a space
 _NEWLINE = "\u23ce"  # the word that stands for a newline
@@ -44,7 +45,12 @@ class WordTokenizer:
     return self._processor.encode(_spaced(text))
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-    return self._processor.encode([_spaced(text) for text in texts])
+    spaced = [_spaced(text) for text in texts]
+    return sentencepiece_codec.lists(self._processor, spaced)
+
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    spaced = [_spaced(text) for text in texts]
+    return sentencepiece_codec.arrays(self._processor, spaced)
 
   def encode_parts(
     self, rows: Sequence[Sequence[str | int]]

@@ -5,7 +5,7 @@ process, several, or Beam.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -37,6 +37,38 @@ class Piece:
   size: int  # bytes
   digest: str  # of the records
   records: Sequence[kinds.Record]
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts(Sequence):
+  """Records that have a text alone, as its bytes: one thing to hand over."""
+
+  key: str
+  content: bytes  # of all, in UTF-8
+  ends: np.ndarray  # [N] int64, of each in them
+
+  @classmethod
+  def of(cls, key: str, contents: Sequence[bytes]) -> "Texts":
+    """What texts of these bytes are."""
+    sizes = np.fromiter(map(len, contents), np.int64, len(contents))
+    return cls(key, b"".join(contents), np.cumsum(sizes))
+
+  def __len__(self) -> int:
+    return len(self.ends)
+
+  def __getitem__(self, index: Any) -> Any:
+    if isinstance(index, slice):
+      return [self[n] for n in range(len(self))[index]]
+    n = range(len(self))[index]
+    return self._record(int(self.ends[n - 1]) if n else 0, int(self.ends[n]))
+
+  def __iter__(self) -> Iterator[kinds.Record]:
+    ends = self.ends.tolist()
+    return map(self._record, [0, *ends[:-1]], ends)
+
+  def _record(self, begin: int, end: int) -> kinds.Record:
+    content = self.content[begin:end]
+    return {self.key: content.decode("utf-8", "surrogatepass")}
 
 
 def without_records(piece: Piece) -> Piece:

@@ -18,13 +18,12 @@ import hashlib
 import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from array_record.python import array_record_module
 from etils import epath
-from tensorflow_datasets.proto import tf_example_pb2
 
 from instruct_jax.base import storage
 from instruct_jax.data.batch import packing
@@ -60,10 +59,7 @@ def path(
 
 
 def rows_of(table: Table) -> Iterator[Row]:
-  """The arrays of each row, as they are written."""
-  if isinstance(table, packing.Pieces) and table.is_text:
-    yield from _of_text(table)
-    return
+  """The arrays of each row, as they are written; not of text."""
   for start in range(0, len(table), _TOGETHER):
     chosen = slice(start, start + _TOGETHER)
     if isinstance(table, rows_lib.Padded):
@@ -72,23 +68,6 @@ def rows_of(table: Table) -> Iterator[Row]:
       yield from ({n: a[i] for n, a in arrays.items()} for i in range(count))
     else:
       yield from _without_padding(table, chosen)
-
-
-def _of_text(table: packing.Pieces) -> Iterator[Row]:
-  """The tokens of each row and, of packed ones, the lengths of its pieces."""
-  (stream,) = table.streams
-  for start in range(0, len(table), _TOGETHER):
-    first = table.first[start : start + _TOGETHER + 1]
-    length = table.length[first[0] : first[-1]].astype(np.int64)
-    ends = np.append(0, np.cumsum(length))
-    shift = table.start[first[0] : first[-1]] - ends[:-1]
-    tokens = stream[np.arange(ends[-1]) + np.repeat(shift, length)]
-    stops = ends[first - first[0]].tolist()
-    for n, (begin, end) in enumerate(itertools.pairwise(stops)):
-      row = {"tokens": tokens[begin:end]}
-      if table.is_packed:
-        row["length"] = table.length[first[n] : first[n + 1]]
-      yield row
 
 
 def _without_padding(table: packing.Pieces, chosen: slice) -> Iterator[Row]:
@@ -108,15 +87,14 @@ def write(path: epath.PathLike, table: Table) -> dict[str, Any]:
 
   Raises OSError, which names the path, where the disk says no.
   """
-  path, arrays = epath.Path(path), {}
+  path, (arrays, examples) = epath.Path(path), _examples(table)
   is_ragged = not isinstance(table, rows_lib.Padded)
   path.parent.mkdir(parents=True, exist_ok=True)
   with storage.naming(path), _local(path) as partial:
     options = _RAGGED if is_ragged else _PADDED
     writer = array_record_module.ArrayRecordWriter(partial, options)
-    for row in rows_of(table):
-      writer.write(_example(row))
-      arrays = arrays or dict(row)
+    for example in examples:
+      writer.write(example)
     writer.close()
     size, digest = os.path.getsize(partial), digest_of(partial)
   return {
@@ -175,6 +153,39 @@ def digest_of(path: epath.PathLike) -> str:
   return digest.hexdigest()
 
 
+def _examples(table: Table) -> tuple[Row, Iterator[bytes]]:
+  """A row, {} where there is none, and all of them as Examples."""
+  if isinstance(table, packing.Pieces) and table.is_text:
+    row = {"tokens": table.streams[0]} | (
+      {"length": table.length} if table.is_packed else {}
+    )
+    return row if len(table) else {}, _of_text(table)
+  rows = rows_of(table)
+  first = list(itertools.islice(rows, 1))
+  return dict(*first), map(_example, itertools.chain(first, rows))
+
+
+def _of_text(table: packing.Pieces) -> Iterator[bytes]:
+  """The tokens of each row and, of packed ones, the lengths of its pieces.
+
+  As `_example` makes them, without an array a row in between.
+  """
+  (stream,) = table.streams
+  tokens, lengths = stream.tobytes(), table.length.tobytes()
+  size, each = stream.itemsize, table.length.itemsize
+  starts = table.start * size
+  stops = (starts + table.length * np.int64(size)).tolist()
+  starts = starts.tolist()
+  for first, end in itertools.pairwise(table.first.tolist()):
+    own = [tokens[starts[n] : stops[n]] for n in range(first, end)]
+    of_tokens = "tokens", sum(map(len, own))
+    if not table.is_packed:
+      yield b"".join((*_heads((of_tokens,)), *own))
+      continue
+    head, more = _heads((("length", (end - first) * each), of_tokens))
+    yield b"".join((head, lengths[first * each : end * each], more, *own))
+
+
 def _example(row: Row) -> bytes:
   """A row as a tf.train.Example, its arrays by name."""
   content = {name: row[name].tobytes() for name in sorted(row)}
@@ -213,8 +224,16 @@ def _varint(number: int) -> bytes:
 
 def arrays_in(example: bytes) -> dict[str, bytes]:
   """The bytes of each array of a row."""
-  features = tf_example_pb2.Example.FromString(example).features.feature
+  features = _parser()(example).features.feature
   return {name: value.bytes_list.value[0] for name, value in features.items()}
+
+
+@functools.cache
+def _parser() -> Callable[[bytes], Any]:
+  # Slow to import; what writes has no need of it.
+  from tensorflow_datasets.proto import tf_example_pb2
+
+  return tf_example_pb2.Example.FromString
 
 
 def write_info(

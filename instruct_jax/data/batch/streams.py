@@ -24,13 +24,13 @@ def token_stream(
 ) -> Iterator[np.ndarray]:
   """The tokens of all texts, in pieces of many documents."""
   dtype, texts = padding.dtype_of(tokenizer), iter(texts)
-  before = _before(tokenizer)
-  after = () if _starts_with_end(tokenizer) else (tokenizer.eot_id,)
+  before = np.asarray(_before(tokenizer), dtype)
+  end = () if _starts_with_end(tokenizer) else (tokenizer.eot_id,)
+  after = np.asarray(end, dtype)
   while chunk := list(itertools.islice(texts, _CHUNK)):
-    rows_ = tokenizer.encode_batch(chunk)
-    ids = itertools.chain.from_iterable([*before, *r, *after] for r in rows_)
-    extra = (len(before) + len(after)) * len(rows_)
-    yield np.fromiter(ids, dtype, count=sum(map(len, rows_)) + extra)
+    every = [(before, ids, after) for ids in tokenizer.encode_arrays(chunk)]
+    ids = list(itertools.chain.from_iterable(every))
+    yield np.concatenate(ids, dtype=dtype, casting="unsafe")
 
 
 def texts_of(

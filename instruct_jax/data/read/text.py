@@ -3,11 +3,13 @@
 import io
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from etils import epath
 
 from instruct_jax.data.read import compressed, disguised, pieces
 
+_END = "\n"
 _RETURNS = re.compile(r"\r+\n")
 # The end of a line, and lines with white space alone behind it.
 _BLANKS = re.compile(r"\n(?:[^\S\n]*\n)+")
@@ -50,46 +52,57 @@ def whole_lines(path: epath.Path) -> Iterator[str]:
     raise pieces.unreadable(path, number + 1, error) from None
 
 
-def blocks(path: epath.Path) -> Iterator[tuple[str, str]]:
+class Where(NamedTuple):
+  """Where a document begins; its line is counted when it is to be said."""
+
+  path: str
+  number: int  # of the line that `text` begins behind the end of
+  text: str
+  at: int
+
+  def __str__(self) -> str:
+    return f"{self.path}:{self.number + self.text.count(_END, 1, self.at)}"
+
+
+def blocks(path: epath.Path) -> Iterator[tuple[Where, str]]:
   """(where, document) of plain text: what stands between blank lines.
 
   Raises UserError for records by another name, as `disguised` tells them, and
   for a document that is too long.
   """
-  is_first, name = True, str(path)
-  for number, document in _documents(path):
-    where = f"{name}:{number}"
-    if is_first:
-      disguised.check(where, suffix(path), document.split("\n"))
-    is_first = False
+  documents = _documents(path)
+  for where, document in documents:
+    disguised.check(str(where), suffix(path), document.split("\n"))
     yield where, document
+    yield from documents
 
 
-def _documents(path: epath.Path) -> Iterator[tuple[int, str]]:
-  """(number of the first line, text) of what stands between blank lines."""
+def _documents(path: epath.Path) -> Iterator[tuple[Where, str]]:
+  """What stands between blank lines, and where that begins."""
   held: list[str] = []  # what there is of the document that goes on
-  first = size = 0
+  name, size = str(path), 0
+  where = Where(name, 1, "", 0)
   for number, text in pieces.of_lines(path):
     text = f"\n{text}" if text.endswith("\n") else f"\n{text}\n"
     if "\r" in text:
       text = _RETURNS.sub("\n", text)
-    at = counted = 1  # where the next document starts; up to where is `number`
+    at = 1  # where the next document starts
     for blank in _BLANKS.finditer(text):
       start, stop = blank.span()
-      if start > at:
-        if not held:
-          number += text.count("\n", counted, at)
-          first, counted = number, at
-        held.append(text[at:start])
       if held:
-        yield first, "\n".join(held)
-      held, size, at = [], 0, stop
+        if start > at:
+          held.append(text[at:start])
+        yield where, "\n".join(held)
+        held, size = [], 0
+      elif start > at:
+        yield Where(name, number, text, at), text[at:start]
+      at = stop
     if at < len(text):
       if not held:
-        first = number + text.count("\n", counted, at)
+        where = Where(name, number, text, at)
       held.append(text[at:-1])
       size += len(held[-1])
     if size > pieces.LONGEST:
-      raise pieces.too_long(f"{path}:{first}", "a document")
+      raise pieces.too_long(str(where), "a document")
   if held:
-    yield first, "\n".join(held)
+    yield where, "\n".join(held)
