@@ -9,7 +9,7 @@ the baseline of all comparisons; in the paper's sizes from the last SFT epoch.
 
 Conservative DPO: --config.dpo.label_smoothing=0.1. IPO (Azar et al. 2023):
 --config.dpo.loss=ipo, and as TRL has it --config.dpo.per_token=True. With text
-mixed in: a config of your own with dpo.ptx_coef and rows of batch.pretraining.
+mixed in: --config.dpo.ptx_coef=0.3 --config.batch.pretraining=16.
 
 Hardware: `:tiny` 2 CPU cores; `:175b` a pod. Expected for `:tiny`: labelers
 prefer it over SFT; the README's results say by how much, and at which KL.
@@ -37,6 +37,8 @@ DEFAULTS = common.POLICIES | {
   "epoch_of": "rankings",
   "batch.rankings": 64,
   "validation.rankings": 64,
+  "batch.pretraining": 0,
+  "validation.pretraining": 0,
   "epochs": 1,
   "validate_every": 100,
   "samples_every": 100,

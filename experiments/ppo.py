@@ -1,5 +1,8 @@
 """PPO: reinforcement learning against the reward model, without ptx (γ = 0).
 
+With text mixed in it is `ppo_ptx.py`; of other numbers, and for the algorithms
+that share its keys: --config.rl.ptx_coef=0.3 --config.batch.pretraining=16.
+
 Paper: sections 3.5 and 4, appendix C.4: 512 episodes an iteration in 8
 minibatches, one inner epoch, β = 0.02, clip 0.2, EMA 0.992, warm-up over 10
 iterations; the value network starts from the reward model.
@@ -49,6 +52,8 @@ DEFAULTS = common.POLICIES | {
   "batch.prompts": paper.PPO.batch_episodes,
   # As many as in a batch: the same programs, so nothing more is compiled.
   "validation.prompts": paper.PPO.batch_episodes,
+  "batch.pretraining": 0,  # With rl.ptx_coef above 0: rows of text.
+  "validation.pretraining": 0,
   "validate_batches": 1,
   "validate_every": 20,
   "epoch_of": "prompts",

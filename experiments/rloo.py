@@ -9,9 +9,8 @@ response's ratio), EMA. The paper samples 2 or 4 responses a prompt.
 Hardware: `:tiny` 2 CPU cores; `:175b` a pod. Expected for `:tiny`: as PPO's, in
 less time and memory.
 
-With pretraining gradients mixed in, as PPO-ptx: a config of your own that
-changes `rl.ptx_coef`, `batch.pretraining` and `validation.pretraining`, as
-`ppo_ptx.py` changes `ppo.py`.
+With pretraining gradients mixed in, as PPO-ptx: --config.rl.ptx_coef=0.3
+--config.batch.pretraining=16 (and validation.pretraining, to see them there).
 
   python -m instruct_jax.main --config=experiments/rloo.py
 """

@@ -155,7 +155,7 @@ def test_what_is_kept_is_learned_as_a_demonstration():
     ({"rl.group_size": 1}, "the best of one response is that response"),
     ({"rl.sampler": "polcy"}, "Did you mean 'policy'"),
     ({"rl.missing_end": "fix"}, "Did you mean 'fixed'"),
-    ({"rl.ptx_coef": 0.3}, r"config\.batch\.pretraining is missing"),
+    ({"rl.ptx_coef": 0.3}, r"config\.batch\.pretraining=0: .* give both"),
     ({"mesh.data": 3}, "config.batch.prompts / "),
   ],
 )

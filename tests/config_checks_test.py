@@ -5,9 +5,10 @@ import pathlib
 import pytest
 from etils import epath
 
+from instruct_jax import algorithms
 from instruct_jax.base import errors, keys
 from instruct_jax.maths import rl
-from instruct_jax.runs import plan
+from instruct_jax.runs import digests, plan
 from tests import experiments_test
 
 EXPERIMENTS = pathlib.Path(__file__).parent.parent / "experiments"
@@ -128,6 +129,33 @@ def test_refused_before_anything_is_made(
     planned(experiment, "test", changes, epath.Path(tmp_path / "runs"))
   assert message in str(caught.value)
   assert list(tmp_path.iterdir()) == []
+
+
+MIXES_TEXT = ("ppo", "rloo", "grpo", "best_of_n", "expert_iteration", "dpo")
+
+
+@pytest.mark.parametrize("experiment", MIXES_TEXT)
+def test_text_is_mixed_in_from_the_command_line(tmp_path, experiment):
+  section = "dpo" if experiment == "dpo" else "rl"
+  rows, coefficient = {"batch.pretraining": 16}, {f"{section}.ptx_coef": 0.3}
+  workdir = epath.Path(tmp_path)
+  stage = planned(experiment, "test", rows | coefficient, workdir)
+  assert algorithms.rows_of(stage.config.batch)["pretraining"] == 16
+  without = planned(experiment, "test", {}, workdir)
+  assert "pretraining" not in algorithms.rows_of(without.config.batch)
+  assert without.digest != stage.digest
+  # What is no part of a batch is no part of what is computed.
+  config = without.config.copy_and_resolve_references().unlock()
+  del config.batch.pretraining, config.validation.pretraining
+  assert digests.of_stage(config, without.needs) == without.digest
+  # One without the other says what to add; what it says is taken.
+  with pytest.raises(errors.UserError, match="give both, or neither"):
+    planned(experiment, "test", coefficient, workdir)
+
+
+def test_rows_of_what_makes_an_epoch(tmp_path):
+  with pytest.raises(errors.UserError, match="its rows make an epoch"):
+    planned("pretrain", "test", {"batch.pretraining": 0}, epath.Path(tmp_path))
 
 
 @pytest.mark.parametrize("variant", ["tiny", "test"])

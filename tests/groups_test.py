@@ -483,7 +483,7 @@ REFUSED = [
   ({"rl.aggregation": "tokens"}, "grpo", "Did you mean 'token'"),
   ({"rl.kl_in": "rewards"}, "grpo", "Did you mean 'reward'"),
   ({"rl.missing_end": "fix"}, "rloo", "Did you mean 'fixed'"),
-  ({"rl.ptx_coef": 0.3}, "rloo", r"config\.batch\.pretraining is missing"),
+  ({"rl.ptx_coef": 0.3}, "rloo", r"config\.batch\.pretraining=0: .* give both"),
   ({"mesh.data": 3}, "rloo", "config.batch.prompts / "),
   (
     {"rl.kl_target": 1.0, "rl.kl_horizon": 6.0},

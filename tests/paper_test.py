@@ -130,7 +130,7 @@ def test_ppo(name, size):
   assert config.model.dropout == config.reward_model.dropout == 0.0
   assert config.needs.policy == f"ppo_init.py:{size}"
   if name == "ppo":
-    assert (rl.ptx_coef, "pretraining" in config.batch) == (0.0, False)
+    assert (rl.ptx_coef, config.batch.pretraining) == (0.0, 0)
   else:
     assert (rl.ptx_coef, config.batch.pretraining) == (27.8, 8 * 512)
   assert config.data.prompt_length == config.data.response_length == 1024

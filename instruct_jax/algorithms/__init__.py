@@ -105,6 +105,14 @@ def no_columns(
   return {}
 
 
+def rows_of(section: ConfigDict) -> dict[str, int]:
+  """{kind of data: its rows} of `config.batch` or `config.validation`.
+
+  A kind of 0 rows is no part of a batch: it is there to be set.
+  """
+  return {kind: rows for kind, rows in section.items() if rows}
+
+
 def require(config: ConfigDict, **sections: Iterable[str]) -> None:
   """UserError where a section of the config lacks a key that must be there."""
   for section, names in sections.items():

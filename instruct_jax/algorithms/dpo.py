@@ -170,10 +170,12 @@ def check(config: ConfigDict) -> None:
   algorithms.require_no_dropout(config)
   section = config.dpo
   for name in ("batch", "validation"):
-    for kind in config[name]:
+    for kind in algorithms.rows_of(config[name]):
       if kind not in PARTS:
         raise errors.unknown(f"config.{name} of dpo:", kind, PARTS)
-  if bool(section.ptx_coef) != ("pretraining" in config.batch):
+  if bool(section.ptx_coef) != (
+    "pretraining" in algorithms.rows_of(config.batch)
+  ):
     raise errors.UserError(
       f"config.dpo.ptx_coef={section.ptx_coef}: text is mixed in where this is"
       " above 0 and config.batch.pretraining says how many rows; give both, or"

@@ -48,8 +48,12 @@ def played(
 
 
 def text_of(ctx: context.Context, batch: dict) -> dict:
-  """The part 'ptx', which is there where `rl.ptx_coef` is not 0."""
-  return {"ptx": batch["pretraining"]} if ctx.config.rl.ptx_coef else {}
+  """The part 'ptx', which is there where `rl.ptx_coef` is not 0.
+
+  Validation may be without text.
+  """
+  is_mixed_in = ctx.config.rl.ptx_coef and "pretraining" in batch
+  return {"ptx": batch["pretraining"]} if is_mixed_in else {}
 
 
 def shaped_scores(ctx: context.Context, scored: episodes.Episodes) -> jax.Array:
@@ -177,6 +181,12 @@ def check(config: ConfigDict, *, roles: Sequence[str]) -> None:
         f"{config.algorithm} learns from {' and '.join(sorted(kinds))} with"
         f" config.rl.ptx_coef={config.rl.ptx_coef}"
       )
+  if config.rl.ptx_coef and not config.batch.pretraining:
+    raise errors.UserError(
+      f"config.batch.pretraining=0: config.rl.ptx_coef={config.rl.ptx_coef}"
+      " mixes text in, and this says how many rows of it an iteration reads;"
+      " give both, or neither"
+    )
   algorithms.require(config, needs=["policy"], optimizer=roles)
   if config.rl.missing_end not in rl.MISSING_END:
     raise errors.unknown(

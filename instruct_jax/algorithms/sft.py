@@ -73,12 +73,12 @@ def _packed(ctx, policy, rows, key):
 def check(config: ConfigDict) -> None:
   """UserError where the data of a batch have no loss."""
   for section in ("batch", "validation"):
-    for kind in config[section]:
+    for kind in algorithms.rows_of(config[section]):
       if kind not in PARTS:
         raise errors.unknown(f"config.{section} of sft:", kind, PARTS)
       algorithms.require(config, loss=[kind])
   algorithms.require(config, optimizer=["policy"])
-  if not any(config.loss[kind] for kind in config.batch):
+  if not any(config.loss[kind] for kind in algorithms.rows_of(config.batch)):
     raise errors.UserError(
       "config.loss: every coefficient is 0, so nothing would be learned"
     )

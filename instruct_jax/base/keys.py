@@ -15,6 +15,7 @@ from instruct_jax.base import errors
 
 MEANINGS = {
   "algorithm": "what trains: a name of algorithms/, or a module's import path",
+  "batch.pretraining": "rows of text a step; 0: none",
   "batch.*": "rows of this kind a step (prompts: episodes an iteration)",
   "candidates.batch": "responses sampled at once",
   "candidates.chunk": "prompts that are saved together",
@@ -194,6 +195,7 @@ MEANINGS = {
   "time_phases": "wait for each phase, so that its seconds are its own",
   "validate_batches": "batches of a validation",
   "validate_every": "steps between validations; 0: never",
+  "validation.pretraining": "rows of text a validation batch; 0: none",
   "validation.*": "rows of this kind a validation batch",
   "variant": "a line of the experiment's VARIANTS",
 }

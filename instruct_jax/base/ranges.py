@@ -191,6 +191,7 @@ SWITCH = Switch()
 
 RANGES: dict[str, Range] = {
   "algorithm": NAME,
+  "batch.pretraining": SOME,
   "batch.*": COUNT,
   "candidates.batch": COUNT,
   "candidates.chunk": COUNT,
@@ -369,6 +370,7 @@ RANGES: dict[str, Range] = {
   "time_phases": SWITCH,
   "validate_batches": COUNT,
   "validate_every": SOME,
+  "validation.pretraining": SOME,
   "validation.*": COUNT,
   "variant": Text(file=True),
 }

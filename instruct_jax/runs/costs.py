@@ -144,14 +144,15 @@ def _training(config: ConfigDict, rows: Mapping[str, float]) -> float | None:
     )
   policy, reward = _size(config.model), _size(config.reward_model)
   updated = reward if config.product == "reward" else policy
-  passes = dict.fromkeys(config.batch, _UPDATE * updated)
+  batch = algorithms.rows_of(config.batch)
+  passes = dict.fromkeys(batch, _UPDATE * updated)
   if algorithms.named(config.algorithm).is_rewarded:
     # Sampled, scored by four networks, two of which are updated.
     updates = _UPDATE * config.rl.get("inner_epochs", 1)
     passes["prompts"] = (2 + updates) * policy + (2 + updates) * reward
   return steps * sum(
     size * _tokens(config, kind) * passes[kind]
-    for kind, size in config.batch.items()
+    for kind, size in batch.items()
   )
 
 

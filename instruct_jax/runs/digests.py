@@ -77,8 +77,8 @@ Needs = Mapping[str, Need]
 
 def of_stage(config: ConfigDict, needs: Needs) -> str:
   """A hash of all that determines what a stage computes."""
-  is_read = _is_read(config)
-  flat = {k: v for k, v in keys.flatten(config).items() if is_read(k)}
+  is_read, flat = _is_read(config), _present(keys.flatten(config))
+  flat = {k: v for k, v in flat.items() if is_read(k)}
   if not is_read(_K_MAX) and config.job != "dataset":
     flat[_K_MAX] = paper.K_MAX  # as it stands in the digests of before
   only = stages.needs_of_evaluation(config)
@@ -112,7 +112,14 @@ def _reads_rankings(config: ConfigDict) -> bool:
   if config.job != "train":
     return False
   is_ours = config.algorithm in algorithms.MODULES
-  return not is_ours or "rankings" in {*config.batch, *config.validation}
+  sections = config.batch, config.validation
+  kinds = {kind for x in sections for kind in algorithms.rows_of(x)}
+  return not is_ours or "rankings" in kinds
+
+
+def _present(flat: dict[str, Any]) -> dict[str, Any]:
+  """Without the kinds of data that are no part of a batch."""
+  return {k: v for k, v in flat.items() if v or not _lies_in(k, ("batch",))}
 
 
 def _lies_in(key: str, sections: Iterable[str]) -> bool:
@@ -174,6 +181,8 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> str:
   ):
     old = keys.flatten(json.loads(json.dumps(before[section], default=str)))
     new = keys.flatten(json.loads(json.dumps(after[section], default=str)))
+    if section == "config":
+      old, new = _present(old), _present(new)
     for key in sorted(set(old | new) - hidden):
       if section == "config" and not is_read(key):
         continue

@@ -158,7 +158,8 @@ def _of_batches(config, mesh):
 
   if config.job == "train":
     algorithm = algorithms.named(config.algorithm)
-    rows = algorithm.minibatch_rows(config, dict(config.batch))
+    rows = algorithms.rows_of(config.batch)
+    rows = algorithm.minibatch_rows(config, rows)
     for kind, count in rows.items():
       is_text = kinds.KINDS[kind].is_stream
       tokens = config.data.row_length if is_text else length

@@ -412,7 +412,7 @@ def needs_of_evaluation(config: ConfigDict) -> set[str]:
   compared -= {"", "data", "policy", "reward", "rankings"}
   if "reward_model" in algorithms.named(config.algorithm).ignores:
     compared |= {"reward"}
-  if models and "rankings" not in config.batch:
+  if models and "rankings" not in algorithms.rows_of(config.batch):
     compared |= {"rankings"}
   return compared
 
@@ -429,4 +429,5 @@ def _kinds(config):
     return ("prompts",)
   if config.job != "train":
     return ()
-  return (*config.batch, *algorithms.named(config.algorithm).also_reads)
+  also = algorithms.named(config.algorithm).also_reads
+  return (*algorithms.rows_of(config.batch), *also)

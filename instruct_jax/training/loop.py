@@ -41,12 +41,18 @@ def check(config: ConfigDict) -> None:
   for kind in (*config.batch, *config.validation, config.epoch_of):
     if kind not in kinds.KINDS:
       raise errors.unknown("kind of data in config.batch", kind, kinds.KINDS)
-  if config.epoch_of not in config.batch:
-    raise errors.unknown("config.epoch_of", config.epoch_of, config.batch)
+  batch = algorithms.rows_of(config.batch)
+  if config.epoch_of in config.batch and config.epoch_of not in batch:
+    raise errors.UserError(
+      f"config.batch.{config.epoch_of}=0: its rows make an epoch"
+      " (config.epoch_of); give 1 or more"
+    )
+  if config.epoch_of not in batch:
+    raise errors.unknown("config.epoch_of", config.epoch_of, batch)
   longest = config.data.prompt_length + config.data.response_length
   packed = config.data.packing and any(
     kinds.KINDS[kind].can_pack and not kinds.KINDS[kind].is_stream
-    for kind in config.batch
+    for kind in batch
   )
   if packed and longest > config.data.row_length:
     raise errors.UserError(
@@ -81,7 +87,7 @@ def _check_roles(config):
 def _check_rows(config, algorithm):
   """The rows of a batch divide into minibatches, microbatches and devices."""
   devices = config.mesh.data * config.mesh.fsdp
-  sizes = algorithm.minibatch_rows(config, dict(config.batch))
+  sizes = algorithm.minibatch_rows(config, algorithms.rows_of(config.batch))
   for kind, size in sizes.items():
     of_slice = arrays.exact_div(
       size,
@@ -94,8 +100,9 @@ def _check_rows(config, algorithm):
       f"rows of {kind} in a microbatch / (config.mesh.data x config.mesh.fsdp)",
     )
   try:
-    algorithm.minibatch_rows(config, dict(config.validation))
-    for kind, size in config.validation.items():
+    held_out = algorithms.rows_of(config.validation)
+    algorithm.minibatch_rows(config, held_out)
+    for kind, size in held_out.items():
       arrays.exact_div(
         size, devices, f"rows of {kind} / (config.mesh.data x config.mesh.fsdp)"
       )
@@ -106,7 +113,7 @@ def _check_rows(config, algorithm):
 def _check_counts(config):
   """No batch takes more rows than the world has, where that is known."""
   world = worlds.of(config.data)
-  for kind, size in config.batch.items():
+  for kind, size in algorithms.rows_of(config.batch).items():
     counts = world.counts(config.data, kind)
     if counts and not kinds.KINDS[kind].is_stream and size > counts[0]:
       raise errors.UserError(
@@ -141,11 +148,12 @@ def open_batches(
   `checkpoints` holds the parameters that the run starts from, by role.
   """
   config = ctx.config
-  rows = open_rows(ctx, checkpoints, config.batch, "train")
+  wanted = algorithms.rows_of(config.batch)
+  rows = open_rows(ctx, checkpoints, wanted, "train")
   for kind, of_kind in rows.items():
     for line in limits.warnings(kind, {"train": of_kind.counts}, config.data):
       _log.warning("warning: %s", line)
-  sizes = {config.epoch_of: config.batch[config.epoch_of]} | dict(config.batch)
+  sizes = {config.epoch_of: wanted[config.epoch_of]} | wanted
   batches = loader.Batches(
     rows,
     sizes,
@@ -196,7 +204,9 @@ def _train(ctx, folder, checkpoints, digest_of, stack):
   config = ctx.config
   data, total_steps = open_batches(ctx, checkpoints)
   stack.callback(data.close)
-  held_out = open_rows(ctx, checkpoints, config.validation, "validation")
+  held_out = open_rows(
+    ctx, checkpoints, algorithms.rows_of(config.validation), "validation"
+  )
   algorithm = algorithms.named(config.algorithm)
   run, state = step.setup(ctx, algorithm, total_steps, checkpoints)
   checkpoints.clear()

@@ -46,7 +46,7 @@ class Validation:
   def metrics(self, state: algorithms.State) -> dict:
     """`validation/...` metrics (sum, weight), without dropout."""
     ctx, algorithm, total = self._run.ctx, self._run.algorithm, {}
-    sizes = ctx.config.validation
+    sizes = algorithms.rows_of(ctx.config.validation)
     of_kinds = [self._open(k).in_order(size) for k, size in sizes.items()]
     rows = itertools.islice(zip(*of_kinds), ctx.config.validate_batches)
     for n, of_batch in enumerate(rows):
