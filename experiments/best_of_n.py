@@ -38,7 +38,7 @@ DEFAULTS = (
   | {
     "rl": {key: rloo.DEFAULTS["rl"][key] for key in _SHARED}
     | {"group_size": N, "sampler": "start"},
-    "show": ("objective/score", "best/score", "objective/kl"),
+    "show": ("objective/return", "best/return", "objective/kl_reverse"),
     "evaluation.subjects": {
       "sft": common.subject("sft"),
       "sft_best_of_n": common.subject("sft", best_of=N),

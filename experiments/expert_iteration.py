@@ -14,6 +14,7 @@ from experiments import best_of_n, common, ppo
 
 DEFAULTS = best_of_n.DEFAULTS | {
   "rl": best_of_n.DEFAULTS["rl"] | {"sampler": "policy"},
+  "show": ("objective/return", "best/return", "objective/kl"),
   "evaluation.subjects": {
     "sft": common.subject("sft"),
     "expert_iteration": common.subject(),

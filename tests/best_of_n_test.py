@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import best_of_n as experiment
-from experiments import ppo
+from experiments import expert_iteration, ppo
 from instruct_jax import algorithms
 from instruct_jax.algorithms import best_of_n, episodes, sft
 from instruct_jax.base import errors
@@ -55,6 +55,12 @@ def test_the_best_of_each_group_is_kept_as_missing_ends_are_marked(missing_end):
   found, metrics = kept_of(ctx, recorded)
   assert found == expected
   raw = np.asarray(recorded.scores)
+  total, weight = metrics["best/return"]  # of which none is higher
+  np.testing.assert_allclose(
+    total / weight, scores.reshape(-1, N).max(axis=1).mean(), rtol=1e-5
+  )
+  total, weight = metrics["objective/return"]
+  np.testing.assert_allclose(total / weight, scores.mean(), rtol=1e-5)
   total, weight = metrics["best/score"]
   np.testing.assert_allclose(total / weight, raw[expected].mean(), rtol=1e-5)
   assert float(weight) == GROUPS
@@ -165,6 +171,14 @@ def test_what_cannot_be_chosen_from_is_refused(changes, message):
   config.update_from_flattened_dict(changes)
   with pytest.raises(errors.UserError, match=message):
     best_of_n.check(config)
+
+
+@pytest.mark.parametrize("module", [experiment, expert_iteration])
+def test_what_is_shown_is_logged(module):
+  config = module.get_config("test")
+  sampler = config.rl.sampler
+  _, metrics = kept_of(context_of(sampler=sampler), toys.recorded(0))
+  assert set(config.show) <= set(metrics)
 
 
 def test_as_many_episodes_as_ppo():

@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from instruct_jax.evals import (
   bench,
@@ -259,6 +260,32 @@ def test_the_best_of_n_is_what_the_reward_likes_best(ctx, monkeypatch):
   ):
     assert ask(subject, ["x", "y"], **how).texts == ("0", "1")
   assert len(judged) == 1
+
+
+@pytest.mark.parametrize(
+  ("mode", "value", "ended", "chosen"),
+  [
+    ("fixed", 2.5, [True, False, False], "0"),
+    ("penalty", 1.0, [True, False, True], "2"),
+    ("none", 0.0, [True, False, True], "1"),
+  ],
+)
+def test_the_best_of_n_after_rl_is_what_training_would_keep(
+  ctx, monkeypatch, mode, value, ended, chosen
+):
+  def respond_to(policy, prompts_, key):
+    said = numbered(policy, prompts_, key)
+    return dataclasses.replace(said, ended=np.asarray(ended))
+
+  monkeypatch.setattr(respond, "respond", respond_to)
+  monkeypatch.setattr(respond, "policy_of", lambda *_, **__: None)
+  scores = np.asarray([3.0, 5.0, 4.5])
+  monkeypatch.setattr(score, "rewards_of", lambda *_, **__: scores)
+  config = ctx.config.copy_and_resolve_references().unlock()
+  config.rl = ConfigDict({"missing_end": mode, "missing_end_value": value})
+  after_rl = dataclasses.replace(ctx, config=config.lock())
+  said = bench.asker(after_rl, {})(bench.Subject("b", {}, best_of=3), ["x"])
+  assert said.texts == (chosen,)
 
 
 def test_tasks(ctx):

@@ -63,7 +63,8 @@ def minibatches(
   """M x inner_epochs random minibatches of what is kept, and the metrics.
 
   Of equal scores the first is kept. Metrics are of all episodes; "best/..." of
-  those that are kept.
+  those that are kept. What is chosen by, and so is never less of those, is the
+  return: the score as `rl.missing_end` shapes it.
   """
   n, is_response = ctx.config.rl.group_size, scored.is_response
   is_episode = is_response.any(axis=1)  # Not what fills a batch up.
@@ -81,6 +82,7 @@ def minibatches(
     "objective/kl_bound": (jnp.float32(math.log(n) - (n - 1) / n), 1.0)
   }
   for name, x in {
+    "best/return": shaped,  # which is what they are chosen by
     "best/score": scored.scores,
     "best/length": is_response.sum(axis=1),
     "best/end_rate": scored.ended,

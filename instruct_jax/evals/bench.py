@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from instruct_jax.base import errors
 from instruct_jax.inference import context, encode, respond, score
 from instruct_jax.inference import rewards as rewards_lib
-from instruct_jax.maths import statistics
+from instruct_jax.maths import rl, statistics
 from instruct_jax.worlds import interface
 
 Rows = list[dict[str, Any]]
@@ -210,9 +211,10 @@ def asker(
   the template away; the temperature is `evaluation.temperature` unless given.
   Repeated prompts get different samples. All subjects share their randomness.
   A subject whose `best_of` is n is asked n times, and the best by
-  `config.reward` is given, the first of equals; but once where what is asked is
-  no user's prompt (`raw`) or all n would be the same. `reward` are the reward
-  model's parameters.
+  `config.reward` is given, the first of equals, with a missing end marked as
+  `config.rl` says, if it is there; but once where what is asked is no user's
+  prompt (`raw`) or all n would be the same. `reward` are the reward model's
+  parameters.
   """
   known: dict[tuple, respond.Responses] = {}
   settings = ctx.config.evaluation
@@ -247,9 +249,20 @@ def asker(
 
 
 def _best(ctx, reward, prompts, said, n):
-  """What the reward likes best of each n responses."""
+  """What the reward likes best of each n responses.
+
+  After RL, one without an end counts as it did there (`rl.missing_end`).
+  """
   rows = ctx.config.evaluation.batch
   scores = score.rewards_of(ctx, reward, prompts, said, rows=rows)
+  if "rl" in ctx.config:  # as training chooses
+    scores = rl.shape_scores(
+      jnp.asarray(scores),
+      jnp.asarray(said.ended),
+      mode=ctx.config.rl.missing_end,
+      value=ctx.config.rl.missing_end_value,
+    )
+    scores = np.asarray(scores)
   best = scores.reshape(-1, n).argmax(axis=1) + np.arange(len(scores) // n) * n
   arrays = {
     field.name: getattr(said, field.name)[best]
