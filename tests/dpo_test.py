@@ -108,6 +108,7 @@ def test_the_loss_by_a_loop_over_pairs(run, name, smoothing, per_token):
   lengths = np.maximum(rows["is_response"].sum(axis=2), 1)
   h = ratios / lengths if per_token else ratios
   total, pairs, right, won, lost, likely = 0.0, 0, 0.0, 0.0, 0.0, 0.0
+  log_loss = 0.0
   for b in range(toys.B):
     count = rows["is_completion"][b].sum()
     for w, l in zip(*np.nonzero(rows["beats"][b])):
@@ -116,6 +117,7 @@ def test_the_loss_by_a_loop_over_pairs(run, name, smoothing, per_token):
       pairs, right = pairs + 1, right + (h[b, w] > h[b, l])
       won, lost = won + BETA * h[b, w], lost + BETA * h[b, l]
       likely += logprobs[b, w]
+      log_loss -= log_sigmoid(BETA * (h[b, w] - h[b, l]))
   assert terms["rankings"][1] == toys.B
   np.testing.assert_allclose(terms["rankings"][0], total, rtol=1e-4)
   found = {name: float(s) for name, (s, _) in metrics.items()}
@@ -128,6 +130,8 @@ def test_the_loss_by_a_loop_over_pairs(run, name, smoothing, per_token):
   )
   np.testing.assert_allclose(found["rewards/margin"], won - lost, rtol=1e-3)
   np.testing.assert_allclose(found["logprobs/chosen"], likely, rtol=1e-4)
+  assert weights["rankings/log_loss"] == pairs
+  np.testing.assert_allclose(found["rankings/log_loss"], log_loss, rtol=1e-4)
   np.testing.assert_allclose(
     found["policy/forward_kl"], -ratios.sum(), rtol=1e-3
   )

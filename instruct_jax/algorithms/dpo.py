@@ -3,7 +3,9 @@
 The policy's own reward is β (log π - log π_ref), the log-probabilities of whole
 responses, and is fitted to the rankings as the reward model's score is: all
 C(K, 2) pairs of a prompt are one element of the batch, ties are dropped, each
-completion is computed once and each prompt once for all its completions. The
+completion is computed once and each prompt once for all its completions. As
+C(K, 2) counts the ties, too, the loss starts below log 2 where there are any;
+`rankings/log_loss`, a pair's mean, starts at log 2. The
 reference is the policy that the run starts from. What it says of the data is
 computed before the first step, so that it takes no memory in training.
 
@@ -129,6 +131,7 @@ def _metrics(rewards, logprobs, ranked):
   won, lost, pairs = preferences.of_pairs(rewards, *ranked)
   likely, unlikely, _ = preferences.of_pairs(logprobs, *ranked)
   return {
+    "rankings/log_loss": preferences.ranking_log_loss(rewards, *ranked),
     "rewards/accuracy": preferences.ranking_accuracy(rewards, *ranked),
     "rewards/chosen": (won, pairs),
     "rewards/rejected": (lost, pairs),
