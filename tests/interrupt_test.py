@@ -160,6 +160,8 @@ def test_sigterm(more, code, words):
   process = start(
     """
 def main():
+  import atexit
+  atexit.register(say, "taken down")
   say("begins")
   for _ in range(900):
     time.sleep(0.01)
@@ -169,8 +171,11 @@ def main():
   )
   process.stdout.readline()
   process.terminate()
-  assert words in process.communicate(timeout=60)[1]
+  printed, said = process.communicate(timeout=60)
+  assert words in said
   assert process.returncode == code
+  # What was broken off while it compiled would crash as it is taken down.
+  assert ("taken down" in printed) == bool(more)
 
 
 def test_a_command_is_ended_at_once_while_it_imports():

@@ -83,18 +83,19 @@ def run(
   faulthandler.enable(file=2)
   interrupt.install(saves=bool(resumes))
   log_to_stderr()
-  code, message, problem = 0, "", None
+  code, message, problem, is_broken_off = 0, "", None, False
   try:
     _check_surroundings(results_on_disk=bool(resumes))
     main()
   except BaseException as error:
     code, message = _described(error, resumes, stopped)
     problem = error if streams.is_of_stdout(error) else None
+    is_broken_off = isinstance(error, KeyboardInterrupt)
   interrupt.end_at_once()
   problem = streams.finish() or problem
   if problem and code in (0, BUG, BAD_INPUT):
     code, message = _described(problem, resumes, stopped)
-  _end(code, message)
+  _end(code, message, at_once=is_broken_off)
 
 
 def log_to_stderr() -> None:
@@ -201,10 +202,11 @@ def _described(
   )
 
 
-def _end(code: int, message: str) -> NoReturn:
+def _end(code: int, message: str, *, at_once: bool) -> NoReturn:
   """Says why, and ends the process.
 
-  After an interruption nothing of the interpreter is taken down: a program that
+  After an interruption (`at_once`), be it Ctrl-C or a SIGTERM that nothing is
+  saved after, nothing of the interpreter is taken down: a program that
   was broken off in the middle of tracing or compiling leaves objects behind
   that crash jax when they are freed after it. Locks, partial files and saves
   have been seen to as the error came up to here.
@@ -212,7 +214,7 @@ def _end(code: int, message: str) -> NoReturn:
   if message:
     print(message, file=sys.stderr)
   streams.finish()
-  if code == interrupt.CTRL_C:
+  if at_once:
     logging.shutdown()
     os._exit(code)
   sys.exit(code)
