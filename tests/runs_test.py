@@ -2,13 +2,16 @@
 
 import json
 import shutil
+import types
 
 import jax
 import numpy as np
 import pytest
+from etils import epath
+from ml_collections import ConfigDict
 
 from instruct_jax.base import errors
-from instruct_jax.runs import reading, records
+from instruct_jax.runs import build, plan, reading, records
 from tests import run_folders
 
 
@@ -199,3 +202,26 @@ def test_damaged_files_are_named(root, tmp_path, name, content, message):
     (tmp_path / file).write_text(content if file == name else text)
   refused(message, records.product, tmp_path)
   refused(str(tmp_path / name), records.product, tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("job", "file", "words"),
+  [
+    ("train", "metrics.jsonl", "stopped before anything was saved"),
+    ("train", "checkpoints/2/_CHECKPOINT_METADATA", "continues where"),
+    ("rankings", "chunks/train-00000.json", "continues where it stopped"),
+    ("dataset", "", "stopped before anything was saved"),
+    ("dataset", "begun.json", "continues where it stopped"),
+  ],
+)
+def test_what_goes_on_is_what_was_saved(tmp_path, caplog, job, file, words):
+  folder = epath.Path(tmp_path) / "sft-test"
+  for name, text in {"config.json": '{"digest": "x"}', file: "{}"}.items():
+    if name:
+      (folder / name).parent.mkdir(parents=True, exist_ok=True)
+      (folder / name).write_text(text)
+  stage = plan.Stage(ConfigDict({"job": job}), folder, {}, "x")
+  waits = types.SimpleNamespace(named=[])
+  with caplog.at_level("INFO", "instruct_jax.runs.build"):
+    assert build._finished(stage, waits) == (None, "")
+  assert words in caplog.text

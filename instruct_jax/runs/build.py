@@ -207,7 +207,10 @@ def _finished(
     aside.prune(stage.folder, keep=job.keep_old)
   done = run_folder.files(stage.folder).results
   if not done.exists():
-    _log.info("%s: continues where it stopped", stage.name)
+    if _has_saved(stage):
+      _log.info("%s: continues where it stopped", stage.name)
+    else:
+      _log.info("%s: stopped before anything was saved", stage.name)
     return None, ""
   results = _usable(done)
   if isinstance(results, str):
@@ -221,6 +224,14 @@ def _finished(
     return None, ""
   _log.info("%s: is there, and fits", stage.name)
   return results, ""
+
+
+def _has_saved(stage: plan.Stage) -> bool:
+  """Whether a run that has not finished has anything to go on from."""
+  config = run_folder.files(stage.folder).config
+  others = (path for path in stage.folder.iterdir() if path != config)
+  is_begun = stage.config.job == "dataset" and any(others)
+  return is_begun or aside.is_of_use(stage.folder)
 
 
 def _usable(path: epath.Path) -> dict[str, Any] | str:
