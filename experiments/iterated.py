@@ -41,6 +41,7 @@ from instruct_jax import paper
 from instruct_jax.base import errors
 
 ROUNDS = 2  # where a variant does not say how many
+MOST = 20  # every round's policy is evaluated beside all others
 STAGES = ("candidates", "rankings", "rm")
 NEWEST = 0.35  # of the responses that are ranked; the others as in round 1
 
@@ -127,6 +128,11 @@ def _parsed(text: str) -> tuple[str, str, int]:
   stage, variant, number = found.groups()
   if variant not in VARIANTS:
     raise errors.unknown("variant of iterated.py", variant, VARIANTS)
+  if number is not None and float(number) > MOST:
+    raise errors.UserError(
+      f"iterated.py:{text[:60]}: {MOST} rounds are the most that are compared"
+      f" with each other, as in iterated.py:{variant}-round{MOST}"
+    )
   number = ROUNDS if number is None else int(number)
   if number < ROUNDS:
     raise errors.UserError(

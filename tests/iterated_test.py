@@ -7,9 +7,10 @@ import time
 
 import pytest
 from etils import epath
+from ml_collections import ConfigDict
 
 from experiments import iterated
-from instruct_jax.base import errors
+from instruct_jax.base import errors, keys
 from instruct_jax.runs import plan, references
 from tests import chain_test
 
@@ -157,6 +158,9 @@ def test_peoples_ranks_count_by_their_content(tmp_path):
     ("tset", "Did you mean 'test'"),
     ("tset-round3", "Did you mean 'test'"),
     ("rm-tset-round2", "Did you mean 'test'"),
+    ("test-round21", "20 rounds are the most"),
+    ("test-round99999999", "20 rounds are the most"),
+    ("rm-test-round" + "9" * 5000, "20 rounds are the most"),
     ("test-round", "unknown variant of iterated.py 'test-round'"),
   ],
 )
@@ -191,6 +195,32 @@ def test_what_cannot_work_is_said_before_anything_is_built(
   with pytest.raises(errors.UserError, match=message):
     planned(tmp_path / "runs", **changes)
   assert not (tmp_path / "runs").exists()
+
+
+def test_a_stage_that_cannot_be_is_named_as_it_is_needed(tmp_path):
+  with pytest.raises(errors.UserError) as caught:
+    planned(tmp_path, **{"rankings.labeler": "peeple"})
+  assert str(caught.value).startswith(
+    "iterated.py:rankings-test-round2, which this needs: "
+  )
+
+
+def test_every_stage_is_looked_at_once_however_many_need_it():
+  """Rounds share their needs: all ways to the first are 2 to the 40th."""
+  below = None
+  for n in range(41):
+    needs = {} if below is None else {"a": below, "b": below}
+    below = plan.Stage(ConfigDict(), epath.Path(f"/runs/{n}"), needs, "")
+  order = [stage.folder.name for stage in plan.in_order(below)]
+  assert order == [str(n) for n in range(41)]
+
+
+@pytest.mark.parametrize("key", ["rankings.round", "candidates.round"])
+def test_the_variant_says_the_round(key):
+  known = keys.flatten(iterated.get_config("test"))
+  with pytest.raises(errors.UserError, match="the variant says which round"):
+    keys.check([key], known)
+  keys.check(["rankings.labeler", "candidates.train"], known)
 
 
 def test_a_file_for_every_round(tmp_path):

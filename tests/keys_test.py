@@ -65,5 +65,20 @@ def test_an_unknown_key_is_refused_with_the_nearest():
     keys.check(["rl.clop"], {"rl.clip": 0.2, "seed": 0})
 
 
+@pytest.mark.parametrize(
+  ("key", "known", "message"),
+  [
+    ("rl.n", {"rl.group_size": 4}, r"give config\.rl\.group_size"),
+    ("rl.n", {"rl.clip": 0.2}, "samples no groups"),
+    ("rl.kl_coef", {"rl.group_size": 4}, "has no KL term"),
+    ("rl.kl_coef", {"dpo.beta": 0.1}, r"give config\.dpo\.beta"),
+    ("rl.beta", {"rl.kl_coef": 0.1}, r"give config\.rl\.kl_coef"),
+  ],
+)
+def test_what_others_call_a_key_is_answered(key, known, message):
+  with pytest.raises(errors.UserError, match=message):
+    keys.check([key], known)
+
+
 def test_no_old_key_is_in_use_again():
   assert not USED & set(keys.RENAMED)

@@ -206,6 +206,21 @@ RENAMED: dict[str, str] = {
   " --config=experiments/iterated.py:tiny-round3",
   "reward.words": "reward.words.words, with reward.words.weight",
 }
+_ROUND = (
+  "the variant says which round it is, as"
+  " --config=experiments/iterated.py:tiny-round3"
+)
+# Keys whose value is decided elsewhere, and where.
+DECIDED = {"candidates.round": _ROUND, "rankings.round": _ROUND}
+_NO_KL = "what this experiment learns from has no KL term"
+_NO_GROUPS = "this experiment samples no groups of responses to a prompt"
+# {what others call it: (the names here, what to say where there is none)}
+ELSEWHERE = {
+  "rl.n": (("rl.group_size",), _NO_GROUPS),
+  "rl.num_generations": (("rl.group_size",), _NO_GROUPS),
+  "rl.kl_coef": (("dpo.beta",), _NO_KL),
+  "rl.beta": (("rl.kl_coef", "dpo.beta"), _NO_KL),
+}
 
 
 def flatten(tree: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
@@ -259,6 +274,8 @@ def check(
   """
   renamed = RENAMED if renamed is None else renamed
   for key in given:
+    if key in known and key in DECIDED:
+      raise errors.UserError(f"config.{key} cannot be set: {DECIDED[key]}")
     if key in known:
       continue
     if key in renamed:
@@ -271,4 +288,9 @@ def check(
         f"config.{key} is a section: give its keys one by one, as"
         f" --config.{inside[0]}=..., or write an experiment of your own"
       )
+    if key in ELSEWHERE:
+      names, what = ELSEWHERE[key]
+      here = [name for name in names if name in known]
+      hint = f"give config.{here[0]}" if here else what
+      raise errors.UserError(f"unknown config key '{key}': {hint}")
     raise errors.unknown("config key", key, known, show=5)

@@ -151,8 +151,7 @@ def _training(config: ConfigDict, rows: Mapping[str, float]) -> float | None:
     updates = _UPDATE * config.rl.get("inner_epochs", 1)
     passes["prompts"] = (2 + updates) * policy + (2 + updates) * reward
   return steps * sum(
-    size * _tokens(config, kind) * passes[kind]
-    for kind, size in batch.items()
+    size * _tokens(config, kind) * passes[kind] for kind, size in batch.items()
   )
 
 

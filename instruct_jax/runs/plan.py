@@ -88,15 +88,23 @@ def plan(
 
 
 def _plan(
-  config, source, workdir, inherited, known, *, evaluated=False, above=()
+  config,
+  source,
+  workdir,
+  inherited,
+  known,
+  *,
+  evaluated=False,
+  above=(),
+  reference="",
 ):
+  """`reference` names it, as what needs it does; '' of what is commanded."""
   try:
     stages.check(config)
   except errors.UserError as error:
     if evaluated:  # what the command names
       raise
-    name = f"{config.experiment}.py:{config.variant}"
-    raise errors.UserError(f"{name}, which this needs: {error}") from None
+    raise errors.UserError(f"{reference}, which this needs: {error}") from None
   if evaluated:
     stages.check_evaluation(config)
   seed = config.seed if "seed" in config else 0  # A dataset has none.
@@ -108,18 +116,18 @@ def _plan(
     raise errors.UserError(f"config.needs: {folder.name} needs itself")
   evaluated = evaluated or config.evaluation.always
   needs: dict[str, Stage | references.Given] = {}
-  for need, reference in _references(config, evaluated=evaluated).items():
-    if not reference:
+  for need, named in _references(config, evaluated=evaluated).items():
+    if not named:
+      this = reference or f"{config.experiment}.py:{config.variant}"
       raise errors.UserError(
-        f"{stages.key_of(need)} of {config.experiment}:{config.variant} is"
-        " empty: name an experiment file beside it, or the folder of a finished"
-        " run"
+        f"{stages.key_of(need)} of {this} is empty: name an experiment file"
+        " beside it, or the folder of a finished run"
       )
-    if not references.is_experiment(reference):
-      needs[need] = references.resolve(need, reference)
-      _log.info("%s: %s, as given", stages.key_of(need), reference)
+    if not references.is_experiment(named):
+      needs[need] = references.resolve(need, named)
+      _log.info("%s: %s, as given", stages.key_of(need), named)
       continue
-    below, path = references.load_config(reference, source.parent)
+    below, path = references.load_config(named, source.parent)
     below.update_from_flattened_dict(_fitting(inherited, below))
     stages.check_need(config, need, below)
     needs[need] = _plan(
@@ -129,6 +137,7 @@ def _plan(
       inherited,
       known,
       above=(*above, str(folder)),
+      reference=named,
     )
   stage = Stage(config, folder, needs, digests.of_stage(config, needs))
   known[str(folder)] = stage
@@ -158,11 +167,17 @@ def _references(config: ConfigDict, *, evaluated: bool) -> dict[str, str]:
 
 def in_order(stage: Stage) -> list[Stage]:
   """The stage and its needs that are built, each once, needs first."""
-  ordered = {}
-  for need in stage.needs.values():
-    if isinstance(need, Stage):
-      ordered |= {below.folder: below for below in in_order(need)}
-  ordered[stage.folder] = stage
+  ordered: dict[epath.Path, Stage] = {}
+
+  def visit(each):
+    if each.folder in ordered:  # with its needs: rounds share most of theirs
+      return
+    for need in each.needs.values():
+      if isinstance(need, Stage):
+        visit(need)
+    ordered[each.folder] = each
+
+  visit(stage)
   return list(ordered.values())
 
 
