@@ -161,7 +161,6 @@ def training(
       "save_every": 100,
       "log_every": 10,
       "show": (),
-      "time_phases": False,
       "validation": {},
       "validate_every": 0,
       "validate_batches": 8,

@@ -62,7 +62,6 @@ DEFAULTS = common.POLICIES | {
   "save_every": 20,
   "samples_every": 20,
   "log_every": 1,
-  "time_phases": True,
   "show": ("objective/score", "objective/kl", "response/length"),
   "evaluation.baseline": "sft",
   "evaluation.subjects": {

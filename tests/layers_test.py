@@ -20,7 +20,7 @@ base
   terminal
   chain display
   keys outside typewriter experiment_file pointers progress
-  catalogue keyboard ranges
+  catalogue keyboard ranges phases
   storage
   claims events
   journal command

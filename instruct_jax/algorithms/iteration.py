@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax import algorithms
 from instruct_jax.algorithms import episodes, sft
-from instruct_jax.base import errors
+from instruct_jax.base import errors, phases
 from instruct_jax.inference import context, rewards
 from instruct_jax.maths import arrays, groups, rl
 
@@ -43,8 +43,15 @@ def played(
   stay those of the policy.
   """
   answers = state.params["policy"] if sampler is None else sampler
-  generation = episodes.sample(ctx, answers, prompts, key)
-  return episodes.score(ctx, state.params, state.frozen, prompts, generation)
+  with phases.phase("generate") as made:
+    generation = episodes.sample(ctx, answers, prompts, key)
+    made(generation)
+  with phases.phase("score") as made:
+    scored = episodes.score(
+      ctx, state.params, state.frozen, prompts, generation
+    )
+    made(scored)
+  return scored
 
 
 def text_of(ctx: context.Context, batch: dict) -> dict:

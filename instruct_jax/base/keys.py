@@ -192,7 +192,6 @@ MEANINGS = {
   "selection.temperature": "of the samples",
   "show": "metrics on the progress line",
   "steps": "of training; 0 where epochs are given",
-  "time_phases": "wait for each phase, so that its seconds are its own",
   "validate_batches": "batches of a validation",
   "validate_every": "steps between validations; 0: never",
   "validation.pretraining": "rows of text a validation batch; 0: none",

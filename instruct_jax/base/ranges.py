@@ -367,7 +367,6 @@ RANGES: dict[str, Range] = {
   "selection.temperature": TEMPERATURE,
   "show": Each(NAME),
   "steps": SOME,
-  "time_phases": SWITCH,
   "validate_batches": COUNT,
   "validate_every": SOME,
   "validation.pretraining": SOME,

@@ -27,7 +27,7 @@ UNDIGESTED = (
   "samples_every",
   "save_every",
   "show",
-  "time_phases",
+  "time_phases",  # of runs that still had it
   "validate_batches",
   "validate_every",
   "validation",

@@ -3,28 +3,15 @@
 import time
 from collections.abc import Callable
 
-from instruct_jax.base import errors, journal, means, progress
+from instruct_jax.base import errors, journal, means, phases, progress
 from instruct_jax.training import step
-
-
-class Clock:
-  """Seconds by phase of one step."""
-
-  def __init__(self):
-    self.seconds: dict[str, float] = {}
-    self._last = time.monotonic()
-
-  def lap(self, phase: str) -> None:
-    """Books the time since the last lap on `phase`."""
-    now = time.monotonic()
-    self.seconds[phase] = now - self._last
-    self._last = now
 
 
 class Logger:
   """Writes the metrics of a step, one step late: on the devices till then.
 
-  `saved_steps` tells which checkpoints there are.
+  `saved_steps` tells which checkpoints there are; `watch` what the seconds of
+  a step went into.
   """
 
   def __init__(
@@ -33,10 +20,12 @@ class Logger:
     log: journal.Log,
     first: int,
     saved_steps: Callable[[], list[int]],
+    *,
+    watch: phases.Watch,
   ):
     self._config, self._log = run.ctx.config, log
-    self._saved_steps = saved_steps
-    self._pending: step.Done | None = None
+    self._saved_steps, self._watch = saved_steps, watch
+    self._pending: tuple[step.Done, phases.Seconds] | None = None
     self._flushed = time.monotonic()
     self._progress = progress.Progress(
       self._config.experiment,
@@ -45,10 +34,11 @@ class Logger:
       show=self._config.show,
     )
     self.last: dict[str, float] = {}  # of the last step logged
+    self.seconds: dict[str, float] = {}  # by phase, of all steps of this start
 
   def __call__(self, done: step.Done) -> None:
     """Keeps a step until `flush`."""
-    self._pending = done
+    self._pending = done, self._watch.step()
 
   def flush(self) -> None:
     """Fetches the metrics of the last step: logs them, checks them.
@@ -57,7 +47,7 @@ class Logger:
     """
     if self._pending is None:
       return
-    done, self._pending = self._pending, None
+    (done, by_phase), self._pending = self._pending, None
     # Counts are totals over microbatches and minibatches, the rest means.
     values = means.divide(
       {
@@ -69,7 +59,9 @@ class Logger:
     seconds, self._flushed = now - self._flushed, now
     values["rate/tokens_per_second"] = values.get("count/tokens", 0.0) / seconds
     values["rate/steps_per_second"] = 1.0 / seconds
-    values |= {f"seconds/{phase}": x for phase, x in done.seconds.items()}
+    for phase, x in by_phase.result().items():
+      values[f"seconds/{phase}"] = x
+      self.seconds[phase] = self.seconds.get(phase, 0.0) + x
     if done.is_due(self._config.log_every):
       self.last = self._log.write(done.number, values)
     self._progress.update(done.number, values)

@@ -11,7 +11,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import algorithms, worlds
-from instruct_jax.base import errors, journal, run_folder
+from instruct_jax.base import errors, journal, phases, run_folder
 from instruct_jax.data.batch import limits, loader
 from instruct_jax.data.read import kinds
 from instruct_jax.inference import context, rewards
@@ -230,7 +230,8 @@ def _train(ctx, folder, checkpoints, digest_of, stack):
     _log.info("%s: resumed at step %d", config.experiment, first)
   book = journal.Log(folder)
   book.truncate(first)
-  logger = log.Logger(run, book, first, checkpointer.steps)
+  watch = stack.enter_context(phases.Watch())
+  logger = log.Logger(run, book, first, checkpointer.steps, watch=watch)
   stack.callback(logger.close)
   validation = validate.Validation(run, book, held_out)
   saver = save.Saver(
@@ -246,6 +247,8 @@ def _train(ctx, folder, checkpoints, digest_of, stack):
     for happens in after:
       happens(done)
   logger.flush()
+  if logger.seconds:
+    _log.info("%s: %s", config.experiment, phases.shares(logger.seconds))
   ends = range(keep_every, total_steps + 1, keep_every) if keep_every else ()
   return Outcome(
     state=state,
@@ -263,24 +266,22 @@ def _steps(run, state, data, first, flush):
   update_state = step.compiled(run)
   judged = judging.Judging(ctx, algorithm, "train")
   for number in range(first, run.total_steps):
-    clock = log.Clock()
-    batch = sharding.global_batch(next(data), ctx.mesh)
-    clock.lap("data")
+    with phases.phase("data") as made:
+      batch = sharding.global_batch(next(data), ctx.mesh)
+      made(batch)
     k_collect, k_update = jax.random.split(jax.random.fold_in(run.root, number))
-    minibatches, collected = algorithm.collect(ctx, state, batch, k_collect)
-    if ctx.config.time_phases:
-      jax.block_until_ready(minibatches)
-    clock.lap("collect")
+    with phases.phase("collect") as made:
+      minibatches, collected = algorithm.collect(ctx, state, batch, k_collect)
+      made(minibatches)
     flush()  # The step before, whose values are ready by now.
-    state, metrics = update_state(state, minibatches, collected, k_update)
-    if ctx.config.time_phases:
-      jax.block_until_ready(metrics)
-    clock.lap("update")
+    with phases.phase("update") as made:
+      state, metrics = update_state(state, minibatches, collected, k_update)
+      made(metrics)
     metrics |= judged.metrics(batch, minibatches)
     is_last = number + 1 == run.total_steps
     if is_last:
       state = algorithm.finish(ctx, state)
-    yield step.Done(number + 1, state, metrics, clock.seconds, is_last)
+    yield step.Done(number + 1, state, metrics, is_last)
 
 
 def _last_row(folder):

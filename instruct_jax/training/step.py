@@ -44,7 +44,6 @@ class Done:
   number: int  # of steps done
   state: algorithms.State
   metrics: dict[str, Any]  # (sum, weight) by name; validation adds its own
-  seconds: dict[str, float]  # by phase
   is_last: bool
 
   def is_due(self, every: int) -> bool:

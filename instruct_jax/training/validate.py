@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import jax
 
 from instruct_jax import algorithms
-from instruct_jax.base import journal, means
+from instruct_jax.base import journal, means, phases
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import batching, respond, score
 from instruct_jax.training import gradient, judging, step
@@ -36,12 +36,16 @@ class Validation:
   def measure(self, done: step.Done) -> None:
     """Adds `validation/...` to the step's metrics where that is due."""
     if done.is_due(self._run.ctx.config.validate_every):
-      done.metrics |= self.metrics(done.state)
+      with phases.whole("validation") as made:
+        metrics = self.metrics(done.state)
+        made(metrics)
+      done.metrics |= metrics
 
   def show(self, done: step.Done) -> None:
     """Writes samples into the journal where that is due."""
     if done.is_due(self._run.ctx.config.samples_every):
-      self._log.samples(done.number, self.samples(done.state))
+      with phases.whole("samples"):
+        self._log.samples(done.number, self.samples(done.state))
 
   def metrics(self, state: algorithms.State) -> dict:
     """`validation/...` metrics (sum, weight), without dropout."""
