@@ -94,14 +94,7 @@ def score(
   same final token whichever of the stop tokens was sampled. A row that only
   fills a batch up (its index is -1) becomes a response without a token.
   """
-  is_real = prompts["index"] >= 0
-  sequences = {
-    "prompt": prompts["prompt"],
-    "is_prompt": prompts["is_prompt"],
-    "response": generation.tokens,
-    "is_response": generation.is_response & is_real[:, None],
-  }
-  judged = sequences | {"response": generation.judged}
+  sequences, judged = _sequences(prompts, generation)
   terms = rewards.scores(ctx, frozen.get("reward"), judged)
   return Episodes(
     **sequences,
@@ -109,9 +102,28 @@ def score(
     **_measure(
       ctx, params["policy"], frozen["reference"], params.get("value"), sequences
     ),
-    scores=rewards.total(ctx.config.reward, terms),
+    scores=_total(ctx, terms),
     terms=terms,
   )
+
+
+# Compiled, so that no number of theirs is moved to the devices in every step.
+@jax.jit
+def _sequences(prompts, generation):
+  """What the networks read, and what judges do."""
+  is_real = prompts["index"] >= 0
+  sequences = {
+    "prompt": prompts["prompt"],
+    "is_prompt": prompts["is_prompt"],
+    "response": generation.tokens,
+    "is_response": generation.is_response & is_real[:, None],
+  }
+  return sequences, sequences | {"response": generation.judged}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _total(ctx, terms):
+  return rewards.total(ctx.config.reward, terms)
 
 
 @functools.partial(jax.jit, static_argnums=0)

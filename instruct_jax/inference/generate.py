@@ -16,6 +16,7 @@ import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from instruct_jax.inference import choice
 from instruct_jax.models import attention, heads
@@ -92,7 +93,7 @@ def generate(
     sampling,
     params,
     key,
-    jnp.float32(temperature),
+    jax.device_put(np.float32(temperature)),
     prompt,
     is_prompt,
     episodes,

@@ -269,7 +269,7 @@ def _steps(run, state, data, first, flush):
     with phases.phase("data") as made:
       batch = sharding.global_batch(next(data), ctx.mesh)
       made(batch)
-    k_collect, k_update = jax.random.split(jax.random.fold_in(run.root, number))
+    k_collect, k_update = keys(run.root, state.step)
     with phases.phase("collect") as made:
       minibatches, collected = algorithm.collect(ctx, state, batch, k_collect)
       made(minibatches)
@@ -282,6 +282,13 @@ def _steps(run, state, data, first, flush):
     if is_last:
       state = algorithm.finish(ctx, state)
     yield step.Done(number + 1, state, metrics, is_last)
+
+
+@jax.jit
+def keys(root: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """A step's keys for `collect` and update, from its number on the devices."""
+  collect, update = jax.random.split(jax.random.fold_in(root, number))
+  return collect, update
 
 
 def _last_row(folder):
