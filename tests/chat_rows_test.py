@@ -15,6 +15,7 @@ from instruct_jax.base import errors
 from instruct_jax.data import building, prepare
 from instruct_jax.data.batch import encoding, loader
 from instruct_jax.data.read import kinds
+from instruct_jax.maths import rl
 from instruct_jax.tokenizers import answers, messages, templates
 from tests import data_toys
 from tests import pretrained_tokenizers_test as files
@@ -391,16 +392,17 @@ def test_the_loss_is_that_of_the_answers_alone(made, monkeypatch):
   records = [talk(*TALK), talk("q", "a")]
   table = np.random.default_rng(0).normal(size=(tokenizer.vocab_size + 1,) * 2)
 
-  def response_logits(model, params, rows, *, key):
+  def response_logprobs(model, params, rows, *, key):
     """A model that knows the token before, and how many came before it."""
     tokens = jnp.concatenate([rows["prompt"], rows["response"]], axis=1)
     real = jnp.concatenate([rows["is_prompt"], rows["is_response"]], axis=1)
     place = jnp.cumsum(real, axis=1)
     logits = jnp.asarray(table, jnp.float32)[tokens]
     logits = logits * (1 + 0.01 * place[..., None])
-    return logits[:, rows["prompt"].shape[1] - 1 : -1]
+    logits = logits[:, rows["prompt"].shape[1] - 1 : -1]
+    return rl.logprobs(logits, rows["response"])
 
-  monkeypatch.setattr(sft.forward, "response_logits", response_logits)
+  monkeypatch.setattr(sft.forward, "response_logprobs", response_logprobs)
 
   class Context:
     policy = None

@@ -522,9 +522,8 @@ def test_pretraining_text_is_mixed_in_as_ppo_does():
   logits = forward.token_logits(
     ctx.policy, policy, text["tokens"], text["is_token"]
   )
-  expected = rl.cross_entropy(
-    logits, text["tokens"][:, 1:], text["is_token"][:, 1:]
-  )
+  logprobs = rl.logprobs(logits, text["tokens"][:, 1:])
+  expected = rl.cross_entropy(logprobs, text["is_token"][:, 1:])
   np.testing.assert_allclose(terms["ptx"], (*expected, 0.5), rtol=1e-5)
 
 

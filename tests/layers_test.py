@@ -46,7 +46,7 @@ tokenizers
   answers
 models
   config
-  attention rotary lora
+  attention rotary lora vocabulary
   decoder sizes
   heads
   forward

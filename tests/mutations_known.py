@@ -73,19 +73,18 @@ NAMED = [
   ),
   (  # ... the scoring ...
     "instruct_jax/algorithms/episodes.py",
-    'logits, sequences["response"], temperature=ctx.config.rl.temperature',
-    'logits, sequences["response"]',
+    "ctx.policy, policy, sequences, temperature=ctx.config.rl.temperature",
+    "ctx.policy, policy, sequences",
   ),
   (  # ... or the update.
     "instruct_jax/algorithms/ppo.py",
-    'rl.logprobs(logits, rows["response"], temperature=config.temperature),',
-    'rl.logprobs(logits, rows["response"]),',
+    'ctx.policy, params["policy"], rows, temperature=config.temperature',
+    'ctx.policy, params["policy"], rows',
   ),
   (  # Dropout stays on in RL.
-    "instruct_jax/algorithms/ppo.py",
-    'logits = forward.response_logits(ctx.policy, params["policy"], rows)',
-    "logits = forward.response_logits("
-    'ctx.policy, params["policy"], rows, key=jax.random.key(0))',
+    "instruct_jax/models/forward.py",
+    '_before_response(model, params, sequences, None, "hidden")',
+    '_before_response(model, params, sequences, jax.random.key(0), "hidden")',
   ),
   (  # Tokens after the end count in the reported KL.
     "instruct_jax/algorithms/iteration.py",

@@ -24,7 +24,7 @@ from instruct_jax.algorithms import sft
 from instruct_jax.base import errors
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import batching, context
-from instruct_jax.maths import preferences, rl
+from instruct_jax.maths import preferences
 from instruct_jax.models import forward
 
 
@@ -70,19 +70,8 @@ def completion_logprobs(
   ctx: context.Context, policy: dict, rows: dict[str, jax.Array]
 ) -> jax.Array:
   """log π(response | prompt) [B, K] of rankings, in nats; 0 of padding."""
-  response, is_response = rows["response"], rows["is_response"]
-  B, K, R = response.shape
-  first, after = forward.completion_logits(ctx.policy, policy, rows)
-  first = jnp.broadcast_to(first, (B, K, first.shape[-1]))
-  of_first = rl.logprobs(first, response[:, :, 0])
-  # What is predicted after a token is the next one; after the last, none.
-  following = jnp.roll(response, -1, axis=2).reshape(B, K * R)
-  of_next = rl.logprobs(after.reshape(B, K * R, -1), following)
-  of_next = of_next.reshape(B, K, R)[:, :, :-1]
-  is_next = is_response[:, :, 1:]
-  return jnp.where(is_response[:, :, 0], of_first, 0.0) + jnp.where(
-    is_next, of_next, 0.0
-  ).sum(axis=2)
+  by_token = forward.completion_logprobs(ctx.policy, policy, rows)
+  return jnp.where(rows["is_response"], by_token, 0.0).sum(axis=2)
 
 
 def loss(

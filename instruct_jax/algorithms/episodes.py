@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from instruct_jax.inference import context, generate, respond, rewards
-from instruct_jax.maths import rl
 from instruct_jax.models import forward
 from instruct_jax.parallel import sharding
 
@@ -147,8 +146,7 @@ def response_logprobs(
 
   There is no dropout, as in no network of RL (README, detail 1).
   """
-  logits = forward.response_logits(ctx.policy, policy, sequences)
-  logprobs = rl.logprobs(
-    logits, sequences["response"], temperature=ctx.config.rl.temperature
+  logprobs = forward.response_logprobs(
+    ctx.policy, policy, sequences, temperature=ctx.config.rl.temperature
   )
   return jnp.where(sequences["is_response"], logprobs, 0.0)

@@ -26,7 +26,7 @@ from instruct_jax import algorithms
 from instruct_jax.algorithms import episodes, iteration
 from instruct_jax.base import errors
 from instruct_jax.inference import context
-from instruct_jax.maths import arrays, groups, rl
+from instruct_jax.maths import arrays, groups
 from instruct_jax.models import forward
 
 KL_IN = ("reward", "loss")
@@ -121,9 +121,8 @@ def loss(
 
 def _policy(ctx, policy, rows):
   config, is_response = ctx.config.rl, rows["is_response"]
-  logits = forward.response_logits(ctx.policy, policy, rows)
-  logprobs = rl.logprobs(
-    logits, rows["response"], temperature=config.temperature
+  logprobs, entropies = forward.response_logprobs_and_entropies(
+    ctx.policy, policy, rows, temperature=config.temperature
   )
   (total, weight), metrics = groups.policy_loss(
     logprobs,
@@ -134,11 +133,10 @@ def _policy(ctx, policy, rows):
     aggregation=config.aggregation,
   )
   terms = {"policy": (total, weight, 1.0)}
-  entropy = rl.entropy(logits, temperature=config.temperature)
   ratio = metrics.pop("policy/ratio")
   metrics |= {
     "policy/ratio_first_minibatch": ratio,
-    "policy/entropy": arrays.sum_and_weight(entropy, is_response),
+    "policy/entropy": arrays.sum_and_weight(entropies, is_response),
   }
   if config.kl_in == "loss":
     kl = groups.kl_k3(logprobs, rows["ref_logprobs"], is_response)

@@ -140,19 +140,20 @@ minibatch_rows = iteration.minibatch_rows
 
 def _policy(ctx, params, rows):
   config, is_response = ctx.config.rl, rows["is_response"]
-  logits = forward.response_logits(ctx.policy, params["policy"], rows)
+  logprobs, entropies = forward.response_logprobs_and_entropies(
+    ctx.policy, params["policy"], rows, temperature=config.temperature
+  )
   (total, weight), metrics = rl.policy_loss(
-    rl.logprobs(logits, rows["response"], temperature=config.temperature),
+    logprobs,
     rows["old_logprobs"],
     rows["advantages"],
     is_response,
     clip=config.clip,
   )
-  entropy = rl.entropy(logits, temperature=config.temperature)
   ratio = metrics.pop("policy/ratio")
   metrics |= {
     "policy/ratio_first_minibatch": ratio,
-    "policy/entropy": arrays.sum_and_weight(entropy, is_response),
+    "policy/entropy": arrays.sum_and_weight(entropies, is_response),
   }
   return (total, weight, 1.0), metrics
 

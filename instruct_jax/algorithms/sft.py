@@ -49,25 +49,27 @@ def loss(
 def _demonstrations(ctx, policy, rows, key):
   if "segments" in rows:
     return _packed(ctx, policy, rows, key)
-  logits = forward.response_logits(ctx.policy, policy, rows, key=key)
+  logprobs = forward.response_logprobs(ctx.policy, policy, rows, key=key)
   counts = "is_target" if "is_target" in rows else "is_response"
-  return rl.cross_entropy(logits, rows["response"], rows[counts])
+  return rl.cross_entropy(logprobs, rows[counts])
 
 
 def _pretraining(ctx, policy, rows, key):
   if "segments" in rows:
     return _packed(ctx, policy, rows, key)
   tokens, is_token = rows["tokens"], rows["is_token"]
-  logits = forward.token_logits(ctx.policy, policy, tokens, is_token, key=key)
-  return rl.cross_entropy(logits, tokens[:, 1:], is_token[:, 1:])
+  logprobs = forward.token_logprobs(
+    ctx.policy, policy, tokens, is_token, key=key
+  )
+  return rl.cross_entropy(logprobs, is_token[:, 1:])
 
 
 def _packed(ctx, policy, rows, key):
   tokens, is_token = rows["tokens"], rows["is_token"]
-  logits = forward.token_logits(
+  logprobs = forward.token_logprobs(
     ctx.policy, policy, tokens, is_token, segments=rows["segments"], key=key
   )
-  return rl.cross_entropy(logits, tokens[:, 1:], rows["is_target"][:, 1:])
+  return rl.cross_entropy(logprobs, rows["is_target"][:, 1:])
 
 
 def check(config: ConfigDict) -> None:

@@ -18,7 +18,6 @@ from instruct_jax.inference import (
   respond,
   rewards,
 )
-from instruct_jax.maths import rl
 from instruct_jax.models import forward, heads
 
 Sequences = dict[str, np.ndarray]  # prompt, is_prompt, response, is_response
@@ -28,8 +27,7 @@ Sequences = dict[str, np.ndarray]  # prompt, is_prompt, response, is_response
 def _logprobs(
   model: heads.LanguageModel, params: dict, sequences: dict
 ) -> jax.Array:
-  logits = forward.response_logits(model, params, sequences)
-  by_token = rl.logprobs(logits, sequences["response"])
+  by_token = forward.response_logprobs(model, params, sequences)
   return jnp.where(sequences["is_response"], by_token, 0.0).sum(axis=1)
 
 

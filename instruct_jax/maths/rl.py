@@ -20,37 +20,6 @@ MISSING_END = ("fixed", "penalty", "none")  # `shape_scores`' modes
 Term = tuple[jax.Array, jax.Array]  # (sum, weight), two float32 scalars
 
 
-@jax.custom_vjp
-def _token_logprobs(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-  return _forward(logits, tokens)[0]
-
-
-def _forward(logits: jax.Array, tokens: jax.Array) -> tuple[jax.Array, tuple]:
-  highest = logits.max(axis=-1, keepdims=True).astype(jnp.float32)
-  shifted = logits.astype(jnp.float32) - highest
-  log_sum = jnp.log(jnp.exp(shifted).sum(axis=-1, keepdims=True))
-  chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)
-  # Subtracted one by one: highest + log_sum would round log_sum away.
-  logprob = chosen.astype(jnp.float32) - highest - log_sum
-  return logprob[..., 0], (logits, tokens, highest, log_sum)
-
-
-def _backward(saved: tuple, grad: jax.Array) -> tuple[jax.Array, None]:
-  """d log π(token) / d logits = onehot(token) - softmax(logits)."""
-  logits, tokens, highest, log_sum = saved
-  ids = jax.lax.broadcasted_iota(tokens.dtype, logits.shape, logits.ndim - 1)
-  chosen = (ids == tokens[..., None]).astype(jnp.float32)
-  probs = jnp.exp(logits.astype(jnp.float32) - highest - log_sum)
-  return (grad[..., None] * (chosen - probs)).astype(logits.dtype), None
-
-
-# A gradient of its own: one pass over the vocabulary each way, and nothing of
-# the logits' size is kept between them but the logits themselves. Elementwise
-# rather than a scatter, so that logits sharded over any axis stay where they
-# are.
-_token_logprobs.defvjp(_forward, _backward)
-
-
 def _temper(logits: jax.Array, temperature: float) -> jax.Array:
   if temperature == 1:
     return logits
@@ -63,12 +32,14 @@ def logprobs(
   """Returns log π(token) [B, T] float32, in nats.
 
   log softmax(logits / temperature)[token], for logits [B, T, V] and tokens
-  [B, T]. Pass the rollout's temperature wherever its logprobs are computed:
-  sampling, reference and update (README, detail 3).
+  [B, T]. Of a model's tokens `models.forward` says the same, without an array
+  of the logits.
   """
   chex.assert_rank([logits, tokens], [3, 2])
   chex.assert_equal_shape_prefix([logits, tokens], 2)
-  return _token_logprobs(_temper(logits, temperature), tokens)
+  logits = _temper(logits, temperature).astype(jnp.float32)
+  logp = jax.nn.log_softmax(logits, axis=-1)
+  return jnp.take_along_axis(logp, tokens[..., None], axis=-1)[..., 0]
 
 
 def entropy(logits: jax.Array, *, temperature: float = 1.0) -> jax.Array:
@@ -83,16 +54,13 @@ def entropy(logits: jax.Array, *, temperature: float = 1.0) -> jax.Array:
   return -(jnp.exp(logp) * finite).sum(axis=-1)
 
 
-def cross_entropy(
-  logits: jax.Array, tokens: jax.Array, mask: jax.Array
-) -> Term:
+def cross_entropy(logprobs: jax.Array, mask: jax.Array) -> Term:
   """Returns (- Σ log π(token) where `mask`, number of such tokens).
 
-  Logits [B, T, V] stand where each of tokens [B, T] is predicted: the caller
-  has shifted them. SFT, pretraining and PPO-ptx's second term (eq. 2).
+  Of logprobs [B, T]. SFT, pretraining and PPO-ptx's second term (eq. 2).
   """
-  chex.assert_rank([logits, tokens, mask], [3, 2, 2])
-  return arrays.sum_and_weight(-logprobs(logits, tokens), mask)
+  chex.assert_rank([logprobs, mask], 2)
+  return arrays.sum_and_weight(-logprobs, mask)
 
 
 def shape_scores(

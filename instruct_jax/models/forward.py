@@ -1,4 +1,4 @@
-"""What algorithms ask of a model: logits, values and scores of responses.
+"""What algorithms ask of a model: logprobs, values and scores of responses.
 
 B batch, K completions, P prompt, R response, T = P + R, V vocabulary. Prompts
 are padded on the left, responses on the right, so that every response starts
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from instruct_jax.maths import arrays
-from instruct_jax.models import attention, heads
+from instruct_jax.models import attention, heads, vocabulary
 
 Sequences = dict[str, jax.Array]  # prompt, is_prompt, response, is_response
 
@@ -24,6 +24,25 @@ def init_params(
   return dict(model.init(key, token, structure)["params"])
 
 
+def token_logprobs(
+  model: heads.LanguageModel,
+  params: dict,
+  tokens: jax.Array,
+  is_token: jax.Array,
+  *,
+  segments: jax.Array | None = None,
+  key: jax.Array | None = None,
+) -> jax.Array:
+  """log π [B, T-1] float32, in nats, of tokens 1..T-1 of rows [B, T].
+
+  Where rows are packed, `segments` [B, T] numbers their texts from 1 (0 is
+  padding), and every text is computed as if it stood alone.
+  """
+  rows = _rows(tokens, is_token, segments)
+  hidden = _apply(model, params, *rows, None, key, "hidden")
+  return _logprobs(model, params, hidden, tokens[:, 1:])
+
+
 def token_logits(
   model: heads.LanguageModel,
   params: dict,
@@ -33,17 +52,47 @@ def token_logits(
   segments: jax.Array | None = None,
   key: jax.Array | None = None,
 ) -> jax.Array:
-  """Logits [B, T-1, V] float32 for tokens 1..T-1 of rows [B, T].
+  """Logits [B, T-1, V] float32, as `token_logprobs` reads them."""
+  rows = _rows(tokens, is_token, segments)
+  return _apply(model, params, *rows, None, key)
 
-  Where rows are packed, `segments` [B, T] numbers their texts from 1 (0 is
-  padding), and every text is computed as if it stood alone.
+
+def response_logprobs(
+  model: heads.LanguageModel,
+  params: dict,
+  sequences: Sequences,
+  *,
+  temperature: float = 1.0,
+  key: jax.Array | None = None,
+) -> jax.Array:
+  """log π [B, R] float32 of each response token, in nats.
+
+  Pass the rollout's temperature wherever its logprobs are computed: sampling,
+  reference and update (README, detail 3).
   """
-  inputs, is_input = tokens[:, :-1], is_token[:, :-1]
-  if segments is None:
-    structure = attention.padded(is_input)
-  else:
-    structure = attention.packed(segments[:, :-1])
-  return _apply(model, params, inputs, structure, None, key)
+  hidden = _before_response(model, params, sequences, key, "hidden")
+  tokens = sequences["response"]
+  return _logprobs(model, params, hidden, tokens, temperature)
+
+
+def response_logprobs_and_entropies(
+  model: heads.LanguageModel,
+  params: dict,
+  sequences: Sequences,
+  *,
+  temperature: float = 1.0,
+) -> tuple[jax.Array, jax.Array]:
+  """As `response_logprobs`; and entropies [B, R], which have no gradient."""
+  hidden = _before_response(model, params, sequences, None, "hidden")
+  c = model.config
+  return vocabulary.logprobs_and_entropies(
+    hidden,
+    sequences["response"],
+    kernel=model.kernel(params),
+    tied=c.tied,
+    cap=c.logit_cap,
+    temperature=temperature,
+  )
 
 
 def response_logits(
@@ -53,10 +102,11 @@ def response_logits(
   *,
   key: jax.Array | None = None,
 ) -> jax.Array:
-  """Logits [B, R, V] float32, read one position before each response token."""
-  tokens, structure = _joined(sequences)
-  at = (sequences["prompt"].shape[1] - 1, tokens.shape[1] - 1)
-  return _apply(model, params, tokens, structure, at, key)
+  """Logits [B, R, V] float32, read one position before each response token.
+
+  The largest array there is: `response_logprobs` does without it.
+  """
+  return _before_response(model, params, sequences, key)
 
 
 def response_values(
@@ -104,24 +154,29 @@ def completion_scores(
   return jnp.take_along_axis(values, last, axis=1)
 
 
-def completion_logits(
+def completion_logprobs(
   model: heads.LanguageModel,
   params: dict,
   rankings: dict[str, jax.Array],
   *,
   key: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array]:
-  """Logits of K completions, float32, each prompt computed once as above.
+) -> jax.Array:
+  """log π [B, K, R] float32 of each token of K completions, in nats.
 
-  Those [B, 1, V] of the first token, which the completions of a prompt share,
-  and those [B, K, R, V] after each token of a completion.
+  Each prompt is computed once, as above.
   """
-  logits = _side_by_side(model, params, rankings, key)
-  shape = (*rankings["response"].shape, logits.shape[-1])
-  return logits[:, :1], logits[:, 1:].reshape(shape)
+  hidden = _side_by_side(model, params, rankings, key, "hidden")
+  B, K, R = rankings["response"].shape
+  shape = (B, K, R, hidden.shape[-1])
+  # The completions of a prompt share what predicts their first token.
+  first = jnp.broadcast_to(hidden[:, None, :1], (*shape[:2], 1, shape[3]))
+  after = hidden[:, 1:].reshape(shape)[:, :, :-1]
+  before = jnp.concatenate([first, after], axis=2).reshape(B, K * R, -1)
+  tokens = rankings["response"].reshape(B, K * R)
+  return _logprobs(model, params, before, tokens).reshape(shape[:3])
 
 
-def _side_by_side(model, params, rankings, key):
+def _side_by_side(model, params, rankings, key, method=None):
   """[B, 1 + K * R, ...]: at the prompt's last token, then at all responses'."""
   B, K, R = rankings["response"].shape
   P = rankings["prompt"].shape[1]
@@ -132,7 +187,33 @@ def _side_by_side(model, params, rankings, key):
     rankings["is_prompt"], rankings["is_response"]
   )
   at = (P - 1, P + K * R)
-  return _apply(model, params, tokens, structure, at, key)
+  return _apply(model, params, tokens, structure, at, key, method)
+
+
+def _before_response(model, params, sequences, key, method=None):
+  """[B, R, ...]: one position before each response token."""
+  tokens, structure = _joined(sequences)
+  at = (sequences["prompt"].shape[1] - 1, tokens.shape[1] - 1)
+  return _apply(model, params, tokens, structure, at, key, method)
+
+
+def _rows(tokens, is_token, segments):
+  """What predicts tokens 1..T-1 of rows [B, T]: tokens and their structure."""
+  if segments is not None:
+    return tokens[:, :-1], attention.packed(segments[:, :-1])
+  return tokens[:, :-1], attention.padded(is_token[:, :-1])
+
+
+def _logprobs(model, params, hidden, tokens, temperature=1.0):
+  c = model.config
+  return vocabulary.logprobs(
+    hidden,
+    tokens,
+    kernel=model.kernel(params),
+    tied=c.tied,
+    cap=c.logit_cap,
+    temperature=temperature,
+  )
 
 
 def _joined(sequences: Sequences) -> tuple[jax.Array, attention.Structure]:
@@ -144,7 +225,7 @@ def _joined(sequences: Sequences) -> tuple[jax.Array, attention.Structure]:
   return tokens, attention.padded(is_token)
 
 
-def _apply(model, params, tokens, structure, at, key):
+def _apply(model, params, tokens, structure, at, key, method=None):
   outputs, _ = model.apply(
     {"params": params},
     tokens,
@@ -152,5 +233,6 @@ def _apply(model, params, tokens, structure, at, key):
     at=at,
     deterministic=key is None,
     rngs={} if key is None else {"dropout": key},
+    method=method,
   )
   return outputs

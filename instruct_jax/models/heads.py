@@ -37,7 +37,13 @@ class LanguageModel(nn.Module):
 
   config: model_config.DecoderConfig
 
-  @nn.compact
+  def setup(self) -> None:
+    c = self.config
+    self.decoder = decoder.Decoder(c)
+    if not c.tied:
+      normal = nn.initializers.normal(0.02)
+      self.unembedding = _Kernel((c.width, c.vocab_size), normal)
+
   def __call__(
     self,
     tokens: jax.Array,
@@ -50,22 +56,36 @@ class LanguageModel(nn.Module):
     """Logits [B, T', V] float32 and the cache; see `Decoder`.
 
     `at` = (start, stop) asks for these T' time positions only, as a slice
-    does: (P - 1, -1) for the R tokens after a prompt of P.
+    does: (P - 1, -1) for the R tokens after a prompt of P. They are for
+    sampling: a loss reads the vocabulary by `vocabulary`.
     """
-    c = self.config
-    trunk = decoder.Decoder(c, name="decoder")
-    hidden, cache = trunk(
-      tokens,
-      structure,
-      cache,
-      at=at,
-      deterministic=deterministic,
+    hidden, cache = self.hidden(
+      tokens, structure, cache, at=at, deterministic=deterministic
     )
-    if c.tied:
-      return trunk.unembed(hidden), cache
-    kernel = nn.initializers.normal(0.02)
-    kernel = _Kernel((c.width, c.vocab_size), kernel, name="unembedding")()
-    return decoder.logits(hidden, kernel, cap=c.logit_cap), cache
+    if self.config.tied:
+      return self.decoder.unembed(hidden), cache
+    kernel, cap = self.unembedding(), self.config.logit_cap
+    return decoder.logits(hidden, kernel, cap=cap), cache
+
+  def hidden(
+    self,
+    tokens: jax.Array,
+    structure: attention.Structure,
+    cache: attention.Cache | None = None,
+    *,
+    at: tuple[int | None, int | None] | None = None,
+    deterministic: bool = True,
+  ) -> tuple[jax.Array, attention.Cache | None]:
+    """As `__call__`, before the vocabulary is read: [B, T', D]."""
+    return self.decoder(
+      tokens, structure, cache, at=at, deterministic=deterministic
+    )
+
+  def kernel(self, params: dict) -> jax.Array:
+    """What reads the vocabulary, [D, V], or [V, D] of a tied model."""
+    if self.config.tied:
+      return params["decoder"]["token_embedding"]["embedding"]
+    return params["unembedding"]["kernel"]
 
 
 class ScalarModel(nn.Module):

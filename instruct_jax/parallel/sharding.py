@@ -134,6 +134,14 @@ def global_batch(batch: Any, mesh: Mesh) -> Any:
   return jax.tree_util.tree_map_with_path(one, batch)
 
 
+def ways(*entries: str | tuple[str, ...]) -> int:
+  """How many parts the entries of a layout make on the mesh in use, if any."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or not set(AXES) <= set(mesh.axis_names):
+    return 1
+  return math.prod(mesh.shape[a] for entry in entries for a in _axes(entry))
+
+
 def constrain(x: jax.Array, spec: P) -> jax.Array:
   """`x` laid out by `spec` on the mesh in use (`jax.set_mesh`), if there is.
 
