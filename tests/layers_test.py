@@ -33,7 +33,7 @@ maths
 parallel
   hosts
   sharding digest
-  stored
+  stored slices
   checkpoint folders
 tokenizers
   files sentencepiece_codec start chat messages

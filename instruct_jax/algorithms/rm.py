@@ -60,7 +60,7 @@ def finish(ctx: context.Context, state: algorithms.State) -> algorithms.State:
   rows = ctx.rows("demonstrations", "train")
   score = jax.jit(lambda p, x: forward.scores(ctx.scalar, p, x))
   reward = state.params["reward"]
-  size = ctx.config.batch.rankings
+  size = max(1, ctx.config.batch.rankings // ctx.config.microbatches)
   demonstrations = batching.of_rows(
     functools.partial(score, reward), rows, ctx.mesh, rows=size, note="bias"
   )

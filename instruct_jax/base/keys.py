@@ -88,7 +88,8 @@ MEANINGS = {
   "mesh.data": "devices that hold copies of the parameters",
   "mesh.fsdp": "devices that parameters and rows are divided over",
   "mesh.tensor": "devices that heads and MLPs are divided over",
-  "microbatches": "parts of a minibatch whose gradients are added",
+  "microbatches": "parts of a minibatch, whose gradients are added; scoring and"
+  " validation read as few rows at a time",
   "model.attention_bias": "biases of query, key and value",
   "model.attention_cap": "attention's scores are bent below it; 0: are not",
   "model.context_length": "positions of a learned table; 0: as data needs",

@@ -28,6 +28,7 @@ from instruct_jax.data.batch import loader
 from instruct_jax.inference import context
 from instruct_jax.models import forward
 from instruct_jax.parallel import hosts, sharding
+from instruct_jax.parallel import slices as slices_lib
 
 _PATH = "config.reward.function.path"
 
@@ -39,6 +40,7 @@ class Judged:
   ctx: context.Context
   params: dict[str, Any] | None  # of the reward model, where there is one
   sequences: dict[str, jax.Array]  # prompt, is_prompt, response, is_response
+  slices: int = 1  # in which a network reads them
 
   @functools.cached_property
   def texts(self) -> tuple[list[str], list[str]]:
@@ -67,7 +69,9 @@ def model(section: ConfigDict, judged: Judged) -> jax.Array:
   """The reward model's score at the last token (section 3.5)."""
   del section
   assert judged.params is not None  # where the term counts, they are there
-  return model_scores(judged.ctx, judged.params, judged.sequences)
+  return _model_scores(
+    judged.ctx.scalar, judged.slices, judged.params, judged.sequences
+  )
 
 
 def words(section: ConfigDict, judged: Judged) -> jax.Array:
@@ -137,13 +141,15 @@ def scores(
   ctx: context.Context,
   params: dict[str, Any] | None,
   sequences: dict[str, jax.Array],
+  *,
+  slices: int = 1,
 ) -> dict[str, jax.Array]:
   """{term: its scores [N] float32, unweighted} of the terms that are on.
 
-  `params` are the reward model's, None where `needs_model` says no. Ordinary
-  Python: cannot be compiled whole.
+  `params` are the reward model's, None where `needs_model` says no; it reads
+  the sequences in so many slices. Ordinary Python: cannot be compiled whole.
   """
-  judged = Judged(ctx, params, sequences)
+  judged = Judged(ctx, params, sequences, slices)
   return {
     name: TERMS[name](section, judged)
     for name, section in active(ctx.config.reward).items()
@@ -155,16 +161,17 @@ def total(section: ConfigDict, terms: dict[str, Any]) -> Any:
   return sum(section[name].weight * terms[name] for name in terms)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _model_scores(scalar, params, sequences):
-  return forward.scores(scalar, params, sequences)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _model_scores(scalar, count, params, sequences):
+  function = functools.partial(forward.scores, scalar, params)
+  return slices_lib.mapped(function, sequences, count=count)
 
 
 def model_scores(
   ctx: context.Context, params: dict[str, Any], sequences: dict[str, jax.Array]
 ) -> jax.Array:
   """The reward model's scores [N] alone, whatever `config.reward` says."""
-  return _model_scores(ctx.scalar, params, sequences)
+  return _model_scores(ctx.scalar, 1, params, sequences)
 
 
 def active(section: ConfigDict) -> dict[str, ConfigDict]:

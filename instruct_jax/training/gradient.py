@@ -6,8 +6,6 @@ be totalled first, and neither the number of microbatches nor the mesh changes
 the value.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,6 +14,7 @@ from instruct_jax import algorithms
 from instruct_jax.base import means
 from instruct_jax.inference import context
 from instruct_jax.maths import arrays
+from instruct_jax.parallel import slices
 from instruct_jax.training import partition
 
 
@@ -75,8 +74,8 @@ def _part_gradients(ctx, algorithm, params, frozen, minibatch, key, rest):
     terms, _ = loss(params, frozen, rows, None)
     return {name: weight for name, (_, weight, _) in terms.items()}
 
-  slices = jax.tree.map(functools.partial(_interleave, count=count), minibatch)
-  weights = jax.tree.map(jnp.sum, jax.lax.map(weights_of, slices))
+  parts = _sliced(minibatch, count)
+  weights = jax.tree.map(jnp.sum, jax.lax.map(weights_of, parts))
 
   def accumulate(carry, x):
     rows, key = x
@@ -85,7 +84,7 @@ def _part_gradients(ctx, algorithm, params, frozen, minibatch, key, rest):
 
   zeros = jax.tree.map(jnp.zeros_like, params)
   keys = jax.random.split(key, count)
-  grads, metrics = jax.lax.scan(accumulate, zeros, (slices, keys))
+  grads, metrics = jax.lax.scan(accumulate, zeros, (parts, keys))
   return grads, jax.tree.map(lambda x: x.sum(axis=0), metrics)
 
 
@@ -95,9 +94,9 @@ def with_losses(terms: dict, metrics: dict) -> dict:
   return metrics | losses
 
 
-def _interleave(x, count):
-  """[B, ...] -> [count, B / count, ...], every device's rows in each slice."""
-  size = arrays.exact_div(
-    x.shape[0], count, "rows of a minibatch / config.microbatches"
-  )
-  return x.reshape(size, count, *x.shape[1:]).swapaxes(0, 1)
+def _sliced(rows, count):
+  for x in jax.tree.leaves(rows):
+    arrays.exact_div(
+      x.shape[0], count, "rows of a minibatch / config.microbatches"
+    )
+  return slices.split(rows, count)

@@ -1,16 +1,19 @@
 """Validation: the same `collect` and `loss`, on rows that never change."""
 
+import functools
 import itertools
 import logging
 import zlib
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 
 from instruct_jax import algorithms
 from instruct_jax.base import journal, means, phases
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import batching, respond, score
+from instruct_jax.parallel import slices
 from instruct_jax.training import gradient, judging, step
 
 _log = logging.getLogger(__name__)
@@ -100,14 +103,28 @@ class Validation:
     return self._rows[kind]
 
   def _losses_of(self, params, frozen, minibatches):
-    """The losses' metrics, added up over all minibatches."""
+    """The losses' metrics, added up over all minibatches.
+
+    A part at a time and in the slices of an update, so that what fits into
+    memory there does so here.
+    """
     run = self._run
 
-    def one(minibatch):
+    def of_part(part, rows):
       terms_and_metrics = run.algorithm.loss(
-        run.ctx, params, frozen, minibatch, None
+        run.ctx, params, frozen, {part: rows}, None
       )
       return gradient.with_losses(*terms_and_metrics)
 
-    each = jax.lax.map(one, minibatches)
-    return jax.tree.map(lambda x: x.sum(axis=0), each)
+    total = {}
+    for part, rows in sorted(minibatches.items()):
+      size = jax.tree.leaves(rows)[0].shape[1]
+      count = slices.most(size, run.ctx.config.microbatches)
+      each = jax.lax.map(
+        lambda rows, part=part, count=count: jax.lax.map(
+          functools.partial(of_part, part), slices.split(rows, count)
+        ),
+        rows,
+      )
+      total = means.add(total, jax.tree.map(jnp.sum, each))
+    return total
