@@ -7,7 +7,7 @@ demonstration, so that it tends to the best of n, whose KL from SFT is at most
 log n - (n - 1) / n.
 As many episodes as PPO (`ppo.py`), of which one in n is learned from. Where the
 newest policy answers instead, it is `expert_iteration.py`. The evaluation has
-SFT's best of n at inference, too.
+SFT's best of n at inference, too. Text is mixed in as into `rloo.py`.
 
 Hardware: `:tiny` 2 CPU cores; `:175b` a pod. Expected for `:tiny`: labelers
 prefer it over SFT, less often than PPO.

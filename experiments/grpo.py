@@ -7,7 +7,7 @@ in the loss. That is the default here, being what the name means; Dr. GRPO
 (--config.rl.baseline=centred --config.rl.aggregation=length) and DAPO's mean
 over all tokens (--config.rl.aggregation=token) are settings. β is the paper's
 0.04, in the small variants what gave PPO's KL on validation prompts. All else
-is PPO's.
+is PPO's; text is mixed in as into `rloo.py`.
 
 Hardware: `:tiny` 2 CPU cores; `:175b` a pod. Expected for `:tiny`: as PPO's, in
 less time and memory.
