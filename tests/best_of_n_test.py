@@ -89,6 +89,12 @@ def test_of_equal_scores_the_first_is_kept_and_they_are_counted():
   assert found[0] == 0
   total, weight = metrics["groups/zero_std"]
   assert (float(total), float(weight)) == (1.0, GROUPS)
+  warned = [
+    best_of_n.ALGORITHM.warning(context_of().config, {"groups/zero_std": share})
+    for share in (float(total / weight), 1.0)
+  ]
+  assert warned[0] == ""
+  assert "groups/zero_std in metrics.jsonl" in warned[1]
 
 
 def test_what_fills_a_batch_up_is_kept_as_no_token():

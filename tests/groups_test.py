@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from experiments import grpo, ppo, rloo
 from instruct_jax import algorithms
 from instruct_jax.algorithms import episodes, groups
-from instruct_jax.base import errors
+from instruct_jax.base import errors, journal, phases
 from instruct_jax.maths import groups as maths
 from instruct_jax.maths import rl
 from instruct_jax.models import forward
 from instruct_jax.parallel import sharding
+from instruct_jax.training import log
 from instruct_jax.training import step as step_lib
 from tests import toys
 
@@ -291,6 +293,50 @@ def test_groups_of_one_return_are_counted_and_teach_nothing():
   total, weight = metrics["groups/zero_std"]
   assert (float(total), float(weight)) == (1.0, toys.B / G)
   assert int((parts["policy"]["advantages"] == 0).sum()) == G
+
+
+def test_where_no_score_is_above_another_the_user_is_told():
+  """Also where the KL in the reward makes the returns differ."""
+  ctx = context_of("rloo", group_size=G)
+  recorded = toys.recorded(0).replace(ended=np.ones(toys.B, bool))
+
+  def shares(scores):
+    _, metrics = groups.minibatches(
+      *(ctx, recorded.replace(scores=scores), jnp.float32(0.1), {}),
+      jax.random.key(0),
+    )
+    names = ("groups/zero_std", "groups/equal_scores")
+    return {n: float(metrics[n][0] / metrics[n][1]) for n in names}
+
+  scores = np.repeat(np.arange(toys.B // G, dtype=np.float32), G)
+  equal = shares(scores)
+  assert equal == {"groups/zero_std": 0.0, "groups/equal_scores": 1.0}
+  said = groups.ALGORITHM.warning(ctx.config, equal)
+  assert f"config.rl.group_size={G}" in said
+  scores[1] += 0.5
+  one_differs = shares(scores)
+  assert one_differs["groups/equal_scores"] == 1 - G / toys.B
+  nothing = {"groups/equal_scores": float("nan")}
+  for values in (one_differs, nothing, {}):
+    assert groups.ALGORITHM.warning(ctx.config, values) == ""
+
+
+def test_a_warning_is_logged_once(run, tmp_path, caplog):
+  run, state = run
+  book = journal.Log(epath.Path(tmp_path))
+  with phases.Watch() as watch:
+    logger = log.Logger(run, book, 0, lambda: [], watch=watch)
+    for number, equal in enumerate([1.0, 2.0, 2.0], start=1):
+      metrics = {
+        "groups/equal_scores": (equal, 2.0),
+        "count/skipped_in_a_row": (0.0, 1.0),
+      }
+      logger(step_lib.Done(number, state, metrics, is_last=False))
+      logger.flush()
+    logger.close()
+  said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+  assert len(said) == 1
+  assert said[0].startswith("warning: grpo, step 2: in every group")
 
 
 def test_what_fills_a_batch_up_is_no_group():

@@ -435,7 +435,7 @@ def test_what_each_method_is_looked_at_for_is_drawn():
     *("policy/forward_kl", "groups/zero_std", "groups/reward_std"),
     *("objective/kl_k3", "policy/kl_k3", "kl/loss", "best/score"),
     *("best/length", "best/end_rate", "objective/kl_bound"),
-    "objective/kl_reverse",
+    *("objective/kl_reverse", "groups/equal_scores"),
   )
   for name in own:
     assert len(titles_of([name])) == 1, name

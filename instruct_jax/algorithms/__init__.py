@@ -157,6 +157,12 @@ def one_update(config: ConfigDict) -> int:
   return 1
 
 
+def no_warning(config: ConfigDict, metrics: dict[str, float]) -> str:
+  """Nothing to say."""
+  del config, metrics
+  return ""
+
+
 def whole_batch(config: ConfigDict, rows: dict[str, int]) -> dict[str, int]:
   """A minibatch has the rows of the batch."""
   del config
@@ -202,6 +208,9 @@ class Algorithm:
   ] = same_extra
   # UserError where a config is impossible; reads no file.
   check: Callable[[ConfigDict], None] = any_config
+  # (config, the means of a step by name) -> what is wrong with it and what to
+  # do, '' where nothing is: logged the first time that there is something.
+  warning: Callable[[ConfigDict, dict[str, float]], str] = no_warning
   # The updates of a step: the first axis of `minibatches`.
   updates: Callable[[ConfigDict], int] = one_update
   # (config, {kind of data: its rows in a batch}) -> {kind: its rows in one

@@ -132,6 +132,9 @@ ALGORITHM = algorithms.Algorithm(
   collect=collect,
   loss=loss,
   check=check,
+  warning=functools.partial(
+    iteration.warning_of_equals, name="groups/zero_std"
+  ),
   updates=updates,
   minibatch_rows=iteration.minibatch_rows,
   speaker="policy",

@@ -70,7 +70,7 @@ def minibatches(
   is_episode = is_response.any(axis=1)  # Not what fills a batch up.
   log_ratio = scored.logprobs - scored.ref_logprobs
   kl = jnp.where(is_response, log_ratio, 0.0).sum(axis=1)
-  returns = iteration.shaped_scores(ctx, scored)
+  returns = scores = iteration.shaped_scores(ctx, scored)
   if config.kl_in == "reward":  # k1 of the whole response
     returns = returns - kl_coef * kl
   of_groups = returns.reshape(-1, config.group_size)
@@ -97,7 +97,11 @@ def minibatches(
       is_episode,
     ),
   }
-  metrics |= iteration.group_metrics(of_groups, is_episode)
+  metrics |= iteration.group_metrics(of_groups, is_episode) | {
+    "groups/equal_scores": iteration.equal_share(
+      scores.reshape(of_groups.shape), is_episode
+    )
+  }
   parts = iteration.permuted({"policy": rows}, key, ctx.config)
   return parts | iteration.split(text, updates(ctx.config)), metrics
 
@@ -214,6 +218,10 @@ ALGORITHM = algorithms.Algorithm(
   loss=loss,
   adapt=adapt,
   check=check,
+  # Of scores: a KL in the reward makes returns differ that teach nothing else.
+  warning=functools.partial(
+    iteration.warning_of_equals, name="groups/equal_scores"
+  ),
   updates=updates,
   minibatch_rows=minibatch_rows,
   speaker="policy",

@@ -160,11 +160,37 @@ def group_metrics(of_groups: jax.Array, is_episode: jax.Array) -> dict:
   """How the returns [N, G] of a prompt's responses differ; is_episode [B]."""
   is_group = is_episode.reshape(of_groups.shape).any(axis=1)
   return {
-    "groups/zero_std": arrays.sum_and_weight(
-      groups.is_flat(of_groups), is_group
-    ),
+    "groups/zero_std": equal_share(of_groups, is_episode),
     "groups/reward_std": arrays.sum_and_weight(groups.std(of_groups), is_group),
   }
+
+
+def equal_share(
+  of_groups: jax.Array, is_episode: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """(sum, weight): how many groups [N, G] have one number; is_episode [B]."""
+  is_group = is_episode.reshape(of_groups.shape).any(axis=1)
+  return arrays.sum_and_weight(groups.is_flat(of_groups), is_group)
+
+
+def warning_of_equals(
+  config: ConfigDict, metrics: dict[str, float], *, name: str
+) -> str:
+  """What to do where no response of a group has a better score than another.
+
+  The metric `name` is the share of such groups; '' where it is below 1.
+  """
+  if not metrics.get(name, 0.0) >= 1:  # NaN where there is no group at all
+    return ""
+  return (
+    "in every group all responses have the same score, so none is learned to be"
+    " better than another. Where this goes on, look at samples.jsonl and at"
+    " what config.reward says of it; prompts that are neither too easy nor too"
+    " hard, more responses to each (config.rl.group_size="
+    f"{config.rl.group_size}) or a higher config.rl.temperature="
+    f"{config.rl.temperature} tell them apart. {name} in metrics.jsonl is the"
+    " share of such groups in each step"
+  )
 
 
 def check_prompts(config: ConfigDict) -> None:

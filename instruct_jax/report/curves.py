@@ -61,6 +61,7 @@ CURVES = {
     "score",
   ),
   "groups/zero_std": ("Prompts whose returns are all alike", "share"),
+  "groups/equal_scores": ("Prompts whose scores are all alike", "share"),
   "best/return": ("Return of the best of n, which they are chosen by", "score"),
   "best/score": ("Reward model's score of the best of n", "score"),
   "best/length": ("Length of the best of n", "tokens"),

@@ -1,10 +1,13 @@
 """After a step: its metrics and seconds into the journal and the terminal."""
 
+import logging
 import time
 from collections.abc import Callable
 
 from instruct_jax.base import errors, journal, means, phases, progress
 from instruct_jax.training import step
+
+_log = logging.getLogger(__name__)
 
 
 class Logger:
@@ -24,6 +27,7 @@ class Logger:
     watch: phases.Watch,
   ):
     self._config, self._log = run.ctx.config, log
+    self._warning, self._has_warned = run.algorithm.warning, False
     self._saved_steps, self._watch = saved_steps, watch
     self._pending: tuple[step.Done, phases.Seconds] | None = None
     self._flushed = time.monotonic()
@@ -65,6 +69,7 @@ class Logger:
     if done.is_due(self._config.log_every):
       self.last = self._log.write(done.number, values)
     self._progress.update(done.number, values)
+    self._warn(done.number, values)
     if values["count/skipped_in_a_row"] >= self._config.max_skipped:
       self._diverged(done.number, values)
 
@@ -72,6 +77,13 @@ class Logger:
     """Gives the terminal back, and closes the journal."""
     self._progress.close()
     self._log.close()
+
+  def _warn(self, number, values):
+    said = "" if self._has_warned else self._warning(self._config, values)
+    if said:
+      name = self._config.experiment
+      _log.warning("warning: %s, step %d: %s", name, number, said)
+      self._has_warned = True
 
   def _diverged(self, number, values):
     bad = [name for name, value in values.items() if not abs(value) < 1e38]
