@@ -66,7 +66,7 @@ def moved(params, seed=1):
   return jax.tree_util.tree_map_with_path(one, params)
 
 
-def written(tmp_path, name, role="policy", **changes):
+def written(tmp_path, name, role="policy", bias=0.0, **changes):
   """(our model, our adapted parameters, folder of the base, of adapters)."""
   given = settings(**changes)
   config = toys.decoder_config(adapters=given.counted, **MODELS[name])
@@ -79,6 +79,7 @@ def written(tmp_path, name, role="policy", **changes):
   if role != "policy":
     fresh = forward.init_params(model, jax.random.key(1))
     params = fresh | {"decoder": policy["decoder"]}
+    params["head"]["bias"] = params["head"]["bias"] + bias
   adapted = moved(lora.attach(params, given, jax.random.key(2)))
   trained = _trained(adapted)
   hf_adapters.export(
@@ -135,16 +136,41 @@ def test_logits_are_equal(name, targets, tmp_path):
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "llama"])
 def test_scores_are_equal(name, tmp_path):
-  """The head is one of peft's modules_to_save."""
-  model, params, folder = written(tmp_path, name, "reward")
+  """The head is one of modules_to_save, as is a norm that holds its bias."""
+  model, params, folder = written(tmp_path, name, "reward", bias=0.4)
+  lost = 0.4 if name == "llama" else 0.0
+  expected = ours(model, params)[:, -1] - lost
+  np.testing.assert_allclose(scores(folder), expected, rtol=1e-4, atol=2e-5)
+
+
+def scores(folder):
   _, theirs = loaded(
     folder, "AutoModelForSequenceClassification", num_labels=1, pad_token_id=0
   )
   with torch.no_grad():
-    found = theirs(torch.tensor(TOKENS, dtype=torch.long)).logits[:, 0]
-  bias = float(params["head"]["bias"][0])
-  expected = ours(model, params)[:, -1] - bias
-  np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=2e-5)
+    return theirs(torch.tensor(TOKENS, dtype=torch.long)).logits[:, 0].numpy()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox"])
+def test_a_value_on_a_reward_model_with_a_bias(name, tmp_path):
+  """The base's norm holds the reward's bias, the adapters' the value's."""
+  given = settings()
+  config = toys.decoder_config(adapters=given.counted, **MODELS[name])
+  model, tokenizer = heads.ScalarModel(config), tokenizers.ByteTokenizer()
+  reward = forward.init_params(model, jax.random.key(0))
+  reward["head"]["bias"] = reward["head"]["bias"] + 0.4
+  hf_export.export(reward, config, "reward", tokenizer, tmp_path / "base")
+  value = moved(lora.attach(reward, given, jax.random.key(2)))
+  for n, bias in enumerate((0.4, -0.9, 0.0)):
+    value["head"]["bias"] = jnp.full((1,), bias)
+    folder = tmp_path / f"adapters{n}"
+    hf_adapters.export(
+      *(_trained(value), given, config, "value", tokenizer, folder),
+      base=epath.Path(tmp_path / "base"),
+      below=reward["head"],
+    )
+    expected = ours(model, value)[:, -1]
+    np.testing.assert_allclose(scores(folder), expected, rtol=1e-4, atol=2e-5)
 
 
 def test_merging_there_is_merging_here(tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from experiments import ppo_ptx, sft
 from instruct_jax import algorithms
@@ -256,6 +257,44 @@ def test_adapters_leave_for_peft_with_their_base(root, chain, tmp_path):
   assert (tmp_path / "out" / "adapter_model.safetensors").exists()
   with pytest.raises(errors.UserError, match="no adapters"):
     exchange.send_adapters(root / "pretrain-test", tmp_path / "none", **named)
+
+
+def test_a_values_bias_takes_the_place_of_its_reward_models(
+  root, chain, tmp_path
+):
+  """A score is w (s x + n) + b: what the files give for w n is all of it."""
+  del chain
+  folder, saved = run_folders.make(root, "rm", name="biased-test", seed=7)
+  reward = saved[3]
+  reward["head"]["bias"] = reward["head"]["bias"] + 0.5
+  with checkpoint.Checkpointer(folder / "checkpoints", keep_latest=9) as saver:
+    saver.save(4, {"params.reward": reward})
+  product = {"run": ".", "step": 4, "item": "params.reward"}
+  run_folders.write_json(folder / "results.json", {"product": product})
+  needs = {"policy": "sft-test", "reward": "biased-test"}
+  _, state = trained(root, "ppo_ptx", "of_biased-test", **needs)
+  head = jax.tree.map(np.asarray, state.params["value"]["head"])
+  exchange.send_out(folder, tmp_path / "base")
+  lost = exchange.send_adapters(
+    *(root / "of_biased-test", tmp_path / "out"),
+    role="value",
+    base=f"hf:{tmp_path / 'base'}",
+  )
+  assert not any("bias" in line for line in lost)
+  files = safetensors.numpy.load_file(
+    tmp_path / "out" / "adapter_model.safetensors"
+  )
+  (norm,) = (x for name, x in files.items() if name.endswith("norm.bias"))
+  (w,) = (x[0] for name, x in files.items() if name.endswith("score.weight"))
+  np.testing.assert_allclose(w, head["kernel"][:, 0])
+  np.testing.assert_allclose(
+    w @ norm,
+    head["bias"][0],
+    rtol=1e-4,
+    atol=1e-5,  # ours has no bias there
+  )
+  assert "bias" not in reward["decoder"]["final_norm"]
+  assert abs(float(head["bias"][0])) > 0.1
 
 
 def test_a_base_of_other_numbers_is_refused(root, chain, tmp_path):

@@ -3,7 +3,8 @@
 `adapter_config.json` and `adapter_model.safetensors`. Where a family keeps
 query, key and value in one layer (GPT-2, GPT-NeoX), their adapters become one
 of the ranks together: A side by side, B in blocks, alpha so many times as
-large. A scalar head goes whole, as `peft`'s modules_to_save.
+large. A scalar head goes whole, as `peft`'s modules_to_save; where the family's
+last norm can hold its bias, that norm goes with it.
 """
 
 import os
@@ -38,6 +39,7 @@ def export(
   folder: os.PathLike | str,
   *,
   base: epath.Path,
+  below: dict[str, Any] | None = None,
   dtype: str = "float32",
   drop_bias: bool = False,
   reads: Iterable[epath.PathLike] = (),
@@ -53,8 +55,10 @@ def export(
     tokenizer: written beside them.
     folder: new, empty, or an export that nobody has changed since.
     base: the checkpoint in Hugging Face format that they were trained on.
+    below: the scalar head of the run that `base` was exported from, if any: its
+      bias is in the last norm there.
     dtype: of the tensors: 'float32', 'bfloat16' or 'float16'.
-    drop_bias: leave a scalar head's bias out, which has no place there.
+    drop_bias: leave a scalar head's bias out where it has no place.
     reads: what the parameters come from, where nothing is written.
     overwrite: a folder of others is moved aside.
 
@@ -66,7 +70,11 @@ def export(
     raise errors.unknown("dtype", dtype, hf_export.NAMES)
   there = hf_folder.Folder(base)
   name = hf_config.family_of(there.config, there.where)
-  lost, head = _head(trained, drop_bias)
+  lost, head = _head(trained, drop_bias, families.FAMILIES[name].norm_bias)
+  norm = {}
+  if head and families.FAMILIES[name].norm_bias and not lost:
+    leaves = tensors.table(name, model, role)
+    norm = _norm(there, leaves, trained["head"], below)
   if model.scan:
     trunk = decoder.unstack_blocks(trained["decoder"], model)
     trained = trained | {"decoder": trunk}
@@ -74,7 +82,8 @@ def export(
   adapters = {
     module: _joined(parts, model.heads) for module, parts in modules.items()
   }
-  weights = head | {
+  weights = head | {f"{_PREFIX}{key}": x for key, x in norm.items()}
+  weights |= {
     f"{_PREFIX}{module}.lora_{letter}.weight": x
     for module, (a, b) in adapters.items()
     for letter, x in (("A", a), ("B", b))
@@ -85,7 +94,7 @@ def export(
   described |= {
     "base_model_name_or_path": os.fspath(base.resolve()),
     "task_type": "CAUSAL_LM" if role == "policy" else "SEQ_CLS",
-    "modules_to_save": ["score"] if head else None,
+    "modules_to_save": _saved([*norm, "score.weight"]) if head else None,
   }
   kind = hf_folder.DTYPES[hf_export.NAMES[dtype]]
   weights = {key: _cast(key, x, kind, dtype) for key, x in weights.items()}
@@ -100,20 +109,42 @@ def export(
   return [line for line in (lost, kept) if line]
 
 
-def _head(trained, drop_bias):
+def _head(trained, drop_bias, norm_bias):
   """(what is lost of a scalar head, its tensors)."""
   if "head" not in trained:
     return "", {}
-  bias = float(_fetched(trained["head"]["bias"])[0])
-  if bias and not drop_bias:
-    raise errors.UserError(
-      f"the head's bias {bias:.6g} has no place in adapter files. With"
-      " --drop_bias it is left out (every score moves by it, no ranking does);"
-      " without --adapters the whole model is written"
-    )
   kernel = _fetched(trained["head"]["kernel"])
-  lost = f"the head's bias {bias:.6g}" if bias else ""
+  bias = float(_fetched(trained["head"]["bias"])[0])
+  has_place = norm_bias and np.any(kernel)
+  if bias and not has_place and not drop_bias:
+    raise errors.UserError(
+      f"the head's bias {bias:.6g} has no place in adapter files of this family"
+      " (no bias in its last norm or its score). With --drop_bias it is left"
+      " out (every score moves by it, no ranking does)"
+    )
+  lost = f"the head's bias {bias:.6g}" if bias and not has_place else ""
   return lost, {f"{_PREFIX}score.weight": kernel.T}
+
+
+def _norm(there, leaves, head, below):
+  """The last norm with the head's bias in it, and not that of `below`, by the
+  tensors' names; none where the base's serves."""
+  heads = [head, *([below] if below else [])]
+  heads = [{name: _fetched(x) for name, x in one.items()} for one in heads]
+  if not any(np.any(one["bias"]) for one in heads):
+    return {}
+  names = [leaves[f"decoder/final_norm/{x}"].tensor for x in ("scale", "bias")]
+  scale, bias = (there.read(name).astype(np.float32) for name in names)
+  there.close()
+  bias = bias + hf_export.shift(heads[0])
+  for one in heads[1:]:
+    bias = bias - hf_export.shift(one)
+  return dict(zip(names, (scale, bias)))
+
+
+def _saved(names: Iterable[str]) -> list[str]:
+  """The modules of tensors, as `modules_to_save` finds them."""
+  return sorted({name.rpartition(".")[0].rpartition(".")[2] for name in names})
 
 
 def _modules(trained, model, name, role):

@@ -167,9 +167,8 @@ def _folded(params, family, drop_bias):
   rest["head"] = {"kernel": head["kernel"]}
   if not bias:
     return rest, 0.0
-  w = np.asarray(head["kernel"], np.float64)[:, 0]
   has_place = hf_families.FAMILIES[family].norm_bias
-  if not has_place or not np.square(w).sum():
+  if not has_place or not np.any(np.asarray(head["kernel"])):
     if drop_bias:
       return rest, bias
     raise errors.UserError(
@@ -178,10 +177,19 @@ def _folded(params, family, drop_bias):
       ' (every score moves by it, no ranking does) and noted as "reward_bias"'
       " in config.json."
     )
-  shift = (bias / np.square(w).sum() * w).astype(np.float32)
   before = np.asarray(norm["bias"]) if "bias" in norm else np.float32(0)
-  trunk = params["decoder"] | {"final_norm": norm | {"bias": before + shift}}
+  after = before + shift(head)
+  trunk = params["decoder"] | {"final_norm": norm | {"bias": after}}
   return rest | {"decoder": trunk}, 0.0
+
+
+def shift(head: dict[str, Any]) -> np.ndarray:
+  """What the last norm's bias [D] gains where it holds a scalar head's."""
+  bias = float(np.asarray(head["bias"])[0])
+  w = np.asarray(head["kernel"], np.float64)[:, 0]
+  if not bias or not w.any():  # of zeros there is no place for one
+    return np.zeros(w.shape, np.float32)
+  return (bias / np.square(w).sum() * w).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -186,8 +186,7 @@ def send_adapters(
       f" instruct_jax.convert {below.folder} hf:/BASE) and name it with"
       " --base=hf:/BASE"
     )
-  if base:
-    _check_base(base, below, ctx, role)
+  there = _check_base(base, below, ctx, role) if base else {}
   assert below.lora is not None  # `load_adapters` says so
   lost = hf_adapters.export(
     trained,
@@ -197,6 +196,7 @@ def send_adapters(
     ctx.tokenizer,
     folder,
     base=hf_folder.path_of(base or below.folder),
+    below=there.get("head"),
     dtype=dtype or "float32",
     drop_bias=drop_bias,
     reads=reads,
@@ -206,7 +206,7 @@ def send_adapters(
 
 
 def _check_base(base, below, ctx, role):
-  """UserError where 'hf:/path' is not what adapters were trained on."""
+  """What adapters were trained on; UserError where 'hf:/path' is not that."""
   params = reading.load_base(below, ctx, role)
   there = hf_folder.Folder(hf_folder.path_of(base))
   model = ctx.model(role).config
@@ -216,6 +216,7 @@ def _check_base(base, below, ctx, role):
       f"--base={base}: its '{other}' is not that of {below.folder}, which the"
       " adapters were trained on (export that in float32, and change nothing)"
     )
+  return params
 
 
 def _read_by(run: epath.Path) -> list[epath.Path]:
