@@ -12,10 +12,12 @@ from etils import epath
 from experiments import iterated
 from instruct_jax import worlds
 from instruct_jax.base import errors, interrupt
+from instruct_jax.data.read import kinds, sources
 from instruct_jax.evals import reward_models
 from instruct_jax.inference import encode, score
-from instruct_jax.labeling import people, rankers, rankings
+from instruct_jax.labeling import candidates, people, rankers, rankings
 from instruct_jax.runs import reading, stages
+from instruct_jax.tokenizers import messages
 from tests import evals_toys, exchange_test
 
 SPLITS = rankings.SPLITS
@@ -174,6 +176,39 @@ def test_a_reward_model_ranks_by_its_scores(tmp_path, first, listed, caplog):
     lengths = [len(text) for text in record["responses"]]
     shortest = sorted(set(lengths))
     assert record["ranks"] == [shortest.index(n) + 1 for n in lengths]
+
+
+def test_a_conversation_is_answered_and_ranked_as_one(tmp_path):
+  """What the system says stays the system's, also where files lie between."""
+  spoken = [("system", "be kind ."), ("user", "who is ann ?")]
+  given = [{"role": role, "content": text} for role, text in spoken]
+  asked = kinds.with_prompt({"messages": given}, "prompts")
+  ctx = context_of("candidates", {})
+  prompts = {"train": [asked], "validation": [], "test": []}
+  plan = candidates.make_plan(ctx, policies(), prompts)
+  rng = np.random.default_rng(0)
+  (listed,) = candidates.sample(plan, "train", 0, name="one", rng=rng)
+  for split in SPLITS:
+    text = json.dumps(listed) + "\n" if split == "train" else ""
+    (tmp_path / f"{split}.jsonl").write_text(text)
+  seen = []
+
+  def scorer(prompts, texts, ended):
+    seen.extend(prompts)
+    return np.arange(len(texts), dtype=np.float32)
+
+  ctx = context_of(
+    "rankings", {"candidates": tmp_path}, **{"rankings.labeler": "reward"}
+  )
+  folder = tmp_path / "out"
+  rankings.label(ctx, folder, scorer=scorer, name="gold")
+  read = sources.open_rankings(
+    ctx.config.data, "rankings", "train", {"rankings": folder}
+  )
+  assert read is not None
+  for prompt in (seen[0], read[0]["prompt"]):
+    assert messages.of(prompt) == tuple(spoken)
+  assert read[0]["messages"] == given
 
 
 def test_a_reward_checkpoint_with_words_of_its_own_ranks(tmp_path):

@@ -23,7 +23,7 @@ from instruct_jax.inference import context, respond
 _log = logging.getLogger(__name__)
 SPLITS = kinds.SPLITS
 Listed = dict[str, Any]  # a prompt, its "responses" [K], "ended", "sources"
-_KEPT = ("use_case", "spec", "core")  # of a prompt's record
+_KEPT = ("use_case", "spec", "core", "messages")  # of a prompt's record
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ several policies and temperatures, and somebody ranks them. The result is a file
 a split, one JSON object a line, which is all that the reward model reads:
 
     {"prompt", "responses" [K], "ranks" [K], "ended" [K], "labeler", "group",
-     "sources" [K], "use_case", "spec", "core"}
+     "sources" [K], "use_case", "spec", "core", "messages"}
 
 `rank_prompts` does both with the world's labelers (experiments/rankings.py).
 Where steps 2 and 3 are iterated, `write_candidates` samples, for prompts that
@@ -27,6 +27,7 @@ import numpy as np
 from etils import epath
 
 from instruct_jax.base import interrupt, progress, run_folder, storage
+from instruct_jax.data.read import kinds
 from instruct_jax.inference import context
 from instruct_jax.labeling import candidates, chunks, people, quality, rankers
 from instruct_jax.maths import statistics as intervals
@@ -139,7 +140,7 @@ def label(
   folder, source = epath.Path(folder), epath.Path(ctx.folders["candidates"])
   lists = {
     split: [
-      json.loads(line)
+      kinds.with_prompt(json.loads(line), "rankings")
       for line in (source / f"{split}.jsonl").read_text().splitlines()
     ]
     for split in SPLITS
