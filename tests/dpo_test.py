@@ -122,6 +122,7 @@ def test_the_loss_by_a_loop_over_pairs(run, name, smoothing, per_token):
   np.testing.assert_allclose(terms["rankings"][0], total, rtol=1e-4)
   found = {name: float(s) for name, (s, _) in metrics.items()}
   weights = {name: float(w) for name, (_, w) in metrics.items()}
+  assert {x.dtype for x in jax.tree.leaves(metrics)} == {np.dtype("float32")}
   assert weights["rewards/margin"] == weights["rewards/accuracy"] == pairs
   np.testing.assert_allclose(
     [found[f"rewards/{x}"] for x in ("accuracy", "chosen", "rejected")],
@@ -308,6 +309,8 @@ def test_training_keeps_no_reference_and_resumes_bit_for_bit(
   ("changes", "message"),
   [
     ({}, ""),
+    ({"dpo.label_smoothing": 0.1}, ""),
+    ({"dpo.loss": "ipo"}, ""),
     ({"dpo.beta": 0.0}, r"config\.dpo\.beta=0.0: must be above 0"),
     ({"dpo.beta": -0.1}, r"config\.dpo\.beta=-0.1: must be above 0"),
     ({"dpo.label_smoothing": 0.6}, r"label_smoothing=0.6: must be .* most 0.5"),

@@ -44,6 +44,7 @@ TARGETS = {
   "instruct_jax/algorithms/groups.py": _GROUPS,
   "instruct_jax/maths/groups.py": _GROUPS,
   "instruct_jax/algorithms/best_of_n.py": ("tests/best_of_n_test.py",),
+  "instruct_jax/algorithms/dpo.py": ("tests/dpo_test.py",),
   "instruct_jax/algorithms/rm.py": _ALGORITHMS,
   "instruct_jax/algorithms/sft.py": _ALGORITHMS,
   "instruct_jax/training/gradient.py": _STEP,
