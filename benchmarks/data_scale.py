@@ -7,14 +7,19 @@ built of it in a process of its own, and its rows are read in random order. What
 is reported:
 
   peak_mb           the most memory of the build, all its processes together
-                    (resident; pages that they share count several times)
+                    (resident; pages that they share count several times), and
+                    the most of the one that reads and of one that makes shards
   tokens_per_s      from text to shards; what goes before, digests of the files
                     and the training of a tokenizer, is in `seconds` only
   tokenizer_alone   tokens a second of a process a core that does nothing but
                     `encode_batch` of the same texts in memory, one thread each
                     as in the build, which is stopped meanwhile
   share_of_it       the build's part of that; by_cpu: by seconds of the CPU,
-                    which tells more where other work goes on beside
+                    which tells more where other work goes on beside; of_arrays:
+                    of `encode_arrays`, which the build calls, in place of
+                    `encode_batch`
+  start_cpu_s       what it costs to start the processes that make shards; it is
+                    left out of the shares by CPU, as it is of the tokenizer's
   rows_per_s        of batches of rows in random order, from files
 
 The text and the data sets are deleted again.
@@ -120,20 +125,24 @@ class _Memory:
   """The most memory that a process and all below it take together."""
 
   def __init__(self, pid: int):
-    self.peak = 0
+    self.peak = self.main = self.worker = 0  # bytes
     self._pid, self._ended = pid, threading.Event()
     self._thread = threading.Thread(target=self._look, daemon=True)
     self._thread.start()
 
-  def close(self) -> int:
-    """Ends it; bytes."""
+  def close(self) -> dict[str, int]:
+    """Ends it; the peaks."""
     self._ended.set()
     self._thread.join()
-    return self.peak
+    peaks = {"peak": self.peak, "main": self.main, "worker": self.worker}
+    return {f"{name}_mb": round(peak / 1e6) for name, peak in peaks.items()}
 
   def _look(self) -> None:
     while not self._ended.wait(_EVERY):
-      self.peak = max(self.peak, sum(map(_resident, _tree(self._pid))))
+      main, *workers = map(_resident, _tree(self._pid))
+      self.peak = max(self.peak, main + sum(workers))
+      self.main = max(self.main, main)
+      self.worker = max(self.worker, *workers, 0)
 
 
 def _tree(pid: int) -> Iterator[int]:
@@ -195,7 +204,7 @@ def _build(text: str, out: str) -> None:
 
 def _measured(
   text: pathlib.Path, part: pathlib.Path, out: pathlib.Path
-) -> tuple[dict[str, float], list[tuple[float, float]]]:
+) -> tuple[dict[str, float], list[dict[str, float]]]:
   """A build in a process of its own, and the rates of the tokenizer alone.
 
   The build is stopped while those are measured, so that whatever else the
@@ -224,7 +233,7 @@ def _measured(
     alone.append(_tokenizer_alone(out, part))
     _signal(tree, signal.SIGCONT)
     stopped += time.perf_counter() - began
-  peak = memory.close()
+  peaks = memory.close()
   if process.returncode:
     raise SystemExit(process.returncode)
   assert process.stdout is not None
@@ -232,7 +241,7 @@ def _measured(
   alone.append(_tokenizer_alone(out, part))
   told["s"] -= stopped
   told["shards_s"] -= stopped
-  return told | {"peak_mb": round(peak / 1e6)}, alone
+  return told | peaks, alone
 
 
 def _has_tokenizer(out: pathlib.Path) -> bool:
@@ -247,24 +256,26 @@ def _signal(tree: list[int], number: int) -> None:
 
 
 _ALONE_CODE = """
-import os, sys, time
+import json, os, sys, time
 from instruct_jax import tokenizers
 tokenizer = tokenizers.load(sys.argv[1])
 texts = open(sys.argv[2], encoding="utf-8").read().split("\\n\\n")
 texts = texts[int(sys.argv[3]) :: int(sys.argv[4])]
 print("ready", flush=True)
-sys.stdin.readline()
-start, before, tokens = time.perf_counter(), sum(os.times()[:2]), 0
-for n in range(0, len(texts), 1024):
-  tokens += sum(map(len, tokenizer.encode_batch(texts[n : n + 1024])))
-seconds, cpu = time.perf_counter() - start, sum(os.times()[:2]) - before
-print(tokens / seconds, tokens / cpu, flush=True)
+said = {}
+for name in ("encode_batch", "encode_arrays"):
+  encode, tokens = getattr(tokenizer, name), 0
+  sys.stdin.readline()
+  start, before = time.perf_counter(), time.process_time()
+  for n in range(0, len(texts), 1024):
+    tokens += sum(map(len, encode(texts[n : n + 1024])))
+  seconds, cpu = time.perf_counter() - start, time.process_time() - before
+  said |= {name: tokens / seconds, name + "_cpu": tokens / cpu}
+print(json.dumps(said), flush=True)
 """
 
 
-def _tokenizer_alone(
-  out: pathlib.Path, part: pathlib.Path
-) -> tuple[float, float]:
+def _tokenizer_alone(out: pathlib.Path, part: pathlib.Path) -> dict[str, float]:
   """Tokens a second of a process a core, all at once; and by CPU second."""
   count = len(os.sched_getaffinity(0))
   processes = [
@@ -283,9 +294,28 @@ def _tokenizer_alone(
   for process in processes:
     process.stdout.readline()
   with concurrent.futures.ThreadPoolExecutor(count) as threads:
-    said = threads.map(lambda process: process.communicate("\n")[0], processes)
-    rates = np.asarray([line.split() for line in said], float)
-  return float(rates[:, 0].sum()), float(rates[:, 1].mean())
+    told = threads.map(lambda process: process.communicate("\n\n"), processes)
+    said = [json.loads(out) for out, _ in told]
+  return {
+    name: sum(each[name] for each in said) / (count if "_cpu" in name else 1)
+    for name in said[0]
+  }
+
+
+_START_CODE = """
+import os, sys
+from instruct_jax import tokenizers
+from instruct_jax.data.batch import worker
+tokenizers.load(sys.argv[1])
+print(sum(os.times()[:2]))
+"""
+
+
+def _start_of_all(out: pathlib.Path) -> float:
+  """CPU seconds that the processes take before they have a text to make."""
+  command = [sys.executable, "-P", "-c", _START_CODE, str(out)]
+  said = subprocess.run(command, check=True, capture_output=True, text=True)
+  return float(said.stdout) * len(os.sched_getaffinity(0))
 
 
 def _reading(out: pathlib.Path, text: pathlib.Path) -> dict[str, float]:
@@ -313,20 +343,29 @@ def measure(folder: pathlib.Path, megabytes: float) -> dict[str, float]:
     write_text(text, megabytes)
     write_head(text, part, _ALONE.value * len(os.sched_getaffinity(0)))
     built, alone = _measured(text, part, out)
-    tokens, (rates, of_cpu) = built["tokens"], zip(*alone)
-    rate, by_cpu = tokens / built["shards_s"], tokens / built["cpu_s"]
+    tokens, start = built["tokens"], _start_of_all(out)
+    rate, by_cpu = tokens / built["shards_s"], tokens / (built["cpu_s"] - start)
+    middle = {
+      name: statistics.median(x[name] for x in alone) for name in alone[0]
+    }
     written = [path for path in out.glob("**/*") if path.is_file()]
     return {
       "megabytes": megabytes,
       "tokens": tokens,
       "peak_mb": built["peak_mb"],
+      "main_mb": built["main_mb"],
+      "worker_mb": built["worker_mb"],
       "seconds": round(built["s"], 1),
       "tokens_per_s": round(rate),
-      "tokenizer_alone": round(statistics.median(rates)),
-      "share_of_it": round(rate / statistics.median(rates), 3),
+      "tokenizer_alone": round(middle["encode_batch"]),
+      "share_of_it": round(rate / middle["encode_batch"], 3),
+      "share_of_arrays": round(rate / middle["encode_arrays"], 3),
+      "start_cpu_s": round(start, 2),
       "tokens_per_cpu_s": round(by_cpu),
-      "alone_per_cpu_s": round(statistics.median(of_cpu)),
-      "share_by_cpu": round(by_cpu / statistics.median(of_cpu), 3),
+      "alone_per_cpu_s": round(middle["encode_batch_cpu"]),
+      "arrays_per_cpu_s": round(middle["encode_arrays_cpu"]),
+      "share_by_cpu": round(by_cpu / middle["encode_batch_cpu"], 3),
+      "share_of_arrays_by_cpu": round(by_cpu / middle["encode_arrays_cpu"], 3),
       "shards": len(list(out.glob("*/rows/*/*array_record*"))),
       "disk_mb": round(sum(path.stat().st_size for path in written) / 1e6),
       **_reading(out, text),
@@ -356,6 +395,7 @@ def main(argv: list[str]) -> None:
       "machine": f"{platform.machine()}, {os.cpu_count()} cores",
       "tokenizer": f"{_TOKENIZER.value}, {_VOCABULARY.value} pieces",
       "row_length": _ROW.value,
+      "tokenizer_sample": _SAMPLE.value,
     }
     storage.write_json(_OUT.value, settings | {"sizes": found})
     claims.sign(_OUT.value)

@@ -191,9 +191,9 @@ def test_the_memory_of_a_reader_is_bounded(file, monkeypatch, name):
   real = pieces._blocks
 
   def counted(path):
-    for block in real(path):
+    for block, newlines in real(path):
       taken.append(len(block))
-      yield block
+      yield block, newlines
 
   monkeypatch.setattr(pieces, "_blocks", counted)
   rows = iter(sources.Source(path, "pretraining"))
@@ -213,6 +213,15 @@ def test_compressed_files_in_pieces(file, pack):
 @hypothesis.given(st.text(characters + "xyz.", max_size=30))
 def test_single_spaces(given):
   assert spaces.single(given) == " ".join(given.split())
+
+
+@quick
+@hypothesis.given(st.lists(st.text(characters + "xyz. ", max_size=30)))
+@hypothesis.example(["", " ", "a b\nc", "\na", "a\n", "a\n b", "\x1c", ""])
+@hypothesis.example(["é\xa0b", "\u3000", "a\x01b", "\x85", "a\tb", "plain one"])
+def test_single_spaces_of_many(given):
+  expected = [" ".join(text.split()).encode() for text in given]
+  assert spaces.singles(given) == expected
 
 
 def test_numbers_that_are_not_finite_and_keys_that_stand_twice(file):

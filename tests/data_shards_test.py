@@ -1,9 +1,11 @@
 """Shards on the disk: what TFDS, an index and a damaged byte make of them."""
 
 import errno
+import io
 import itertools
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -15,7 +17,14 @@ from tensorflow_datasets.proto import tf_example_pb2
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.data import building, prepare
-from instruct_jax.data.batch import loader, packing, pieces, pool, shards
+from instruct_jax.data.batch import (
+  loader,
+  packing,
+  pieces,
+  pool,
+  shards,
+  worker,
+)
 from instruct_jax.data.read import kinds
 from tests import data_toys, disk_test
 
@@ -214,14 +223,27 @@ def test_an_example_is_as_protobuf_writes_it():
 
 def test_text_that_is_handed_over_is_what_it_was():
   some = ["a", "", "é 日本\n\x00", "\ud800 alone", "", "end"]
-  contents = [text.encode("utf-8", "surrogatepass") for text in some]
-  texts = pieces.Texts.of("text", contents)
+  growing, file = pieces.Growing(), io.BytesIO()
+  sizes = [growing.add(text) for text in some]
+  assert sizes == [1, 0, 11, 9, 0, 3]
+  texts = growing.grown("text")
+  worker.send(file, ("first", texts))
+  worker.send(file, "second")
+  file.seek(0)
   records = [{"text": text} for text in some]
-  assert list(texts) == [texts[n] for n in range(len(texts))] == records
-  assert (texts[-1], texts[2:4]) == (records[-1], records[2:4])
-  with pytest.raises(IndexError):
-    texts[6]
-  assert list(pieces.Texts.of("text", [])) == []
+  for each in (
+    texts,
+    worker.receive(file)[1],
+    pickle.loads(pickle.dumps(texts)),
+  ):
+    assert list(each) == [each[n] for n in range(len(each))] == records
+    assert (each[-1], each[2:4]) == (records[-1], records[2:4])
+    with pytest.raises(IndexError):
+      each[6]
+  assert worker.receive(file) == "second"
+  with pytest.raises(EOFError):
+    worker.receive(file)
+  assert list(pieces.Growing().grown("text")) == []
 
 
 def times(folder):
@@ -373,6 +395,25 @@ def test_a_process_that_is_killed_is_an_error_that_says_how_to_go_on(
     prepare.build(config, tmp_path / "out")
   monkeypatch.undo()
   assert prepare.build(config, tmp_path / "out")["inputs"]
+
+
+def test_what_waits_is_less_where_more_is_held_beside(monkeypatch):
+  monkeypatch.setattr(pool, "HELD", 100)
+  monkeypatch.setattr(pool._Team, "_start", lambda team: None)
+
+  def waiting(beside):
+    """How many pieces of 25 bytes are taken, two of which processes get."""
+    team = pool._Team(2, ({}, ""))
+    for n in range(9):
+      piece = pieces.Piece("pretraining", "train", n, 0, 25, "", (), beside)
+      if not team.has_room(piece):
+        return n - 2
+      team.put(piece)
+      if n < 2:
+        del team._waiting[pool._name(piece)]
+    return None
+
+  assert [waiting(beside) for beside in (0, 50, 51, 75, 99)] == [2, 2, 1, 1, 0]
 
 
 def test_a_process_that_makes_pieces_does_not_load_jax():

@@ -16,7 +16,6 @@ import dataclasses
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import ml_collections
 from etils import epath
@@ -140,18 +139,19 @@ def cut(records: Records, kind: str) -> Iterator[pieces.Piece]:
     piece = open_[split].piece(kind, split, numbers[split])
     numbers[split] += 1
     open_[split] = _Open()
-    return piece
+    beside = sum(one.size for one in open_.values())
+    return dataclasses.replace(piece, beside=beside)
 
   for split, record in records:
     part = record.get("part", 0)
     now = open_[split]
-    if now.records and now.part != part:
+    if len(now) and now.part != part:
       yield closed(split)
     open_[split].add(record, part, kind)
     if open_[split].size >= PIECE:
       yield closed(split)
   for split in kinds.SPLITS:
-    if open_[split].records:
+    if len(open_[split]):
       yield closed(split)
 
 
@@ -159,29 +159,34 @@ class _Open:
   """The records of a piece that grows."""
 
   def __init__(self):
-    self.records: list[Any] = []  # of text its bytes
+    self.records: list[kinds.Record] = []
+    self.texts = pieces.Growing()  # in their place, of text
     self.size, self.part, self._digest = 0, 0, 0
+
+  def __len__(self) -> int:
+    return len(self.records) or len(self.texts)
 
   def add(self, record: kinds.Record, part: int, kind: str) -> None:
     """One more."""
     entry = kinds.KINDS[kind]
     if entry.is_stream:
-      content = record[entry.key].encode("utf-8", "surrogatepass")
-      self.records.append(content)
+      self.size += self.texts.add(record[entry.key])
     else:
       text = json.dumps(record, ensure_ascii=False)
       content = text.encode("utf-8", "surrogatepass")
       self.records.append(record)
-    # The files have digests: this is for what reads them otherwise one day.
-    self._digest = zlib.crc32(content, zlib.crc32(b" ", self._digest))
-    self.size, self.part = self.size + len(content), part
+      self._digest = zlib.crc32(content, zlib.crc32(b" ", self._digest))
+      self.size += len(content)
+    self.part = part
 
   def piece(self, kind: str, split: str, number: int) -> pieces.Piece:
     """What it has grown to."""
-    digest = f"{len(self.records)} {self.size} {self._digest:08x}"
-    records, entry = self.records, kinds.KINDS[kind]
+    records, digest, entry = self.records, self._digest, kinds.KINDS[kind]
     if entry.is_stream:
-      records = pieces.Texts.of(entry.key, records)
+      records = self.texts.grown(entry.key)
+      digest = zlib.crc32(records.content)
+    # The files have digests: this is for what reads them otherwise one day.
+    digest = f"{len(records)} {self.size} {digest:08x}"
     return pieces.Piece(
       kind, split, number, self.part, self.size, digest, records
     )

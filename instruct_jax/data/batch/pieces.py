@@ -4,7 +4,9 @@ Functions of their arguments alone, which know nothing of what runs them: this
 process, several, or Beam.
 """
 
+import array
 import dataclasses
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,21 +39,16 @@ class Piece:
   size: int  # bytes
   digest: str  # of the records
   records: Sequence[kinds.Record]
+  beside: int = 0  # bytes of other pieces that are held and not whole yet
 
 
 @dataclasses.dataclass(frozen=True)
 class Texts(Sequence):
-  """Records that have a text alone, as its bytes: one thing to hand over."""
+  """Records that have a text alone, as bytes: one thing to hand over."""
 
   key: str
-  content: bytes  # of all, in UTF-8
+  content: bytes | bytearray  # of all, in UTF-8, a space before each
   ends: np.ndarray  # [N] int64, of each in them
-
-  @classmethod
-  def of(cls, key: str, contents: Sequence[bytes]) -> "Texts":
-    """What texts of these bytes are."""
-    sizes = np.fromiter(map(len, contents), np.int64, len(contents))
-    return cls(key, b"".join(contents), np.cumsum(sizes))
 
   def __len__(self) -> int:
     return len(self.ends)
@@ -63,12 +60,52 @@ class Texts(Sequence):
     return self._record(int(self.ends[n - 1]) if n else 0, int(self.ends[n]))
 
   def __iter__(self) -> Iterator[kinds.Record]:
-    ends = self.ends.tolist()
-    return map(self._record, [0, *ends[:-1]], ends)
+    return ({self.key: text} for text in self.texts())
 
-  def _record(self, begin: int, end: int) -> kinds.Record:
-    content = self.content[begin:end]
+  def texts(self) -> Iterator[str]:
+    """The text of each."""
+    ends, view = self.ends.tolist(), memoryview(self.content)
+    for before, end in zip([0, *ends], ends):
+      yield str(view[before + 1 : end], "utf-8", "surrogatepass")
+
+  def __reduce_ex__(self, protocol: Any) -> Any:
+    """Pickled without a copy of the bytes, where that is asked for."""
+    is_new = protocol >= 5
+    content = pickle.PickleBuffer(self.content) if is_new else self.content
+    return Texts, (self.key, content, self.ends)
+
+  def _record(self, before: int, end: int) -> kinds.Record:
+    content = self.content[before + 1 : end]
     return {self.key: content.decode("utf-8", "surrogatepass")}
+
+
+def texts_of(records: Sequence[kinds.Record], key: str) -> Iterator[str]:
+  """What records have under a key."""
+  if isinstance(records, Texts):
+    return records.texts()
+  return (record[key] for record in records)
+
+
+class Growing:
+  """What `Texts` are made of."""
+
+  def __init__(self):
+    self._content, self._ends = bytearray(), array.array("q")
+
+  def __len__(self) -> int:
+    return len(self._ends)
+
+  def add(self, text: str) -> int:
+    """One more; its bytes."""
+    content = text.encode("utf-8", "surrogatepass")
+    self._content += b" "
+    self._content += content
+    self._ends.append(len(self._content))
+    return len(content)
+
+  def grown(self, key: str) -> Texts:
+    """What it has grown to, under this key of each record."""
+    return Texts(key, self._content, np.asarray(self._ends, np.int64))
 
 
 def without_records(piece: Piece) -> Piece:
@@ -135,7 +172,7 @@ def tables(
   """The rows of records in each layout; raises UserError as `write`."""
   entry, of_layout, rows_of = kinds.KINDS[kind], {}, []
   if entry.is_stream:
-    texts = (record[entry.key] for record in records)
+    texts = texts_of(records, entry.key)
     stream = streams.joined(streams.token_stream(texts, tokenizer))
     for layout in layouts_of(kind, data):
       table, _, counts = streams.text_piece(

@@ -4,6 +4,7 @@ What is made, and in which shard it goes, does not depend on how many there are.
 Small pieces are made right here: to start a process takes a second.
 """
 
+import ctypes
 import os
 import pathlib
 import queue
@@ -22,6 +23,9 @@ from instruct_jax import tokenizers
 from instruct_jax.base import errors, interrupt
 from instruct_jax.data.batch import pieces, shards, worker
 
+# Bytes of pieces that are whole, or grow, while processes are at others: as
+# much while the splits that are held out are short as when they are long.
+HELD = 4 << 25
 SMALL = 4 << 20  # bytes of a piece that is not worth a process
 _LOOK = 0.2  # seconds between two looks for a signal
 _CODE = "from instruct_jax.data.batch import worker; worker.main()"
@@ -39,7 +43,8 @@ def make(
 ) -> Iterator[Made]:
   """Makes pieces and yields each when it is there, in any order.
 
-  At most two a process are held at once. `tokenizer` lies in `root`, too.
+  At most two a process are held at once, and no more than fit into `HELD`.
+  `tokenizer` lies in `root`, too.
   `processes` is how many, 0: one a core.
 
   Raises what `pieces.write` raises; UserError where a process was killed;
@@ -52,15 +57,23 @@ def make(
       if piece.size <= SMALL:
         yield piece, pieces.write(piece, data, tokenizer, root)
         continue
-      while not team.has_room():
+      while not team.has_room(piece):
         yield team.result()
       team.put(piece)
+      del piece
+      _trim()
       while team.has_results():
         yield team.result()
     while team.is_busy():
       yield team.result()
   finally:
     team.close()
+
+
+def _trim() -> None:
+  """Gives back what is free between what is not: in pieces it adds up."""
+  if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _cores() -> int:
@@ -76,10 +89,13 @@ class _Team:
     self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
     self._processes: list[subprocess.Popen] = []
     self._held = 0  # pieces that are waited for
+    self._waiting: dict[str, int] = {}  # bytes of those no process has got
 
-  def has_room(self) -> bool:
+  def has_room(self, piece: pieces.Piece) -> bool:
     """Whether `put` should be called; each process has one that waits."""
-    return self._held < 2 * self._size
+    there = sum(list(self._waiting.values())) + piece.size + piece.beside
+    is_small = self._held < self._size or there <= HELD
+    return self._held < 2 * self._size and is_small
 
   def has_results(self) -> bool:
     """Whether `result` returns at once."""
@@ -94,6 +110,7 @@ class _Team:
     if len(self._processes) < self._size:
       self._start()
     self._held += 1
+    self._waiting[_name(piece)] = piece.size
     self._pieces.put(piece)
 
   def result(self) -> Made:
@@ -135,19 +152,24 @@ class _Team:
     assert process.stdout is not None
     is_first = True
     while (piece := self._pieces.get()) is not None:
+      bare = pieces.without_records(piece)
       try:
         if is_first:
           worker.send(process.stdin, (data, root, root))
         is_first = False
         worker.send(process.stdin, piece)
+        del self._waiting[_name(bare)]
+        del piece  # It is long until the next one.
         said, what = worker.receive(process.stdout)
       except (EOFError, OSError):
         said, what = "ended", process.wait()
-      bare = pieces.without_records(piece)
-      del piece
       self._results.put((bare, said, what))
       if said == "ended":
         return
+
+
+def _name(piece: pieces.Piece) -> str:
+  return f"{piece.split} {piece.number}"
 
 
 def _environment() -> dict[str, str]:

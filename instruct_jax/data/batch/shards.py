@@ -176,12 +176,13 @@ def _of_text(table: packing.Pieces) -> Iterator[bytes]:
   starts = table.start * size
   stops = (starts + table.length * np.int64(size)).tolist()
   starts = starts.tolist()
+  if not table.is_packed:  # A row is a piece, all of one length.
+    (head,) = _heads((("tokens", table.row_length * size),))
+    yield from (head + tokens[a:b] for a, b in zip(starts, stops))
+    return
   for first, end in itertools.pairwise(table.first.tolist()):
     own = [tokens[starts[n] : stops[n]] for n in range(first, end)]
     of_tokens = "tokens", sum(map(len, own))
-    if not table.is_packed:
-      yield b"".join((*_heads((of_tokens,)), *own))
-      continue
     head, more = _heads((("length", (end - first) * each), of_tokens))
     yield b"".join((head, lengths[first * each : end * each], more, *own))
 

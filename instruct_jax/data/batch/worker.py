@@ -1,7 +1,8 @@
 """A process that makes pieces for `pool`; it never imports jax.
 
 It reads what to make from stdin and says what came of it on stdout, both as
-pickles behind their length, and ends when stdin does.
+pickles and the buffers that belong to them, each behind its length, and ends
+when stdin does.
 """
 
 import ctypes
@@ -24,22 +25,31 @@ _LENGTH = struct.Struct("<Q")
 
 def send(file: IO[bytes], message: Any) -> None:
   """Writes one message."""
-  content = pickle.dumps(message, protocol=5)
-  file.write(_LENGTH.pack(len(content)))
-  file.write(content)
+  buffers: list[pickle.PickleBuffer] = []
+  content = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
+  file.write(_LENGTH.pack(len(buffers)))
+  for part in (content, *(buffer.raw() for buffer in buffers)):
+    file.write(_LENGTH.pack(len(part)))
+    file.write(part)
   file.flush()
 
 
 def receive(file: IO[bytes]) -> Any:
   """Reads one message; EOFError where there is none any more."""
-  head = file.read(_LENGTH.size)
-  if len(head) < _LENGTH.size:
-    raise EOFError
-  (size,) = _LENGTH.unpack(head)
+  count = _number(file)
+  content, *buffers = (_read(file, _number(file)) for _ in range(count + 1))
+  return pickle.loads(content, buffers=buffers)
+
+
+def _number(file: IO[bytes]) -> int:
+  return _LENGTH.unpack(_read(file, _LENGTH.size))[0]
+
+
+def _read(file: IO[bytes], size: int) -> bytes:
   content = file.read(size)
   if len(content) < size:
     raise EOFError
-  return pickle.loads(content)
+  return content
 
 
 def main() -> None:

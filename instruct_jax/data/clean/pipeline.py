@@ -27,6 +27,7 @@ Record = kinds.Record
 _GONE = ("duplicates", "over_per_user", "says_nothing", "held_out_elsewhere")
 _CODES = {name: len(kinds.SPLITS) + n for n, name in enumerate(_GONE)}
 _DUPLICATE, _OVER, _SAYS_NOTHING, _ELSEWHERE = _CODES.values()
+_TOGETHER = 1 << 17  # characters of text that are looked at together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,19 +150,32 @@ def clean(
 def _split(records, kind, plan, counts):
   """Records of which each is decided by itself."""
   fractions = plan.settings.fractions
-  has_sides = len(plan.side_of.keys) > 0
+  has_sides, key = len(plan.side_of.keys) > 0, kinds.KINDS[kind].key
+  for some in _together(records, key):
+    counts["read"] += len(some)
+    counts["kept"] += len(some)
+    texts = [record[key] for record in some]
+    hashed, names = kinds.hashed_splits(texts, **fractions)
+    for n, (record, split) in enumerate(zip(some, hashed)):
+      if "split" in record:
+        split = record["split"]
+      elif has_sides:
+        side = plan.side_of.one(int(names[n]) or 1)
+        split = split if side is None else kinds.SPLITS[side]
+      yield split, record
+
+
+def _together(records: Iterable[Record], key: str) -> Iterator[list[Record]]:
+  """Records of text, some at a time."""
+  some, size = [], 0
   for record in records:
-    counts["read"] += 1
-    counts["kept"] += 1
-    if "split" in record:
-      yield record["split"], record
-      continue
-    name = kinds.known_by(record, kind)
-    side = plan.side_of.one(facts_lib.hash_of(name)) if has_sides else None
-    if side is None:
-      yield kinds.hashed_split(name, **fractions), record
-    else:
-      yield kinds.SPLITS[side], record
+    some.append(record)
+    size += len(record[key])
+    if size >= _TOGETHER:
+      yield some
+      some, size = [], 0
+  if some:
+    yield some
 
 
 def _chosen(records, verdicts, kind):

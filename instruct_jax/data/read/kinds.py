@@ -7,8 +7,10 @@ kind more.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from instruct_jax.data.read import conversations, records, spaces
 
@@ -193,3 +195,21 @@ def hashed_split(
     return "test"
   held_out = place < test_fraction + validation_fraction
   return "validation" if held_out else "train"
+
+
+def hashed_splits(
+  texts: Sequence[str], *, validation_fraction: float, test_fraction: float
+) -> tuple[list[str], np.ndarray]:
+  """`hashed_split` of what records of texts are known by, in less time.
+
+  Also the second 8 bytes [N] uint64 of each one's hash.
+  """
+  names = spaces.singles(texts)
+  digests = b"".join([hashlib.sha256(name).digest() for name in names])
+  words = np.frombuffer(digests, ">u8").reshape(-1, 4)
+  place = words[:, 0] / 2**64
+  held_out = place < test_fraction + validation_fraction
+  is_test = place < test_fraction
+  sides = np.where(is_test, 2, held_out.astype(np.int64)).tolist()
+  names = ("train", "validation", "test")
+  return [names[side] for side in sides], words[:, 1].astype(np.uint64)

@@ -53,14 +53,14 @@ def of_lines(path: epath.Path) -> Iterator[tuple[int, str]]:
   what cannot be read.
   """
   number, held, size = 1, [], 0
-  for block in _blocks(path):
+  for block, newlines in _blocks(path):
     cut = block.rfind(b"\n") + 1
     held.append(block[:cut] if cut else block)
     size += len(held[-1])
     if cut:
       piece = b"".join(held)
       yield from _texts(piece, path, number)
-      number += _newlines(piece)
+      number += newlines
       held, size = [block[cut:]], len(block) - cut
     if size > LONGEST:
       raise too_long(f"{path}:{number}", "a line")
@@ -74,7 +74,7 @@ def of_any(path: epath.Path) -> Iterator[str]:
   Raises UserError as `of_lines`, but for that.
   """
   number, column, rest = 1, 0, b""
-  for block in _blocks(path):
+  for block, _ in _blocks(path):
     rest += block
     cut = _whole(rest)
     piece, rest = rest[:cut], rest[cut:]
@@ -110,8 +110,8 @@ def nul(path: epath.Path, number: int) -> errors.UserError:
   return errors.UserError(f"{path}:{number}: a NUL byte; this is no text file")
 
 
-def _blocks(path: epath.Path) -> Iterator[bytes]:
-  """The bytes of a file without a byte-order mark."""
+def _blocks(path: epath.Path) -> Iterator[tuple[bytes, int]]:
+  """The bytes of a file without a byte-order mark; how many end a line."""
   head(path)
   number = 1
   try:
@@ -120,8 +120,9 @@ def _blocks(path: epath.Path) -> Iterator[bytes]:
       read = getattr(file, "read1", file.read)
       block = file.read(len(_BOM)).removeprefix(_BOM) or read(SIZE)
       while block:
-        yield block
-        number += _newlines(block)
+        newlines = _newlines(block)
+        yield block, newlines
+        number += newlines
         block = read(SIZE)
   except (*compressed.ERRORS, ImportError, OSError) as error:
     raise unreadable(path, number, error) from None

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 from etils import epath
 
 from instruct_jax.data.read import compressed, disguised, pieces
@@ -87,8 +88,7 @@ def _documents(path: epath.Path) -> Iterator[tuple[Where, str]]:
     if "\r" in text:
       text = _RETURNS.sub("\n", text)
     at = 1  # where the next document starts
-    for blank in _BLANKS.finditer(text):
-      start, stop = blank.span()
+    for start, stop in _blanks(text):
       if held:
         if start > at:
           held.append(text[at:start])
@@ -106,3 +106,17 @@ def _documents(path: epath.Path) -> Iterator[tuple[Where, str]]:
       raise pieces.too_long(str(where), "a document")
   if held:
     yield where, "\n".join(held)
+
+
+def _blanks(text: str) -> Iterator[tuple[int, int]]:
+  """The spans of `_BLANKS`; in ASCII in half the time."""
+  if not text.isascii():
+    yield from (blank.span() for blank in _BLANKS.finditer(text))
+    return
+  content = np.frombuffer(text.encode("ascii"), np.uint8)
+  ends = np.flatnonzero(content[:-1] == ord(_END))
+  stop = 0
+  for start in ends[content[ends + 1] <= ord(" ")].tolist():
+    if start >= stop and (blank := _BLANKS.match(text, start)):
+      stop = blank.end()
+      yield start, stop
