@@ -133,7 +133,7 @@ algorithms
   dpo ppo groups best_of_n
 training
   judging optim partition placing
-  gradient
+  gradient untrained
   step
   log save validate
   loop

@@ -297,9 +297,9 @@ class Decoder(nn.Module):
     tokens = jnp.minimum(tokens, c.vocab_size - 1)
     # Gemma's root of the width is as coarse as the activations.
     scale = float(jnp.dtype(c.dtype).type(c.embedding_scale))
-    x = self.token_embedding(tokens) * scale
+    x = self.token_embedding(tokens).astype(jnp.float32) * scale
     if c.positions == "learned":
-      x += self.position_embedding(positions)
+      x += self.position_embedding(positions).astype(jnp.float32)
     return x.astype(c.dtype)
 
 

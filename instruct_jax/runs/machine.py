@@ -29,6 +29,7 @@ _SAMPLES = {
   "select": "selection",
 }
 _SAMPLED = 64  # rows that are decoded at once on a CPU; elsewhere more
+_FROZEN = {"float32": FLOAT, "bfloat16": 2}  # bytes of what is not trained
 _MOMENTS = {"adam": 2, "adamw": 2}  # arrays beside each weight; muon: 1
 
 
@@ -138,8 +139,9 @@ def _held(config):
     total += weights(model) * arrays * FLOAT
     roles.append(f"{role} ({weights(model):,} numbers)")
   if is_rewarded:
-    total += weights(policy) * FLOAT
-    total += rewards.needs_model(config.reward) * weights(scalar) * FLOAT
+    total += weights(policy) * _FROZEN[policy.dtype]
+    if rewards.needs_model(config.reward):
+      total += weights(scalar) * _FROZEN[scalar.dtype]
   return total, " and ".join(roles)
 
 

@@ -36,14 +36,22 @@ class Creation:
       id(variable): (sharding.path_name(path), array)
       for variable, (path, array) in zip(variables, given)
     }
+    self._read_from = {id(v): self._given[id(v)][0] for v in variables} | {
+      id(equation.outvars[0]): self._given[id(equation.invars[0])][0]
+      for equation in traced.jaxpr.eqns
+      if equation.primitive is jax.lax.convert_element_type_p
+      and id(equation.invars[0]) in self._given
+    }
     self._traced = traced  # Keeps the variables, and so their ids, alive.
     self._variables = [id(variable) for variable in traced.jaxpr.outvars]
 
   def sources(self) -> dict[str, str]:
-    """{path in the state: path in the checkpoints, '' where it is new}."""
-    nothing = "", None
+    """{path in the state: path in the checkpoints, '' where it is new}.
+
+    Also of what is another dtype's there.
+    """
     return {
-      path: self._given.get(variable, nothing)[0]
+      path: self._read_from.get(variable, "")
       for path, variable in zip(self._paths, self._variables)
     }
 

@@ -17,7 +17,13 @@ from instruct_jax.base import means
 from instruct_jax.inference import context
 from instruct_jax.models import heads, lora
 from instruct_jax.parallel import digest, sharding
-from instruct_jax.training import gradient, optim, partition, placing
+from instruct_jax.training import (
+  gradient,
+  optim,
+  partition,
+  placing,
+  untrained,
+)
 
 COUNTERS = ("skipped", "skipped_in_a_row")
 FIRST = "_first_minibatch"  # of a step's updates, such a metric is the first's
@@ -82,6 +88,7 @@ def setup(
     params = partition.with_adapters(config, params, key)
     trained.update(partition.of(config, params))
     learned = partition.trained_of(params, trained)
+    params, frozen = untrained.held(ctx, params, frozen, trained)
     return algorithms.State(
       step=jnp.int32(0),
       params=params,
