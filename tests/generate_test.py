@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instruct_jax.base import errors
-from instruct_jax.inference import choice, generate
+from instruct_jax.inference import choice, generate, slots
 from instruct_jax.models import attention, decoder, heads
 from instruct_jax.models import config as model_config
 
@@ -33,6 +33,12 @@ PROMPT = jnp.asarray([[0, 0, 3, 4], [5, 6, 7, 8], [0, 2, 2, 2]])
 IS_PROMPT = PROMPT > 0
 
 
+@pytest.fixture(autouse=True)
+def _chunks(monkeypatch):
+  """Prompts are read in several chunks, though they are short."""
+  monkeypatch.setattr(generate, "CHUNK", 3)
+
+
 @functools.cache
 def params(model=MODEL):
   token, one = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
@@ -46,7 +52,12 @@ def params(model=MODEL):
 
 
 def sample(
-  seed=0, prompt=PROMPT, is_prompt=IS_PROMPT, episodes=None, **changes
+  seed=0,
+  prompt=PROMPT,
+  is_prompt=IS_PROMPT,
+  episodes=None,
+  limits=None,
+  **changes,
 ):
   return generate.generate(
     MODEL,
@@ -56,6 +67,7 @@ def sample(
     jnp.arange(len(prompt)) if episodes is None else jnp.asarray(episodes),
     jax.random.key(seed),
     dataclasses.replace(SAMPLING, **changes),
+    limits=None if limits is None else jnp.asarray(limits),
   )
 
 
@@ -63,15 +75,7 @@ def sample(
 
 
 def count_up(last, *, max_tokens=6, stop_ids=(STOP,), temperature=0.0):
-  """Decodes from the tokens `last`; also returns the number of steps."""
-
-  def logits_of(tokens):
-    return 50.0 * jax.nn.one_hot((tokens + 1) % V, V)
-
-  def step(tokens, count, cache):
-    return logits_of(tokens), cache.at[count].set(True)
-
-  last = jnp.asarray(last)
+  """Goes on from the tokens `last`; also returns the number of steps."""
   sampling = choice.Sampling(
     max_tokens=max_tokens,
     stop_ids=stop_ids,
@@ -79,20 +83,38 @@ def count_up(last, *, max_tokens=6, stop_ids=(STOP,), temperature=0.0):
     temperature=temperature,
   )
 
+  def logits_of(tokens):
+    return 50.0 * jax.nn.one_hot((tokens + 1) % V, V)
+
+  network = slots.Network(
+    empty=lambda: jnp.int32(0),
+    read=lambda prompt, is_prompt: (logits_of(prompt[:, -1]), None),
+    placed=lambda cache, read, time, put: cache,
+    step=lambda tokens, positions, time, cache: (logits_of(tokens), cache + 1),
+  )
+
   @jax.jit
   def run(last):
-    state = generate.decode(
-      step,
-      logits_of(last),
-      jnp.zeros(max_tokens + 1, bool),
+    prompt = last[:, None]
+    queue = slots.Queue(
+      prompt,
+      jnp.ones(prompt.shape, bool),
       jnp.arange(len(last)),
-      jax.random.key(0),
+      jnp.full(len(last), max_tokens),
+    )
+    shape = slots.shape_of(len(last), 0, max_tokens)
+    state = slots.advance(
+      network,
+      queue,
+      slots.begin(network, queue, shape),
+      shape,
       sampling,
+      jax.random.key(0),
       temperature=jnp.float32(temperature),
     )
-    return state.generation, state.cache.sum()
+    return generate.said(state, sampling, None), state.cache
 
-  return run(last)
+  return run(jnp.asarray(last))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -165,7 +187,7 @@ def test_what_was_sampled_is_what_the_full_forward_gives(
   )
   key, episodes = jax.random.key(2), jnp.asarray([4, 0, 7])
   sampling = dataclasses.replace(
-    SAMPLING, temperature=temperature, max_tokens=14, stop_ids=()
+    SAMPLING, temperature=temperature, max_tokens=14, stop_ids=(), slots=2
   )
   out = generate.generate(
     model, params(model), PROMPT, IS_PROMPT, episodes, key, sampling
@@ -176,9 +198,44 @@ def test_what_was_sampled_is_what_the_full_forward_gives(
     if temperature:
       weights = np.exp(logits[:, i] / temperature)
       total = np.cumsum(weights, axis=-1) / weights.sum(-1, keepdims=True)
-      draws = np.asarray(generate.draws(key, episodes, i))
+      draws = np.asarray(choice.draws(key, episodes, i))
       expected = (total > draws[:, None]).argmax(axis=-1)
     np.testing.assert_array_equal(out.tokens[:, i], expected)
+
+
+# Windows of which a part lies behind the columns' turn, mixed and not.
+FAMILIES = {
+  "scan": {"scan": True},
+  "window": {"window": 3},
+  "mixed": {"window": 3, "window_pattern": "sf", "rotary_local_base": 99.0},
+  "learned": {"positions": "learned", "kv_heads": 1},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_slots_that_are_filled_anew_say_what_is_said_alone(family):
+  """Prompts in chunks, of any length, in slots whose columns go round."""
+  model = heads.LanguageModel(dataclasses.replace(CONFIG, **FAMILIES[family]))
+  rng = np.random.default_rng(1)
+  is_prompt = np.arange(8) >= 8 - np.arange(9)[:, None]
+  prompt = np.where(is_prompt, rng.integers(1, V, is_prompt.shape), PAD)
+  limits = np.asarray([6, 1, 6, 3, 0, 6, 2, 6, 6])
+  key, said = jax.random.key(2), {}
+  for name, slots_ in (("few", 3), ("all", 0)):
+    out = generate.generate(
+      *(model, params(model), prompt, is_prompt, jnp.arange(9), key),
+      dataclasses.replace(SAMPLING, stop_ids=(), slots=slots_),
+      limits=limits,
+    )
+    np.testing.assert_array_equal(out.is_response.sum(axis=1), limits)
+    said[name] = out.tokens
+  np.testing.assert_array_equal(said["few"], said["all"])
+  logits = full_logits(out, prompt, is_prompt, model=model)
+  for i in range(6):
+    draws = choice.draws(key, jnp.arange(9), i)
+    again = choice.choose(logits[:, i], draws, SAMPLING, temperature=1.0)
+    here = np.asarray(out.is_response[:, i])
+    np.testing.assert_array_equal(out.tokens[here, i], again[here])
 
 
 @pytest.mark.parametrize("scan", [False, True])
@@ -191,9 +248,10 @@ def test_logits_from_the_cache_are_the_full_forwards(scan):
   out = sample()
   expected = full_logits(out)
   prefill = functools.partial(
-    jax.jit(generate.prefill, static_argnums=0, static_argnames="slots"), model
+    jax.jit(generate.prefill, static_argnums=0), model
   )
-  logits, cache = prefill(tree, PROMPT, IS_PROMPT, slots=6)
+  logits, cache = prefill(tree, PROMPT, IS_PROMPT)
+  cache = cache.rolled(4 + 6, 0)
   is_token = jnp.concatenate([IS_PROMPT, out.is_response], axis=1)
   positions = attention.positions_of(is_token)
   apply = jax.jit(model.apply)
@@ -254,12 +312,12 @@ def test_more_tokens_go_on_from_fewer():
 def test_draws_are_those_of_key_episode_and_position():
   key, episodes = jax.random.key(7), jnp.asarray([4, 0, 1 << 20])
   for position in (0, 3):
-    found = generate.draws(key, episodes, position)
+    found = choice.draws(key, episodes, position)
     for draw, episode in zip(found, episodes):
       own = jax.random.fold_in(jax.random.fold_in(key, episode), position)
       assert draw == jax.random.uniform(own)
   table = np.stack(
-    [generate.draws(key, jnp.arange(64), position) for position in range(64)]
+    [choice.draws(key, jnp.arange(64), position) for position in range(64)]
   )
   assert len(np.unique(table)) > 4090  # of 2^23 numbers, a few meet
   assert abs(table.mean() - 0.5) < 0.02
@@ -275,15 +333,18 @@ def test_left_padding_changes_no_sample():
   np.testing.assert_array_equal(sample(seed=5).tokens, padded.tokens)
 
 
-def test_decoding_some_rows_at_a_time_changes_no_sample():
-  whole, parts = sample(seed=6), sample(seed=6, rows=2)  # 3 rows: 2 + 1
+@pytest.mark.parametrize("slots", [1, 2])
+def test_the_number_of_slots_changes_no_sample(slots):
+  whole, parts = sample(seed=6), sample(seed=6, slots=slots)
   jax.tree.map(np.testing.assert_array_equal, whole, parts)
 
 
-def test_temperatures_share_a_program():
-  sample(temperature=0.7)
+def test_temperatures_and_limits_share_a_program():
+  sample(temperature=0.7, limits=[6, 6, 6])
   before = generate._generate._cache_size()
-  sample(temperature=1.3)
+  sample(temperature=1.3, limits=[6, 6, 6])
+  sample(temperature=0.0, limits=[6, 2, 6])
+  sample(temperature=0.7, limits=[1, 6, 0])
   assert generate._generate._cache_size() == before
 
 

@@ -120,6 +120,7 @@ worlds
   files
 inference
   choice
+  slots
   generate
   growing
   context

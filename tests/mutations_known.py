@@ -29,6 +29,7 @@ TARGETS = {
     "tests/generate_test.py",
     "tests/wiring_test.py",
   ),
+  "instruct_jax/inference/slots.py": ("tests/slots_test.py",),
   "instruct_jax/inference/choice.py": ("tests/generate_test.py",),
   "instruct_jax/inference/respond.py": (
     "tests/respond_test.py",
@@ -63,9 +64,9 @@ NAMED = [
     'ctx, params["policy"], params["policy"], params.get("value"),',
   ),
   (  # The decode loop's position is off by one.
-    "instruct_jax/inference/generate.py",
-    "(lengths + count - 1)[:, None],",
-    "(lengths + count)[:, None],",
+    "instruct_jax/inference/slots.py",
+    "positions = slots.length + slots.count - 1",
+    "positions = slots.length + slots.count",
   ),
   (  # The temperature does not reach the sampler ...
     "instruct_jax/algorithms/episodes.py",

@@ -130,6 +130,25 @@ def test_the_size_of_a_batch_changes_no_sample(rows):
   np.testing.assert_array_equal(say(rows=rows).response, say().response)
 
 
+def test_lists_of_any_length_share_a_program():
+  say(prompts=PROMPTS[:2])
+  before = generate._generate._cache_size()
+  for prompts in (PROMPTS[:1], PROMPTS * 40):
+    say(prompts=prompts, temperature=0.3)
+  assert generate._generate._cache_size() == before
+
+
+def test_more_prompts_than_are_asked_at_a_time(monkeypatch):
+  whole = say(prompts=PROMPTS * 4)
+  monkeypatch.setattr(respond, "QUEUE", 16)
+  parts = say(prompts=PROMPTS * 4)
+  assert parts.texts == whole.texts
+  np.testing.assert_array_equal(parts.response, whole.response)
+  nothing = say(prompts=())
+  assert nothing.texts == ()
+  assert nothing.response.shape == (0, toys.R)
+
+
 def test_what_comes_after_a_prompt_changes_nothing():
   np.testing.assert_array_equal(
     say(prompts=PROMPTS[:3]).response, say().response[:3]

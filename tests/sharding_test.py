@@ -264,7 +264,7 @@ def test_a_gemma_in_stacked_layers_is_that_of_one_device():
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_responses_are_those_of_one_device(temperature):
   sampling = choice.Sampling(
-    max_tokens=4, stop_ids=(3,), pad_id=0, temperature=temperature, rows=4
+    max_tokens=4, stop_ids=(3,), pad_id=0, temperature=temperature, slots=8
   )
 
   def run(params, prompt):

@@ -19,7 +19,7 @@ from instruct_jax.algorithms import episodes, ppo, rm
 from instruct_jax.evals import bench, select
 from instruct_jax.evals import loss as eval_loss
 from instruct_jax.evals import reward as eval_reward
-from instruct_jax.inference import choice, context, generate
+from instruct_jax.inference import choice, context
 from instruct_jax.models import forward
 from instruct_jax.parallel import sharding
 from instruct_jax.training import gradient, loop, validate
@@ -122,7 +122,7 @@ def test_what_was_sampled_is_chosen_again_by_the_full_forward_pass(ran):
   for t in range(toys.R):
     again = choice.choose(
       logits[:, t],
-      generate.draws(key, ids, t),
+      choice.draws(key, ids, t),
       ran.ctx.sampling(),
       temperature=TEMPERATURE,
     )

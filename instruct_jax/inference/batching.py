@@ -29,7 +29,7 @@ def in_batches(
   of each batch and gets the whole result.
   """
   count = len(next(iter(table.values())))
-  rows = _rounded(rows, mesh)
+  rows = rounded(rows, mesh)
   if not count:
     return _empty(function, table, rows)
   pending = []  # All are dispatched before the first is waited for.
@@ -56,7 +56,7 @@ def of_rows(
   other, and one is computed while the next is read. The line of progress says
   `note` and how far it is. Raises Interrupted after SIGTERM.
   """
-  size = _rounded(rows, mesh)
+  size = rounded(rows, mesh)
   parts, pending = [], None
   for batch in table.in_order(size):
     interrupt.check()
@@ -72,7 +72,7 @@ def of_rows(
 def one_batch(table: Table, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
   """The whole table on the mesh, row 0 repeated after the N rows to divide."""
   count = len(next(iter(table.values())))
-  index = np.arange(_rounded(count, mesh))
+  index = np.arange(rounded(count, mesh))
   index[index >= count] = 0
   return placed({name: x[index] for name, x in table.items()}, mesh)
 
@@ -85,7 +85,8 @@ def placed(batch: Table, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
   return sharding.global_batch({k: x[mine] for k, x in batch.items()}, mesh)
 
 
-def _rounded(rows: int, mesh: jax.sharding.Mesh) -> int:
+def rounded(rows: int, mesh: jax.sharding.Mesh) -> int:
+  """So many rows, or the next more that the mesh and the processes divide."""
   parts = math.lcm(mesh.shape["data"] * mesh.shape["fsdp"], jax.process_count())
   return -(-rows // parts) * parts
 

@@ -18,6 +18,7 @@ from instruct_jax.tokenizers import answers, templates
 from instruct_jax.worlds import interface
 
 SCALAR_ROLES = ("reward", "value")
+CPU_SLOTS, DEVICE_SLOTS = 32, 256  # a CPU's; at most, of each other device
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,9 +86,25 @@ class Context:
       max_tokens=self.config.data.response_length,
       stop_ids=self.stop_ids,
       pad_id=self.tokenizer.pad_id,
-      # A CPU's caches like few rows at once; this changes no sample.
-      rows=64 if jax.default_backend() == "cpu" else 0,
+      slots=self._slots,
     )
+
+  @property
+  def _slots(self) -> int:
+    """Responses that grow at a time, which changes none of them.
+
+    A CPU likes few, as a small cache stays in the processor's; others many, as
+    long as their caches take no more than a quarter of the memory.
+    """
+    if jax.default_backend() == "cpu":
+      return CPU_SLOTS
+    data, mesh, model = self.config.data, self.mesh.shape, self.policy.config
+    tokens = data.prompt_length + data.response_length
+    numbers = 2 * model.layers * model.kv_heads * model.head_size * tokens
+    size = numbers * jax.numpy.dtype(model.dtype).itemsize / mesh["tensor"]
+    memory = self.mesh.local_devices[0].memory_stats() or {}
+    fit = int(memory.get("bytes_limit", 16e9) / 4 / size)
+    return max(1, min(fit, DEVICE_SLOTS)) * mesh["data"] * mesh["fsdp"]
 
 
 def make(config: ConfigDict, folders: dict[str, epath.Path]) -> Context:

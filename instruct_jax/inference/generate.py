@@ -1,16 +1,15 @@
-"""choice.Sampling: prefill once, then decode in a loop on the device.
+"""Sampling: prompts are read, and answered in slots, in one device program.
 
-Axes: B rows, P prompt (left-padded), R response, S = P + R cache slots, V
-vocabulary. The draw that picks a token depends on the key, the row's episode
-id and the token's place in its response alone: not on the rows beside it, nor
-on their number, their order, the padding, the devices or `max_tokens`. Callers
-choose the ids: two rows with one id make the same draws.
+Axes: N prompts, P their width (left-padded), R response, B slots, S = P + R
+cache columns, V vocabulary. The draw that picks a token depends on the key, the
+prompt's episode id and the token's place in its response alone: not on the
+prompts beside it, nor on their number, their order, the slots, the padding, the
+devices or `max_tokens`. Callers choose the ids: two rows with one id make the
+same draws.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import chex
 import flax.struct
@@ -18,20 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from instruct_jax.inference import choice
+from instruct_jax.inference import choice, slots
 from instruct_jax.models import attention, heads
-
-# (tokens [B], the number chosen by now, cache) -> (logits [B, V], cache)
-Step = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 
 
 @flax.struct.dataclass
 class Generation:
   """Responses, one a row."""
 
-  tokens: jax.Array  # [B, R] int32, padded after the end
-  is_response: jax.Array  # [B, R] bool, True up to the end token, with it
-  ended: jax.Array  # [B] bool, False where max_tokens cut the response off
+  tokens: jax.Array  # [N, R] int32, padded after the end
+  is_response: jax.Array  # [N, R] bool, True up to the end token, with it
+  ended: jax.Array  # [N] bool, False where max_tokens cut the response off
   stop_ids: tuple[int, ...] = flax.struct.field(pytree_node=False, default=())
 
   @property
@@ -43,30 +39,8 @@ class Generation:
     """
     if not self.stop_ids:
       return self.tokens
-    stop = is_stop(self.tokens, self.stop_ids)
+    stop = choice.is_stop(self.tokens, self.stop_ids)
     return jnp.where(stop, self.stop_ids[0], self.tokens)
-
-
-@flax.struct.dataclass
-class DecodeState:
-  """What the loop carries. `count` tokens are chosen in every row."""
-
-  count: jax.Array  # [] int32
-  generation: Generation
-  cache: Any  # the step's own: a attention.Cache
-
-  @property
-  def is_running(self) -> jax.Array:
-    """[] bool: there is room, and a row that has not ended."""
-    room = self.count < self.generation.tokens.shape[1]
-    return room & ~self.generation.ended.all()
-
-  @property
-  def last_tokens(self) -> jax.Array:
-    """[B] the newest token of each row."""
-    return jax.lax.dynamic_index_in_dim(
-      self.generation.tokens, self.count - 1, axis=1, keepdims=False
-    )
 
 
 def generate(
@@ -77,90 +51,150 @@ def generate(
   episodes: jax.Array,
   key: jax.Array,
   sampling: choice.Sampling,
+  *,
+  limits: jax.Array | None = None,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> Generation:
-  """One response to each prompt [B, P]; one program, whatever the temperature.
+  """One response to each prompt [N, P]; one program, whatever the temperature.
 
-  `params` is the model's tree; `episodes` [B] int32 are the ids that the rows'
-  draws come from (see `draws`).
+  `params` is the model's tree; `episodes` [N] int32 are the ids that the rows'
+  draws come from (see `choice.draws`). A response has `limits` [N] tokens at
+  most, unless given `max_tokens`; where that is 0 the row only fills up, and
+  costs nothing. On a `mesh` every device has slots of its own.
   """
   chex.assert_equal_shape([prompt, is_prompt])
   chex.assert_shape(episodes, prompt.shape[:1])
-  temperature = sampling.temperature
-  if temperature:
-    sampling = dataclasses.replace(sampling, temperature=1.0)
   return _generate(
     model,
-    sampling,
+    shared(sampling),
+    mesh,
     params,
     key,
-    jax.device_put(np.float32(temperature)),
-    prompt,
-    is_prompt,
-    episodes,
+    jax.device_put(np.float32(sampling.temperature)),
+    (prompt, is_prompt, episodes, limits),
   )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _generate(
-  model, sampling, params, key, temperature, prompt, is_prompt, episodes
-):
-  B = prompt.shape[0]
-  respond = functools.partial(
-    _respond, model, sampling, params, key, temperature
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _generate(model, sampling, mesh, params, key, temperature, asked):
+  queue = queue_of(*asked, sampling=sampling)
+  started = begin(model, sampling, mesh, queue)
+  done = advance(
+    *(model, sampling, mesh, params, key, temperature, queue, started, None)
   )
-  if not 0 < sampling.rows < B:
-    return respond(prompt, is_prompt, episodes)
-  count = -(-B // sampling.rows)  # parts; the last rows are repeated to fit
-
-  def split(x):  # Every part has rows of every device.
-    x = x[jnp.minimum(jnp.arange(count * sampling.rows), B - 1)]
-    return x.reshape(sampling.rows, count, *x.shape[1:]).swapaxes(0, 1)
-
-  parts = jax.lax.map(
-    lambda rows: respond(*rows),
-    tuple(map(split, (prompt, is_prompt, episodes))),
-  )
-  return jax.tree.map(
-    lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:B], parts
-  )
+  return said(done, sampling, mesh)
 
 
-def _respond(
-  model, sampling, params, key, temperature, prompt, is_prompt, episodes
-):
-  """Prefill and decode of some rows."""
-  logits, cache = prefill(
-    model, params, prompt, is_prompt, slots=sampling.max_tokens
-  )
-  step = stepper(model, params, is_prompt, sampling)
-  return decode(
-    step, logits, cache, episodes, key, sampling, temperature=temperature
-  ).generation
+def shared(sampling: choice.Sampling) -> choice.Sampling:
+  """What a program is compiled for: all temperatures share one."""
+  return dataclasses.replace(sampling, temperature=1.0)
 
 
-def stepper(
-  model: heads.LanguageModel,
-  params: dict,
+def queue_of(
+  prompt: jax.Array,
   is_prompt: jax.Array,
+  episodes: jax.Array,
+  limits: jax.Array | None,
+  *,
   sampling: choice.Sampling,
-) -> Step:
-  """Reads the newest tokens after prompts that `prefill` has read."""
-  P = is_prompt.shape[1]
-  is_token = jnp.pad(
-    is_prompt, ((0, 0), (0, sampling.max_tokens)), constant_values=True
-  )
-  lengths = is_prompt.sum(axis=1, dtype=jnp.int32)
+) -> slots.Queue:
+  """What is asked, as `generate` is given it."""
+  if limits is None:
+    limits = jnp.full(len(prompt), sampling.max_tokens, jnp.int32)
+  return slots.Queue(prompt, is_prompt, episodes, limits)
 
-  def step(tokens, count, cache):
-    structure = attention.following(
-      is_token, (lengths + count - 1)[:, None], P + count - 1
-    )
+
+def begin(
+  model: heads.LanguageModel,
+  sampling: choice.Sampling,
+  mesh: jax.sharding.Mesh | None,
+  queue: slots.Queue,
+) -> slots.Slots:
+  """Slots for the prompts, of nobody yet."""
+  shape = _shape(sampling, mesh, queue)
+  network = reader(model, {}, *_sizes(queue, sampling), shape)
+  return slots.begin(network, queue, shape)
+
+
+def advance(
+  model: heads.LanguageModel,
+  sampling: choice.Sampling,
+  mesh: jax.sharding.Mesh | None,
+  params: dict,
+  key: jax.Array,
+  temperature: jax.Array,
+  queue: slots.Queue,
+  state: slots.Slots,
+  steps: jax.Array | None,
+) -> slots.Slots:
+  """At most so many steps more, None: all; see `slots.advance`."""
+  shape = _shape(sampling, mesh, queue)
+  network = reader(model, params, *_sizes(queue, sampling), shape)
+  return slots.advance(
+    network,
+    shape.whole(queue),
+    state,
+    shape,
+    sampling,
+    key,
+    temperature=temperature,
+    steps=steps,
+  )
+
+
+def said(
+  state: slots.Slots,
+  sampling: choice.Sampling,
+  mesh: jax.sharding.Mesh | None,
+) -> Generation:
+  """What has been said by now."""
+  N, R = state.said.shape
+  is_response = jnp.arange(R) < state.said_count[:, None]
+  generation = Generation(
+    tokens=jnp.where(is_response, state.said, sampling.pad_id),
+    is_response=is_response,
+    ended=state.said_ended,
+    stop_ids=sampling.stop_ids,
+  )
+  shape = slots.shape_of(N, sampling.slots, R, mesh)
+  return generation if N % shape.groups else shape.rows(generation)
+
+
+def _shape(sampling, mesh, queue):
+  N = len(queue.limits)
+  return slots.shape_of(N, sampling.slots, sampling.max_tokens, mesh)
+
+
+def _sizes(queue, sampling):
+  P = queue.prompt.shape[1]
+  return P, P + sampling.max_tokens
+
+
+def reader(
+  model: heads.LanguageModel, params: dict, P: int, S: int, shape: slots.Shape
+) -> slots.Network:
+  """The model, for slots of S columns and prompts of P."""
+
+  def empty():
+    return shape.rows(attention.empty_cache(model.config, shape.slots, S))
+
+  def read(prompt, is_prompt):
+    return prefill(model, params, prompt, is_prompt)
+
+  def placed(cache, read, time, put):
+    return cache.with_rows(read.rolled(S, time - P), put)
+
+  def step(tokens, positions, time, cache):
+    structure = attention.around(positions, time, S)
     logits, cache = model.apply(
       {"params": params}, tokens[:, None], structure, cache
     )
     return logits[:, 0], cache
 
-  return step
+  return slots.Network(empty, read, placed, step)
+
+
+CHUNK = 32  # columns of prompts that are read at a time
 
 
 def prefill(
@@ -168,117 +202,40 @@ def prefill(
   params: dict,
   prompt: jax.Array,
   is_prompt: jax.Array,
-  *,
-  slots: int = 0,
 ) -> tuple[jax.Array, attention.Cache]:
-  """The logits [B, V] after each prompt, and its cache with `slots` more."""
-  empty = attention.empty_cache(model.config, *prompt.shape)
-  logits, cache = model.apply(
-    {"params": params},
-    prompt,
-    attention.padded(is_prompt),
-    empty,
-    at=(-1, None),
-  )
-  # pyrefly: ignore[missing-attribute]  # linen says nothing of a cache
-  return logits[:, 0], cache.grown(slots)
+  """The logits [B, V] after each prompt [B, P], and its cache of P columns.
 
-
-def decode(
-  step: Step,
-  logits: jax.Array,
-  cache: Any,
-  episodes: jax.Array,
-  key: jax.Array,
-  sampling: choice.Sampling,
-  *,
-  temperature: jax.Array,
-) -> DecodeState:
-  """Chooses tokens until every row has ended or is full: the last state.
-
-  `step` reads the newest token of each row; `logits` are those before the
-  first token, `episodes` [B] the ids of the rows.
+  Read in chunks of columns; those before the longest prompt are left out.
   """
-  return jax.lax.while_loop(
-    lambda state: state.is_running,
-    chooser(step, episodes, key, sampling, temperature=temperature),
-    first(logits, cache, episodes, key, sampling, temperature=temperature),
-  )
+  B, P = prompt.shape
+  chunks = -(-P // CHUNK)
+  width = -(-P // chunks)
+  pad = ((0, 0), (chunks * width - P, 0))
+  prompt, is_prompt = jnp.pad(prompt, pad), jnp.pad(is_prompt, pad)
+  positions = attention.positions_of(is_prompt)
 
-
-def first(
-  logits: jax.Array,
-  cache: Any,
-  episodes: jax.Array,
-  key: jax.Array,
-  sampling: choice.Sampling,
-  *,
-  temperature: jax.Array,
-) -> DecodeState:
-  """The state after the first token of each row."""
-  shape = (logits.shape[0], sampling.max_tokens)
-  empty = Generation(
-    tokens=jnp.full(shape, sampling.pad_id, jnp.int32),
-    is_response=jnp.zeros(shape, bool),
-    ended=jnp.zeros(shape[:1], bool),
-    stop_ids=sampling.stop_ids,
-  )
-  count = jnp.int32(0)
-  uniforms = draws(key, episodes, count)
-  generation = _appended(empty, count, logits, uniforms, sampling, temperature)
-  return DecodeState(count + 1, generation, cache)
-
-
-def chooser(
-  step: Step,
-  episodes: jax.Array,
-  key: jax.Array,
-  sampling: choice.Sampling,
-  *,
-  temperature: jax.Array,
-) -> Callable[[DecodeState], DecodeState]:
-  """What makes of a state that of one token more in each row."""
-
-  def body(state):
-    logits, cache = step(state.last_tokens, state.count, state.cache)
-    uniforms = draws(key, episodes, state.count)
-    generation = _appended(
-      state.generation, state.count, logits, uniforms, sampling, temperature
+  def chunk(n, carry):
+    first = n * width
+    tokens, places = (
+      jax.lax.dynamic_slice_in_dim(x, first, width, 1)
+      for x in (prompt, positions)
     )
-    return DecodeState(state.count + 1, generation, cache)
+    logits, cache = model.apply(
+      {"params": params},
+      tokens,
+      attention.following(is_prompt, places, first),
+      carry[1],
+      at=(-1, None),
+    )
+    return logits[:, 0], cache
 
-  return body
-
-
-def draws(
-  key: jax.Array, episodes: jax.Array, position: jax.Array | int
-) -> jax.Array:
-  """Draws [B] of [0, 1) for the response tokens at `position` (from 0)."""
-
-  def draw(episode):
-    token_key = jax.random.fold_in(jax.random.fold_in(key, episode), position)
-    return jax.random.uniform(token_key)
-
-  return jax.vmap(draw)(episodes)
-
-
-def _appended(
-  generation, count, logits, uniforms, sampling, temperature
-) -> Generation:
-  """The generation with the next token of the rows that have not ended."""
-  running = ~generation.ended
-  tokens = choice.choose(logits, uniforms, sampling, temperature=temperature)
-  tokens = jnp.where(running, tokens, sampling.pad_id)
-  put = functools.partial(
-    jax.lax.dynamic_update_index_in_dim, index=count, axis=1
-  )
-  return generation.replace(
-    tokens=put(generation.tokens, tokens),
-    is_response=put(generation.is_response, running),
-    ended=generation.ended | is_stop(tokens, sampling.stop_ids),
-  )
-
-
-def is_stop(tokens: jax.Array, stop_ids: tuple[int, ...]) -> jax.Array:
-  """Where `tokens` are any of `stop_ids`: bool, the shape of `tokens`."""
-  return jnp.isin(tokens, jnp.asarray(stop_ids, jnp.int32))
+  empty = attention.empty_cache(model.config, *prompt.shape)
+  if chunks == 1:
+    logits, cache = chunk(0, (None, empty))
+  else:
+    logits = jnp.zeros((B, model.config.vocab_size), jnp.float32)
+    longest = is_prompt.sum(axis=1, dtype=jnp.int32).max()
+    begun = jnp.minimum(chunks - -(-longest // width), chunks - 1)
+    logits, cache = jax.lax.fori_loop(begun, chunks, chunk, (logits, empty))
+  # pyrefly: ignore[missing-attribute]  # linen says nothing of a cache
+  return logits, cache.last(P)

@@ -1,7 +1,7 @@
 """Responses while they grow: the tokens of `generate`, for who looks on.
 
-The loop of `generate` stops after some tokens and goes on from there; its cache
-stays on the devices. Neither the draws nor what is computed for a token depends
+What `generate` does stops after some tokens and goes on from there; its slots
+stay on the devices. Neither the draws nor what is computed for a token depends
 on where it stops.
 """
 
@@ -27,52 +27,39 @@ class Growing:
     episodes: jax.Array,
     key: jax.Array,
     sampling: choice.Sampling,
+    *,
+    mesh: jax.sharding.Mesh | None = None,
   ):
-    """What is given is as for `generate`."""
+    """What is given is as for `generate`; each prompt has a slot."""
     temperature = jnp.float32(sampling.temperature)
-    sampling = dataclasses.replace(sampling, rows=0)
-    if sampling.temperature:  # one program for all of them
-      sampling = dataclasses.replace(sampling, temperature=1.0)
-    self._static = model, sampling
-    self._given = params, key, temperature, is_prompt, episodes
-    self._state = _begun(*self._static, *self._given, prompt)
+    sampling = generate.shared(dataclasses.replace(sampling, slots=0))
+    queue = generate.queue_of(
+      prompt, is_prompt, episodes, None, sampling=sampling
+    )
+    self._static = model, sampling, mesh
+    self._given = params, key, temperature, queue
+    self._slots = _begun(*self._static, queue)
+    self.grow(0)
 
   @property
   def generation(self) -> generate.Generation:
     """What is chosen by now."""
-    return self._state.generation
+    return _said(self._slots, *self._static[1:])
 
   @property
   def is_running(self) -> bool:
     """Whether there is more to choose."""
-    return bool(self._state.is_running)
+    return bool(_is_running(self._slots))
 
   def grow(self, tokens: int) -> None:
     """Chooses so many tokens more, fewer where every row ends before."""
     more = jnp.int32(tokens)
-    self._state = _grown(*self._static, *self._given, self._state, more)
+    self._slots = _grown(*self._static, *self._given, self._slots, more)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _begun(
-  model, sampling, params, key, temperature, is_prompt, episodes, prompt
-):
-  logits, cache = generate.prefill(
-    model, params, prompt, is_prompt, slots=sampling.max_tokens
-  )
-  return generate.first(
-    logits, cache, episodes, key, sampling, temperature=temperature
-  )
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnames=("state",))
-def _grown(
-  model, sampling, params, key, temperature, is_prompt, episodes, state, more
-):
-  step = generate.stepper(model, params, is_prompt, sampling)
-  until = state.count + more
-  return jax.lax.while_loop(
-    lambda state: state.is_running & (state.count < until),
-    generate.chooser(step, episodes, key, sampling, temperature=temperature),
-    state,
-  )
+_begun = functools.partial(jax.jit, static_argnums=(0, 1, 2))(generate.begin)
+_grown = functools.partial(
+  jax.jit, static_argnums=(0, 1, 2), donate_argnames=("state",)
+)(generate.advance)
+_said = functools.partial(jax.jit, static_argnums=(1, 2))(generate.said)
+_is_running = jax.jit(lambda slots: slots.is_running.any())

@@ -51,7 +51,7 @@ class Policy:
   width: int  # P
   sampling: choice.Sampling
   mesh: jax.sharding.Mesh
-  rows: int  # of a batch; changes no sample
+  rows: int  # 0, or what the caller has memory for at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +89,15 @@ def policy_of(
   """The policy of a run: its own template unless given, R tokens at most.
 
   `sampling` are fields of `choice.Sampling`, by default plain sampling at
-  temperature 1. `rows` is for `respond`.
+  temperature 1. No more than `rows` responses grow at a time, where that is not
+  0; fewer where the device likes fewer. It changes no sample.
 
   Raises UserError for an impossible field, and where the model's learned
   positions do not reach as far as prompt and response.
   """
   template = template or ctx.config.data.template
   how = dataclasses.replace(ctx.sampling(), **sampling)
+  how = dataclasses.replace(how, slots=_fewer(how.slots, rows))
   width = encode.width_of(ctx, template)
   model = ctx.policy.config
   needed = width + how.max_tokens
@@ -107,6 +109,11 @@ def policy_of(
   return Policy(
     ctx.policy, params, ctx.tokenizer, template, width, how, ctx.mesh, rows
   )
+
+
+def _fewer(one: int, other: int) -> int:
+  """The lesser of two numbers of which 0 means no bound."""
+  return min(one, other) if one and other else one or other
 
 
 def respond(
@@ -122,13 +129,35 @@ def respond(
   encoded = encode.prompts(
     prompts, policy.tokenizer, policy.template, policy.width
   )
+  size = max(QUEUE, 4 * policy.sampling.slots)
+  size = batching.rounded(size, policy.mesh)
   generation = batching.in_batches(
     lambda batch: respond_to_rows(policy, batch, key),
-    encoded | {"episode": np.arange(len(prompts), dtype=np.int32)},
+    _queued(encoded, size, policy.sampling.max_tokens),
     policy.mesh,
-    rows=policy.rows or max(1, len(prompts)),
+    rows=size,
   )
+  generation = jax.tree.map(lambda x: x[: len(prompts)], generation)
   return _responses(policy, encoded, generation)
+
+
+# Prompts that are asked at a time. Fewer are filled up with rows of which
+# nothing is asked: they cost nothing, and all lists share a program.
+QUEUE = 1024
+
+
+def _queued(encoded, size, limit):
+  """The rows of all prompts, filled up to a multiple of `size`."""
+  count = len(encoded["prompt"])
+  spare = -count % size
+  table = encoded | {
+    "episode": np.arange(count, dtype=np.int32),
+    "limit": np.full(count, limit, np.int32),
+  }
+  return {
+    name: np.pad(x, ((0, spare), *((0, 0),) * (x.ndim - 1)))
+    for name, x in table.items()
+  }
 
 
 def grow(
@@ -161,6 +190,7 @@ def grow(
     rows["episode"],
     key,
     policy.sampling,
+    mesh=policy.mesh,
   )
   tokens = 1
   while True:
@@ -171,7 +201,7 @@ def grow(
       return
     start = clock()
     state.grow(tokens)
-    jax.block_until_ready(state.generation.tokens)
+    _ = state.is_running
     tokens = tokens * 2 if clock() - start < seconds / 2 else tokens
     if clock() - start > seconds:
       tokens = max(1, tokens // 2)
@@ -197,7 +227,8 @@ def respond_to_rows(
 ) -> generate.Generation:
   """One response to each row: prompt, is_prompt [B, P] and episode [B] int32.
 
-  Can be compiled. The rows are padded to any width.
+  Where there is a limit [B] int32, a response has no more tokens; of a row of
+  0 nothing is asked. Can be compiled. The rows are padded to any width.
   """
   return generate.generate(
     policy.model,
@@ -207,4 +238,6 @@ def respond_to_rows(
     rows["episode"],
     key,
     policy.sampling,
+    limits=rows.get("limit"),
+    mesh=policy.mesh,
   )

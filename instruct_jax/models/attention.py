@@ -9,6 +9,7 @@ Masks are bool and named for what is True.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import chex
 import flax.struct
@@ -34,6 +35,8 @@ class Structure:
   segments: jax.Array | None = None  # [B, T] int32, the text of a packed row
   branches: jax.Array | None = None  # [T] int32: 0 the prompt, k a completion
   first: jax.Array | int | None = None  # the slot of what follows a cache
+  # [B, S] int32, where each key stands in its text, if slots are in no order.
+  key_positions: jax.Array | None = None
 
 
 def padded(is_token: jax.Array) -> Structure:
@@ -83,6 +86,26 @@ def following(
   after them.
   """
   return Structure(positions, is_key, first=first)
+
+
+def around(
+  positions: jax.Array, time: jax.Array | int, slots: int
+) -> Structure:
+  """The newest token of each row, where a cache's slots go round.
+
+  At `time` every row writes slot time mod S, so a slot's age is the same in all
+  rows, and tokens that end a text at `positions` [B] have the ages 0 to their
+  position; what is older is of an earlier text.
+  """
+  column = time % slots
+  age = (column - jnp.arange(slots, dtype=jnp.int32)) % slots
+  key_positions = positions[:, None] - age
+  return Structure(
+    positions=positions[:, None],
+    is_key=key_positions >= 0,
+    first=column,
+    key_positions=key_positions,
+  )
 
 
 def positions_of(is_token: jax.Array) -> jax.Array:
@@ -151,10 +174,11 @@ def plan(
   """
   T, S = structure.positions.shape[1], structure.is_key.shape[1]
   slots = jnp.arange(S)
-  is_whole = structure.first is None
   first = 0 if structure.first is None else structure.first
   queries = (jnp.arange(T) + first)[:, None]
-  mask = (slots <= queries) & structure.is_key[:, None, :]
+  mask = structure.is_key[:, None, :]
+  if structure.key_positions is None:  # Slots are in the order of the text.
+    mask &= slots <= queries
   if structure.segments is not None:
     segments = structure.segments
     mask &= segments[:, :, None] == segments[:, None, :]
@@ -163,14 +187,15 @@ def plan(
     mask &= (of_key == 0) | (of_key == of_query)
   if window:
     mask &= _near(_places(structure), window)
-  if is_whole:  # What follows is no padding, and sees itself already.
-    mask |= slots == queries
+  mask |= slots == queries
   return Plan(mask, cap, scalar, _places(structure) if mixed else None)
 
 
 def _places(structure):
   """Positions of queries [B, T] and keys [B, S] in their texts."""
   of_query, is_key = structure.positions, structure.is_key
+  if structure.key_positions is not None:
+    return of_query, structure.key_positions
   is_same = of_query.shape == is_key.shape
   return of_query, of_query if is_same else positions_of(is_key)
 
@@ -248,15 +273,27 @@ class Cache:
   keys: tuple[jax.Array, ...] | jax.Array
   values: tuple[jax.Array, ...] | jax.Array
 
-  def grown(self, slots: int) -> "Cache":
-    """The cache with `slots` empty slots more."""
+  def last(self, slots: int) -> "Cache":
+    """The cache of the last so many slots."""
+    return jax.tree.map(lambda x: x[..., -slots:, :], self)
 
-    def grow(x):
+  def rolled(self, slots: int, first: jax.Array) -> "Cache":
+    """The cache in so many slots that go round, its own from `first` on."""
+
+    def roll(x):
       spare = [(0, 0)] * x.ndim
-      spare[-2] = (0, slots)
-      return jnp.pad(x, spare)
+      spare[-2] = (0, slots - x.shape[-2])
+      return jnp.roll(jnp.pad(x, spare), first, axis=-2)
 
-    return jax.tree.map(grow, self)
+    return jax.tree.map(roll, self)
+
+  def with_rows(
+    self, rows: "Cache", put: Callable[[jax.Array, jax.Array], jax.Array]
+  ) -> "Cache":
+    """The cache with other rows, as `put` puts [m, ...] into [B, ...]."""
+    if not isinstance(self.keys, tuple):  # scanned layers
+      put = jax.vmap(put)
+    return jax.tree.map(put, self, rows)
 
   def written(
     self,
