@@ -53,7 +53,7 @@ def make(rank: int, layers: int, width: int) -> tuple[Any, dict, dict]:
     head_size=width // HEADS,
     mlp_width=4 * width,
     scan=True,
-    remat=True,
+    remat="full",
     adapters=settings.counted if settings else model_config.Adapters(),
   )
   ctx = context.Context(

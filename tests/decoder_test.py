@@ -276,7 +276,13 @@ def test_a_slice_of_time_is_that_slice_of_the_whole(name, scan, at):
 
 @pytest.mark.parametrize(
   ("name", "remat"),
-  [("gpt2", True), ("neox", True), ("qwen", False), ("gemma", True)],
+  [
+    ("gpt2", "full"),
+    ("neox", "dots"),
+    ("qwen", "none"),
+    ("gemma", "offload"),
+    ("gemma", "full"),
+  ],
 )
 def test_stacked_layers_give_the_same_outputs_and_gradients(name, remat):
   config = FAMILIES[name]
@@ -306,8 +312,30 @@ def test_stacked_layers_give_the_same_outputs_and_gradients(name, remat):
   )
 
 
+@pytest.mark.parametrize("scan", [False, True])
+def test_what_is_recomputed_is_not_kept(scan):
+  """Going backward: no array of a layer, its products, or all there are."""
+
+  def kept(remat):
+    config = dataclasses.replace(GPT2, remat=remat, scan=scan, layers=3)
+    model = decoder.Decoder(config)
+    tokens, structure = random_tokens((2, 6)), whole(2, 6)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), tokens, structure)
+
+    def loss(variables):
+      return model.apply(variables, tokens, structure)[0].sum()
+
+    _, backward = jax.eval_shape(lambda x: jax.vjp(loss, x), shapes)
+    given = sum(x.size for x in jax.tree.leaves(shapes))
+    return sum(x.size for x in jax.tree.leaves(backward)) - given
+
+  full, dots, none = kept("full"), kept("dots"), kept("none")
+  assert full < dots < none
+  assert kept("offload") == dots
+
+
 def test_layers_that_are_recomputed_one_by_one_take_a_cache():
-  config = dataclasses.replace(GEMMA, remat=True)
+  config = dataclasses.replace(GEMMA, remat="full")
   params, tokens = init(config), random_tokens((2, 5))
   cache = attention.empty_cache(config, 2, 5)
   structure = whole(2, 5)

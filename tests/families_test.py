@@ -3,11 +3,15 @@
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
-from instruct_jax import paper
+from experiments import ppo
+from instruct_jax import paper, tokenizers
 from instruct_jax.base import errors
+from instruct_jax.inference import context
 from instruct_jax.models import config as model_config
 from instruct_jax.models import forward, heads, sizes
+from instruct_jax.parallel import sharding
 
 GIVEN = {"vocab_size": 64, "context_length": 32}
 
@@ -77,6 +81,29 @@ def test_unknown_and_missing_keys_are_named():
   del section["layers"]
   with pytest.raises(errors.UserError, match="lacks layers"):
     sizes.decoder_config(section, **GIVEN)
+
+
+@pytest.mark.parametrize(("once", "now"), [(True, "full"), (False, "none")])
+def test_remat_may_be_as_configs_had_it_once(once, now):
+  section = dict(sizes.section("test").items()) | {"remat": once}
+  found = sizes.decoder_config(section, vocab_size=9, context_length=9)
+  assert found.remat == now
+  section["remat"] = "ful"
+  with pytest.raises(errors.UserError, match="Did you mean 'full'"):
+    sizes.decoder_config(section, vocab_size=9, context_length=9)
+
+
+def test_what_the_host_cannot_keep_is_refused(monkeypatch):
+  config = ppo.get_config("test").unlock()
+  config.reward_model.remat = "offload"
+  tokenizer = tokenizers.ByteTokenizer()
+  config.data.start = tokenizer.start
+  monkeypatch.setattr(context.tokenizers, "load", lambda _: tokenizer)
+  found = context.make(config.lock(), {"data": epath.Path("data")})
+  assert found.scalar.config.remat == "offload"
+  monkeypatch.setattr(sharding, "HOST_MEMORY", "attic")
+  with pytest.raises(errors.UserError, match=r"reward_model\.remat=off"):
+    context.make(config, {"data": epath.Path("data")})
 
 
 def test_a_pretrained_section_has_its_own_sizes():

@@ -135,7 +135,7 @@ def test_stacked_layers_have_the_numbers_of_single_ones(plain):
     assert np.array_equal(x, expected[name]), name
 
 
-@pytest.mark.parametrize("changes", [{}, {"scan": True, "remat": True}])
+@pytest.mark.parametrize("changes", [{}, {"scan": True, "remat": "full"}])
 def test_merged_is_the_same_model_without_adapters(changes, plain):
   model = model_of(**changes)
   params = dict(plain)
@@ -311,7 +311,7 @@ def test_roles_choose_who_is_adapted():
 
 
 def test_a_mesh_changes_no_update_of_adapters():
-  kinds = {"scan": True, "remat": True}
+  kinds = {"scan": True, "remat": "full"}
   found = []
   for mesh, parts in (((1, 1, 1), 1), ((2, 2, 2), 2)):
     run, state, _ = run_of(

@@ -109,3 +109,17 @@ def test_a_run_that_lacks_an_evaluation_is_evaluated_again(
   assert build._lacks_evaluation(stage, results)
   other = plan_of(tmp_path, **{"evaluation.prompts": 8})
   assert build._lacks_evaluation(other, results)
+
+
+def test_a_run_of_before_is_no_other_for_the_names_of_remat(tmp_path):
+  """What a layer computes again was a yes or a no once."""
+  stage = plan_of(tmp_path)
+  config = stage.config.copy_and_resolve_references().unlock()
+  section = {name: x for name, x in config.model.items() if name != "remat"}
+  found = []
+  for once in ("none", False, "full", True, "dots"):
+    config.model = section | {"remat": once}
+    found.append(digests.of_stage(config, stage.needs))
+  assert found[0] == found[1] == stage.digest
+  assert found[2] == found[3]
+  assert len(set(found)) == 3

@@ -228,7 +228,7 @@ def test_a_gemma_in_stacked_layers_is_that_of_one_device():
     attention_cap=2.0,
     logit_cap=3.0,
     scan=True,
-    remat=True,
+    remat="full",
   )
   model = heads.LanguageModel(config)
   params = init(model)

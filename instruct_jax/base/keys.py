@@ -115,7 +115,8 @@ MEANINGS = {
   "model.post_norms": "norms after attention and MLP, too (Gemma 2)",
   "model.qk_norm": "RMS norm of each query and key head (Qwen 3)",
   "model.query_scalar": "scores are divided by its root; 0: head_size",
-  "model.remat": "recompute a layer's activations going backward",
+  "model.remat": "computed again going backward: none, dots (all of a layer"
+  " but its matrix products), full, or offload (as dots; kept by the host)",
   "model.rotary_base": "of the rotary rates",
   "model.rotary_factor": "by how much the slow rates are divided",
   "model.rotary_fraction": "share of a head that turns",

@@ -290,7 +290,7 @@ RANGES: dict[str, Range] = {
   "model.post_norms": SWITCH,
   "model.qk_norm": SWITCH,
   "model.query_scalar": Real(0, 1e6),
-  "model.remat": SWITCH,
+  "model.remat": NAME,
   "model.rotary_base": Real(1, 1e12),
   "model.rotary_factor": Real(0, 1e6, open="least"),
   "model.rotary_fraction": Real(0, 1, open="least"),

@@ -120,12 +120,20 @@ def make(config: ConfigDict, folders: dict[str, epath.Path]) -> Context:
       f" made with {tokenizer.start!r}; name another, or none to have it built"
     )
   policy, scalar = decoders(config, tokenizer.vocab_size)
+  mesh = sharding.make_mesh(**config.mesh)
+  for name, model in {"model": policy, "reward_model": scalar}.items():
+    if model.remat == "offload" and not sharding.has_host_memory(mesh):
+      raise errors.UserError(
+        f"config.{name}.remat=offload: these devices have no memory of their"
+        f" host's ({sharding.HOST_MEMORY}); give dots, which keeps the same in"
+        " their own, or full, which keeps the least"
+      )
   return Context(
     config=config,
     policy=heads.LanguageModel(policy),
     scalar=heads.ScalarModel(scalar),
     tokenizer=tokenizer,
-    mesh=sharding.make_mesh(**config.mesh),
+    mesh=mesh,
     folders=folders,
   )
 

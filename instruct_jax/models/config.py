@@ -11,6 +11,7 @@ CHOICES = {
   "mlp": ("gelu", "gelu_exact", "swiglu", "geglu"),
   "init": ("gpt2", "fan_in"),
   "dtype": ("float32", "bfloat16"),
+  "remat": ("none", "dots", "full", "offload"),
 }
 SLIDES, FULL = "s", "f"  # the letters of window_pattern
 BEYOND = 8  # times its context that a model with rotary positions reaches
@@ -80,7 +81,9 @@ class DecoderConfig:
   dropout: float = 0.0  # of the embedding and of both residual branches
   dtype: str = "float32"  # of activations; parameters are float32
   scan: bool = False  # layers stacked in 'blocks', compiled once
-  remat: bool = False  # recompute a layer's activations going backward
+  # What a gradient computes again of a layer: nothing; all but its matrix
+  # products; all; or as 'dots', and the products wait in the host's memory.
+  remat: str = "none"
   adapters: Adapters = Adapters()  # of `config.lora`
 
   def __post_init__(self):

@@ -204,6 +204,15 @@ class Block(nn.Module):
     return nn.Dropout(self.config.dropout)(branch, inputs.deterministic)
 
 
+_SAVED = {  # what is kept of a layer for its gradient, by `remat`
+  "full": None,
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims(
+    "device", sharding.HOST_MEMORY
+  ),
+}
+
+
 def constrain(x: jax.Array) -> jax.Array:
   """Keeps activations [B * T, D] split by rows, whatever the parameters do."""
   return sharding.constrain(x, sharding.BATCH)
@@ -217,9 +226,13 @@ class Decoder(nn.Module):
   def setup(self) -> None:
     c, init = self.config, nn.initializers.normal(0.02)
     block = Block
-    if c.remat:  # A single layer's number, argument 2, stays a number.
-      known = () if c.scan else (2,)
-      block = nn.remat(Block, prevent_cse=not c.scan, static_argnums=known)
+    if c.remat != "none":  # A single layer's number, argument 2, stays one.
+      block = nn.remat(
+        Block,
+        prevent_cse=not c.scan,
+        static_argnums=() if c.scan else (2,),
+        policy=_SAVED[c.remat],
+      )
     self.token_embedding = nn.Embed(c.vocab_size, c.width, embedding_init=init)
     if c.positions == "learned":
       self.position_embedding = nn.Embed(

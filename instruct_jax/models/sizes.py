@@ -47,7 +47,7 @@ _SMALL = {
   "embedding_scale": 8.0,
 }
 # Layers are stacked and recomputed; 16-bit activations (appendix C).
-_LARGE = {"dtype": paper.COMPUTE_DTYPE, "scan": True, "remat": True}
+_LARGE = {"dtype": paper.COMPUTE_DTYPE, "scan": True, "remat": "full"}
 
 SIZES: dict[str, dict[str, Any]] = {
   "test": _sizes(2, 32, 2, 16) | _SMALL,
@@ -126,4 +126,6 @@ def decoder_config(
         f" {_NEEDED_BY[name]} needs."
       )
     values[name] = values[name] or least
+  if isinstance(values["remat"], bool):  # as configs had it once
+    values["remat"] = "full" if values["remat"] else "none"
   return model_config.DecoderConfig(**values)

@@ -20,6 +20,7 @@ from instruct_jax.base import errors
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = P(("data", "fsdp"))  # rows of a batch
+HOST_MEMORY = "pinned_host"  # the host's, as a device names it
 
 Rules = Sequence[tuple[str, P]]  # regular expression of a path's end, layout
 
@@ -45,6 +46,13 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
     axis_types=(AxisType.Auto,) * len(AXES),
     devices=devices[:wanted],
   )
+
+
+def has_host_memory(mesh: Mesh) -> bool:
+  """Whether the devices of a mesh can put arrays into their host's memory."""
+  (device, *_) = mesh.local_devices
+  kinds = {memory.kind for memory in device.addressable_memories()}
+  return HOST_MEMORY in kinds
 
 
 def path_name(path: tuple) -> str:

@@ -50,6 +50,8 @@ _OF_DATA = tuple(
   )
 )
 _K_MAX = "data.k_max"
+_REMAT = {"model.remat", "reward_model.remat"}
+_REMAT_ONCE = {"none": False, "full": True}
 # What a job that does not train does not read.
 _UNREAD = {
   "rankings": ("reward", "reward_model"),
@@ -118,8 +120,14 @@ def _reads_rankings(config: ConfigDict) -> bool:
 
 
 def _present(flat: dict[str, Any]) -> dict[str, Any]:
-  """Without the kinds of data that are no part of a batch."""
-  return {k: v for k, v in flat.items() if v or not _lies_in(k, ("batch",))}
+  """Without the kinds of data that are no part of a batch.
+
+  What is recomputed stands as in the digests of before, a yes or a no.
+  """
+  flat = {k: v for k, v in flat.items() if v or not _lies_in(k, ("batch",))}
+  for key in _REMAT & set(flat):
+    flat[key] = _REMAT_ONCE.get(flat[key], flat[key])
+  return flat
 
 
 def _lies_in(key: str, sections: Iterable[str]) -> bool:
