@@ -227,6 +227,10 @@ LINES = [
   ("benchmarks.importing --gigabytes=-1", "--gigabytes=-1"),
   ("benchmarks.importing --rounds=0", "--rounds=0"),
   ("benchmarks.importing --once=theirs", "--once theirs"),
+  ("benchmarks.memory --target=v6", "--target v6"),
+  ("benchmarks.memory --only=scorin_g", "scorin_g scoring"),
+  ("benchmarks.memory --code=none", "--code=none"),
+  ("benchmarks.memory --rows=0", "--rows=0"),
   ("benchmarks.tokenization", "--tokenizer=FOLDER"),
   ("benchmarks.tokenization --tokenizer=none", "none"),
   ("benchmarks.tokenization --tokenizer=runs/dataset-test"

@@ -4,6 +4,7 @@ Programs are traced, not run, with a vocabulary whose size no other axis has.
 """
 
 import functools
+import json
 import math
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import memory
 from instruct_jax import algorithms
 from instruct_jax.algorithms import best_of_n, dpo, episodes, groups, ppo
 from instruct_jax.inference import generate, score
@@ -142,3 +144,23 @@ def test_temporaries_do_not_grow_with_the_positions(monkeypatch):
   assert block < few < many < min(1.2 * few, 4 * block)
   monkeypatch.setattr(vocabulary, "KEPT_BYTES", 2**30)
   assert temporaries(16) > 15 * block
+
+
+def test_the_readme_s_table_is_that_of_the_results():
+  found = json.loads(memory.RESULTS.read_text())
+  table = memory.table(found)
+  readme = (memory.RESULTS.parents[2] / "README.md").read_text()
+  assert f"\n{table}\n" in readme
+  assert table.count("\n") == len(memory.PROGRAMS) + 1
+
+
+def test_a_cell_says_what_was_measured_or_refused():
+  needs = {"arguments": 1_260_000_000, "temporaries": 20_000_000_000}
+  assert memory.cell(needs) == "1.3 + 20.0"
+  said = memory.refusal(
+    "RESOURCE_EXHAUSTED: the total memory required for HLO temporaries (5.00G)"
+    " exceeds available HBM (3.00G)."
+  )
+  assert memory.cell(said) == "refused: 5.4"  # GiB there, GB here
+  assert memory.cell(memory.refusal("no\nidea")) == "–"
+  assert memory.cell({"failed": "x"}) == memory.cell(None) == "–"

@@ -15,11 +15,14 @@ def test_every_row_is_computed_once(rows, count):
   x = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
   sizes = []
 
+  nothing = np.zeros((rows, 0), np.float32)
+
   def function(given):
+    assert given["nothing"].shape == (len(given["x"]), 0)
     sizes.append(len(given["x"]))
     return {"sum": given["x"].sum(axis=1), "x": given["x"] * 2}
 
-  found = slices.mapped(function, {"x": x}, count=count)
+  found = slices.mapped(function, {"x": x, "nothing": nothing}, count=count)
   np.testing.assert_array_equal(found["sum"], x.sum(axis=1))
   np.testing.assert_array_equal(found["x"], x * 2)
   assert sizes[0] == -(-rows // min(count, rows))

@@ -14,7 +14,8 @@ def split(tree: Any, count: int) -> Any:
   """[B, ...] -> [count, B / count, ...], every device's rows in each slice."""
 
   def one(x):
-    return x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1)
+    x = x.reshape(len(x) // count, count, *x.shape[1:])
+    return x.swapaxes(0, 1)
 
   return jax.tree.map(one, tree)
 
@@ -43,6 +44,6 @@ def mapped(function: Callable[[Any], Any], rows: Any, *, count: int) -> Any:
   found = jax.lax.map(function, split(rows, count))
 
   def joined(x):
-    return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:B]
+    return x.swapaxes(0, 1).reshape(count * size, *x.shape[2:])[:B]
 
   return jax.tree.map(joined, found)
