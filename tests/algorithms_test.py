@@ -16,6 +16,8 @@ from instruct_jax.parallel import sharding
 from instruct_jax.training import step as step_lib
 from tests import toys
 
+SFT_LOSS = toys.compiled(sft.loss)
+
 
 @pytest.fixture(scope="module")
 def sft_run():
@@ -43,9 +45,10 @@ def test_sft_starts_from_the_policy_that_it_needs_or_from_a_fresh_one(sft_run):
     {},
     {},
   )
-  params, frozen, extra = sft.init(ctx, jax.random.key(3), {})
+  init = toys.compiled(sft.init)
+  params, frozen, extra = init(ctx, jax.random.key(3), {})
   chex.assert_trees_all_equal(
-    params["policy"], forward.init_params(ctx.policy, jax.random.key(3))
+    params["policy"], toys.init_params(ctx.policy, jax.random.key(3))
   )
   assert (frozen, extra) == ({}, {})
 
@@ -53,13 +56,13 @@ def test_sft_starts_from_the_policy_that_it_needs_or_from_a_fresh_one(sft_run):
 def test_sft_counts_the_response_s_tokens_and_nothing_else(sft_run):
   ctx, policy = sft_run
   rows = toys.batch("sft", 0)["demonstrations"]
-  terms, _ = sft.loss(
+  terms, _ = SFT_LOSS(
     ctx, {"policy": policy}, {}, {"demonstrations": rows}, None
   )
   total, weight, coefficient = terms["demonstrations"]
   assert coefficient == ctx.config.loss.demonstrations
   assert weight == rows["is_response"].sum()
-  logits = forward.response_logits(ctx.policy, policy, rows)
+  logits = toys.response_logits(ctx.policy, policy, rows)
   logprobs = np.asarray(jax.nn.log_softmax(logits))
   plain = 0.0
   for b, r in zip(*np.nonzero(rows["is_response"])):
@@ -79,7 +82,7 @@ def test_what_stands_in_the_padding_changes_nothing(sft_run):
   }
   losses = [
     float(
-      sft.loss(ctx, {"policy": policy}, {}, {"demonstrations": x}, None)[0][
+      SFT_LOSS(ctx, {"policy": policy}, {}, {"demonstrations": x}, None)[0][
         "demonstrations"
       ][0]
     )
@@ -91,7 +94,7 @@ def test_what_stands_in_the_padding_changes_nothing(sft_run):
 def test_pretraining_counts_every_token_but_the_first(sft_run):
   ctx, policy = sft_run
   rows = toys.text(0)
-  terms, _ = sft.loss(ctx, {"policy": policy}, {}, {"pretraining": rows}, None)
+  terms, _ = SFT_LOSS(ctx, {"policy": policy}, {}, {"pretraining": rows}, None)
   assert terms["pretraining"][1] == toys.B * (toys.T - 1)
 
 
@@ -170,9 +173,10 @@ def test_a_packed_document_changes_nothing_in_another(packed_run):
 def test_rm_is_equation_1_with_each_prompt_computed_once(rm_run):
   ctx, reward = rm_run
   rows = toys.batch("rm", 0)["rankings"]
-  terms, found = rm.loss(ctx, {"reward": reward}, {}, {"rankings": rows}, None)
+  terms, found = toys.compiled(rm.loss)(
+    ctx, {"reward": reward}, {}, {"rankings": rows}, None
+  )
   total, weight, _ = terms["rankings"]
-  score = jax.jit(lambda rows: forward.scores(ctx.scalar, reward, rows))
   plain, right, pairs = 0.0, 0.0, 0
   for b in range(toys.B):
     # Every completion scored alone, beside its own copy of the prompt.
@@ -182,7 +186,7 @@ def test_rm_is_equation_1_with_each_prompt_computed_once(rm_run):
       "response": rows["response"][b],
       "is_response": rows["is_response"][b],
     }
-    scores = np.asarray(score(alone))
+    scores = np.asarray(toys.scores(ctx.scalar, reward, alone))
     count = int(rows["is_completion"][b].sum())
     ranks, here = rows["ranks"][b], 0.0
     for w in range(count):
@@ -229,10 +233,8 @@ def test_after_finish_demonstrations_score_zero(rm_run, monkeypatch, gain):
     extra={},
     counters={},
   )
-  before = forward.scores(ctx.scalar, reward, rows)
-  after = forward.scores(
-    ctx.scalar, rm.finish(ctx, state).params["reward"], rows
-  )
+  before = toys.scores(ctx.scalar, reward, rows)
+  after = toys.scores(ctx.scalar, rm.finish(ctx, state).params["reward"], rows)
   assert abs(float(before.mean())) > 1e-3
   np.testing.assert_allclose(after.mean(), 0, atol=1e-5)
   if gain:

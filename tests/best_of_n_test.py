@@ -152,7 +152,9 @@ def test_what_is_kept_is_learned_as_a_demonstration():
   policy = toys.checkpoints(ctx)["policy"]
   rows, text = toys.batch("sft", 0)["demonstrations"], toys.text(0)
   minibatch = {"demonstrations": rows, "ptx": text}
-  terms, _ = best_of_n.loss(ctx, {"policy": policy}, {}, minibatch, None)
+  terms, _ = toys.compiled(best_of_n.loss)(
+    ctx, {"policy": policy}, {}, minibatch, None
+  )
   for part, kind, coefficient in (
     ("demonstrations", "demonstrations", 1.0),
     ("ptx", "pretraining", 0.5),

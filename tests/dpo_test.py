@@ -185,12 +185,10 @@ def test_text_is_mixed_in_by_its_coefficient():
   ctx = make(ptx_coef=0.7)
   policy = toys.checkpoints(ctx)["policy"]
   rows = {"pretraining": toys.text(0)}
-  terms, _ = dpo.loss(ctx, {"policy": policy}, {}, rows, None)
+  terms, _ = toys.compiled(dpo.loss)(ctx, {"policy": policy}, {}, rows, None)
   total, weight, coefficient = terms["pretraining"]
   assert (float(weight), coefficient) == (toys.B * (toys.T - 1), 0.7)
-  logits = forward.token_logits(
-    ctx.policy, policy, *rows["pretraining"].values()
-  )
+  logits = toys.token_logits(ctx.policy, policy, *rows["pretraining"].values())
   logprobs = np.asarray(jax.nn.log_softmax(logits))
   tokens = rows["pretraining"]["tokens"][:, 1:]
   plain = -np.take_along_axis(

@@ -10,7 +10,6 @@ import pytest
 
 from instruct_jax.algorithms import episodes, ppo
 from instruct_jax.inference import generate
-from instruct_jax.models import forward
 from instruct_jax.training import step as step_lib
 from tests import toys
 
@@ -48,7 +47,7 @@ def scored(run, prompts):
 
 def logprobs(ctx, policy, scored):
   """log π(token) [B, R] of the responses at the temperature, plainly."""
-  logits = forward.response_logits(ctx.policy, policy, scored.sequences)
+  logits = toys.response_logits(ctx.policy, policy, scored.sequences)
   rows = np.asarray(jax.nn.log_softmax(logits / TEMPERATURE, axis=-1))
   picked = np.take_along_axis(rows, np.asarray(scored.response)[..., None], -1)
   return np.where(scored.is_response, picked[..., 0], 0.0)
@@ -77,9 +76,7 @@ def test_the_kl_is_between_policy_and_reference(run, prompts):
   rows = jax.tree.map(
     lambda x: x.reshape(-1, *x.shape[2:]), minibatches["policy"]
   )
-  logits = forward.response_logits(
-    run.ctx.policy, state.frozen["reference"], rows
-  )
+  logits = toys.response_logits(run.ctx.policy, state.frozen["reference"], rows)
   logp = jax.nn.log_softmax(logits / TEMPERATURE, axis=-1)
   reference = jnp.take_along_axis(logp, rows["response"][..., None], axis=-1)
   kl = jnp.where(
@@ -117,11 +114,9 @@ def test_the_update_starts_from_the_logprobs_that_were_scored(run, scored):
     run.ctx, scored, jnp.float32(0.1), {}, jax.random.key(0)
   )
   first = jax.tree.map(lambda x: x[0], minibatches)
-  losses = []
+  loss, losses = toys.compiled(run.algorithm.loss), []
   for key in (None, jax.random.key(4), jax.random.key(5)):
-    terms, metrics = run.algorithm.loss(
-      run.ctx, state.params, state.frozen, first, key
-    )
+    terms, metrics = loss(run.ctx, state.params, state.frozen, first, key)
     total, weight = metrics["policy/ratio_first_minibatch"]
     np.testing.assert_allclose(total / weight, 1.0, atol=1e-5)
     assert float(metrics["policy/approx_kl"][0]) < 1e-6
@@ -138,8 +133,9 @@ def test_the_entropy_is_that_of_the_temperature(run, scored):
   # Toys seldom end by themselves: here one does, so that masks matter.
   is_response = rows["is_response"].at[0, 1:].set(False)
   rows = rows | {"is_response": is_response}
-  _, metrics = ppo.loss(run.ctx, state.params, {}, {"policy": rows}, None)
-  logits = forward.response_logits(run.ctx.policy, state.params["policy"], rows)
+  loss = toys.compiled(ppo.loss)
+  _, metrics = loss(run.ctx, state.params, {}, {"policy": rows}, None)
+  logits = toys.response_logits(run.ctx.policy, state.params["policy"], rows)
   logp = jax.nn.log_softmax(logits / TEMPERATURE, axis=-1)
   entropy = -(jnp.exp(logp) * logp).sum(axis=-1)
   expected = entropy[is_response].mean()

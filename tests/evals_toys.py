@@ -17,7 +17,7 @@ from instruct_jax import tokenizers
 from instruct_jax.data.batch import loader
 from instruct_jax.evals import bench
 from instruct_jax.inference import context, encode, respond
-from instruct_jax.models import forward, heads
+from instruct_jax.models import heads
 from instruct_jax.parallel import sharding
 from instruct_jax.worlds.microworld import answers, builder
 from tests import toys
@@ -73,7 +73,7 @@ def make_context(config=None, **folders):
 def params(role: str, seed: int = 0):
   """Random parameters of a role."""
   ctx = make_context()
-  return forward.init_params(ctx.model(role), jax.random.key(seed))
+  return toys.init_params(ctx.model(role), jax.random.key(seed))
 
 
 def fake_bench(ctx, records, **says):

@@ -15,7 +15,6 @@ from instruct_jax.algorithms import episodes, groups
 from instruct_jax.base import errors, journal, phases
 from instruct_jax.maths import groups as maths
 from instruct_jax.maths import rl
-from instruct_jax.models import forward
 from instruct_jax.parallel import sharding
 from instruct_jax.training import log
 from instruct_jax.training import step as step_lib
@@ -413,13 +412,14 @@ def test_the_loss_is_policy_and_beta_times_the_kl_at_the_temperature(
   run, state = run
   minibatches, _ = collected
   first = {"policy": jax.tree.map(lambda x: x[0], minibatches["policy"])}
-  terms, metrics = run.algorithm.loss(run.ctx, state.params, {}, first, None)
+  loss = toys.compiled(run.algorithm.loss)
+  terms, metrics = loss(run.ctx, state.params, {}, first, None)
   assert set(terms) == {"policy", "kl"}
   rows = first["policy"]
   mask = np.asarray(rows["is_response"])
 
   def logprobs(policy):
-    logits = forward.response_logits(run.ctx.policy, policy, rows)
+    logits = toys.response_logits(run.ctx.policy, policy, rows)
     table = np.asarray(jax.nn.log_softmax(logits / 0.7))
     return np.take_along_axis(
       table, np.asarray(rows["response"])[..., None], axis=-1
@@ -564,8 +564,10 @@ def test_pretraining_text_is_mixed_in_as_ppo_does():
   ctx = toys.make_context(config)
   policy = toys.checkpoints(ctx)["policy"]
   text = toys.text(0)
-  terms, _ = groups.loss(ctx, {"policy": policy}, {}, {"ptx": text}, None)
-  logits = forward.token_logits(
+  terms, _ = toys.compiled(groups.loss)(
+    ctx, {"policy": policy}, {}, {"ptx": text}, None
+  )
+  logits = toys.token_logits(
     ctx.policy, policy, text["tokens"], text["is_token"]
   )
   logprobs = rl.logprobs(logits, text["tokens"][:, 1:])

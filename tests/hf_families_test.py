@@ -17,6 +17,7 @@ from instruct_jax.hf import export, families, folder, llama, load
 from instruct_jax.models import config as model_config
 from instruct_jax.models import forward, heads
 from instruct_jax.parallel import sharding
+from tests import toys
 
 PACKAGE = pathlib.Path(export.__file__).parents[1]
 OF_FAMILIES = {
@@ -97,7 +98,7 @@ def test_a_family_of_its_own_goes_out_and_comes_back(tmp_path, monkeypatch):
   )
   monkeypatch.setitem(families.FAMILIES, "toy", toy)
   model = heads.LanguageModel(MODEL)
-  params = forward.init_params(model, jax.random.key(0))
+  params = toys.init_params(model, jax.random.key(0))
   family, config = hf_config.to_json(MODEL)
   assert family == "llama"  # the first that fits
   export.export(
@@ -293,7 +294,7 @@ def test_the_text_model_of_a_gemma_3_that_sees_images(prefix, tmp_path, caplog):
   """Its tensors are found, those of the tower named and left out."""
   config = dataclasses.replace(MODEL, **GEMMA3)
   model = heads.LanguageModel(config)
-  params = forward.init_params(model, jax.random.key(0))
+  params = toys.init_params(model, jax.random.key(0))
   text = tmp_path / "text"
   export.export(params, config, "policy", tokenizers.ByteTokenizer(), text)
   there = folder.Folder(text)

@@ -22,6 +22,7 @@ from instruct_jax.hf import load as hf_load
 from instruct_jax.inference import choice, generate
 from instruct_jax.models import forward, heads, sizes
 from instruct_jax.parallel import sharding
+from tests import toys
 
 torch = pytest.importorskip("torch", reason="the `parity` extra has torch")
 transformers = pytest.importorskip("transformers")
@@ -204,7 +205,7 @@ def assert_close(ours, theirs):
 def test_logits_with_left_padding(policies, padded):
   theirs, model, params, _ = policies
   tokens, is_token = padded
-  ours = forward.token_logits(
+  ours = toys.token_logits(
     model, params, jnp.asarray(tokens), jnp.asarray(is_token)
   )
   expected = logits_of(theirs, tokens, is_token)[:, :-1]
@@ -241,8 +242,8 @@ def test_stacked_layers_load_as_single_ones(policies, padded):
   _, model, params, path = policies
   stacked, there = imported(path, "policy", scan=True)
   tokens, is_token = map(jnp.asarray, padded)
-  ours = forward.token_logits(stacked, there, tokens, is_token)
-  expected = forward.token_logits(model, params, tokens, is_token)
+  ours = toys.token_logits(stacked, there, tokens, is_token)
+  expected = toys.token_logits(model, params, tokens, is_token)
   real = np.asarray(is_token)[:, :-1]
   assert_close(np.asarray(ours)[real], np.asarray(expected)[real])
 
@@ -304,7 +305,7 @@ def scores_of(theirs, padded):
 
 def test_reward_scores(rewards, padded):
   theirs, model, params, _ = rewards
-  ours = forward.scores(model, params, sequences_of(padded))
+  ours = toys.scores(model, params, sequences_of(padded))
   assert_close(ours, scores_of(theirs, padded))
 
 
@@ -328,7 +329,7 @@ def test_an_exported_reward_with_a_bias_scores_the_same_there(
     tmp_path / "out"
   )
   assert theirs.config.num_labels == 1
-  ours = forward.scores(model, params, sequences_of(padded))
+  ours = toys.scores(model, params, sequences_of(padded))
   assert_close(ours, scores_of(theirs.eval(), padded))
 
 
@@ -339,7 +340,7 @@ def test_our_own_sizes_load_there(name, padded, tmp_path):
   section.update(heads=2, kv_heads=2, head_size=16)
   config = sizes.decoder_config(section, vocab_size=V, context_length=64)
   model = heads.LanguageModel(config)
-  params = forward.init_params(model, jax.random.key(0))
+  params = toys.init_params(model, jax.random.key(0))
   params = jax.tree.map(
     lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), params
   )
@@ -348,7 +349,7 @@ def test_our_own_sizes_load_there(name, padded, tmp_path):
   )
   theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
   tokens, is_token = padded
-  ours = forward.token_logits(
+  ours = toys.token_logits(
     model, params, jnp.asarray(tokens), jnp.asarray(is_token)
   )
   expected = logits_of(theirs.eval(), tokens, is_token)[:, :-1]
@@ -397,7 +398,7 @@ def test_a_gemma_3_that_sees_images_reads_text_as_it_does(padded, tmp_path):
   model, params = imported(tmp_path / "both", "policy")
   tokens, is_token = padded
   arrays = jnp.asarray(tokens), jnp.asarray(is_token)
-  ours = np.asarray(forward.token_logits(model, params, *arrays))
+  ours = np.asarray(toys.token_logits(model, params, *arrays))
   expected = logits_of(theirs, tokens, is_token)[:, :-1]
   real = is_token[:, :-1]
   assert_close(ours[real], expected[real])
@@ -479,7 +480,7 @@ def test_completions_of_one_prompt_score_as_alone_there(name, tmp_path):
     "response": response,
     "is_response": is_response,
   }
-  ours = forward.completion_scores(
+  ours = toys.completion_scores(
     model, params, jax.tree.map(jnp.asarray, rankings)
   )
   for k in range(K):

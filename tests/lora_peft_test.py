@@ -3,6 +3,7 @@
 Needs torch, transformers and peft (the `parity` extra); skipped without them.
 """
 
+import functools
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -17,7 +18,7 @@ from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.hf import adapters as hf_adapters
 from instruct_jax.hf import export as hf_export
-from instruct_jax.models import attention, forward, heads, lora
+from instruct_jax.models import attention, heads, lora
 from tests import toys
 
 torch = pytest.importorskip("torch", reason="the `parity` extra has torch")
@@ -72,12 +73,12 @@ def written(tmp_path, name, role="policy", bias=0.0, **changes):
   config = toys.decoder_config(adapters=given.counted, **MODELS[name])
   head = heads.LanguageModel if role == "policy" else heads.ScalarModel
   model, tokenizer = head(config), tokenizers.ByteTokenizer()
-  policy = forward.init_params(heads.LanguageModel(config), jax.random.key(0))
+  policy = toys.init_params(heads.LanguageModel(config), jax.random.key(0))
   base, folder = tmp_path / "base", tmp_path / "adapters"
   hf_export.export(policy, config, "policy", tokenizer, base)
   params = policy
   if role != "policy":
-    fresh = forward.init_params(model, jax.random.key(1))
+    fresh = toys.init_params(model, jax.random.key(1))
     params = fresh | {"decoder": policy["decoder"]}
     params["head"]["bias"] = params["head"]["bias"] + bias
   adapted = moved(lora.attach(params, given, jax.random.key(2)))
@@ -105,9 +106,14 @@ def _trained(tree):
   return kept
 
 
-def ours(model, params):
+@functools.partial(jax.jit, static_argnums=0)
+def outputs(model, params):
   structure = attention.padded(jnp.ones(TOKENS.shape, bool))
-  return np.asarray(model.apply({"params": params}, TOKENS, structure)[0])
+  return model.apply({"params": params}, TOKENS, structure)[0]
+
+
+def ours(model, params):
+  return np.asarray(outputs(model, params))
 
 
 def loaded(folder, kind, **options):
@@ -157,7 +163,7 @@ def test_a_value_on_a_reward_model_with_a_bias(name, tmp_path):
   given = settings()
   config = toys.decoder_config(adapters=given.counted, **MODELS[name])
   model, tokenizer = heads.ScalarModel(config), tokenizers.ByteTokenizer()
-  reward = forward.init_params(model, jax.random.key(0))
+  reward = toys.init_params(model, jax.random.key(0))
   reward["head"]["bias"] = reward["head"]["bias"] + 0.4
   hf_export.export(reward, config, "reward", tokenizer, tmp_path / "base")
   value = moved(lora.attach(reward, given, jax.random.key(2)))

@@ -12,11 +12,10 @@ from experiments import ppo_ptx, sft
 from instruct_jax import algorithms
 from instruct_jax.base import errors
 from instruct_jax.inference import context
-from instruct_jax.models import forward
 from instruct_jax.parallel import checkpoint
 from instruct_jax.runs import bases, exchange, reading
 from instruct_jax.training import step as step_lib
-from tests import run_folders
+from tests import run_folders, toys
 
 SECTION = {"rank": 2, "alpha": 6.0, "targets": "query|up", "dropout": 0.0}
 EXPERIMENTS = {"sft": sft, "ppo_ptx": ppo_ptx}
@@ -126,12 +125,12 @@ def test_a_run_hands_on_its_base_with_the_adapters_in_it(root, chain):
     "is_response": np.ones((1, 2), bool),
   }
   # The run's own context counts adapters as it was trained with them.
-  unmerged = forward.response_logits(
+  unmerged = toys.response_logits(
     ctx.policy, chain["sft"].params["policy"], rows
   )
-  merged = forward.response_logits(ctx.policy, found, rows)
+  merged = toys.response_logits(ctx.policy, found, rows)
   np.testing.assert_allclose(merged, unmerged, rtol=1e-4, atol=1e-5)
-  plain = forward.response_logits(ctx.policy, base, rows)
+  plain = toys.response_logits(ctx.policy, base, rows)
   assert np.abs(plain - unmerged).max() > 1e-3
 
 
@@ -228,7 +227,7 @@ def test_stacked_layers_are_merged_in_their_run(tmp_path):
   record = run_folders.record_of(config, {"data": "../dataset-test"})
   run_folders.write_json(folder / "config.json", record)
   ctx = context.make(config, {"data": tmp_path / "dataset-test"})
-  params = forward.init_params(ctx.policy, jax.random.key(0))
+  params = toys.init_params(ctx.policy, jax.random.key(0))
   with checkpoint.Checkpointer(folder / "checkpoints") as saver:
     saver.save(3, {"params.policy": params})
   product = {"run": ".", "step": 3, "item": "params.policy"}

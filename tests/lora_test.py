@@ -49,7 +49,7 @@ def logits(model, params, key=None):
 
 @pytest.fixture(scope="module")
 def plain():
-  return forward.init_params(model_of(), jax.random.key(0))
+  return toys.init_params(model_of(), jax.random.key(0))
 
 
 def moved(params, seed=1):

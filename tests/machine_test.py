@@ -11,7 +11,7 @@ from instruct_jax.base import errors
 from instruct_jax.models import config as model_config
 from instruct_jax.models import forward, heads, sizes
 from instruct_jax.runs import machine
-from tests import experiments_test
+from tests import experiments_test, toys
 
 LARGE = {"model__width": 2**20, "model__mlp_width": 2**20}
 
@@ -54,7 +54,7 @@ def test_a_row_takes_more_than_is_said(remat):
   )
   model, rows = heads.LanguageModel(decoder), 6
   tokens = jnp.zeros((rows, 257), jnp.int32)
-  params = forward.init_params(model, jax.random.key(0))
+  params = toys.init_params(model, jax.random.key(0))
 
   def loss(params):
     return forward.token_logits(model, params, tokens, tokens == 0).sum()

@@ -20,7 +20,7 @@ from instruct_jax.inference import (
   respond,
   score,
 )
-from instruct_jax.models import forward, heads
+from instruct_jax.models import heads
 from instruct_jax.parallel import sharding
 from instruct_jax.tokenizers import templates
 from tests import data_toys, processes, toys
@@ -51,7 +51,7 @@ def make(**mesh):
 def params(role="policy"):
   """Parameters of which a policy ends by either stop token, equally likely."""
   model = MODELS[role](toys.decoder_config(vocab_size=V))
-  tree = forward.init_params(model, jax.random.key(0))
+  tree = toys.init_params(model, jax.random.key(0))
   if role == "reward":
     return tree
   table = tree["decoder"]["token_embedding"]["embedding"] * 20
@@ -286,7 +286,7 @@ def test_judged_has_one_end_and_sequences_what_was_sampled():
 
 def scores_of(sequences):
   return np.asarray(
-    forward.scores(
+    toys.scores(
       make().scalar, params("reward"), jax.tree.map(jnp.asarray, sequences)
     )
   )

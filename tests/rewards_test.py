@@ -13,7 +13,6 @@ from experiments import ppo as ppo_experiment
 from instruct_jax.algorithms import episodes, ppo
 from instruct_jax.base import errors
 from instruct_jax.inference import respond, rewards, score
-from instruct_jax.models import forward
 from instruct_jax.runs import answers, plan
 from instruct_jax.training import loop
 from tests import toys
@@ -153,11 +152,11 @@ def test_the_total_is_the_weighted_sum_of_all_terms(module):
       "reward.function.path": f"{name}:score",
     }
   )
-  params = forward.init_params(ctx.scalar, jax.random.key(0))
+  params = toys.init_params(ctx.scalar, jax.random.key(0))
   batch = sequences(ctx, TEXTS)
   terms = rewards.scores(ctx, params, batch)
   lengths = np.asarray([len(text) for text in TEXTS])
-  alone = forward.scores(ctx.scalar, params, batch)
+  alone = toys.scores(ctx.scalar, params, batch)
   np.testing.assert_allclose(terms["model"], alone, rtol=1e-5)
   np.testing.assert_array_equal(terms["function"], 10 * lengths)
   total = rewards.total(ctx.config.reward, terms)
@@ -240,7 +239,7 @@ def test_a_weight_of_zero_asks_no_one(module):
 
 def test_ppo_without_a_model_starts_its_values_from_the_policy():
   ctx = context_of(BY_WORDS | {"reward.length.weight": 0.5})
-  policy = forward.init_params(ctx.policy, jax.random.key(0))
+  policy = toys.init_params(ctx.policy, jax.random.key(0))
   params, frozen, _ = ppo.init(ctx, jax.random.key(1), {"policy": policy})
   jax.tree.map(
     np.testing.assert_array_equal,

@@ -7,8 +7,8 @@ import jax
 from experiments import ppo_ptx, rm, sft
 from instruct_jax import tokenizers
 from instruct_jax.inference import context
-from instruct_jax.models import forward
 from instruct_jax.parallel import checkpoint
+from tests import toys
 
 SENTENCES = [
   "what job does ann have ? \n ann is a nurse .",
@@ -58,7 +58,7 @@ def make(root, experiment, *, name="", seed=0, steps=(3,), done=True, **needs):
   with checkpoint.Checkpointer(folder / "checkpoints", keep_latest=9) as saver:
     for step in steps:
       key = jax.random.key(seed + step)
-      found[step] = forward.init_params(ctx.model(role), key)
+      found[step] = toys.init_params(ctx.model(role), key)
       saver.save(step, {item: found[step]})
   if done:
     product = {"run": ".", "step": steps[-1], "item": item}

@@ -12,7 +12,6 @@ import pytest
 
 from instruct_jax import algorithms
 from instruct_jax.algorithms import groups, ppo
-from instruct_jax.models import forward
 from instruct_jax.parallel import sharding
 from instruct_jax.training import gradient, optim
 from instruct_jax.training import step as step_lib
@@ -132,7 +131,7 @@ def test_the_first_minibatch_of_an_iteration_has_ratio_one():
   total, weight = found["policy/ratio_first_minibatch"]
   np.testing.assert_allclose(total / weight, 1.0, atol=1e-5)
   first = jax.tree.map(lambda x: x[0], minibatches)
-  _, clipped = run.algorithm.loss(
+  _, clipped = toys.compiled(run.algorithm.loss)(
     run.ctx, state.params, {}, {"policy": first["policy"]}, None
   )
   assert float(clipped["policy/clip_fraction"][0]) == 0
@@ -204,7 +203,7 @@ def test_ptx_adds_gamma_times_its_gradient_to_the_same_update():
 
 def _cross_entropy(run, policy, rows):
   """The mean over tokens, written plainly."""
-  logits = forward.token_logits(
+  logits = toys.token_logits(
     run.ctx.policy, policy, rows["tokens"], rows["is_token"]
   )
   logprobs = jax.nn.log_softmax(logits)
@@ -216,7 +215,7 @@ def test_dropout_is_on_in_training_only():
   run, state = run_of("sft", model={"dropout": 0.5})
   batch = toys.batch("sft", 0)
   losses = [
-    run.algorithm.loss(run.ctx, state.params, {}, batch, key)[0]
+    toys.compiled(run.algorithm.loss)(run.ctx, state.params, {}, batch, key)[0]
     for key in (None, None, jax.random.key(0), jax.random.key(1))
   ]
   sums = [float(terms["demonstrations"][0]) for terms in losses]

@@ -15,7 +15,6 @@ from etils import epath
 from experiments import story_prompts
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import llama2c
-from instruct_jax.models import forward
 from instruct_jax.runs import (
   build,
   exchange,
@@ -24,7 +23,7 @@ from instruct_jax.runs import (
   records,
   references,
 )
-from tests import exchange_test, pretrained_chain_test
+from tests import exchange_test, pretrained_chain_test, toys
 
 PUBLIC = exchange_test.PUBLIC
 # An experiment of one's own: ours, made short; its needs are looked for beside
@@ -227,12 +226,12 @@ def test_transformers_computes_the_same(chain, name, role):
     if role == "policy":
       model = transformers.AutoModelForCausalLM.from_pretrained(out)
       theirs = model(torch.tensor(ids)).logits[:, 4:-1]
-      ours = forward.response_logits(ctx.policy, params, rows)
+      ours = toys.response_logits(ctx.policy, params, rows)
     else:
       model = transformers.AutoModelForSequenceClassification.from_pretrained(
         out, num_labels=1
       )
       theirs = model(torch.tensor(ids)).logits[:, 0]
       bias = params["head"]["bias"][0]  # which an RMS norm has no place for
-      ours = forward.scores(ctx.scalar, params, rows) - bias
+      ours = toys.scores(ctx.scalar, params, rows) - bias
   np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-4)

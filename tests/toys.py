@@ -25,6 +25,22 @@ B, K, P, R, T = 16, 4, 6, 5, 12
 V = 64
 
 
+def compiled(function):
+  """A function of a context or a model and of arrays, as one program.
+
+  Called as it is, each of its operations is a program: a hundred of them are
+  compiled in as many seconds as a whole step.
+  """
+  return jax.jit(function, static_argnums=0)
+
+
+init_params = compiled(forward.init_params)
+token_logits = compiled(forward.token_logits)
+response_logits = compiled(forward.response_logits)
+scores = compiled(forward.scores)
+completion_scores = compiled(forward.completion_scores)
+
+
 def config_of(algorithm, **changes):
   """The `:test` config of an algorithm, sized for the batches below."""
   config = EXPERIMENTS[algorithm].get_config("test").unlock()
@@ -164,6 +180,6 @@ def checkpoints(ctx, seed=0):
   """Random parameters for the roles that runs start from."""
   keys = jax.random.split(jax.random.key(seed))
   return {
-    role: jax.jit(forward.init_params, static_argnums=0)(ctx.model(role), key)
+    role: init_params(ctx.model(role), key)
     for role, key in zip(("policy", "reward"), keys)
   }
