@@ -74,7 +74,14 @@ def spread(items, over, flip=False):
       axis if size % over.shape[axis] == 0 and size else None
       for axis, size in zip(axes, leaf.shape)
     ]
-    return jax.device_put(leaf, NamedSharding(over, P(*spec)))
+    sharding = NamedSharding(over, P(*spec))
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      return jax.device_put(leaf, sharding)
+    # No program, which might take one NaN of a short float for another.
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(
+      leaf.shape, sharding, lambda index: host[index]
+    )
 
   return jax.tree.map(place, items)
 

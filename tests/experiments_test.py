@@ -12,7 +12,7 @@ from instruct_jax.base import keys
 FOLDER = pathlib.Path(common.__file__).parent
 MODULES = {
   path.stem: importlib.import_module(f"experiments.{path.stem}")
-  for path in FOLDER.glob("*.py")
+  for path in sorted(FOLDER.glob("*.py"))
   if "def get_config" in path.read_text()
 }
 TABLES = {
