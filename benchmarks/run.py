@@ -24,7 +24,9 @@ import sys
 
 from benchmarks.suite import (
   environments,
+  growth,
   measuring,
+  parent,
   rows,
   table,
   turns,
@@ -43,6 +45,12 @@ def parser() -> command.Parser:
     "--suite", default=DEFAULT, help="suites or rows, with commas"
   )
   made.add_argument("--peers", default="all", help="environments; all, none")
+  made.add_argument(
+    "--parent", default="HEAD~1", help="the other commit of --suite=chain"
+  )
+  made.add_argument(
+    "--experiment", default=parent.EXPERIMENT, help="what --suite=chain runs"
+  )
   made.add_argument("--repeats", type=int, default=5)
   made.add_argument("--json", action="store_true", help="print JSON")
   made.add_argument("--out", help="a file instead of the committed results")
@@ -91,14 +99,36 @@ def show(results: dict[str, measuring.Result]) -> None:
   print(table.loads(results))
 
 
+def grown(repeats: int, out: str | None) -> None:
+  """Measures how cost grows; writes the numbers and the figure."""
+  found = growth.measure(repeats)
+  for name, line in found.items():
+    if name != "load":
+      print(f"{name}: exponent {line.get('exponent', '–')}", *line["problems"])
+  storage.write_json(out or growth.RESULTS, found)
+  if not out:
+    growth.draw(found, growth.FIGURE)
+
+
 def main() -> None:
   """Measures, prints, writes."""
   given = parser().parse_args()
-  wanted = rows.chosen(given.suite.split(","))
+  names = given.suite.split(",")
+  wanted = rows.chosen(names)
   peers = peers_of(given.peers)
+  if "chain" in names:
+    parent.commit_of(given.parent)
   if given.out:
     claims.claim(given.out, overwrite=given.overwrite)
-  results = measured(wanted, peers, given.repeats)
+  if "growth" in names:
+    if len(names) > 1:
+      raise errors.UserError("--suite=growth writes a file of its own: alone")
+    grown(given.repeats, given.out)
+    return
+  results = measured(wanted, peers, given.repeats) if wanted else {}
+  if "chain" in names:
+    made = parent.measure(given.parent, given.experiment, given.repeats)
+    results[parent.ROW] = made
   print(json.dumps(results, indent=1)) if given.json else show(results)
   if given.out:
     storage.write_json(given.out, {"rows": results})

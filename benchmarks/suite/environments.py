@@ -5,6 +5,7 @@ cannot be installed here is said, and its rows go without a number.
 """
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import sys
 
 from instruct_jax.base import compilation, errors
 
+_HERE = pathlib.Path(__file__).resolve().parents[1] / "peers"
 _TORCH = "torch==2.13.0"  # an index with CPU builds, 2.13.0+cpu, is preferred
 _TRANSFORMERS = "transformers==5.23.0"
 # Versions that were measured; what they need of others is pip's to choose.
@@ -22,6 +24,14 @@ REQUIREMENTS = {
   "peft": (_TORCH, _TRANSFORMERS, "peft==0.21.2"),
   "llama": ("llama-cpp-python==0.3.36", "gguf==0.19.0", "safetensors>=0.5"),
 }
+# Of the pinned version: the library alone, several files at a time. Neither
+# changes how it is optimised.
+_LLAMA = (
+  "-DLLAVA_BUILD=OFF",
+  "-DCMAKE_UNITY_BUILD=ON",
+  f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={_HERE / 'llama.cmake'}",
+)
+VARIABLES = {"llama": {"CMAKE_ARGS": " ".join(_LLAMA)}}  # while it is made
 _STAMP = "made_of.json"
 _VENV = ("venv",)
 _MINUTES = 60  # llama.cpp is compiled
@@ -57,7 +67,8 @@ def python_of(name: str) -> pathlib.Path:
   shutil.rmtree(folder, ignore_errors=True)
   try:
     _said([sys.executable, "-m", *_VENV, str(folder)])
-    _said([str(python), "-m", "pip", "install", "--quiet", *wanted])
+    variables = VARIABLES.get(name, {})
+    _said([str(python), "-m", "pip", "install", "-q", *wanted], variables)
   except Unavailable:
     shutil.rmtree(folder, ignore_errors=True)
     raise
@@ -72,11 +83,15 @@ def _made_of(folder):
     return None
 
 
-def _said(command):
+def _said(command, variables=None):
   """What a command prints; Unavailable where it fails."""
   try:
     done = subprocess.run(
-      command, capture_output=True, text=True, timeout=60 * _MINUTES
+      command,
+      capture_output=True,
+      text=True,
+      timeout=60 * _MINUTES,
+      env=os.environ | (variables or {}),
     )
   except (OSError, subprocess.TimeoutExpired) as error:
     raise Unavailable(f"{command[0]}: {error}") from None

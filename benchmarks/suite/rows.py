@@ -109,7 +109,8 @@ def _generate_fixed() -> Spec:
   return spec | {"ways": [["eager", 8], ["static", 8]]}
 
 
-def _ranking(model: Spec, K: int, prompt: int, response: int) -> Spec:
+def ranking(model: Spec, K: int, prompt: int, response: int) -> Spec:
+  """The spec of one ranking's update."""
   given = work.demonstrations(
     count=K,
     shortest=prompt,
@@ -180,7 +181,7 @@ ROWS = (
   Row("generate_fixed", "generation, GPT-2 small, 8 × (64 + 64)", "generate",
       _generate_fixed, "response tokens", TRANSFORMERS, "generation", 1.7),
   Row("rm", "reward model, K = 9, prompt 256, responses up to 64", "rm",
-      lambda: _ranking(TINY, 9, 256, 64), "pairs", TRL, "rm", 40.0),
+      lambda: ranking(TINY, 9, 256, 64), "pairs", TRL, "rm", 40.0),
   Row("sft_bfd", "SFT, packed", "sft", _sft_packed, "loss tokens", TRL_BFD,
       "sft", 2.4, changes={"packing": "bfd"}),
   Row("sft_wrapped", "SFT, packed", "sft", _sft_packed, "loss tokens",
@@ -201,7 +202,7 @@ SMOKE = (
       "response tokens", None, "smoke", 0.0),
   Row("smoke_ppo", "PPO-ptx, toy", "rl", _toy_text, "response tokens", None,
       "smoke", 0.0),
-  Row("smoke_rm", "reward model, toy", "rm", lambda: _ranking(TOY, 4, 6, 5),
+  Row("smoke_rm", "reward model, toy", "rm", lambda: ranking(TOY, 4, 6, 5),
       "pairs", None, "smoke", 0.0),
   Row("smoke_sft", "SFT, packed, toy", "sft", _toy_packed, "loss tokens",
       None, "smoke", 0.0),

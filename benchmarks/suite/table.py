@@ -22,9 +22,9 @@ Result = dict[str, Any]
 
 def lines(results: dict[str, Result]) -> list[list[str]]:
   """A line a row that was measured, in the order of the rows."""
-  known = {row.name: row for row in (*rows.ROWS, *rows.SMOKE)}
-  names = [name for name in known if name in results]
-  return [line(results[name]) for name in names]
+  known = [row.name for row in (*rows.ROWS, *rows.SMOKE)]
+  names = [*known, *(name for name in results if name not in known)]
+  return [line(results[name]) for name in names if name in results]
 
 
 def line(result: Result) -> list[str]:

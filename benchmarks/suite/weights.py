@@ -26,9 +26,11 @@ from instruct_jax.hf import export
 from instruct_jax.models import config as model_config
 from instruct_jax.models import forward, heads
 
-QUIET = 0.05  # of the branches, beside a token's own embedding
+QUIET = 0.02  # of the branches, beside a token's own embedding
 COPY = 2.0  # the copied code, beside what was in its place
-GAP = 60.0  # nats between the next token and any other, at the least
+# The chance of any other token than the one that is due. Not less: far below,
+# chances and gradients would be denormal numbers, which are slow on some sides.
+LEAK = 1e-9
 DEVIATION = 0.02  # of embeddings, GPT-2's
 
 
@@ -87,17 +89,22 @@ def _fresh(model, seed):
 
 
 def _sharpness(codes):
-  """By what the logits are multiplied, so that the gap is wide enough.
+  """By what the last norm multiplies, so that other tokens are as unlikely as
+  LEAK.
 
-  After the last norm the copied half is a code times sqrt(2) (two halves share
-  the variance, and the first is nothing beside it); a logit is its product
-  with an embedding. Of other tokens' codes the nearest counts.
+  After that norm the copied half is a code times sqrt(2): two halves share the
+  variance, and the first is nothing beside it. A logit is its product with
+  an embedding, so the next token's is sqrt(2) x DEVIATION x half.
   """
   half = codes.shape[1]
   some = codes[:: max(1, len(codes) // 512)]
-  nearest = np.sort(some @ codes.T, axis=1)[:, -2].max()
-  gap = 2**0.5 * DEVIATION * (half - nearest)
-  return np.float32(max(1.0, GAP / gap))
+  alike = np.sort(some @ codes.T / half, axis=1)[:, :-1]  # without itself
+  low, high = 1.0, 1000.0  # nats of a logit
+  while high - low > 0.1:
+    nats = (low + high) / 2
+    leak = np.exp(-nats * (1 - alike)).sum(axis=1).max()
+    low, high = (nats, high) if leak > LEAK else (low, nats)
+  return np.float32(high / (2**0.5 * DEVIATION * half))
 
 
 def write(size: work.Size, folder: os.PathLike | str, seed: int) -> None:

@@ -391,6 +391,7 @@ FLAGS: dict[str, Range] = SAMPLING | {
   "code": NAME,
   "demonstrations": NAME,
   "dtype": MAYBE,
+  "experiment": NAME,
   "folder": NAME,
   "format": NAME,
   "gigabytes": Real(1e-3, 1e3),
