@@ -100,6 +100,11 @@ _MASKED = "only where the mask, or the test before it, throws it away"
 # (module, before, after) -> why nothing that matters changes.
 EQUIVALENT = {
   (
+    "instruct_jax/inference/slots.py",
+    "is_prompt = mine.is_prompt & is_new.reshape(-1, 1)",
+    "is_prompt = mine.is_prompt & jnp.ones_like(is_new, bool).reshape(-1, 1)",
+  ): "what is read for a slot of nobody is dropped; it costs time only",
+  (
     "instruct_jax/maths/rl.py",
     "index = jnp.arange(is_response.shape[1], dtype=jnp.int32)",
     "index = jnp.arange(is_response.shape[1], )",

@@ -167,6 +167,21 @@ def test_all_end_at_once():
   assert int(state.time) == 0
 
 
+def test_what_was_said_outlasts_the_turn_of_the_columns():
+  """The third slot has ended early and waits, as the first two end together."""
+  queue = queue_of(np.random.default_rng(0), 12)
+  limits = jnp.asarray([1, R, R, 2] + [R] * 8, jnp.int32)
+  queue = queue.replace(limits=limits, is_prompt=jnp.ones((12, P), bool))
+  never = dataclasses.replace(SAMPLING, stop_ids=())
+  shape = shape_of(12, 3, 2)
+  state = run(shape, never, queue)
+  assert int(state.time) > S
+  early = run(shape, never, queue, jnp.int32(1))
+  assert int(early.said_count[3]) == 2
+  np.testing.assert_array_equal(early.said[3], state.said[3])
+  np.testing.assert_array_equal(state.said_count, limits)
+
+
 def scheduled(lengths, count, fill):
   """The steps that responses of these lengths take: a loop over lists."""
   waiting, left, time = list(lengths), [0] * count, 0

@@ -18,7 +18,7 @@ from instruct_jax.tokenizers import answers, templates
 from instruct_jax.worlds import interface
 
 SCALAR_ROLES = ("reward", "value")
-CPU_SLOTS, DEVICE_SLOTS = 32, 256  # a CPU's; at most, of each other device
+DEVICE_SLOTS = 256  # of a device at most
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,13 +91,13 @@ class Context:
 
   @property
   def _slots(self) -> int:
-    """Responses that grow at a time, which changes none of them.
+    """Responses that grow at a time at most, which changes none of them.
 
-    A CPU likes few, as a small cache stays in the processor's; others many, as
-    long as their caches take no more than a quarter of the memory.
+    Their caches take no more than a quarter of the memory. What is best on a
+    CPU depends on the prompts (`generate.usual_slots`).
     """
     if jax.default_backend() == "cpu":
-      return CPU_SLOTS
+      return 0
     data, mesh, model = self.config.data, self.mesh.shape, self.policy.config
     tokens = data.prompt_length + data.response_length
     numbers = 2 * model.layers * model.kv_heads * model.head_size * tokens
