@@ -159,7 +159,8 @@ def test_what_is_kept_is_learned_as_a_demonstration():
     ("demonstrations", "demonstrations", 1.0),
     ("ptx", "pretraining", 0.5),
   ):
-    expected = sft.PARTS[kind](ctx, policy, minibatch[part], None)
+    plain = toys.compiled(sft.PARTS[kind])
+    expected = plain(ctx, policy, minibatch[part], None)
     np.testing.assert_allclose(terms[part], (*expected, coefficient), rtol=1e-6)
 
 

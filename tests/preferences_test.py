@@ -70,6 +70,10 @@ def _all(scores, ranks, is_completion):
   return loss, weight, correct, total, pairs
 
 
+ALL = jax.jit(_all)
+GRADIENT = jax.jit(jax.grad(lambda *rows: _loss(*rows)[0]))
+
+
 def test_pairs_by_hand(variant):
   ranks = np.array([[2, 1, 2, 1]], np.int32)
   real = np.array([[True, True, True, False]])
@@ -226,7 +230,7 @@ class TestRankingLoss:
     order = np.random.default_rng(seed).permutation(ranks.shape[1])
     shuffled = (x[:, order] for x in (scores, ranks, real))
     np.testing.assert_allclose(
-      _all(*shuffled), _all(scores, ranks, real), rtol=1e-5
+      ALL(*shuffled), ALL(scores, ranks, real), rtol=1e-5
     )
 
   @quick
@@ -236,14 +240,11 @@ class TestRankingLoss:
     pad = functools.partial(np.pad, pad_width=((0, 0), (0, more)))
     wide = (np.where(real, scores, np.nan), ranks, real)
     wide = (pad(wide[0], constant_values=np.inf), *map(pad, wide[1:]))
-    np.testing.assert_allclose(
-      _all(*wide), _all(scores, ranks, real), rtol=1e-6
-    )
-    loss = lambda s, r, m: _loss(s, r, m)[0]  # noqa: E731
-    grad = np.asarray(jax.grad(loss)(*wide))
+    np.testing.assert_allclose(ALL(*wide), ALL(scores, ranks, real), rtol=1e-6)
+    grad = np.asarray(GRADIENT(*wide))
     assert not grad[~wide[2]].any()
     np.testing.assert_allclose(
-      grad[:, : scores.shape[1]], jax.grad(loss)(scores, ranks, real), rtol=1e-5
+      grad[:, : scores.shape[1]], GRADIENT(scores, ranks, real), rtol=1e-5
     )
 
   @quick
@@ -251,7 +252,7 @@ class TestRankingLoss:
   def test_only_the_order_of_ranks_counts(self, seed):
     scores, ranks, real = _random(seed)
     np.testing.assert_array_equal(
-      _all(scores, 3 * ranks + 7, real), _all(scores, ranks, real)
+      ALL(scores, 3 * ranks + 7, real), ALL(scores, ranks, real)
     )
 
   @quick
@@ -261,7 +262,7 @@ class TestRankingLoss:
     all scores, as the bias of the model is: nothing either."""
     scores, ranks, real = _random(seed)
     np.testing.assert_allclose(
-      _all(-scores, -ranks, real), _all(scores, ranks, real), rtol=1e-5
+      ALL(-scores, -ranks, real), ALL(scores, ranks, real), rtol=1e-5
     )
     np.testing.assert_allclose(
       _loss(scores + np.float32(4), ranks, real),
@@ -288,11 +289,11 @@ class TestRankingLoss:
   def test_microbatches_add_up(self, seed):
     scores, ranks, real = _random(seed)
     parts = [
-      _all(scores[i : i + 1], ranks[i : i + 1], real[i : i + 1])
+      ALL(scores[i : i + 1], ranks[i : i + 1], real[i : i + 1])
       for i in range(len(scores))
     ]
     np.testing.assert_allclose(
-      np.sum(parts, axis=0), _all(scores, ranks, real), rtol=1e-5
+      np.sum(parts, axis=0), ALL(scores, ranks, real), rtol=1e-5
     )
 
   def test_far_apart_scores(self, variant):

@@ -240,7 +240,9 @@ def test_a_weight_of_zero_asks_no_one(module):
 def test_ppo_without_a_model_starts_its_values_from_the_policy():
   ctx = context_of(BY_WORDS | {"reward.length.weight": 0.5})
   policy = toys.init_params(ctx.policy, jax.random.key(0))
-  params, frozen, _ = ppo.init(ctx, jax.random.key(1), {"policy": policy})
+  params, frozen, _ = toys.compiled(ppo.init)(
+    ctx, jax.random.key(1), {"policy": policy}
+  )
   jax.tree.map(
     np.testing.assert_array_equal,
     params["value"]["decoder"],

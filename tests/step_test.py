@@ -29,6 +29,23 @@ def run_of(algorithm, mesh=(1, 1, 1), *, steps=3, model=None, **changes):
   )
 
 
+@functools.cache
+def plain_run(algorithm):
+  """A run as it is configured, and its first state: compiled once for all."""
+  return run_of(algorithm)
+
+
+COMPILED = {}  # by identity: (run, its update)
+
+
+def step_of(run):
+  """One step of a run, as the loop has it compiled."""
+  if id(run) not in COMPILED:
+    step = jax.jit(functools.partial(step_lib.update, run))
+    COMPILED[id(run)] = run, step
+  return COMPILED[id(run)][1]
+
+
 def collected_of(run, state, algorithm, seed):
   """What `collect` returns; of those that sample, from recorded episodes."""
   key = jax.random.key(seed)
@@ -46,31 +63,26 @@ def collected_of(run, state, algorithm, seed):
 def update(run, state, collected, key):
   """One jitted step, as the loop runs it."""
   with jax.set_mesh(run.ctx.mesh):
-    return jax.jit(functools.partial(step_lib.update, run))(
-      state, *collected, key
-    )
+    return step_of(run)(state, *collected, key)
 
 
 def gradients(run, *arguments):
-  return gradient.of_minibatch(run.ctx, run.algorithm, *arguments)
+  of_minibatch = functools.partial(
+    gradient.of_minibatch, run.ctx, run.algorithm
+  )
+  return jax.jit(of_minibatch)(*arguments)
 
 
 def trained(algorithm, steps, **kwargs):
-  run, state = run_of(algorithm, **kwargs)
-  step_of = jax.jit(functools.partial(step_lib.update, run))
+  run, state = run_of(algorithm, **kwargs) if kwargs else plain_run(algorithm)
   found = {}
   for step in range(steps):
     collected = collected_of(run, state, algorithm, step)
-    with jax.set_mesh(run.ctx.mesh):
-      state, found = step_of(state, *collected, jax.random.key(step))
+    state, found = update(run, state, collected, jax.random.key(step))
   return jax.device_get((state.params, state.ema)), jax.device_get(found)
 
 
 STEPS = {"sft": 3, "rm": 3, "ppo": 1, "rloo": 1, "grpo": 1}
-CASES = [  # RLOO and GRPO are one module: one of them is enough for every day
-  pytest.param(name, marks=pytest.mark.slow if name == "rloo" else ())
-  for name in STEPS
-]
 
 
 @pytest.fixture(scope="module")
@@ -78,22 +90,34 @@ def reference():
   return functools.cache(lambda name: trained(name, STEPS[name]))
 
 
-@pytest.mark.parametrize("algorithm", CASES)
-@pytest.mark.parametrize(
-  "mesh",
-  [  # One that has all the axes is enough for every day.
-    pytest.param("8x1x1", marks=pytest.mark.slow),
-    pytest.param("1x8x1", marks=pytest.mark.slow),
-    "2x2x2",
-  ],
-)
+# What compiles for seconds: of the meshes the one with all axes is enough for
+# every day, for PPO and one of the groups' module. SFT's parts are PPO's text
+# and sharding_test's loss, the reward model stands in the next test but one.
+ON_MESHES = [
+  pytest.param(name, mesh, marks=pytest.mark.slow if slow else ())
+  for name in STEPS
+  for mesh, slow in (
+    ("8x1x1", True),
+    ("1x8x1", True),
+    ("2x2x2", name not in ("ppo", "grpo")),
+  )
+]
+
+
+@pytest.mark.parametrize(("algorithm", "mesh"), ON_MESHES)
 def test_a_mesh_changes_no_update(reference, algorithm, mesh):
   found = trained(algorithm, STEPS[algorithm], mesh=MESHES[mesh])
   _assert_same(reference(algorithm), found)
 
 
-@pytest.mark.parametrize("algorithm", CASES)
-@pytest.mark.parametrize("count", [2, 4])
+SPLITS = [  # Four have some between the first and the last: once is enough.
+  pytest.param(name, count, marks=pytest.mark.slow if slow else ())
+  for name in STEPS
+  for count, slow in ((2, name in ("sft", "rloo")), (4, name != "sft"))
+]
+
+
+@pytest.mark.parametrize(("algorithm", "count"), SPLITS)
 def test_microbatches_change_no_update(reference, algorithm, count):
   found = trained(algorithm, STEPS[algorithm], microbatches=count)
   _assert_same(reference(algorithm), found)
@@ -123,7 +147,7 @@ def _assert_same(left, right):
 
 
 def test_the_first_minibatch_of_an_iteration_has_ratio_one():
-  run, state = run_of("ppo")
+  run, state = plain_run("ppo")
   batch = sharding.global_batch(toys.batch("ppo", 0), run.ctx.mesh)
   collected = run.algorithm.collect(run.ctx, state, batch, jax.random.key(1))
   minibatches, _ = collected
@@ -138,7 +162,7 @@ def test_the_first_minibatch_of_an_iteration_has_ratio_one():
 
 
 def test_a_bad_update_is_skipped_and_counted():
-  run, state = run_of("sft")
+  run, state = plain_run("sft")
   batch = sharding.global_batch(toys.batch("sft", 0), run.ctx.mesh)
   collected = run.algorithm.collect(run.ctx, state, batch, None)
   broken = state.replace(
@@ -175,7 +199,7 @@ def test_a_bad_update_is_skipped_and_counted():
 
 
 def test_ptx_adds_gamma_times_its_gradient_to_the_same_update():
-  run, state = run_of("ppo")
+  run, state = plain_run("ppo")
   minibatches, _ = collected_of(run, state, "ppo", 0)
   first = jax.tree.map(lambda x: x[0], minibatches)
   key = jax.random.key(0)
@@ -189,8 +213,9 @@ def test_ptx_adds_gamma_times_its_gradient_to_the_same_update():
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
   assert float(found["gradient/ptx_norm"][0]) > 0
   loss, weight = found["ptx/loss"]
-  scaled = jax.grad(
-    lambda p: run.ctx.config.rl.ptx_coef * _cross_entropy(run, p, first["ptx"])
+  gamma = run.ctx.config.rl.ptx_coef
+  scaled = jax.jit(
+    jax.grad(lambda p: gamma * _cross_entropy(run, p, first["ptx"]))
   )(state.params["policy"])
   for a, b in zip(jax.tree.leaves(scaled), jax.tree.leaves(ptx["policy"])):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -224,7 +249,7 @@ def test_dropout_is_on_in_training_only():
 
 
 def test_every_update_moves_the_average():
-  run, state = run_of("ppo")
+  run, state = plain_run("ppo")
   minibatches, metrics = collected_of(run, state, "ppo", 0)
   after, _ = update(run, state, (minibatches, metrics), jax.random.key(0))
   decay = run.ctx.config.ema.policy
@@ -247,7 +272,7 @@ def test_every_update_moves_the_average():
 
 def test_steps_and_learning_rates_are_counted():
   """The schedule counts updates: two a step here."""
-  run, state = run_of("ppo")
+  run, state = plain_run("ppo")
   minibatches = collected_of(run, state, "ppo", 0)
   for step in range(2):
     state, found = update(run, state, minibatches, jax.random.key(step))
@@ -281,7 +306,7 @@ def test_an_average_of_what_stands_still_stands_still():
 
 
 def test_items_of_a_state_are_its_whole_inverse():
-  run, state = run_of("ppo")
+  run, state = plain_run("ppo")
   again = step_lib.with_items(state, step_lib.items_of(run, state))
   assert jax.tree.structure(again) == jax.tree.structure(state)
   assert "frozen" not in "".join(step_lib.items_of(run, state))
