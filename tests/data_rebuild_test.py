@@ -28,6 +28,7 @@ ENDS = [
 def make(tmp_path, monkeypatch):
   """A function: builds the data set of some texts, with changes."""
   monkeypatch.setattr(building, "PIECE", 400)
+  monkeypatch.setattr(building, "HELD_OUT", 1)
   for kind, records in {
     "texts": [{"text": f"the dog {n} sleeps and " * 3} for n in range(60)],
     "prompts": [{"prompt": f"what does dog {n} do?"} for n in range(40)],

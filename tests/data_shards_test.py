@@ -133,6 +133,24 @@ def test_records_are_the_same_rows_in_any_number_of_shards(
   assert record["prompt"] == expected.source[int(expected.index[-1])]["prompt"]
 
 
+def test_what_is_held_out_is_held_in_small_pieces(small):
+  """So that much text needs no more memory than a piece's worth of it."""
+  del small
+  order = [kinds.SPLITS[n % 3] for n in range(300)]
+  records = [(split, {"text": f"{n:09}"}) for n, split in enumerate(order)]
+  made = list(building.cut(iter(records), "pretraining"))
+  sizes = {split: set() for split in kinds.SPLITS}
+  for piece in made[:-3]:  # The last of each is what was left.
+    sizes[piece.split].add(piece.size)
+  assert sizes == {"train": {153}, "validation": {45}, "test": {45}}
+  assert max(piece.beside for piece in made[:-3]) < 150 + 2 * 45
+  again = {split: [] for split in kinds.SPLITS}
+  for piece in made:
+    again[piece.split] += piece.records
+  for split in kinds.SPLITS:
+    assert again[split] == [r for s, r in records if s == split]
+
+
 def test_no_row_of_text_crosses_a_shard(config, tmp_path, small):
   prepare.build(config, tmp_path / "out")
   records = data_toys.cleaned(config.data).by_split["pretraining"]["train"]

@@ -6,7 +6,7 @@ In the data set's folder, beside the shards (`batch.shards`):
   KIND/pieces/SPLIT-00000.json  what is known of a piece, once it is on the disk
   KIND/shards.json              the same of all, without their lengths; the last
 
-Which records a piece has depends on the records and `PIECE` alone, so a build
+Which records a piece has depends on them and `piece_size` alone, so a build
 that was killed goes on where it was, and a shard that is damaged is made again
 alone.
 """
@@ -31,6 +31,7 @@ from instruct_jax.data.batch import (
 from instruct_jax.data.read import kinds
 
 PIECE = 32 << 20  # bytes of records; about a quarter of that in tokens
+HELD_OUT = 4  # so many times smaller where a split is not trained on
 Records = Iterable[tuple[str, kinds.Record]]
 
 
@@ -130,6 +131,15 @@ def lines_path(root: epath.PathLike, kind: str, split: str) -> epath.Path:
   return epath.Path(root) / f"{kind}-{split}.jsonl"
 
 
+def piece_size(split: str) -> int:
+  """Bytes of records at which a piece is whole.
+
+  Those held out grow beside that of training, slowly: small, so that what is
+  held of them is the same for much text as for little.
+  """
+  return PIECE if split == "train" else PIECE // HELD_OUT
+
+
 def cut(records: Records, kind: str) -> Iterator[pieces.Piece]:
   """The pieces of a kind's records: of one split and part each, in order."""
   numbers = dict.fromkeys(kinds.SPLITS, 0)
@@ -148,7 +158,7 @@ def cut(records: Records, kind: str) -> Iterator[pieces.Piece]:
     if len(now) and now.part != part:
       yield closed(split)
     open_[split].add(record, part, kind)
-    if open_[split].size >= PIECE:
+    if open_[split].size >= piece_size(split):
       yield closed(split)
   for split in kinds.SPLITS:
     if len(open_[split]):

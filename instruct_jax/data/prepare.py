@@ -207,7 +207,8 @@ def _begin(folder: epath.Path, inputs: dict[str, Any]) -> None:
   """Keeps what a build of the same has done; removes what another wrote."""
   folder.mkdir(parents=True, exist_ok=True)
   (folder / SUMMARY_FILE).unlink(missing_ok=True)
-  begun = {"inputs": inputs, "piece": building.PIECE, "format": shards.VERSION}
+  sizes = [building.piece_size(split) for split in kinds.SPLITS]
+  begun = {"inputs": inputs, "piece": sizes, "format": shards.VERSION}
   if _read(folder / BEGUN_FILE).get("of") == begun:
     return
   _clear(folder)

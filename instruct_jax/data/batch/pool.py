@@ -28,6 +28,7 @@ from instruct_jax.data.batch import pieces, shards, worker
 HELD = 4 << 25
 SMALL = 4 << 20  # bytes of a piece that is not worth a process
 _LOOK = 0.2  # seconds between two looks for a signal
+_PIPE = 1 << 20  # bytes: a piece goes through in few turns of two processes
 _CODE = "from instruct_jax.data.batch import worker; worker.main()"
 
 Made = tuple[pieces.Piece, pieces.Manifest]
@@ -139,6 +140,7 @@ class _Team:
       [sys.executable, "-P", "-c", _CODE, str(os.getpid())],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
+      pipesize=_PIPE,
       env=_environment(),
       start_new_session=True,  # Ctrl-C is for this process to hear.
     )
