@@ -203,7 +203,7 @@ def test_attention_and_its_gradient_are_the_textbooks(groups, cap):
     return jnp.einsum("bgmts,bgse->bgmte", jax.nn.softmax(scores), v)
 
   def ours(q, k, v):
-    return attention.attend(q, k, v, attention.Plan(mask, cap))
+    return attention.attend(q, k, v, attention.Plan((), mask, cap))
 
   @functools.partial(jax.jit, static_argnums=0)
   def both(f, *args):
@@ -222,7 +222,7 @@ def test_a_soft_cap_keeps_scores_within_it():
   q = jnp.asarray([[[[[1000.0]]]]])
   k = jnp.asarray([[[[1.0], [-1.0]]]])
   v = jnp.asarray([[[[1.0], [0.0]]]])
-  plan = attention.Plan(jnp.ones((1, 1, 2), bool), cap=0.5)
+  plan = attention.Plan((), jnp.ones((1, 1, 2), bool), cap=0.5)
   expected = np.exp(0.5) / (np.exp(0.5) + np.exp(-0.5))
   np.testing.assert_allclose(
     attention.attend(q, k, v, plan).ravel(), [expected], rtol=1e-6

@@ -45,8 +45,9 @@ tokenizers
   templates
   answers
 models
-  config
-  attention rotary lora vocabulary
+  config visible dense cudnn
+  flash rotary lora vocabulary
+  attention
   decoder sizes
   heads
   forward

@@ -8,18 +8,20 @@ Masks are bool and named for what is True.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
 import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 from instruct_jax.models import config as model_config
+from instruct_jax.models import cudnn, dense, flash, visible
+from instruct_jax.parallel import sharding
 
-EVERYWHERE = 2**31 - 1  # the window of a layer that has none
-MASKED = -1e30  # finite, so that a row without any key stays finite
+EVERYWHERE = visible.EVERYWHERE
+FEW = 8  # queries of which all scores may be held, whatever the device
 
 
 @flax.struct.dataclass
@@ -33,7 +35,8 @@ class Structure:
   positions: jax.Array  # [B, T] int32, where each query stands in its text
   is_key: jax.Array  # [B, S] bool, which keys are real tokens
   segments: jax.Array | None = None  # [B, T] int32, the text of a packed row
-  branches: jax.Array | None = None  # [T] int32: 0 the prompt, k a completion
+  # [T] or [B, T] int32: 0 the prompt, which all branches of its text see.
+  branches: jax.Array | None = None
   first: jax.Array | int | None = None  # the slot of what follows a cache
   # [B, S] int32, where each key stands in its text, if slots are in no order.
   key_positions: jax.Array | None = None
@@ -131,19 +134,29 @@ def segment_positions(segments: jax.Array) -> jax.Array:
 class Plan:
   """How a structure is computed, made once for all layers by `plan`."""
 
-  mask: jax.Array  # [B, T, S] bool
+  marks: tuple[visible.Marks, visible.Marks]  # queries [B, T], keys [B, S]
+  mask: jax.Array | None = None  # [B, T, S] bool; None: kernels make it
   cap: float = flax.struct.field(pytree_node=False, default=0.0)
   scalar: float = flax.struct.field(pytree_node=False, default=0.0)
-  # Positions of queries [B, T] and keys [B, S], for windows that come later.
-  places: tuple[jax.Array, jax.Array] | None = None
+  window: jax.Array | int | None = None
+  mixed: bool = flax.struct.field(pytree_node=False, default=False)
+
+  @property
+  def shape(self) -> tuple[int, int]:
+    """Rows and queries: B, T."""
+    B, T = self.marks[0].slot.shape
+    return B, T
 
   def sliced(self, at: tuple[int | None, int | None]) -> "Plan":
     """The plan of the queries `at` = (start, stop) alone."""
-    places = self.places
-    if places is not None:
-      places = places[0][:, slice(*at)], places[1]
-    mask = self.mask[:, slice(*at)]
-    return dataclasses.replace(self, mask=mask, places=places)
+
+    def of_queries(x):
+      return x[:, slice(*at)]
+
+    query, key = self.marks
+    marks = query.map(of_queries), key
+    mask = None if self.mask is None else of_queries(self.mask)
+    return dataclasses.replace(self, mask=mask, marks=marks)
 
   def within(self, window: int | jax.Array) -> "Plan":
     """The plan of a layer whose queries see the `window` newest positions.
@@ -151,10 +164,12 @@ class Plan:
     Every query is in its own window, so none is left without a key. Where the
     layers are not mixed it is the plan of all.
     """
-    if self.places is None:
+    if not self.mixed:
       return self
-    mask = self.mask & _near(self.places, window)
-    return dataclasses.replace(self, mask=mask, places=None)
+    mask = self.mask
+    if mask is not None:
+      mask &= visible.is_near(*self.marks, window=window)
+    return dataclasses.replace(self, mask=mask, window=window, mixed=False)
 
 
 def plan(
@@ -172,23 +187,40 @@ def plan(
   scores s become cap * tanh(s / cap) before they are masked (Gemma 2); they
   are divided by the root of `scalar` (0: of the head's size).
   """
-  T, S = structure.positions.shape[1], structure.is_key.shape[1]
-  slots = jnp.arange(S)
+  marks = _marks(structure, has_places=mixed or window > 0)
+  far = window or None
+  is_flash = platform() == "tpu"
+  return Plan(
+    marks=marks,
+    mask=None if is_flash else visible.mask(*marks, window=far),
+    cap=cap,
+    scalar=scalar,
+    window=far,
+    mixed=mixed,
+  )
+
+
+def _marks(structure, *, has_places):
+  """Marks of queries [B, T] and of keys [B, S]."""
+  positions, is_key = structure.positions, structure.is_key
   first = 0 if structure.first is None else structure.first
-  queries = (jnp.arange(T) + first)[:, None]
-  mask = structure.is_key[:, None, :]
-  if structure.key_positions is None:  # Slots are in the order of the text.
-    mask &= slots <= queries
-  if structure.segments is not None:
-    segments = structure.segments
-    mask &= segments[:, :, None] == segments[:, None, :]
-  if structure.branches is not None:
-    of_key, of_query = structure.branches, structure.branches[:, None]
-    mask &= (of_key == 0) | (of_key == of_query)
-  if window:
-    mask &= _near(_places(structure), window)
-  mask |= slots == queries
-  return Plan(mask, cap, scalar, _places(structure) if mixed else None)
+  slots = jnp.arange(positions.shape[1]) + first, jnp.arange(is_key.shape[1])
+  if structure.key_positions is not None:  # Slots are in no order.
+    slots = positions, structure.key_positions
+  text = jnp.int32(0) if structure.segments is None else structure.segments
+  branch, places = structure.branches, _places(structure)
+
+  def of(side, slot, text):
+    like = (positions, is_key)[side].shape
+    return visible.Marks(
+      slot=jnp.broadcast_to(slot, like),
+      text=jnp.broadcast_to(text, like),
+      branch=None if branch is None else jnp.broadcast_to(branch, like),
+      place=places[side] if has_places else None,
+    )
+
+  real = jnp.where(is_key, text, jnp.int32(visible.NO_TEXT))
+  return of(0, slots[0], text), of(1, slots[1], real)
 
 
 def _places(structure):
@@ -200,67 +232,65 @@ def _places(structure):
   return of_query, of_query if is_same else positions_of(is_key)
 
 
-def _near(places, window):
-  of_query, of_key = places
-  return of_query[:, :, None] - of_key[:, None, :] < window
+def platform() -> str:
+  """'cpu', 'gpu' or 'tpu': that of the mesh in use, which need not be here."""
+  mesh = jax.sharding.get_abstract_mesh()
+  device = None if mesh.empty else mesh.abstract_device
+  return jax.default_backend() if device is None else device.platform
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, plan_: Plan) -> jax.Array:
   """Attention of q [B, G, M, T, E] over k, v [B, G, S, E] -> like q.
 
-  Scores and their softmax are float32 whatever the dtype of q.
+  Scores and their softmax are float32 whatever the dtype of q. Where there are
+  many queries, the scores [B, G, M, T, S] are an array on a CPU alone: a TPU
+  has `flash`, a GPU `cudnn`, but for what cuDNN refuses.
   """
-  B, G, M, T, E = q.shape
-  mask = plan_.mask
-  if M > 1:
-    mask = jnp.tile(mask, (1, M, 1))
-  q = q.reshape(B, G, M * T, E) * (plan_.scalar or E) ** -0.5
-  out = _attend(q, k, v, mask, plan_.cap)
-  return out.reshape(B, G, M, T, E)
+  q *= (plan_.scalar or q.shape[-1]) ** -0.5
+  mask, cap = plan_.mask, plan_.cap
+  if q.shape[-2] > FEW:
+    if mask is None:
+      return _flash(q, k, v, plan_)
+    if platform() == "gpu" and cudnn.takes(q, k, v, mask, cap):
+      return _by_device(cudnn.attend, q, k, v, mask)
+  elif mask is None:
+    mask = visible.mask(*plan_.marks, window=plan_.window)
+  return dense.attend(q, k, v, mask, cap)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _attend(q, k, v, mask, cap):
-  return _attend_forward(q, k, v, mask, cap)[0]
+def _flash(q, k, v, plan_):
+  def computed(q, k, v, marks, window=None):
+    B, G, M, T, E = q.shape
+    heads = q.reshape(B, G * M, T, E)
+    query, key = marks
+    out = flash.attend(heads, k, v, query, key, window, cap=plan_.cap)
+    return out.reshape(q.shape)
+
+  return _by_device(computed, q, k, v, plan_.marks, plan_.window)
 
 
-def _attend_forward(q, k, v, mask, cap):
-  # Dividing by the softmax's sum last leaves fewer passes over [T, S].
-  scores = _matmul("bgte,bgse->bgts", q, k)
-  slope = None
-  if cap:
-    scores = jnp.tanh(scores / cap)
-    slope = 1 - scores * scores
-    scores *= cap
-  scores = jnp.where(mask[:, None], scores, MASKED)
-  weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
-  total = weights.sum(axis=-1, keepdims=True)
-  weights = weights.astype(v.dtype)
-  out = _matmul("bgts,bgse->bgte", weights, v) / total
-  out = out.astype(q.dtype)
-  return out, (q, k, v, weights, total, out, slope)
+def _by_device(function, q, k, v, of_rows, window=None):
+  """function(...), each device of the mesh with its rows and its heads.
 
-
-def _attend_backward(cap, saved, g):
-  """A quarter faster than what is derived on a CPU: the mask and the maximum
-  play no part, and `weights` is read once."""
-  del cap  # Its slope is saved.
-  q, k, v, weights, total, out, slope = saved
-  g = g / total
-  inner = (g * out).sum(axis=-1, keepdims=True)
-  g = g.astype(v.dtype)
-  scores = weights * (_matmul("bgte,bgse->bgts", g, v) - inner)
-  if slope is not None:
-    scores *= slope
-  scores = scores.astype(k.dtype)
-  d_q = _matmul("bgts,bgse->bgte", scores, k).astype(q.dtype)
-  d_k = _matmul("bgts,bgte->bgse", scores, q).astype(k.dtype)
-  d_v = _matmul("bgts,bgte->bgse", weights, g).astype(v.dtype)
-  return d_q, d_k, d_v, None
-
-
-_attend.defvjp(_attend_forward, _attend_backward)
-_matmul = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  A compiler cannot divide what a kernel does. Where the mesh does not divide
+  rows or heads, every device computes all of them.
+  """
+  given = (q, k, v, of_rows)
+  if window is not None:
+    given += (jnp.asarray(window, jnp.int32),)
+  if sharding.ways(*sharding.AXES) == 1:
+    return function(*given)
+  (rows,), heads = sharding.BATCH, "tensor"
+  split = P(
+    rows if q.shape[0] % sharding.ways(rows) == 0 else None,
+    heads if q.shape[1] % sharding.ways(heads) == 0 else None,
+  )
+  return jax.shard_map(
+    function,
+    in_specs=(split, split, split, P(split[0]), P())[: len(given)],
+    out_specs=split,
+    check_vma=False,
+  )(*given)
 
 
 @flax.struct.dataclass

@@ -115,7 +115,7 @@ class Inputs:
     The number of a layer is traced where layers are stacked, so both are
     chosen by value; a number that is known leaves no choice in the program.
     """
-    if self.plan.places is None and self.local_angles is None:
+    if not self.plan.mixed and self.local_angles is None:
       return self.plan, self.angles
     slides = jnp.asarray(config.slides)[layer]
     window = jnp.where(slides, config.window, attention.EVERYWHERE)
@@ -129,7 +129,7 @@ class Inputs:
     """The rows of x [B * T, ...] at the time positions `at`: [B * T', ...]."""
     if self.at is None:
       return x
-    x = x.reshape(*self.plan.mask.shape[:2], *x.shape[1:])
+    x = x.reshape(*self.plan.shape, *x.shape[1:])
     x = x[:, slice(*self.at)]
     return x.reshape(-1, *x.shape[2:])
 
@@ -160,7 +160,7 @@ class Block(nn.Module):
     return (constrain(x + mlp), cache), None
 
   def _attention(self, x, cache, layer, inputs):
-    c, (B, T, _) = self.config, inputs.plan.mask.shape
+    c, (B, T) = self.config, inputs.plan.shape
     G, E = c.kv_heads, c.head_size
     q, k, v = (
       _dense(c, heads * E, c.attention_bias, name)(x).reshape(-1, heads, E)
