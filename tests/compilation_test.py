@@ -41,6 +41,36 @@ def run(folder):
   return where, int(hits), done.stderr
 
 
+def test_programs_are_named_and_said_at_once(caplog, monkeypatch):
+  caplog.set_level("INFO", logger="instruct_jax")
+
+  def _doubled(x):
+    return 2 * x
+
+  before = len(compilation.programs())
+  jax.jit(_doubled)(1.0)
+  assert "doubled" not in caplog.text  # for so short a time
+  monkeypatch.setattr(compilation, "_SAID_AFTER", 0.0)
+  jax.jit(_doubled)(1)
+  ours = [x for x in compilation.programs(before) if x.name == "doubled"]
+  assert len(ours) == 2
+  assert all(x.seconds > 0 for x in ours)
+  assert f"compiled doubled in {ours[1].seconds:.1f} s" in caplog.text
+
+
+def test_a_summary_names_what_took_longest():
+  seconds = {"a": 0.2, "update": 3.25, "c": 0.3, "d": 0.01, "e": 1.0}
+  programs = [compilation.Program(*x) for x in seconds.items()]
+  assert compilation.summary(programs) == (
+    "4.8 s in 5 programs: update 3.2 s, e 1.0 s, c 0.3 s"
+  )
+  assert compilation.summary(programs[3:], most=2) == (
+    "1.0 s in 2 programs: e 1.0 s"
+  )
+  assert compilation.summary(programs[:1]) == ""
+  assert compilation.summary([]) == ""
+
+
 @pytest.mark.slow
 def test_second_process_compiles_nothing(tmp_path):
   where, hits, _ = run(tmp_path / "cache")

@@ -134,8 +134,8 @@ algorithms
   iteration
   dpo ppo groups best_of_n
 training
-  judging optim partition placing
-  gradient untrained
+  judging muon partition placing
+  gradient optim untrained
   step
   log save validate
   loop

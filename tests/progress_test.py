@@ -113,6 +113,8 @@ def test_what_compiles_is_said(clock, monkeypatch):
     monkeypatch.setattr(progress.time, "monotonic", lambda: 112.4)
     monkeypatch.setattr(compilation, "making_since", lambda: 100.0)
     assert "compiling, 12 s" in line.text()
+    monkeypatch.setattr(compilation, "making", lambda: "update")
+    assert "compiling update, 12 s" in line.text()
     monkeypatch.setattr(compilation, "making_since", lambda: 112.3)
     assert "compiling" not in line.text()
 
@@ -121,15 +123,17 @@ def test_jax_says_when_it_compiles():
   inside = []
 
   def traced(x):
-    inside.append(compilation.making_since())
+    inside.append((compilation.making_since(), compilation.making()))
     return jax.jit(lambda y: y * 3)(x) + 1  # a program inside of another
 
   before = compilation.program_seconds()
   start = compilation.time.monotonic()
   jax.jit(traced)(1.0)
   passed = compilation.time.monotonic() - start
-  assert inside[0] is not None
+  assert inside[0][0] is not None
+  assert inside[0][1] == "traced"
   assert compilation.making_since() is None
+  assert compilation.making() == ""
   spent = compilation.program_seconds() - before
   assert 0.2 * passed < spent <= passed
   jax.jit(traced)(1.0)

@@ -1,10 +1,12 @@
 """The persistent compilation cache, and counts of seconds compiled."""
 
+import dataclasses
 import logging
 import os
 import threading
 import time
 import zlib
+from collections.abc import Mapping, Sequence
 
 import jax
 from etils import epath
@@ -21,8 +23,18 @@ _MAKING = (  # what comes before a program runs for the first time
   _LOWER,
   _COMPILE,
 )
+_SAID_AFTER = 1.0  # seconds; what compiles for less is not worth a line
 _seconds = 0.0
 _is_compiling = False
+_programs: list["Program"] = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """One that this process has compiled, or read from the cache."""
+
+  name: str
+  seconds: float
 
 
 def cache_home() -> str:
@@ -66,6 +78,22 @@ def enable_cache() -> epath.Path | None:
 def compile_seconds() -> float:
   """Seconds that this process has spent in compiling, or reading the cache."""
   return _seconds
+
+
+def programs(since: int = 0) -> list[Program]:
+  """What has been compiled, in that order, after the first `since` of them."""
+  return _programs[since:]
+
+
+def summary(programs: Sequence[Program], most: int = 3) -> str:
+  """'5.1 s in 14 programs: update 3.2 s, generate 1.4 s', the longest first;
+  '' where it is too little to be worth a word."""
+  seconds = sum(program.seconds for program in programs)
+  if seconds < _SAID_AFTER:
+    return ""
+  longest = sorted(programs, key=lambda program: -program.seconds)[:most]
+  named = [f"{x.name} {x.seconds:.1f} s" for x in longest if x.seconds >= 0.1]
+  return f"{seconds:.1f} s in {len(programs)} programs: {', '.join(named)}"
 
 
 def is_compiling() -> bool:
@@ -116,17 +144,24 @@ def making_since() -> float | None:
   return _making.since
 
 
+def making() -> str:
+  """The name of the program that is being made now; '' of none."""
+  return _making.name
+
+
 class _Making:
   """The time covered by spans that begin and end, which may overlap."""
 
   def __init__(self):
     self.since: float | None = None
+    self.name = ""
     self._open, self._past = 0, 0.0
     self._lock = threading.Lock()
 
-  def begin(self) -> None:
+  def begin(self, name: str = "") -> None:
     with self._lock:
       self._open += 1
+      self.name = name
       if self._open == 1:
         self.since = time.monotonic()
 
@@ -135,7 +170,7 @@ class _Making:
       self._open = max(0, self._open - 1)
       if not self._open and self.since is not None:
         self._past += time.monotonic() - self.since
-        self.since = None
+        self.since, self.name = None, ""
 
   def seconds(self) -> float:
     with self._lock:
@@ -146,14 +181,14 @@ class _Making:
 _making = _Making()
 
 
-def _begin(event: str, value: float | int, **_: str | int) -> None:
+def _begin(event: str, value: float | int, **details: str | int) -> None:
   """jax says so by a scalar, the time, and the end by a duration."""
   del value
   if event in _MAKING:
-    _making.begin()
+    _making.begin(_name(details))
 
 
-def _end(event: str, duration_secs: float, **_: str | int) -> None:
+def _end(event: str, duration_secs: float, **details: str | int) -> None:
   global _seconds, _is_compiling
   if event in _MAKING:
     _making.end()
@@ -161,6 +196,15 @@ def _end(event: str, duration_secs: float, **_: str | int) -> None:
     _is_compiling = True  # What follows a program's lowering.
   if event == _COMPILE:
     _seconds, _is_compiling = _seconds + duration_secs, False
+    _programs.append(Program(_name(details), duration_secs))
+    if duration_secs >= _SAID_AFTER:
+      _log.info("compiled %s in %.1f s", _name(details), duration_secs)
+
+
+def _name(details: Mapping[str, str | int]) -> str:
+  """What people call a program: 'jit(_update)' -> 'update'."""
+  name = str(details.get("fun_name", ""))
+  return name.removeprefix("jit(").removesuffix(")").strip("_<>") or "program"
 
 
 jax.monitoring.register_scalar_listener(_begin)

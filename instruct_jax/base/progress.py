@@ -172,7 +172,8 @@ class Progress:
       yield 2, f"{terminal.duration(left)} left"
     since = compilation.making_since()
     if since is not None and time.monotonic() - since > _SHOWN_AFTER:
-      yield 2, f"compiling, {time.monotonic() - since:.0f} s"
+      what = f"compiling {compilation.making()}".rstrip()
+      yield 2, f"{what}, {time.monotonic() - since:.0f} s"
     if chain := self._chain_left(left):
       yield 3, chain
     if self._note:

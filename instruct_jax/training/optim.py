@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
-from optax import contrib
 
 from instruct_jax.base import errors
+from instruct_jax.training import muon
 
 Schedule = Callable[[int | jax.Array], jax.Array]
 
@@ -111,26 +111,25 @@ def _decays(params: Any) -> Any:
   )
 
 
-def _muon_dimensions(params: Any) -> Any:
-  """Names the two axes, in and out, of each kernel that Muon is to update.
+def _muon_labels(params: Any) -> Any:
+  """'muon' for the kernels of the decoder's blocks, 'adam' for all else.
 
-  These are the kernels of the decoder's blocks: `block_0/...` [in, out], or
-  `blocks/...` [N, in, out], whose layers are then updated one by one. All
-  other parameters (embeddings, norms, biases, heads) get None: Adam.
+  These are `block_0/...` [in, out], or `blocks/...` [N, in, out], whose layers
+  are then updated one by one.
   """
   stacked = re.compile(r"(^|/)blocks/.*kernel$")
   single = re.compile(r"(^|/)block_\d+/.*kernel$")
 
-  def dimensions(path: tuple, x: jax.Array) -> Any:
+  def label(path: tuple, x: jax.Array) -> str:
     name = _path(path)
     layer_axes = int(bool(stacked.search(name)))
     if not layer_axes and not single.search(name):
-      return None
+      return "adam"
     if x.ndim != 2 + layer_axes:
       raise ValueError(f"Muon expects 2-D kernels, got {name}: {x.shape}.")
-    return contrib.MuonDimensionNumbers(layer_axes, layer_axes + 1)
+    return "muon"
 
-  return jax.tree_util.tree_map_with_path(dimensions, params)
+  return jax.tree_util.tree_map_with_path(label, params)
 
 
 def _adam(
@@ -160,13 +159,24 @@ def _muon(
   Momentum 0.95 and Nesterov steps, which the Adam part takes as well; weight
   decay for the kernels under Muon alone.
   """
-  return contrib.muon(
-    rate,
-    eps=section.eps,
-    weight_decay=section.weight_decay,
-    adam_b1=section.b1,
-    adam_b2=section.b2,
-    muon_weight_dimension_numbers=_muon_dimensions,
+  return optax.partition(
+    {
+      "muon": optax.chain(
+        muon.scale_by_muon(section.eps),
+        optax.identity(),  # where `contrib.muon` has its scale: one state
+        optax.add_decayed_weights(section.weight_decay),
+        optax.scale_by_learning_rate(rate),
+      ),
+      "adam": optax.adamw(
+        rate,
+        b1=section.b1,
+        b2=section.b2,
+        eps=section.eps,
+        weight_decay=0.0,
+        nesterov=True,
+      ),
+    },
+    _muon_labels,
   )
 
 

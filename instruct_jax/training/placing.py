@@ -77,9 +77,9 @@ class Creation:
   def _computed(self, wanted: list[int]) -> list[jax.Array]:
     """The arrays of the state that no checkpoint holds, or that are copied."""
 
-    def some(key, checkpoints):
+    def first_state(key, checkpoints):
       leaves = jax.tree.leaves(self._create(key, checkpoints))
       return [leaves[i] for i in wanted]
 
     placement = [self._shardings[i] for i in wanted]
-    return jax.jit(some, out_shardings=placement)(*self._arguments)
+    return jax.jit(first_state, out_shardings=placement)(*self._arguments)

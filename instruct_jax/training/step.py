@@ -282,12 +282,12 @@ def program(run: Run) -> jax.stages.Wrapped:
   """What `compiled` runs, of the three `parts` of a state."""
 
   @functools.partial(jax.jit, donate_argnums=0)
-  def step(learned, rest, frozen, minibatches, collected, key):
+  def training_step(learned, rest, frozen, minibatches, collected, key):
     state = _whole(learned, rest, frozen)
     state, metrics = update(run, state, minibatches, collected, key)
     return _learned(run, state), metrics
 
-  return step
+  return training_step
 
 
 def items_of(run: Run, state: algorithms.State) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Validation:
   ):
     self._run, self._log = run, log
     self._rows = dict(rows)
-    self._losses = jax.jit(self._losses_of)
+    self._losses = jax.jit(self._validation_losses)
     self._judged = judging.Judging(run.ctx, run.algorithm, "validation")
     # The same at every step, so that steps can be compared.
     self._key = jax.random.fold_in(run.root, zlib.crc32(b"validation"))
@@ -102,7 +102,7 @@ class Validation:
       )
     return self._rows[kind]
 
-  def _losses_of(self, params, frozen, minibatches):
+  def _validation_losses(self, params, frozen, minibatches):
     """The losses' metrics, added up over all minibatches.
 
     A part at a time and in the slices of an update, so that what fits into
