@@ -46,7 +46,7 @@ tokenizers
   answers
 models
   config visible dense cudnn
-  flash rotary lora vocabulary
+  flash tiles rotary lora vocabulary
   attention
   decoder sizes
   heads

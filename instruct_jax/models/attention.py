@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from instruct_jax.models import config as model_config
-from instruct_jax.models import cudnn, dense, flash, visible
+from instruct_jax.models import cudnn, dense, flash, tiles, visible
 from instruct_jax.parallel import sharding
 
 EVERYWHERE = visible.EVERYWHERE
@@ -243,30 +243,34 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, plan_: Plan) -> jax.Array:
   """Attention of q [B, G, M, T, E] over k, v [B, G, S, E] -> like q.
 
   Scores and their softmax are float32 whatever the dtype of q. Where there are
-  many queries, the scores [B, G, M, T, S] are an array on a CPU alone: a TPU
-  has `flash`, a GPU `cudnn`, but for what cuDNN refuses.
+  many queries, the scores [B, G, M, T, S] are no array: a TPU has `flash`, a
+  GPU `cudnn` (but for what cuDNN refuses), a CPU `tiles`.
   """
   q *= (plan_.scalar or q.shape[-1]) ** -0.5
-  mask, cap = plan_.mask, plan_.cap
-  if q.shape[-2] > FEW:
-    if mask is None:
-      return _flash(q, k, v, plan_)
-    if platform() == "gpu" and cudnn.takes(q, k, v, mask, cap):
-      return _by_device(cudnn.attend, q, k, v, mask)
-  elif mask is None:
+  mask, cap, T = plan_.mask, plan_.cap, q.shape[-2]
+  if mask is None:
+    if T > FEW:
+      return _by_tokens(flash.attend, q, k, v, plan_)
     mask = visible.mask(*plan_.marks, window=plan_.window)
+  elif platform() == "gpu":
+    if T > FEW and cudnn.takes(q, k, v, mask, cap):
+      return _by_device(cudnn.attend, q, k, v, mask)
+  elif T > tiles.FEW:
+    return _by_tokens(tiles.attend, q, k, v, plan_)
   return dense.attend(q, k, v, mask, cap)
 
 
-def _flash(q, k, v, plan_):
-  def computed(q, k, v, marks, window=None):
-    B, G, M, T, E = q.shape
-    heads = q.reshape(B, G * M, T, E)
-    query, key = marks
-    out = flash.attend(heads, k, v, query, key, window, cap=plan_.cap)
-    return out.reshape(q.shape)
+def _by_tokens(function, q, k, v, plan_):
+  """By a function that takes marks of tokens and, if it is there, the mask."""
 
-  return _by_device(computed, q, k, v, plan_.marks, plan_.window)
+  def computed(q, k, v, of_rows, window=None):
+    query, key, mask = of_rows
+    if mask is None:
+      return function(q, k, v, query, key, window, cap=plan_.cap)
+    return function(q, k, v, query, key, mask, window, cap=plan_.cap)
+
+  of_rows = (*plan_.marks, plan_.mask)
+  return _by_device(computed, q, k, v, of_rows, plan_.window)
 
 
 def _by_device(function, q, k, v, of_rows, window=None):

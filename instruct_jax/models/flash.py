@@ -45,36 +45,22 @@ def attend(
   *,
   cap: float = 0.0,
 ) -> jax.Array:
-  """Attention of q [B, H, T, E] over k, v [B, G, S, E] -> like q.
+  """Attention of q [B, G, M, T, E] over k, v [B, G, S, E] -> like q.
 
   q is scaled already; marks are [B, T] and [B, S]; with a `cap` scores s become
   cap * tanh(s / cap). Statistics of the softmax are float32, products of
   matrices take what comes and give float32.
   """
-  sizes = block_of(q.shape[2]), block_of(k.shape[2])
-  T = q.shape[2]
-  q, query = _fill(q, sizes[0]), _fill_marks(query, sizes[0], -2)
-  k, v = _fill(k, sizes[1]), _fill(v, sizes[1])
-  key = _fill_marks(key, sizes[1], visible.NO_TEXT)
-  seen = visible.blocks(query, key, window=window, sizes=sizes)
+  shape, T = q.shape, q.shape[3]
+  sizes = block_of(T), block_of(k.shape[2])
+  q = q.reshape(shape[0], -1, *shape[3:])
+  q, query = visible.filled(q, query, 2, sizes[0], is_query=True)
+  v, _ = visible.filled(v, key, 2, sizes[1], is_query=False)
+  k, key = visible.filled(k, key, 2, sizes[1], is_query=False)
+  seen = visible.tiles(query, key, window=window, sizes=sizes)
   far = visible.EVERYWHERE if window is None else window
   marks = _Marks(query, key, jnp.full((1,), far, jnp.int32), seen)
-  return _attend(q, k, v, marks, cap)[:, :, :T]
-
-
-def _fill(x, size):
-  spare = -x.shape[2] % size
-  return jnp.pad(x, ((0, 0), (0, 0), (0, spare), (0, 0))) if spare else x
-
-
-def _fill_marks(marks, size, value):
-  """Marks that no other side's have, at tokens that fill a block."""
-
-  def fill(x):
-    spare = ((0, 0), (0, -x.shape[1] % size))
-    return jnp.pad(x, spare, constant_values=value)
-
-  return marks.map(fill)
+  return _attend(q, k, v, marks, cap)[:, :, :T].reshape(shape)
 
 
 @jax.tree_util.register_dataclass

@@ -84,7 +84,7 @@ class Range:
     return (self.least <= other.most) & (other.least <= self.most)
 
 
-def blocks(
+def tiles(
   query: Marks,
   key: Marks,
   *,
@@ -120,3 +120,21 @@ def blocks(
   if window is not None:
     seen &= queries.place.least - keys.place.most < window
   return seen | own.touches(every)
+
+
+def filled(
+  x: jax.Array, marks: Marks, axis: int, size: int, *, is_query: bool
+) -> tuple[jax.Array, Marks]:
+  """x and its marks, filled up to tiles of a size by what sees nothing.
+
+  Nor does anything see it: no token of the other side has its marks.
+  """
+  count = -x.shape[axis] % size
+  spare = [(0, 0)] * x.ndim
+  spare[axis] = (0, count)
+  nobody = NO_TEXT - is_query
+
+  def fill(mark):
+    return jnp.pad(mark, ((0, 0), (0, count)), constant_values=nobody)
+
+  return jnp.pad(x, spare), marks.map(fill)
