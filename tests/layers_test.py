@@ -48,6 +48,7 @@ models
   config visible dense cudnn
   flash tiles rotary lora vocabulary
   attention
+  turned
   decoder sizes
   heads
   forward

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from instruct_jax.inference import choice, slots
-from instruct_jax.models import attention, heads
+from instruct_jax.models import attention, heads, turned
 
 
 @flax.struct.dataclass
@@ -81,7 +81,8 @@ def _generate(model, sampling, mesh, params, key, temperature, asked):
   queue = queue_of(*asked, sampling=sampling)
   started = begin(model, sampling, mesh, queue)
   done = advance(
-    *(model, sampling, mesh, params, key, temperature, queue, started, None)
+    *(model, sampling, mesh, params, key, temperature, queue, started, None),
+    is_long=True,
   )
   return said(done, sampling, mesh)
 
@@ -140,10 +141,17 @@ def advance(
   queue: slots.Queue,
   state: slots.Slots,
   steps: jax.Array | None,
+  *,
+  is_long: bool = False,
 ) -> slots.Slots:
-  """At most so many steps more, None: all; see `slots.advance`."""
+  """At most so many steps more, None: all; see `slots.advance`.
+
+  Where they are many (`is_long`), kernels are turned for them if that helps.
+  """
   shape = _shape(sampling, mesh, queue)
-  network = reader(model, params, *_sizes(queue, sampling), shape)
+  network = reader(
+    model, params, *_sizes(queue, sampling), shape, is_long=is_long
+  )
   return slots.advance(
     network,
     shape.whole(queue),
@@ -185,9 +193,18 @@ def _sizes(queue, sampling):
 
 
 def reader(
-  model: heads.LanguageModel, params: dict, P: int, S: int, shape: slots.Shape
+  model: heads.LanguageModel,
+  params: dict,
+  P: int,
+  S: int,
+  shape: slots.Shape,
+  *,
+  is_long: bool = False,
 ) -> slots.Network:
   """The model, for slots of S columns and prompts of P."""
+  of_steps = params
+  if is_long and turned.helps_layers(model.config, shape.slots // shape.groups):
+    of_steps = turned.layers(params)
 
   def empty():
     return shape.rows(attention.empty_cache(model.config, shape.slots, S))
@@ -201,7 +218,7 @@ def reader(
   def step(tokens, positions, time, cache):
     structure = attention.around(positions, time, S)
     logits, cache = model.apply(
-      {"params": params}, tokens[:, None], structure, cache
+      {"params": of_steps}, tokens[:, None], structure, cache
     )
     return logits[:, 0], cache
 
@@ -222,7 +239,7 @@ def prefill(
 
   Read in chunks of columns; those before the longest prompt are left out.
   """
-  B, P = prompt.shape
+  c, (B, P) = model.config, prompt.shape
   width = max(min(CHUNK, P), -(-P // CHUNKS))
   chunks = -(-P // width)
   pad = ((0, 0), (chunks * width - P, 0))
@@ -235,22 +252,24 @@ def prefill(
       jax.lax.dynamic_slice_in_dim(x, first, width, 1)
       for x in (prompt, positions)
     )
-    logits, cache = model.apply(
+    hidden, cache = model.apply(
       {"params": params},
       tokens,
       attention.following(is_prompt, places, first),
       carry[1],
       at=(-1, None),
+      method="hidden",
     )
-    return logits[:, 0], cache
+    return hidden[:, 0], cache
 
-  empty = attention.empty_cache(model.config, *prompt.shape)
+  empty = attention.empty_cache(c, *prompt.shape)
   if chunks == 1:
-    logits, cache = chunk(0, (None, empty))
+    hidden, cache = chunk(0, (None, empty))
   else:
-    logits = jnp.zeros((B, model.config.vocab_size), jnp.float32)
+    hidden = jnp.zeros((B, c.width), c.dtype)
     longest = is_prompt.sum(axis=1, dtype=jnp.int32).max()
     begun = jnp.minimum(chunks - -(-longest // width), chunks - 1)
-    logits, cache = jax.lax.fori_loop(begun, chunks, chunk, (logits, empty))
-  # pyrefly: ignore[missing-attribute]  # linen says nothing of a cache
+    hidden, cache = jax.lax.fori_loop(begun, chunks, chunk, (hidden, empty))
+  logits = model.apply({"params": params}, hidden, method="logits")
+  # pyrefly: ignore[missing-attribute, bad-return]  # of what linen returns
   return logits, cache.last(P)

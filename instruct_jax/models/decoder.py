@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from instruct_jax.models import attention, lora, rotary
+from instruct_jax.models import attention, lora, rotary, turned
 from instruct_jax.models import config as model_config
 from instruct_jax.parallel import sharding
 
@@ -65,10 +65,8 @@ class Dense(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    """[..., inputs] -> [..., features]."""
-    shape = x.shape[-1], self.features
-    kernel = self.param("kernel", self.kernel_init, shape)
-    y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+    """[rows, inputs] -> [rows, features]."""
+    y = self._product(x.astype(self.dtype))
     if self.has_variable("params", lora.A):
       y += self._adapted(x.astype(self.dtype))
     if self.use_bias:
@@ -76,6 +74,13 @@ class Dense(nn.Module):
       # A row, as there: a sum's gradient in bfloat16 is then rounded once.
       y += bias.astype(self.dtype).reshape(1, -1)
     return y
+
+  def _product(self, x):
+    if self.has_variable("params", turned.TURNED):
+      return turned.product(x, self.get_variable("params", turned.TURNED))
+    shape = x.shape[-1], self.features
+    kernel = self.param("kernel", self.kernel_init, shape)
+    return jnp.dot(x, kernel.astype(self.dtype))
 
   def _adapted(self, x):
     """scale * dropout(x) A B (`lora`)."""
@@ -301,8 +306,8 @@ class Decoder(nn.Module):
 
   def unembed(self, hidden: jax.Array) -> jax.Array:
     """Logits [..., V] float32 by the token embedding (a tied model's)."""
-    kernel = self.token_embedding.embedding.T
-    return logits(hidden, kernel, cap=self.config.logit_cap)
+    table = self.token_embedding.embedding
+    return logits(hidden, table, is_turned=True, cap=self.config.logit_cap)
 
   def _embed(self, tokens, positions):
     c = self.config
@@ -317,14 +322,23 @@ class Decoder(nn.Module):
 
 
 def logits(
-  hidden: jax.Array, kernel: jax.Array, *, cap: float = 0.0
+  hidden: jax.Array,
+  kernel: jax.Array,
+  *,
+  is_turned: bool = False,
+  cap: float = 0.0,
 ) -> jax.Array:
-  """hidden [..., D] by kernel [D, V], accumulated in float32.
+  """hidden [..., D] by kernel [D, V] (turned: [V, D]), in float32.
 
   With a `cap` each logit x becomes cap * tanh(x / cap) (Gemma 2).
   """
-  kernel = kernel.astype(hidden.dtype)
-  out = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
+  rows = hidden.reshape(-1, hidden.shape[-1])
+  if is_turned and turned.helps(len(rows)):
+    out = turned.product(rows, kernel, jnp.float32)
+    out = out.reshape(*hidden.shape[:-1], -1)
+  else:
+    kernel = (kernel.T if is_turned else kernel).astype(hidden.dtype)
+    out = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
   return cap * jnp.tanh(out / cap) if cap else out
 
 

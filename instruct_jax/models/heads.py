@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import PartitionSpec as P
 
-from instruct_jax.models import attention, decoder
+from instruct_jax.models import attention, decoder, turned
 from instruct_jax.models import config as model_config
 
 # Suffix of a parameter's path -> its layout, for `sharding.place`: exactly one
@@ -62,10 +62,7 @@ class LanguageModel(nn.Module):
     hidden, cache = self.hidden(
       tokens, structure, cache, at=at, deterministic=deterministic
     )
-    if self.config.tied:
-      return self.decoder.unembed(hidden), cache
-    kernel, cap = self.unembedding(), self.config.logit_cap
-    return decoder.logits(hidden, kernel, cap=cap), cache
+    return self.logits(hidden), cache
 
   def hidden(
     self,
@@ -80,6 +77,14 @@ class LanguageModel(nn.Module):
     return self.decoder(
       tokens, structure, cache, at=at, deterministic=deterministic
     )
+
+  def logits(self, hidden: jax.Array) -> jax.Array:
+    """Logits [..., V] float32 of what `hidden` gives."""
+    if self.config.tied:
+      return self.decoder.unembed(hidden)
+    kernel, is_turned = self.unembedding()
+    cap = self.config.logit_cap
+    return decoder.logits(hidden, kernel, is_turned=is_turned, cap=cap)
 
   def kernel(self, params: dict) -> jax.Array:
     """What reads the vocabulary, [D, V], or [V, D] of a tied model."""
@@ -119,11 +124,13 @@ class ScalarModel(nn.Module):
 
 
 class _Kernel(nn.Module):
-  """A bare matrix under a name of its own."""
+  """A bare matrix under a name of its own, and whether it is turned."""
 
   shape: tuple[int, int]
   initializer: nn.initializers.Initializer
 
   @nn.compact
   def __call__(self):
-    return self.param("kernel", self.initializer, self.shape)
+    if self.has_variable("params", turned.TURNED):
+      return self.get_variable("params", turned.TURNED), True
+    return self.param("kernel", self.initializer, self.shape), False
