@@ -186,14 +186,17 @@ def test_a_window_by_its_law(seed, window):
     np.testing.assert_array_equal(actual, expected)
 
 
-@pytest.mark.parametrize(("groups", "cap"), [(1, 0.0), (2, 0.0), (2, 2.5)])
-def test_attention_and_its_gradient_are_the_textbooks(groups, cap):
-  shapes = {"q": (2, 2, groups, 5, 4), "k": (2, 2, 7, 4), "v": (2, 2, 7, 4)}
+@pytest.mark.parametrize(
+  ("groups", "T", "cap"),
+  [(1, 5, 0.0), (2, 5, 0.0), (2, 5, 2.5), (1, 1, 0.0), (2, 1, 2.5)],
+)
+def test_attention_and_its_gradient_are_the_textbooks(groups, T, cap):
+  shapes = {"q": (2, 2, groups, T, 4), "k": (2, 2, 7, 4), "v": (2, 2, 7, 4)}
   rng = np.random.default_rng(0)
   args = [
     jnp.asarray(rng.normal(size=s) * 3, "float32") for s in shapes.values()
   ]
-  mask = jnp.asarray(rng.random((2, 5, 7)) < 0.6).at[:, :, 0].set(True)
+  mask = jnp.asarray(rng.random((2, T, 7)) < 0.6).at[:, :, 0].set(True)
 
   def textbook(q, k, v):
     scores = jnp.einsum("bgmte,bgse->bgmts", q, k) / jnp.sqrt(4)
