@@ -392,7 +392,7 @@ def test_the_loss_is_that_of_the_answers_alone(made, monkeypatch):
   records = [talk(*TALK), talk("q", "a")]
   table = np.random.default_rng(0).normal(size=(tokenizer.vocab_size + 1,) * 2)
 
-  def response_logprobs(model, params, rows, *, key):
+  def response_logprobs(model, params, rows, *, where, key):
     """A model that knows the token before, and how many came before it."""
     tokens = jnp.concatenate([rows["prompt"], rows["response"]], axis=1)
     real = jnp.concatenate([rows["is_prompt"], rows["is_response"]], axis=1)

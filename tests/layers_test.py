@@ -33,7 +33,7 @@ maths
 parallel
   hosts
   sharding digest
-  stored slices
+  stored slices packing
   checkpoint folders
 tokenizers
   files sentencepiece_codec start chat messages
@@ -50,7 +50,7 @@ models
   attention
   turned
   decoder sizes
-  heads
+  heads packed
   forward
 hf
   keys

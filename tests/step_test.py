@@ -141,6 +141,8 @@ def _assert_same(left, right):
     if name.startswith("count/tokens"):
       np.testing.assert_allclose(total, right[1][name][0])
       continue
+    if name.startswith("padding/"):  # of rows that are fewer at a time
+      continue
     mean = total / max(weight, 1)
     other = right[1][name][0] / max(right[1][name][1], 1)
     np.testing.assert_allclose(mean, other, rtol=1e-4, atol=1e-5, err_msg=name)

@@ -25,7 +25,7 @@ from instruct_jax.base import errors
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import batching, context
 from instruct_jax.maths import preferences
-from instruct_jax.models import forward
+from instruct_jax.models import forward, packed
 
 
 def init(
@@ -62,7 +62,8 @@ def columns(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _reference(ctx, policy, rows):
-  logprobs = completion_logprobs(ctx, policy, rows)
+  function = functools.partial(completion_logprobs, ctx, policy)
+  logprobs, _ = packed.mapped(function, rows)
   return {"logprobs": logprobs, "pairs": rows["beats"].any(axis=(1, 2))}
 
 
@@ -71,7 +72,7 @@ def completion_logprobs(
 ) -> jax.Array:
   """log π(response | prompt) [B, K] of rankings, in nats; 0 of padding."""
   by_token = forward.completion_logprobs(ctx.policy, policy, rows)
-  return jnp.where(rows["is_response"], by_token, 0.0).sum(axis=2)
+  return by_token.sum(axis=2)
 
 
 def loss(

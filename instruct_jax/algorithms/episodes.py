@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from instruct_jax.inference import context, generate, respond, rewards
-from instruct_jax.models import forward
-from instruct_jax.parallel import sharding, slices
+from instruct_jax.models import forward, packed
+from instruct_jax.parallel import sharding
 
 
 @flax.struct.dataclass
@@ -28,6 +28,8 @@ class Episodes:
   scores: jax.Array  # [B] of the reward, before shaping
   terms: dict[str, jax.Array]  # [B] each, what the scores are the sum of
   values: jax.Array | None = None  # [B, R], where there is a value network
+  # (sum, weight): slots that scoring computed for no token, and all of them.
+  padding: tuple[jax.Array, jax.Array] | None = None
 
   @property
   def sequences(self) -> dict[str, jax.Array]:
@@ -139,19 +141,19 @@ def slices_of(ctx: context.Context) -> int:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _measure(ctx, policy, reference, value, sequences):
-  """What the networks say of every token, [B, R] each."""
+  """What the networks say of every token, [B, R] each; what was padding."""
 
-  def measured(function):
-    return slices.mapped(function, sequences, count=slices_of(ctx))
+  def said(rows):
+    found = {
+      "logprobs": response_logprobs(ctx, policy, rows),
+      "ref_logprobs": response_logprobs(ctx, reference, rows),
+    }
+    if value is not None:
+      found["values"] = forward.response_values(ctx.scalar, value, rows)
+    return found
 
-  said = {
-    name: measured(functools.partial(response_logprobs, ctx, params))
-    for name, params in (("logprobs", policy), ("ref_logprobs", reference))
-  }
-  if value is None:
-    return said
-  values = functools.partial(forward.response_values, ctx.scalar, value)
-  return said | {"values": measured(values)}
+  found, padding = packed.mapped(said, sequences, parts=slices_of(ctx))
+  return found | {"padding": padding}
 
 
 def response_logprobs(

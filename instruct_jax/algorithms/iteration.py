@@ -93,6 +93,8 @@ def metrics(scored: episodes.Episodes, returns: jax.Array) -> dict:
     name: arrays.sum_and_weight(x, is_episode)
     for name, x in of_episodes.items()
   }
+  if scored.padding is not None:
+    means["padding/scoring"] = scored.padding
   return means | {
     "objective/kl_per_token": arrays.sum_and_weight(kl, is_response),
     "count/tokens": (tokens.sum(dtype=jnp.float32), 1.0),

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from instruct_jax import algorithms
 from instruct_jax.inference import batching, context
 from instruct_jax.maths import preferences
-from instruct_jax.models import forward
+from instruct_jax.models import forward, packed
 
 
 def init(
@@ -58,8 +58,13 @@ def finish(ctx: context.Context, state: algorithms.State) -> algorithms.State:
   standard deviation 1, as the 2019 code did (README, detail 11).
   """
   rows = ctx.rows("demonstrations", "train")
-  score = jax.jit(lambda p, x: forward.scores(ctx.scalar, p, x))
   reward = state.params["reward"]
+
+  @jax.jit
+  def score(params, rows):
+    function = functools.partial(forward.scores, ctx.scalar, params)
+    return packed.mapped(function, rows)[0]
+
   size = max(1, ctx.config.batch.rankings // ctx.config.microbatches)
   demonstrations = batching.of_rows(
     functools.partial(score, reward), rows, ctx.mesh, rows=size, note="bias"

@@ -49,9 +49,11 @@ def loss(
 def _demonstrations(ctx, policy, rows, key):
   if "segments" in rows:
     return _packed(ctx, policy, rows, key)
-  logprobs = forward.response_logprobs(ctx.policy, policy, rows, key=key)
-  counts = "is_target" if "is_target" in rows else "is_response"
-  return rl.cross_entropy(logprobs, rows[counts])
+  counts = rows["is_target" if "is_target" in rows else "is_response"]
+  logprobs = forward.response_logprobs(
+    ctx.policy, policy, rows, where=counts, key=key
+  )
+  return rl.cross_entropy(logprobs, counts)
 
 
 def _pretraining(ctx, policy, rows, key):
@@ -65,9 +67,11 @@ def _pretraining(ctx, policy, rows, key):
 
 
 def _packed(ctx, policy, rows, key):
-  tokens, is_token = rows["tokens"], rows["is_token"]
   logprobs = forward.token_logprobs(
-    ctx.policy, policy, tokens, is_token, segments=rows["segments"], key=key
+    *(ctx.policy, policy, rows["tokens"], rows["is_token"]),
+    where=rows["is_target"],
+    segments=rows["segments"],
+    key=key,
   )
   return rl.cross_entropy(logprobs, rows["is_target"][:, 1:])
 

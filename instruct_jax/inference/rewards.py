@@ -26,9 +26,8 @@ from ml_collections import ConfigDict
 from instruct_jax.base import errors, outside
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import context
-from instruct_jax.models import forward
+from instruct_jax.models import forward, packed
 from instruct_jax.parallel import hosts, sharding
-from instruct_jax.parallel import slices as slices_lib
 
 _PATH = "config.reward.function.path"
 
@@ -164,7 +163,7 @@ def total(section: ConfigDict, terms: dict[str, Any]) -> Any:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _model_scores(scalar, count, params, sequences):
   function = functools.partial(forward.scores, scalar, params)
-  return slices_lib.mapped(function, sequences, count=count)
+  return packed.mapped(function, sequences, parts=count)[0]
 
 
 def model_scores(

@@ -8,7 +8,6 @@ import functools
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from instruct_jax.inference import (
@@ -18,7 +17,7 @@ from instruct_jax.inference import (
   respond,
   rewards,
 )
-from instruct_jax.models import forward, heads
+from instruct_jax.models import forward, heads, packed
 
 Sequences = dict[str, np.ndarray]  # prompt, is_prompt, response, is_response
 
@@ -27,8 +26,10 @@ Sequences = dict[str, np.ndarray]  # prompt, is_prompt, response, is_response
 def _logprobs(
   model: heads.LanguageModel, params: dict, sequences: dict
 ) -> jax.Array:
-  by_token = forward.response_logprobs(model, params, sequences)
-  return jnp.where(sequences["is_response"], by_token, 0.0).sum(axis=1)
+  def of_rows(rows):
+    return forward.response_logprobs(model, params, rows).sum(axis=1)
+
+  return packed.mapped(of_rows, sequences)[0]
 
 
 def logprobs(

@@ -6,11 +6,14 @@ in the same column. Masks are bool and say where real tokens are. A `key`
 switches dropout on.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from instruct_jax.maths import arrays
-from instruct_jax.models import attention, heads, vocabulary
+from instruct_jax.models import attention, heads, packed, vocabulary
 
 Sequences = dict[str, jax.Array]  # prompt, is_prompt, response, is_response
 
@@ -30,17 +33,24 @@ def token_logprobs(
   tokens: jax.Array,
   is_token: jax.Array,
   *,
+  where: jax.Array | None = None,
   segments: jax.Array | None = None,
   key: jax.Array | None = None,
 ) -> jax.Array:
   """log π [B, T-1] float32, in nats, of tokens 1..T-1 of rows [B, T].
 
   Where rows are packed, `segments` [B, T] numbers their texts from 1 (0 is
-  padding), and every text is computed as if it stood alone.
+  padding), and every text is computed as if it stood alone. `where` [B, T] says
+  of which tokens alone they are wanted: 0 of the others.
   """
   rows = _rows(tokens, is_token, segments)
   hidden = _apply(model, params, *rows, None, key, "hidden")
-  return _logprobs(model, params, hidden, tokens[:, 1:])
+  return vocabulary.logprobs(
+    hidden,
+    tokens[:, 1:],
+    where=None if where is None else where[:, 1:],
+    **_vocabulary(model, params),
+  )
 
 
 def token_logits(
@@ -62,17 +72,18 @@ def response_logprobs(
   params: dict,
   sequences: Sequences,
   *,
+  where: jax.Array | None = None,
   temperature: float = 1.0,
   key: jax.Array | None = None,
 ) -> jax.Array:
-  """log π [B, R] float32 of each response token, in nats.
+  """log π [B, R] float32 of each response token, in nats; 0 of padding.
 
   Pass the rollout's temperature wherever its logprobs are computed: sampling,
-  reference and update (README, detail 3).
+  reference and update (README, detail 3). `where` [B, R] says of which tokens
+  alone they are wanted: 0 of the others.
   """
-  hidden = _before_response(model, params, sequences, key, "hidden")
-  tokens = sequences["response"]
-  return _logprobs(model, params, hidden, tokens, temperature)
+  read = functools.partial(vocabulary.logprobs, temperature=temperature)
+  return _of_response(model, params, sequences, where, key, read)
 
 
 def response_logprobs_and_entropies(
@@ -83,16 +94,10 @@ def response_logprobs_and_entropies(
   temperature: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
   """As `response_logprobs`; and entropies [B, R], which have no gradient."""
-  hidden = _before_response(model, params, sequences, None, "hidden")
-  c = model.config
-  return vocabulary.logprobs_and_entropies(
-    hidden,
-    sequences["response"],
-    kernel=model.kernel(params),
-    tied=c.tied,
-    cap=c.logit_cap,
-    temperature=temperature,
+  read = functools.partial(
+    vocabulary.logprobs_and_entropies, temperature=temperature
   )
+  return _of_response(model, params, sequences, None, None, read)
 
 
 def response_logits(
@@ -106,16 +111,16 @@ def response_logits(
 
   The largest array there is: `response_logprobs` does without it.
   """
-  return _before_response(model, params, sequences, key)
+  tokens, structure = packed.joined(sequences)
+  at = _before(sequences)
+  return _apply(model, params, tokens, structure, at, key)
 
 
 def response_values(
   model: heads.ScalarModel, params: dict, sequences: Sequences
 ) -> jax.Array:
   """Values [B, R] float32 at the positions that predict each response token."""
-  tokens, structure = _joined(sequences)
-  at = (sequences["prompt"].shape[1] - 1, tokens.shape[1] - 1)
-  return _apply(model, params, tokens, structure, at, None)
+  return _scalars(model, params, sequences, _before(sequences), None)
 
 
 def scores(
@@ -125,9 +130,8 @@ def scores(
 
   A response without a token is scored at the last token of its prompt.
   """
-  tokens, structure = _joined(sequences)
-  at = (sequences["prompt"].shape[1] - 1, tokens.shape[1])
-  values = _apply(model, params, tokens, structure, at, None)
+  first, last = _before(sequences)
+  values = _scalars(model, params, sequences, (first, last + 1), None)
   return arrays.take_at(
     values, sequences["is_response"].sum(axis=1, dtype=jnp.int32)
   )
@@ -146,8 +150,9 @@ def completion_scores(
   response see the prompt and itself only, and its positions go on from the
   prompt's, so every score equals that of the pair alone.
   """
-  values = _side_by_side(model, params, rankings, key)
   K, R = rankings["response"].shape[1:]
+  P = rankings["prompt"].shape[1]
+  values = _scalars(model, params, rankings, (P - 1, P + K * R), key)
   lengths = rankings["is_response"].sum(axis=2, dtype=jnp.int32)
   first = jnp.arange(K, dtype=jnp.int32) * R
   last = jnp.where(lengths > 0, first + lengths, 0)
@@ -161,40 +166,69 @@ def completion_logprobs(
   *,
   key: jax.Array | None = None,
 ) -> jax.Array:
-  """log π [B, K, R] float32 of each token of K completions, in nats.
+  """log π [B, K, R] float32 of each token of K completions, in nats; 0 of
+  padding.
 
   Each prompt is computed once, as above.
   """
-  hidden = _side_by_side(model, params, rankings, key, "hidden")
-  B, K, R = rankings["response"].shape
-  shape = (B, K, R, hidden.shape[-1])
-  # The completions of a prompt share what predicts their first token.
-  first = jnp.broadcast_to(hidden[:, None, :1], (*shape[:2], 1, shape[3]))
-  after = hidden[:, 1:].reshape(shape)[:, :, :-1]
-  before = jnp.concatenate([first, after], axis=2).reshape(B, K * R, -1)
-  tokens = rankings["response"].reshape(B, K * R)
-  return _logprobs(model, params, before, tokens).reshape(shape[:3])
+  return _of_response(model, params, rankings, None, key, vocabulary.logprobs)
 
 
-def _side_by_side(model, params, rankings, key, method=None):
-  """[B, 1 + K * R, ...]: at the prompt's last token, then at all responses'."""
-  B, K, R = rankings["response"].shape
-  P = rankings["prompt"].shape[1]
-  tokens = jnp.concatenate(
-    [rankings["prompt"], rankings["response"].reshape(B, K * R)], axis=1
-  )
-  structure = attention.shared_prompt(
-    rankings["is_prompt"], rankings["is_response"]
-  )
-  at = (P - 1, P + K * R)
-  return _apply(model, params, tokens, structure, at, key, method)
+def _before(sequences):
+  """From what predicts the first token of a response to what does the last."""
+  first = sequences["prompt"].shape[1] - 1
+  return first, first + sequences["response"].shape[1]
 
 
-def _before_response(model, params, sequences, key, method=None):
-  """[B, R, ...]: one position before each response token."""
-  tokens, structure = _joined(sequences)
-  at = (sequences["prompt"].shape[1] - 1, tokens.shape[1] - 1)
-  return _apply(model, params, tokens, structure, at, key, method)
+def _scalars(model, params, rows, at, key):
+  """What a scalar model says at the tokens `at` = (start, stop) of each item.
+
+  [B, stop - start]; what it says of padding is any number.
+  """
+  tokens, structure = packed.joined(rows)
+  layout = packed.layout(rows)
+  if layout is None:
+    return _apply(model, params, tokens, structure, at, key)
+  tokens, structure = layout.moved(tokens), layout.structure(structure)
+  values = _apply(model, params, tokens, structure, None, key)
+  return layout.of_tokens(values, *at)
+
+
+def _of_response(model, params, rows, where, key, read):
+  """What `read` says of the response's tokens, like `response`."""
+  is_read = rows["is_response"] if where is None else where
+  shape, first = is_read.shape, rows["prompt"].shape[1]
+  is_read = is_read.reshape(len(is_read), -1)
+  tokens, structure = packed.joined(rows)
+  last, layout = tokens.shape[1], packed.layout(rows)
+  predicting = _predicting(first, shape)
+  if layout is None:
+    at = (first - 1, last - (predicting is None))
+    hidden = _apply(model, params, tokens, structure, at, key, "hidden")
+    if predicting is not None:
+      hidden = hidden[:, np.asarray(predicting[first:]) - at[0]]
+    tokens = tokens[:, first:]
+  else:
+    tokens, structure = layout.moved(tokens), layout.structure(structure)
+    hidden = _apply(model, params, tokens, structure, None, key, "hidden")
+    hidden = layout.before(hidden, predicting)
+    is_read = layout.moved(jnp.pad(is_read, [(0, 0), (first, 0)]))
+  said = read(hidden, tokens, where=is_read, **_vocabulary(model, params))
+  if layout is not None:
+    said = jax.tree.map(lambda x: layout.of_tokens(x, first, last), said)
+  return jax.tree.map(lambda x: x.reshape(shape), said)
+
+
+def _predicting(prompt: int, shape: tuple[int, ...]) -> list[int] | None:
+  """Which of an item's tokens [L] predicts each, if not the one before it.
+
+  The completions of a prompt share what predicts their first token.
+  """
+  if len(shape) == 2:
+    return None
+  _, K, R = shape
+  firsts = range(prompt, prompt + K * R, max(1, R))
+  return [prompt - 1 if i in firsts else i - 1 for i in range(prompt + K * R)]
 
 
 def _rows(tokens, is_token, segments):
@@ -204,25 +238,10 @@ def _rows(tokens, is_token, segments):
   return tokens[:, :-1], attention.padded(is_token[:, :-1])
 
 
-def _logprobs(model, params, hidden, tokens, temperature=1.0):
+def _vocabulary(model, params):
+  """How a model reads the vocabulary."""
   c = model.config
-  return vocabulary.logprobs(
-    hidden,
-    tokens,
-    kernel=model.kernel(params),
-    tied=c.tied,
-    cap=c.logit_cap,
-    temperature=temperature,
-  )
-
-
-def _joined(sequences: Sequences) -> tuple[jax.Array, attention.Structure]:
-  """Tokens [B, T] of prompts with their responses, and their structure."""
-  tokens = jnp.concatenate([sequences["prompt"], sequences["response"]], axis=1)
-  is_token = jnp.concatenate(
-    [sequences["is_prompt"], sequences["is_response"]], axis=1
-  )
-  return tokens, attention.padded(is_token)
+  return {"kernel": model.kernel(params), "tied": c.tied, "cap": c.logit_cap}
 
 
 def _apply(model, params, tokens, structure, at, key, method=None):

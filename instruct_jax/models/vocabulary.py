@@ -23,6 +23,7 @@ from instruct_jax.parallel import sharding
 # Of a device. On a CPU blocks of this size are read a fifth faster than all of
 # 128 MiB at once, and a gradient a sixth slower where it computes them again.
 BLOCK_BYTES, BLOCK_ROWS = 16 * 2**20, 512  # logits read at a time, at least
+CPU_ROWS = 64  # as fast there as more, where positions are chosen
 KEPT_BYTES = 128 * 2**20  # logits that are kept for a gradient
 MASKED = -1e30  # the logit of no token; finite, so that 0 times it is 0
 
@@ -71,9 +72,14 @@ class Reading:
     return slope
 
   def transposed(
-    self, d: jax.Array, hidden: jax.Array, kernel: jax.Array
+    self,
+    d: jax.Array,
+    grad: jax.Array,
+    hidden: jax.Array,
+    kernel: jax.Array,
   ) -> tuple[jax.Array, jax.Array]:
-    """The gradients of hidden states and, by group, of the kernel, by d [N, V].
+    """The gradients of hidden states and, by group, of the kernel, by grad [N]
+    of what is said; d [N, V] are its derivatives by the logits.
 
     Groups of devices are added up once, not after each block.
     """
@@ -81,7 +87,9 @@ class Reading:
     if not self.tied:
       axes = ("nv,dv->nd", "gnv,gnd->gdv")
     product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-    of_hidden = product(axes[0], d, kernel).astype(hidden.dtype)
+    grad = grad[:, None]
+    of_hidden = (product(axes[0], d, kernel) * grad).astype(hidden.dtype)
+    hidden = (hidden * grad).astype(hidden.dtype)
     d, hidden = (x.reshape(self.groups, -1, x.shape[1]) for x in (d, hidden))
     return of_hidden, product(axes[1], d, hidden)
 
@@ -96,18 +104,20 @@ class Reading:
     size = self.vocab_size
     return kernel[:size] if self.tied else kernel[:, :size]
 
-  def positions(self, shape: tuple[int, int]) -> int:
-    """How many of the T positions of [B, T] a block has."""
-    B, T = shape
+  def block(self, positions: int, *, chosen: bool) -> int:
+    """How many of a group's positions are read at a time; if they are chosen,
+    no more of the others than that is read."""
     rows = BLOCK_BYTES * self.parts // (4 * self.vocab_size)
-    most = max(1, max(rows, BLOCK_ROWS) * self.groups // max(B, 1))
-    blocks = max(1, -(-T // most))
-    return max(1, -(-T // blocks))
+    most = min(max(rows, BLOCK_ROWS), max(1, positions))
+    if chosen and jax.default_backend() == "cpu":
+      most = min(most, CPU_ROWS)
+    blocks = max(1, -(-positions // most))
+    return max(1, -(-positions // blocks))
 
-  def keeps(self, shape: tuple[int, int]) -> bool:
-    """Whether the logits of [B, T] are kept for a gradient."""
-    size = 4 * math.prod(shape) * self.vocab_size
-    return 0 < size <= KEPT_BYTES * self.parts * self.groups
+  def keeps(self, positions: int) -> bool:
+    """Whether as much as their logits is kept of a group's positions."""
+    size = 4 * positions * self.vocab_size
+    return 0 < size <= KEPT_BYTES * self.parts
 
 
 def logprobs(
@@ -116,18 +126,20 @@ def logprobs(
   *,
   kernel: jax.Array,
   tied: bool,
+  where: jax.Array | None = None,
   cap: float = 0.0,
   temperature: float = 1.0,
 ) -> jax.Array:
   """log π(token) [B, T] in nats, where hidden states [B, T, D] predict tokens.
 
   log softmax(logits / temperature)[token] for logits = hidden kernel; with a
-  `cap` each logit x is cap * tanh(x / cap) (Gemma 2).
+  `cap` each logit x is cap * tanh(x / cap) (Gemma 2). With `where` [B, T] bool
+  the vocabulary is read at these positions only, and 0 is said of the others.
   """
   how = _reading(
     hidden, tokens, kernel, tied, cap, temperature, entropies=False
   )
-  return _read(hidden, kernel, tokens, how)["logprobs"]
+  return _read(hidden, kernel, tokens, where, how)["logprobs"]
 
 
 def logprobs_and_entropies(
@@ -136,6 +148,7 @@ def logprobs_and_entropies(
   *,
   kernel: jax.Array,
   tied: bool,
+  where: jax.Array | None = None,
   cap: float = 0.0,
   temperature: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
@@ -144,7 +157,7 @@ def logprobs_and_entropies(
   They fall out of the same pass. They are a metric: no gradient comes of them.
   """
   how = _reading(hidden, tokens, kernel, tied, cap, temperature, entropies=True)
-  said = _read(hidden, kernel, tokens, how)
+  said = _read(hidden, kernel, tokens, where, how)
   return said["logprobs"], said["entropies"]
 
 
@@ -164,35 +177,143 @@ def _reading(hidden, tokens, kernel, tied, cap, temperature, *, entropies):
   )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _read(hidden, kernel, tokens, how):
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+  """Positions [G, N] of groups of devices, so many of each at a time.
+
+  Those that are asked for come first, and what comes after their last block is
+  neither read nor written.
+  """
+
+  size: int  # of a block, of each group
+  count: int  # blocks of all positions
+  used: jax.Array | int  # blocks with a position that is asked for
+  # All are asked for, in their order, where these are None:
+  order: jax.Array | None = None  # [G, count * size] int32; N: none
+  places: jax.Array | None = None  # [G, N] int32, in that order
+
+  def empty(self, *axes: int, dtype: jnp.dtype, layout: tuple) -> jax.Array:
+    """[G, count * size, ...]: where what is made of the positions will be."""
+    groups, *rest = axes
+    zeros = jnp.zeros((groups, self.count * self.size, *rest), dtype)
+    return sharding.constrain(zeros, P(*sharding.BATCH, None, *layout))
+
+  def filled(self, x: jax.Array) -> jax.Array:
+    """x [G, N, ...], with zeros for what the last block has more."""
+    spare = [(0, 0)] * x.ndim
+    spare[1] = (0, self.count * self.size - x.shape[1])
+    return jnp.pad(x, spare) if self.order is None else x
+
+  def taken(self, x: jax.Array, i: jax.Array) -> jax.Array:
+    """Block i of what is `filled`, [G * size, ...]; 0 if not asked for."""
+    if self.order is None:
+      return self.saved(x, i)
+    index = _slice(self.order, i, self.size)
+    x = jax.vmap(lambda x, i: x.at[i].get(mode="fill", fill_value=0))(x, index)
+    return sharding.constrain(x.reshape(-1, *x.shape[2:]), sharding.BATCH)
+
+  def saved(self, x: jax.Array, i: jax.Array) -> jax.Array:
+    """Block i of what was `put`, [G * size, ...]."""
+    x = _slice(x, i, self.size)
+    return sharding.constrain(x.reshape(-1, *x.shape[2:]), sharding.BATCH)
+
+  def put(self, x: jax.Array, new: jax.Array, i: jax.Array) -> jax.Array:
+    """x [G, count * size, ...] with its block i, [G * size, ...]."""
+    new = new.reshape(len(x), self.size, *x.shape[2:])
+    return jax.lax.dynamic_update_slice_in_dim(x, new, i * self.size, 1)
+
+  def joined(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """x [G, count * size, ...] of all positions in their order, as `shape`
+    says; 0 where none was asked for."""
+    if self.places is None:
+      x = x[:, : math.prod(shape[:2]) // len(x)]
+    else:
+      x = jax.vmap(lambda x, i: x.at[i].get(mode="fill", fill_value=0))(
+        x, self.places
+      )
+    return sharding.constrain(x.reshape(shape), sharding.BATCH)
+
+
+def _blocks(where, positions, how):
+  """The blocks of so many positions of a group."""
+  size = how.block(positions, chosen=where is not None)
+  used = -(-positions // size)
+  count = max(1, used)
+  if where is None:
+    return Blocks(size, count, used)
+  where = where.reshape(how.groups, -1)
+  asked = where.sum(axis=1, keepdims=True, dtype=jnp.int32)
+  places = jnp.cumsum(where, axis=1, dtype=jnp.int32) - 1
+  order = jnp.argsort(~where, axis=1, stable=True).astype(jnp.int32)
+  is_asked = jnp.arange(positions, dtype=jnp.int32) < asked
+  order = jnp.where(is_asked, order, positions)
+  spare = [(0, 0), (0, size * count - positions)]
+  return Blocks(
+    size,
+    count,
+    used=-(-asked.max(initial=0) // size),
+    order=jnp.pad(order, spare, constant_values=positions),
+    places=jnp.where(where, places, size * count),
+  )
+
+
+def _slice(x, i, size):
+  return jax.lax.dynamic_slice_in_dim(x, i * size, size, 1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _read(hidden, kernel, tokens, where, how):
   """{"logprobs": [B, T], "entropies": the same, if they are wanted}."""
-  return _in_blocks(hidden, kernel, tokens, how, kept=False)[0]
+  return _in_blocks(hidden, kernel, tokens, where, how, saves="")[0]
 
 
-def _forward(hidden, kernel, tokens, how):
-  kept = how.keeps(tokens.shape)
-  said, saved = _in_blocks(hidden, kernel, tokens, how, kept=kept)
-  return said, (hidden, kernel, tokens, *saved)
+def _forward(hidden, kernel, tokens, where, how):
+  kept = how.keeps(tokens.size // how.groups)
+  said, saved = _in_blocks(
+    *(hidden, kernel, tokens, where, how),
+    saves="derivatives" if kept else "sums",
+  )
+  return said, (hidden, kernel, tokens, where, saved)
 
 
-def _in_blocks(hidden, kernel, tokens, how, *, kept):
-  """What is said, and of each block its normalisers and its logits, if kept."""
-  size = tokens.shape[1] if kept else how.positions(tokens.shape)
+def _in_blocks(hidden, kernel, tokens, where, how, *, saves):
+  """What is said, and what is saved of it for a gradient, by position."""
+  shape, of_width = tokens.shape, hidden.dtype
+  blocks = _blocks(where, tokens.size // how.groups, how)
   laid = how.laid_out(kernel, hidden.dtype)
+  hidden, tokens = (blocks.filled(_grouped(x, how)) for x in (hidden, tokens))
 
-  def one(block):
-    logits = how.logits(block[0], laid)
-    return *_said(how, logits, block[1]), logits if kept else None
+  def one(i, found):
+    of_block = blocks.taken(tokens, i)
+    logits = how.logits(blocks.taken(hidden, i), laid)
+    new, sums = _said(how, logits, of_block)
+    if "d" in found:
+      new["d"] = _derivatives(how, logits, of_block, sums).astype(of_width)
+    return {k: blocks.put(x, (new | sums)[k], i) for k, x in found.items()}
 
-  blocks = _split(hidden, size), _split(tokens, size)
-  said, sums, logits = jax.lax.map(one, blocks)
-  said = {name: _joined(x, tokens.shape) for name, x in said.items()}
-  return said, (sums, logits)
+  names = ("logprobs", "entropies") if how.entropies else ("logprobs",)
+  numbers = functools.partial(
+    blocks.empty, how.groups, dtype=jnp.float32, layout=()
+  )
+  found = {name: numbers() for name in names}
+  if saves == "sums":
+    found |= {name: numbers(1) for name in ("highest", "log_sum")}
+  elif saves:
+    size = laid.shape[0 if how.tied else 1]
+    found["d"] = blocks.empty(
+      *(how.groups, size), dtype=of_width, layout=("tensor",)
+    )
+  found = jax.lax.fori_loop(0, blocks.used, one, found)
+  return {name: blocks.joined(found.pop(name), shape) for name in names}, found
+
+
+def _grouped(x, how):
+  """[B, T, ...] -> [G, N, ...]."""
+  return x.reshape(how.groups, -1, *x.shape[2:])
 
 
 def _said(how, logits, tokens):
-  """What is said of N tokens; the highest logits and their sums' logs [N, 1].
+  """What is said of N tokens [N]; highest logits and their sums' logs [N, 1].
 
   Those two are not added: a high logit would round the sum's log away.
   """
@@ -205,7 +326,15 @@ def _said(how, logits, tokens):
   if how.entropies:
     mean = (weights * shifted).sum(axis=1, keepdims=True) / total
     said["entropies"] = log_sum - mean
-  return {name: x[:, 0] for name, x in said.items()}, (highest, log_sum)
+  said = {name: x[:, 0] for name, x in said.items()}
+  return said, {"highest": highest, "log_sum": log_sum}
+
+
+def _derivatives(how, logits, tokens, sums):
+  """d log π(token) / d (hidden kernel) = (onehot(token) - π) slope, [N, V]."""
+  probs = jnp.exp(logits - sums["highest"] - sums["log_sum"])
+  onehot = _is_token(logits, tokens).astype(jnp.float32)
+  return (onehot - probs) * how.slope(logits)
 
 
 def _chosen(how, logits, tokens):
@@ -222,44 +351,34 @@ def _is_token(logits, tokens):
   return ids == tokens[:, None]
 
 
-def _backward(how, saved, grads):
-  """d log π(token) / d logits = onehot(token) - softmax(logits)."""
-  hidden, kernel, tokens, sums, logits = saved
+def _backward(how, given, grads):
+  """By what was saved of each block; the rest is computed again."""
+  hidden, kernel, tokens, where, saved = given
+  shape = hidden.shape
+  blocks = _blocks(where, tokens.size // how.groups, how)
   laid = how.laid_out(kernel, hidden.dtype)
-  size = how.positions(tokens.shape) if logits is None else tokens.shape[1]
+  hidden, tokens, grad = (
+    blocks.filled(_grouped(x, how)) for x in (hidden, tokens, grads["logprobs"])
+  )
 
-  def add(d_kernel, block):
-    hidden, tokens, grad, (highest, log_sum), logits = block
-    if logits is None:
-      logits = how.logits(hidden, laid)
-    probs = jnp.exp(logits - highest - log_sum)
-    onehot = _is_token(logits, tokens).astype(jnp.float32)
-    d = grad[:, None] * (onehot - probs) * how.slope(logits)
-    d_hidden, more = how.transposed(d.astype(hidden.dtype), hidden, laid)
-    return d_kernel + more, d_hidden
+  def add(i, found):
+    of_block, weight = (blocks.taken(x, i) for x in (hidden, grad))
+    mine = {name: blocks.saved(x, i) for name, x in saved.items()}
+    if "d" not in mine:
+      logits = how.logits(of_block, laid)
+      d = _derivatives(how, logits, blocks.taken(tokens, i), mine)
+      mine["d"] = d.astype(hidden.dtype)
+    of_hidden, more = how.transposed(mine["d"], weight, of_block, laid)
+    return blocks.put(found[0], of_hidden, i), found[1] + more
 
-  given = (_split(x, size) for x in (hidden, tokens, grads["logprobs"]))
-  d_kernel, d_hidden = jax.lax.scan(
-    add, how.no_gradient(laid), (*given, sums, logits)
+  start = blocks.empty(
+    *(how.groups, shape[2]), dtype=hidden.dtype, layout=(None,)
+  )
+  d_hidden, d_kernel = jax.lax.fori_loop(
+    0, blocks.used, add, (start, how.no_gradient(laid))
   )
   d_kernel = how.cut(d_kernel.sum(axis=0)).astype(kernel.dtype)
-  return _joined(d_hidden, hidden.shape), d_kernel, None
+  return blocks.joined(d_hidden, shape), d_kernel, None, None
 
 
 _read.defvjp(_forward, _backward)
-
-
-def _split(x: jax.Array, size: int) -> jax.Array:
-  """[B, T, ...] -> [blocks, B * size, ...], every device's rows in each."""
-  B, T = x.shape[:2]
-  blocks = -(-T // size)
-  x = jnp.pad(x, [(0, 0), (0, blocks * size - T), *[(0, 0)] * (x.ndim - 2)])
-  x = x.reshape(B, blocks, size, *x.shape[2:]).swapaxes(0, 1)
-  return x.reshape(blocks, B * size, *x.shape[3:])
-
-
-def _joined(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """The inverse, [B, T, ...] as `shape` says."""
-  blocks, size = len(x), x.shape[1] // shape[0]
-  x = x.reshape(blocks, shape[0], size, *shape[2:]).swapaxes(0, 1)
-  return x.reshape(shape[0], blocks * size, *shape[2:])[:, : shape[1]]

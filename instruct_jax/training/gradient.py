@@ -6,6 +6,9 @@ be totalled first, and neither the number of microbatches nor the mesh changes
 the value.
 """
 
+import dataclasses
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,8 +17,11 @@ from instruct_jax import algorithms
 from instruct_jax.base import means
 from instruct_jax.inference import context
 from instruct_jax.maths import arrays
+from instruct_jax.models import packed
 from instruct_jax.parallel import slices
 from instruct_jax.training import partition
+
+PADDING = "padding/update"
 
 
 def of_minibatch(
@@ -65,27 +71,66 @@ def _part_gradients(ctx, algorithm, params, frozen, minibatch, key, rest):
     )
     return value, with_losses(terms, metrics)
 
-  grad = jax.grad(objective, has_aux=True)
-  count = ctx.config.microbatches
-  if count == 1:
-    return grad(params, minibatch, key, {})
+  # Traced once, for the shapes of its metrics and for their values.
+  grad = jax.jit(jax.grad(objective, has_aux=True))
+  slices_ = Slices.of(minibatch, ctx.config.microbatches)
+  if slices_.count is None:
+    grads, metrics = grad(params, minibatch, key, {})
+    return grads, metrics | slices_.padding
 
   def weights_of(rows):
     terms, _ = loss(params, frozen, rows, None)
     return {name: weight for name, (_, weight, _) in terms.items()}
 
-  parts = _sliced(minibatch, count)
-  weights = jax.tree.map(jnp.sum, jax.lax.map(weights_of, parts))
+  weights = weights_of(minibatch)
 
-  def accumulate(carry, x):
-    rows, key = x
-    grads, metrics = grad(params, rows, key, weights)
-    return jax.tree.map(jnp.add, carry, grads), metrics
+  def one(i):
+    rows, of_slice = slices_.taken(i), jax.random.fold_in(key, i)
+    return grad(params, rows, of_slice, weights)
 
-  zeros = jax.tree.map(jnp.zeros_like, params)
-  keys = jax.random.split(key, count)
-  grads, metrics = jax.lax.scan(accumulate, zeros, (parts, keys))
-  return grads, jax.tree.map(lambda x: x.sum(axis=0), metrics)
+  def accumulate(i, total):
+    return jax.tree.map(jnp.add, total, one(i))
+
+  zeros = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, 0)
+  )
+  grads, metrics = jax.lax.fori_loop(0, slices_.count, accumulate, zeros)
+  return grads, metrics | slices_.padding
+
+
+@dataclasses.dataclass(frozen=True)
+class Slices:
+  """A part of a minibatch, a slice at a time.
+
+  Prompts with responses are packed, and slices end with the last row in use.
+  """
+
+  count: jax.Array | int | None  # None: it is one
+  taken: Callable[[jax.Array | int], dict]  # i -> {part: rows}
+  padding: dict  # the metric: the share of slots that are computed for nothing
+
+  @classmethod
+  def of(cls, minibatch: dict, microbatches: int) -> "Slices":
+    """The slices of {part: rows}; `microbatches` bound their memory."""
+    ((part, rows),) = minibatch.items()
+    if packed.can_be(rows):
+      plan = packed.plan(rows, parts=microbatches)
+      return cls(
+        plan.steps,
+        lambda i: {part: packed.taken(rows, plan, i)},
+        {PADDING: packed.padding(rows, plan)},
+      )
+    padding = {}
+    if "is_token" in rows:
+      padding[PADDING] = arrays.sum_and_weight(
+        ~rows["is_token"], jnp.ones_like(rows["is_token"])
+      )
+    if microbatches == 1:
+      return cls(None, lambda i: minibatch, padding)
+    parts = _sliced(minibatch, microbatches)
+    return cls(
+      microbatches, lambda i: jax.tree.map(lambda x: x[i], parts), padding
+    )
 
 
 def with_losses(terms: dict, metrics: dict) -> dict:

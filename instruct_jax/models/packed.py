@@ -1,0 +1,199 @@
+"""Prompts with their responses in rows that they share, without padding.
+
+Elsewhere episodes and rankings are arrays [B, ...] with padding and masks, and
+what a model says of them has the same shape. In between their tokens are moved
+to rows of slots: `mapped` and `training.gradient` give a loss the items of some
+rows together with where each token goes, and `forward` moves them there and
+what is said back. So no algorithm need know of it.
+
+I items, P prompt, K completions, R response; L = P + R, of a ranking P + K * R,
+an item's tokens as they are padded; n rows of W slots and m items.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from instruct_jax.models import attention
+from instruct_jax.parallel import packing, sharding
+
+Rows = Mapping[str, jax.Array]
+TOKENS = ("prompt", "is_prompt", "response", "is_response")
+SLOTS, PLACES = "slots", "places"  # the keys of a `Layout` among rows
+# Of a device at a time. On a CPU fewer tokens are computed as fast as many, and
+# the last rows in use are emptier; elsewhere many are needed to be fast.
+CPU_SLOTS, DEVICE_SLOTS = 256, 16384
+
+
+def can_be(rows: Rows) -> bool:
+  """Whether rows are prompts with responses, which can be packed."""
+  return all(name in rows for name in TOKENS) and SLOTS not in rows
+
+
+def joined(rows: Rows) -> tuple[jax.Array, attention.Structure]:
+  """Tokens [I, L] of prompts with their responses, and their structure."""
+  is_prompt, is_response = rows["is_prompt"], rows["is_response"]
+  response = rows["response"].reshape(len(is_prompt), -1)
+  tokens = jnp.concatenate([rows["prompt"], response], axis=1)
+  if is_response.ndim == 3:
+    return tokens, attention.shared_prompt(is_prompt, is_response)
+  is_token = jnp.concatenate([is_prompt, is_response], axis=1)
+  return tokens, attention.padded(is_token)
+
+
+def plan(rows: Rows, *, parts: int = 1) -> packing.Plan:
+  """Which items share a row; a row is as long as an item can be.
+
+  So many `parts` bound the memory: rows are computed as many at a time as a
+  part of the items would be without packing, at most.
+  """
+  is_slot = _is_slot(rows)
+  shape = packing.shape_of(
+    len(is_slot),
+    width=is_slot.shape[1],
+    slots=CPU_SLOTS if jax.default_backend() == "cpu" else DEVICE_SLOTS,
+    parts=parts,
+  )
+  return packing.plan(is_slot.sum(axis=1, dtype=jnp.int32), shape)
+
+
+def taken(
+  rows: Rows, plan_: packing.Plan, step: jax.Array | int
+) -> dict[str, Any]:
+  """The items [I, ...] of some rows, with their layout.
+
+  Items that are not there have neither tokens nor anything else.
+  """
+  items, is_item = plan_.taken(dict(rows), step)
+  return items | _laid(items, is_item, plan_.shape)
+
+
+def mapped(
+  function: Callable[[dict[str, jax.Array]], Any],
+  rows: Rows,
+  *,
+  parts: int = 1,
+) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+  """function(rows) [B, ...] of items alone, computed in rows that they share.
+
+  And `padding` of that.
+  """
+  plan_ = plan(rows, parts=parts)
+
+  def one(items, is_item):
+    return function(items | _laid(items, is_item, plan_.shape))
+
+  found = packing.mapped(one, dict(rows), plan_)
+  return found, padding(rows, plan_)
+
+
+def padding(rows: Rows, plan_: packing.Plan) -> tuple[jax.Array, jax.Array]:
+  """(sum, weight): slots that are computed for no token, and all of them."""
+  tokens = sum(
+    rows[x].sum(dtype=jnp.float32) for x in ("is_prompt", "is_response")
+  )
+  return plan_.slots - tokens, plan_.slots
+
+
+@flax.struct.dataclass
+class Layout:
+  """Where the tokens of items are."""
+
+  slots: jax.Array  # [n, W] int32: which of the row's m * L tokens; none: m * L
+  places: jax.Array  # [I, L] int32: in which slot of its row; none: W
+
+  def moved(self, x: jax.Array) -> jax.Array:
+    """x [I, L] by token -> [n, W] by slot; 0 where it is empty."""
+    return _take(x.reshape(len(self.slots), -1), self.slots)
+
+  def structure(self, of_items: attention.Structure) -> attention.Structure:
+    """The structure of the rows, from that of the items' tokens."""
+    I, L = self.places.shape
+    branches = of_items.branches
+    if branches is not None:
+      branches = self.moved(jnp.broadcast_to(branches, (I, L)))
+    is_empty = self.slots == I // len(self.slots) * L
+    return attention.Structure(
+      positions=self.moved(of_items.positions),
+      is_key=self.moved(of_items.is_key),
+      segments=jnp.where(is_empty, 0, self.slots // L + 1),
+      branches=branches,
+    )
+
+  def before(self, x: jax.Array, tokens: Sequence[int] | None) -> jax.Array:
+    """x [n, W, ...] of the slots that predict each slot's token.
+
+    That is the slot before it, or that of the item's token which `tokens` [L]
+    names for each: the completions of a ranking all follow its prompt.
+    """
+    if tokens is None:
+      return jnp.roll(x, 1, axis=1)
+    places = self.places[:, jnp.asarray(tokens, jnp.int32)]
+    return _take(x, jnp.minimum(self.moved(places), x.shape[1] - 1))
+
+  def of_tokens(self, x: jax.Array, first: int, last: int) -> jax.Array:
+    """x [n, W] by slot -> [I, last - first] of these tokens; 0 if not there."""
+    return _of_tokens(x, self.slots, self.places, first, last)
+
+
+def layout(rows: Rows) -> Layout | None:
+  """Where the tokens of `taken` rows go; None of rows that are padded."""
+  if SLOTS not in rows:
+    return None
+  return Layout(rows[SLOTS], rows[PLACES])
+
+
+def _is_slot(rows):
+  """[I, L] bool: tokens that need a slot.
+
+  The last of the prompt does even where it is padding: it predicts the first
+  token of a response to nothing.
+  """
+  is_prompt = rows["is_prompt"].at[:, -1].set(True)
+  is_response = rows["is_response"].reshape(len(is_prompt), -1)
+  return jnp.concatenate([is_prompt, is_response], axis=1)
+
+
+def _laid(items, is_item, shape):
+  """The layout of the items of some rows, one behind the other."""
+  is_slot = _is_slot(items) & is_item[:, None]
+  (I, L), m, W = is_slot.shape, shape.items, shape.width
+  number = jnp.cumsum(is_slot.reshape(-1, m * L), axis=1, dtype=jnp.int32) - 1
+  is_slot = is_slot.reshape(-1, m * L)
+  places = jnp.where(is_slot, number, W)
+  tokens = jnp.arange(m * L, dtype=jnp.int32)
+  slots = jax.vmap(
+    lambda i: jnp.full(W, m * L, jnp.int32).at[i].set(tokens, mode="drop")
+  )(places)
+  slots = sharding.constrain(slots, sharding.BATCH)
+  return {SLOTS: slots, PLACES: places.reshape(I, L)}
+
+
+def _take(x, index):
+  """x [n, N, ...] at [n, M]; 0 where an index is past the end."""
+  return jax.vmap(lambda x, i: x.at[i].get(mode="fill", fill_value=0))(x, index)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _of_tokens(x, slots, places, first, last):
+  I, n = len(places), len(x)
+  return _take(x, places[:, first:last].reshape(n, -1)).reshape(I, -1)
+
+
+def _of_tokens_forward(x, slots, places, first, last):
+  return _of_tokens(x, slots, places, first, last), (slots, places)
+
+
+def _of_tokens_backward(first, last, saved, grad):
+  """Every slot has one token at most: what is taken back needs no sum."""
+  slots, places = saved
+  L = places.shape[1]
+  grad = jnp.pad(grad, [(0, 0), (first, L - last)])
+  return _take(grad.reshape(len(slots), -1), slots), None, None
+
+
+_of_tokens.defvjp(_of_tokens_forward, _of_tokens_backward)
