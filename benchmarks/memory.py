@@ -292,7 +292,8 @@ def microbatch(part: str, given: Setting):
 
   role = "value" if part == "value" else next(iter(ctx.config.optimizer))
   trained = {role: given.state.params[role]}
-  return jax.jit(jax.grad(loss)), (trained, rows)
+  places = jax.tree.map(lambda x: x.sharding, trained)
+  return jax.jit(jax.grad(loss), out_shardings=places), (trained, rows)
 
 
 PROGRAMS = {
@@ -300,6 +301,7 @@ PROGRAMS = {
   "scoring": ("ppo", scoring),
   "policy microbatch": ("ppo", functools.partial(microbatch, "policy")),
   "value microbatch": ("ppo", functools.partial(microbatch, "value")),
+  "RM microbatch": ("rm", functools.partial(microbatch, "rankings")),
   "PPO update": ("ppo", update),
   "PPO-ptx update": ("ppo_ptx", update),
   "SFT step": ("sft", update),
@@ -349,7 +351,7 @@ def once(name: str, target: str, rows: int, code: str) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
   """The README's rows of {target: {version: {program: its bytes}}}."""
-  columns = [(t, v) for t in found for v in VERSIONS]
+  columns = [(t, v) for t in found for v in VERSIONS if v in found[t]]
   names = [f"{TITLES[target]}, {version}" for target, version in columns]
   lines = [["program", *names], ["---", *["---:"] * len(names)]]
   for name in PROGRAMS:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import re
 
 import hypothesis
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from jax.experimental import topologies
 from jax.sharding import AxisType
 
 from instruct_jax.models import attention, decoder, flash, visible
@@ -225,7 +227,9 @@ def test_on_a_mesh_as_on_one_device(rows, groups, monkeypatch):
     assert shape == (1, 1, 2, 12, 4), actual[0][1].sharding
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize(
+  "scan", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_a_decoder_with_mixed_windows_and_caps(scan, monkeypatch):
   config = dataclasses.replace(
     decoder_test.GEMMA, scan=scan, remat="dots" if scan else "none"
@@ -301,3 +305,39 @@ def test_the_platform_is_that_of_the_mesh_in_use():
   )
   with jax.sharding.use_abstract_mesh(mesh):
     assert attention.platform() == "tpu"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None, reason="no libtpu"
+)
+@pytest.mark.parametrize("topology", ["v5p:2x2x1", "v5e:2x2"])
+def test_compiles_for_a_tpu_that_is_not_here(topology, monkeypatch):
+  """Gradients on four chips, of everything that a structure can have."""
+  monkeypatch.undo()
+  monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # beside others
+  devices = topologies.get_topology_desc(
+    platform="tpu", topology_name=topology
+  ).devices
+  grid = np.array(devices).reshape(2, 1, 2)
+  types = (AxisType.Auto,) * 3
+  mesh = jax.sharding.Mesh(grid, sharding.AXES, axis_types=types)
+  B, G, M, T, E = 4, 4, 2, 1100, 64
+
+  def f(segments, branches, *given):
+    structure = attention.Structure(
+      segments, segments > 0, segments=segments, branches=branches
+    )
+    settings = {"window": 700, "cap": 50.0}
+    return attended(structure, settings, (None, None), *given)
+
+  place = jax.sharding.NamedSharding(mesh, sharding.BATCH)
+  ints = jax.ShapeDtypeStruct((B, T), jnp.int32, sharding=place)
+  q, k, v = (
+    jax.ShapeDtypeStruct(s, jnp.bfloat16, sharding=place)
+    for s in ((B, G, M, T, E), (B, G, T, E), (B, G, T, E))
+  )
+  with jax.set_mesh(mesh):
+    compiled = jax.jit(f).lower(ints, ints, q, k, v).compile()
+  needs = compiled.memory_analysis().temp_size_in_bytes
+  assert needs < B * G * M * T * T * 4 // 4  # a chip's scores
