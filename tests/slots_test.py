@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from instruct_jax.inference import choice, slots
 from instruct_jax.models import attention
 from instruct_jax.parallel import sharding
+from tests import processes
 
 V, PAD, STOP, P, R = 11, 0, 1, 4, 5
 S = P + R
@@ -237,7 +238,10 @@ def test_it_may_stop_anywhere_and_go_on(steps):
   check(queue, state)
 
 
-@pytest.mark.parametrize(("count", "fill"), [(8, 1), (16, 2)])
+# A filling takes some, all or the only one of a device's slots.
+@pytest.mark.parametrize(
+  ("count", "fill"), [(8, 1), (16, 1), (16, 2), (32, 1), (24, 2)]
+)
 def test_every_device_has_slots_of_its_own(count, fill):
   """Of a row of the mesh: with 37 prompts on 4 x 2 devices."""
   mesh = sharding.make_mesh(4, 2, 1)
@@ -254,6 +258,54 @@ def test_every_device_has_slots_of_its_own(count, fill):
     if "all-gather" in line and f"[{count},{S}]" in line.split("=")[1][:40]
   ]
   assert not gathered  # The cache stays where it is.
+
+
+PROCESSES = """
+from tests import slots_test
+slots_test.of_all_processes()
+print("said")
+"""
+
+
+def of_all_processes():
+  """37 prompts on the devices of all processes, in two slots each."""
+  mesh = sharding.make_mesh(4, 1, 1)
+  queue = queue_of(np.random.default_rng(4), 37)
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  placed = jax.tree.map(
+    lambda x: jax.make_array_from_callback(
+      x.shape, everywhere, lambda i, x=x: np.asarray(x)[i]
+    ),
+    queue,
+  )
+  state = run(shape_of(37, 8, 1, mesh), SAMPLING, placed)
+  assert len(state.tokens.addressable_shards) == 4 // jax.process_count()
+  check(queue, state)
+
+
+@pytest.mark.slow
+def test_two_processes_fill_slots_from_one_queue():
+  """Each has slots of its own; both know all that was said."""
+  outputs = processes.together(PROCESSES, devices=2)
+  assert [x.splitlines()[-1] for x in outputs] == ["said"] * 2
+
+
+def test_slots_in_which_nothing_is_left_to_say_take_nothing():
+  """Prompts of which nothing is asked stand between, behind and before."""
+  queue = queue_of(np.random.default_rng(7), 12)
+  queue = queue.replace(limits=jnp.asarray([0, 0, R, 0, 1, 0, 0, R] + [0] * 4))
+  state = run(shape_of(12, 16, 3), SAMPLING, queue)
+  check(queue, state)
+  assert int(state.taken) == 3
+
+
+@pytest.mark.parametrize("limit", [0, 1, R])
+@pytest.mark.parametrize("length", [0, 1, P])
+def test_one_prompt_of_any_length(length, limit):
+  queue = queue_of(np.random.default_rng(length), 1)
+  is_prompt = jnp.arange(P)[None] >= P - length
+  queue = queue.replace(is_prompt=is_prompt, limits=jnp.asarray([limit]))
+  check(queue, run(shape_of(1, 4, 1), SAMPLING, queue))
 
 
 @pytest.mark.parametrize(

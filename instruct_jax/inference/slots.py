@@ -275,9 +275,7 @@ def _filled(
   is_prompt = mine.is_prompt & is_new.reshape(-1, 1)
   logits, read = network.read(mine.prompt, is_prompt)
   first, is_stop = choose(logits, owner.reshape(-1), 0)
-  # Slots past the last are nobody's: what is put there is dropped.
-  chosen = jnp.where(is_new, chosen, free.shape[1])
-  put = functools.partial(_put, chosen, shape)
+  put = functools.partial(_put, chosen, is_new, shape)
   length = is_prompt.sum(axis=1, dtype=jnp.int32)
   is_column = jnp.arange(S) == slots.time % S
   return dataclasses.replace(
@@ -302,11 +300,15 @@ def _noted(slots: Slots, shape) -> Slots:
   owner, tokens, count, ended = shape.whole(
     (slots.owner, tokens, slots.count, slots.ended)
   )
+
+  def noted(said, new):
+    return shape.whole(said.at[owner].set(new, mode="drop"))
+
   return dataclasses.replace(
     slots,
-    said=slots.said.at[owner].set(tokens, mode="drop"),
-    said_count=slots.said_count.at[owner].set(count, mode="drop"),
-    said_ended=slots.said_ended.at[owner].set(ended, mode="drop"),
+    said=noted(slots.said, tokens),
+    said_count=noted(slots.said_count, count),
+    said_ended=noted(slots.said_ended, ended),
   )
 
 
@@ -315,8 +317,18 @@ def _of_groups(x, shape):
   return x.reshape(shape.groups, -1, *x.shape[1:])
 
 
-def _put(chosen, shape, x, new):
-  """x [B, ...] with new [m, ...] in the slots `chosen` [D, m / D]."""
-  of_devices = jax.vmap(lambda x, i, new: x.at[i].set(new, mode="drop"))
-  there = of_devices(_of_groups(x, shape), chosen, _of_groups(new, shape))
+def _put(chosen, is_new, shape, x, new):
+  """x [B, ...] with new [m, ...] in the slots `chosen` [D, m / D], if new.
+
+  What is not new is written as it was: XLA mixes up the rows of several
+  devices where indices past the end are to be dropped.
+  """
+
+  def of_device(x, i, is_new, new):
+    is_new = is_new.reshape(-1, *(1,) * (x.ndim - 1))
+    return x.at[i].set(jnp.where(is_new, new, x[i]), unique_indices=True)
+
+  there = jax.vmap(of_device)(
+    _of_groups(x, shape), chosen, is_new, _of_groups(new, shape)
+  )
   return shape.rows(there.reshape(x.shape))
