@@ -16,6 +16,7 @@ from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from instruct_jax.base import (
+  allocation,
   catalogue,
   command,
   compilation,
@@ -50,6 +51,7 @@ _KEEP_OLD = flags.DEFINE_integer(
 def main(argv: list[str]) -> None:
   """Plans the chain, builds what is missing, prints the closing table."""
   del argv
+  allocation.keep()
   compilation.enable_cache()
   if _CONFIG.value is None:
     raise errors.UserError(

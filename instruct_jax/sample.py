@@ -15,7 +15,7 @@ Ctrl-C.
 
 from absl import flags
 
-from instruct_jax.base import command, compilation, errors
+from instruct_jax.base import allocation, command, compilation, errors
 from instruct_jax.runs import answers, asked, chat, conversation, display
 
 _RUN = flags.DEFINE_multi_string(
@@ -48,6 +48,7 @@ def main(argv: list[str]) -> None:
   if not _RUN.value:
     raise errors.UserError("--run: name a run's folder, as runs/ppo_ptx-tiny.")
   settings, given = _settings(), _given_prompts()
+  allocation.keep()
   compilation.enable_cache()
   speakers = chat.open_runs(_RUN.value, scored=_SCORES.value)
   talk = conversation.Talk(speakers, settings)

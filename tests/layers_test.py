@@ -16,8 +16,8 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 # other. "." is the top of the package.
 ORDER = """
 base
-  errors interrupt streams compilation means run_folder layout
-  terminal
+  allocation errors interrupt streams means run_folder layout
+  compilation terminal
   chain display
   keys outside typewriter experiment_file pointers progress
   catalogue keyboard ranges phases

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from instruct_jax import algorithms
-from instruct_jax.base import means
+from instruct_jax.base import compilation, means
 from instruct_jax.inference import context
 from instruct_jax.models import heads, lora
 from instruct_jax.parallel import digest, sharding
@@ -281,7 +281,9 @@ def parts(
 def program(run: Run) -> jax.stages.Wrapped:
   """What `compiled` runs, of the three `parts` of a state."""
 
-  @functools.partial(jax.jit, donate_argnums=0)
+  options = compilation.options(run.ctx.mesh)
+
+  @functools.partial(jax.jit, donate_argnums=0, compiler_options=options)
   def training_step(learned, rest, frozen, minibatches, collected, key):
     state = _whole(learned, rest, frozen)
     state, metrics = update(run, state, minibatches, collected, key)

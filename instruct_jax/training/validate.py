@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from instruct_jax import algorithms
-from instruct_jax.base import journal, means, phases
+from instruct_jax.base import compilation, journal, means, phases
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import batching, respond, score
 from instruct_jax.parallel import slices
 from instruct_jax.training import gradient, judging, step
 
 _log = logging.getLogger(__name__)
+
+_SMALL = 2**26  # bytes of keys and values
 
 
 class Validation:
@@ -30,7 +32,10 @@ class Validation:
   ):
     self._run, self._log = run, log
     self._rows = dict(rows)
-    self._losses = jax.jit(self._validation_losses)
+    self._losses = jax.jit(
+      self._validation_losses,
+      compiler_options=compilation.options(run.ctx.mesh),
+    )
     self._judged = judging.Judging(run.ctx, run.algorithm, "validation")
     # The same at every step, so that steps can be compared.
     self._key = jax.random.fold_in(run.root, zlib.crc32(b"validation"))
@@ -80,6 +85,7 @@ class Validation:
     rows = self._open("prompts")
     prompts = [rows.source[int(i)]["prompt"] for i in rows.index[:count]]
     params = state.ema.get(role, state.params[role])
+    count = self._at_a_time(count)
     policy = respond.policy_of(ctx, params, rows=count)
     said = respond.respond(policy, prompts, self._samples_key)
     table = [
@@ -93,6 +99,16 @@ class Validation:
       for row, value in zip(table, scores):
         row["score"] = float(value)
     return table
+
+  def _at_a_time(self, count):
+    """How many samples are answered and scored at a time: as many as by the
+    evaluations, whose programs then are these, where that is little memory."""
+    ctx, rows = self._run.ctx, self._run.ctx.config.evaluation.batch
+    c, data = ctx.policy.config, ctx.config.data
+    tokens = rows * (data.prompt_length + data.response_length)
+    cache = 2 * c.layers * c.kv_heads * c.head_size * tokens
+    small = cache * jnp.dtype(c.dtype).itemsize <= _SMALL
+    return max(rows, count) if small else count
 
   def _open(self, kind):
     ctx = self._run.ctx
