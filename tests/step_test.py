@@ -163,6 +163,18 @@ def test_the_first_minibatch_of_an_iteration_has_ratio_one():
   assert float(clipped["policy/clip_fraction"][0]) == 0
 
 
+def test_a_step_leaves_every_array_where_it_was():
+  """Else programs that read parameters are compiled again after it."""
+  run, state = run_of("sft")
+  before = jax.tree.map(lambda x: x.sharding, state)
+  specs = {str(x.spec) for x in jax.tree.leaves(before)}
+  assert len(specs) > 3  # or it would say little
+  with jax.set_mesh(run.ctx.mesh):
+    collected = collected_of(run, state, "sft", 0)
+    state, _ = step_lib.compiled(run)(state, *collected, jax.random.key(0))
+  assert jax.tree.map(lambda x: x.sharding, state) == before
+
+
 def test_a_bad_update_is_skipped_and_counted():
   run, state = plain_run("sft")
   batch = sharding.global_batch(toys.batch("sft", 0), run.ctx.mesh)

@@ -261,11 +261,13 @@ def compiled(run: Run) -> Callable:
   It takes over the memory of what is trained; the rest of the networks, and
   those that are frozen, outlive every step.
   """
-  step = program(run)
+  programs: list[jax.stages.Wrapped] = []
 
   def update_state(state, *arguments):
     learned, rest, frozen = parts(run, state)
-    learned, metrics = step(learned, rest, frozen, *arguments)
+    if not programs:
+      programs.append(program(run, jax.tree.map(_place_of, learned)))
+    learned, metrics = programs[0](learned, rest, frozen, *arguments)
     return _whole(learned, rest, frozen), metrics
 
   return update_state
@@ -278,12 +280,25 @@ def parts(
   return _learned(run, state), _rest(run, state), state.frozen
 
 
-def program(run: Run) -> jax.stages.Wrapped:
-  """What `compiled` runs, of the three `parts` of a state."""
+def _place_of(x: jax.Array) -> jax.sharding.Sharding:
+  return x.sharding
+
+
+def program(run: Run, places: Any = None) -> jax.stages.Wrapped:
+  """What `compiled` runs, of the three `parts` of a state.
+
+  `places` are the shardings of what it takes over, which then stay as they
+  are: programs that read parameters are the same before and after a step.
+  """
 
   options = compilation.options(run.ctx.mesh)
 
-  @functools.partial(jax.jit, donate_argnums=0, compiler_options=options)
+  @functools.partial(
+    jax.jit,
+    donate_argnums=0,
+    out_shardings=(places, None),
+    compiler_options=options,
+  )
   def training_step(learned, rest, frozen, minibatches, collected, key):
     state = _whole(learned, rest, frozen)
     state, metrics = update(run, state, minibatches, collected, key)
