@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from benchmarks.suite import lengths
 from instruct_jax.algorithms import best_of_n, dpo, groups, ppo, rm, sft
 from instruct_jax.models import forward, heads, packed
 from instruct_jax.parallel import sharding
@@ -190,6 +191,22 @@ def test_a_structure_that_is_wrong_by_one_is_seen(name, monkeypatch):
   is_response = rows["is_response"]
   difference = jnp.where(is_response, plain["logprobs"] - other["logprobs"], 0)
   assert jnp.abs(difference).max() > 1e-3, difference
+
+
+def test_little_of_an_iteration_is_padding():
+  """In 8 minibatches of 64 episodes of the benchmark's ragged lengths."""
+  rng = np.random.default_rng(0)
+  chance, padding = lengths.chance_of(32, 128), []
+  for _ in range(8):
+    responses = np.minimum(rng.geometric(chance, 64), 128)
+    before = rng.integers(16, 65, 64)
+    rows = {
+      "is_prompt": jnp.arange(64) < before[:, None],
+      "is_response": jnp.arange(128) < responses[:, None],
+    }
+    padding.append(packed.padding(rows, packed.plan(rows)))
+  empty, slots = np.sum(padding, axis=0)
+  assert 0 <= empty / slots < 0.1
 
 
 # What is learned.
