@@ -20,7 +20,7 @@ from benchmarks.suite import weights, work
 from experiments import ppo, ppo_ptx, rm, sft
 from instruct_jax import algorithms, tokenizers
 from instruct_jax.algorithms import episodes
-from instruct_jax.base import allocation, compilation
+from instruct_jax.base import compilation
 from instruct_jax.data.batch import packing
 from instruct_jax.inference import context
 from instruct_jax.maths import preferences
@@ -279,6 +279,5 @@ WORKLOADS: dict[str, Callable] = {
 }
 
 if __name__ == "__main__":
-  allocation.keep()  # as the commands do
   compilation.enable_cache()
   channel_lib.serve(WORKLOADS)
