@@ -85,8 +85,9 @@ NAMED = [
   ),
   (  # Dropout stays on in RL.
     "instruct_jax/models/forward.py",
-    '_before_response(model, params, sequences, None, "hidden")',
-    '_before_response(model, params, sequences, jax.random.key(0), "hidden")',
+    "return _of_response(model, params, sequences, None, None, read)",
+    "return _of_response(model, params, sequences, None, "
+    "jax.random.key(0), read)",
   ),
   (  # Tokens after the end count in the reported KL.
     "instruct_jax/algorithms/iteration.py",
@@ -111,8 +112,8 @@ EQUIVALENT = {
   ): "int32 is what arange gives where 64 bits are off, as they are here",
   (
     "instruct_jax/training/gradient.py",
-    "return jax.tree.map(jnp.add, carry, grads), metrics",
-    "return jax.tree.map(jnp.add, grads, carry), metrics",
+    "return jax.tree.map(jnp.add, total, one(i))",
+    "return jax.tree.map(jnp.add, one(i), total)",
   ): "a sum of two, in the other order",
   (
     "instruct_jax/maths/statistics.py",

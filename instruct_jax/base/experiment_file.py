@@ -1,6 +1,7 @@
 """An experiment is a Python file: finding it, and its errors for people."""
 
 import difflib
+import importlib.machinery
 import importlib.util
 import inspect
 import os
@@ -99,12 +100,21 @@ def load(path: epath.Path, variant: str) -> ConfigDict:
 
 def _module(path: epath.Path) -> ModuleType:
   _make_importable(path.parent)
-  spec = importlib.util.spec_from_file_location(path.stem, path)
+  loader = _Reading(path.stem, os.fspath(path))
+  spec = importlib.util.spec_from_file_location(path.stem, loader=loader)
   if spec is None or spec.loader is None:
     raise errors.UserError(f"{path}: an experiment is a Python file, NAME.py")
   module = importlib.util.module_from_spec(spec)
   _called(spec.loader.exec_module, module, path=path)
   return module
+
+
+class _Reading(importlib.machinery.SourceFileLoader):
+  """Reads a file, and writes no compiled one beside it: a folder of people's
+  own stays as it is."""
+
+  def set_data(self, path: str, data: Any, **_: Any) -> None:
+    """Where a compiled file would be written."""
 
 
 def _make_importable(beside: epath.Path) -> None:
