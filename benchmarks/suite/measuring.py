@@ -196,7 +196,7 @@ def conditions(peak: dict[str, float]) -> dict[str, Any]:
     "matmul_flops": {k: round(v / 1e9, 1) for k, v in peak.items()},
     "requirements": environments.REQUIREMENTS,
     "commit": provenance.commit(),
-    "compilation_cache": str(compilation.cache_home() or "none"),
+    "has_compilation_cache": bool(compilation.cache_home()),
   }
 
 
