@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from instruct_jax.models import attention
+from instruct_jax.parallel import sharding
 
 
 def structures(rng):
@@ -40,13 +41,13 @@ def gradients(plan, q, k, v):
 
 def computed(structure, window, given, platform):
   """`gradients` as on a platform, flat, in float64."""
-  here = attention.platform
+  here = sharding.platform
   try:
-    attention.platform = platform
+    sharding.platform = platform
     plan = attention.plan(structure, window=window)
     found = jax.jit(functools.partial(gradients, plan))(*given)
   finally:
-    attention.platform = here
+    sharding.platform = here
   return [np.asarray(x, np.float64) for x in jax.tree.leaves(found)]
 
 
@@ -57,7 +58,7 @@ def distance(found, truth):
 
 def main() -> None:
   """Every structure, with a window and without."""
-  rng, here = np.random.default_rng(0), attention.platform
+  rng, here = np.random.default_rng(0), sharding.platform
   assert here() != "cpu", "no accelerator"
   shapes = ((2, 2, 2, 700, 64), (2, 2, 700, 64), (2, 2, 700, 64))
   exact = [jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes]

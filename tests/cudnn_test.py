@@ -60,7 +60,7 @@ def test_a_gpu_computes_the_same(name, monkeypatch, has_cudnn):
 
 
 def lowered(f, given, monkeypatch):
-  monkeypatch.setattr(attention, "platform", lambda: "gpu")
+  monkeypatch.setattr(sharding, "platform", lambda: "gpu")
   program = jax.jit(lambda *x: f(*x)).trace(*given)
   return program.lower(lowering_platforms=("cuda",)).as_text()
 

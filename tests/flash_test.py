@@ -39,7 +39,7 @@ def heads(B, G, M, T, S=None, E=4, **how):
 
 def on(platform, monkeypatch, function, *args):
   """function(*args), traced anew as for a platform."""
-  monkeypatch.setattr(attention, "platform", lambda: platform)
+  monkeypatch.setattr(sharding, "platform", lambda: platform)
   return jax.jit(lambda *given: function(*given))(*args)
 
 
@@ -267,7 +267,7 @@ def test_no_program_for_a_tpu_has_scores(kind, monkeypatch):
   """Lowered for a TPU: three kernels, and no array of queries by keys."""
   monkeypatch.undo()
   monkeypatch.setattr(flash, "BLOCK", 128)
-  monkeypatch.setattr(attention, "platform", lambda: "tpu")
+  monkeypatch.setattr(sharding, "platform", lambda: "tpu")
   B, T = 2, 300
   ones = jnp.ones((B, 3, 100), bool)
   structure = attention.padded(ones.reshape(B, T))
@@ -293,7 +293,7 @@ def test_few_queries_need_no_kernel(monkeypatch):
 
 
 def test_the_platform_is_that_of_the_mesh_in_use():
-  assert attention.platform() == "cpu"
+  assert sharding.platform() == "cpu"
   device = jax.sharding.AbstractDevice(
     device_kind="TPU v5p", num_cores=1, platform="tpu"
   )
@@ -304,7 +304,7 @@ def test_the_platform_is_that_of_the_mesh_in_use():
     abstract_device=device,
   )
   with jax.sharding.use_abstract_mesh(mesh):
-    assert attention.platform() == "tpu"
+    assert sharding.platform() == "tpu"
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 
 from instruct_jax.inference import choice, generate
 from instruct_jax.models import attention, heads, lora, turned
+from instruct_jax.parallel import sharding
 from tests import decoder_test, generate_test
 
 TOKENS = jnp.asarray([[3, 1, 4], [2, 7, 1]])
@@ -71,7 +72,7 @@ def test_where_they_help(monkeypatch):
   assert turned.helps_layers(small, turned.ROWS)
   assert not turned.helps_layers(small, turned.ROWS + 1)
   assert not turned.helps_layers(decoder_test.GPT2, 1)
-  monkeypatch.setattr(attention, "platform", lambda: "tpu")
+  monkeypatch.setattr(sharding, "platform", lambda: "tpu")
   assert not turned.helps_layers(small, 1)
 
 

@@ -8,6 +8,8 @@ is cleared and mapped again in every step: of a step of the small models here
 
 import ctypes
 import os
+import sys
+from collections.abc import Callable
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEPT = 2**31 - 1  # bytes at the end of the heap, the most one can say
@@ -21,7 +23,7 @@ def keep() -> bool:
   To be called before there are threads: a thread that has memory of its own
   (an arena, of which there is one from here on) cannot hold large pieces.
   """
-  tell = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's alone
+  tell = _of_glibc("mallopt")
   if tell is None or (os.cpu_count() or 1) > _CORES:
     return False
   settings = {
@@ -34,6 +36,13 @@ def keep() -> bool:
 
 def trim() -> None:
   """Gives back what is free, as after compiling."""
-  give = getattr(ctypes.CDLL(None), "malloc_trim", None)
+  give = _of_glibc("malloc_trim")
   if give is not None:
     give(0)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+  """A function that glibc alone has."""
+  if sys.platform != "linux":
+    return None
+  return getattr(ctypes.CDLL(None), name, None)

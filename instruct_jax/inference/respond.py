@@ -37,7 +37,7 @@ from instruct_jax.inference import (
   growing,
 )
 from instruct_jax.models import heads
-from instruct_jax.parallel import hosts
+from instruct_jax.parallel import hosts, sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +129,8 @@ def respond(
   encoded = encode.prompts(
     prompts, policy.tokenizer, policy.template, policy.width
   )
+  # As the keys of training lie, so that both share a program.
+  key = jax.device_put(key, sharding.replicated(policy.mesh))
   size = max(QUEUE, 4 * policy.sampling.slots)
   size = batching.rounded(size, policy.mesh)
   generation = batching.in_batches(

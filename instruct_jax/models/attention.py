@@ -189,7 +189,7 @@ def plan(
   """
   marks = _marks(structure, has_places=mixed or window > 0)
   far = window or None
-  is_flash = platform() == "tpu"
+  is_flash = sharding.platform() == "tpu"
   return Plan(
     marks=marks,
     mask=None if is_flash else visible.mask(*marks, window=far),
@@ -232,13 +232,6 @@ def _places(structure):
   return of_query, of_query if is_same else positions_of(is_key)
 
 
-def platform() -> str:
-  """'cpu', 'gpu' or 'tpu': that of the mesh in use, which need not be here."""
-  mesh = jax.sharding.get_abstract_mesh()
-  device = None if mesh.empty else mesh.abstract_device
-  return jax.default_backend() if device is None else device.platform
-
-
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, plan_: Plan) -> jax.Array:
   """Attention of q [B, G, M, T, E] over k, v [B, G, S, E] -> like q.
 
@@ -252,7 +245,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, plan_: Plan) -> jax.Array:
     if T > FEW:
       return _by_tokens(flash.attend, q, k, v, plan_)
     mask = visible.mask(*plan_.marks, window=plan_.window)
-  elif platform() == "gpu":
+  elif sharding.platform() == "gpu":
     if T > FEW and cudnn.takes(q, k, v, mask, cap):
       return _by_device(cudnn.attend, q, k, v, mask)
   elif T > tiles.FEW:

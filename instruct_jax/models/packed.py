@@ -55,7 +55,7 @@ def plan(rows: Rows, *, parts: int = 1) -> packing.Plan:
   shape = packing.shape_of(
     len(is_slot),
     width=is_slot.shape[1],
-    slots=CPU_SLOTS if jax.default_backend() == "cpu" else DEVICE_SLOTS,
+    slots=CPU_SLOTS if sharding.platform() == "cpu" else DEVICE_SLOTS,
     parts=parts,
   )
   return packing.plan(is_slot.sum(axis=1, dtype=jnp.int32), shape)

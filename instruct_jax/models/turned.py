@@ -14,8 +14,8 @@ so by the decoder; `layers` makes one, for as long as it is decoded from.
 import jax
 import jax.numpy as jnp
 
-from instruct_jax.models import attention
 from instruct_jax.models import config as model_config
+from instruct_jax.parallel import sharding
 
 TURNED = "turned"
 ROWS = 32  # at most; more pay for the laying out themselves
@@ -24,7 +24,7 @@ WIDTH = 512  # at least; smaller kernels stay in the cache, however they lie
 
 def helps(rows: int) -> bool:
   """Whether products of so many rows are faster by turned kernels here."""
-  return attention.platform() == "cpu" and rows <= ROWS
+  return sharding.platform() == "cpu" and rows <= ROWS
 
 
 def helps_layers(config: model_config.DecoderConfig, rows: int) -> bool:

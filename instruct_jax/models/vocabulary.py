@@ -109,7 +109,7 @@ class Reading:
     no more of the others than that is read."""
     rows = BLOCK_BYTES * self.parts // (4 * self.vocab_size)
     most = min(max(rows, BLOCK_ROWS), max(1, positions))
-    if chosen and jax.default_backend() == "cpu":
+    if chosen and sharding.platform() == "cpu":
       most = min(most, CPU_ROWS)
     blocks = max(1, -(-positions // most))
     return max(1, -(-positions // blocks))

@@ -20,9 +20,8 @@ import jax.numpy as jnp
 
 from instruct_jax.parallel import sharding
 
-ROW_ITEMS = (
-  16  # m: what is shorter than a 16th of a row leaves some of it empty
-)
+# m: what is shorter than a 16th of a row leaves some of it empty.
+ROW_ITEMS = 16
 
 
 @dataclasses.dataclass(frozen=True)

@@ -142,6 +142,13 @@ def global_batch(batch: Any, mesh: Mesh) -> Any:
   return jax.tree_util.tree_map_with_path(one, batch)
 
 
+def platform() -> str:
+  """'cpu', 'gpu' or 'tpu': that of the mesh in use, which need not be here."""
+  mesh = jax.sharding.get_abstract_mesh()
+  device = None if mesh.empty else mesh.abstract_device
+  return jax.default_backend() if device is None else device.platform
+
+
 def ways(*entries: str | tuple[str, ...]) -> int:
   """How many parts the entries of a layout make on the mesh in use, if any."""
   mesh = jax.sharding.get_abstract_mesh()

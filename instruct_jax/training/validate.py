@@ -18,7 +18,7 @@ from instruct_jax.training import gradient, judging, step
 
 _log = logging.getLogger(__name__)
 
-_SMALL = 2**26  # bytes of keys and values
+_SMALL = 2**26  # bytes of keys and values that samples may take for it
 
 
 class Validation:

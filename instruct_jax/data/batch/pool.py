@@ -4,7 +4,6 @@ What is made, and in which shard it goes, does not depend on how many there are.
 Small pieces are made right here: to start a process takes a second.
 """
 
-import ctypes
 import os
 import pathlib
 import queue
@@ -20,7 +19,7 @@ from etils import epath
 
 import instruct_jax
 from instruct_jax import tokenizers
-from instruct_jax.base import errors, interrupt
+from instruct_jax.base import allocation, errors, interrupt
 from instruct_jax.data.batch import pieces, shards, worker
 
 # Bytes of pieces that are whole, or grow, while processes are at others: as
@@ -62,19 +61,13 @@ def make(
         yield team.result()
       team.put(piece)
       del piece
-      _trim()
+      allocation.trim()  # What is free between pieces adds up.
       while team.has_results():
         yield team.result()
     while team.is_busy():
       yield team.result()
   finally:
     team.close()
-
-
-def _trim() -> None:
-  """Gives back what is free between what is not: in pieces it adds up."""
-  if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
-    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _cores() -> int:
