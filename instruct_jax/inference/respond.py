@@ -130,7 +130,7 @@ def respond(
     prompts, policy.tokenizer, policy.template, policy.width
   )
   # As the keys of training lie, so that both share a program.
-  key = jax.device_put(key, sharding.replicated(policy.mesh))
+  key = sharding.everywhere(key, policy.mesh)
   size = max(QUEUE, 4 * policy.sampling.slots)
   size = batching.rounded(size, policy.mesh)
   generation = batching.in_batches(

@@ -6,9 +6,10 @@ over data and fsdp. Parameters follow a table of rules (`heads.RULES`), and so
 does everything that is kept for each parameter: optimizer moments, averages.
 """
 
+import functools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -118,6 +119,16 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
   """A copy on every device."""
   return NamedSharding(mesh, P())
+
+
+def everywhere(x: jax.Array, mesh: Mesh) -> jax.Array:
+  """What every process has, e.g. a key, as one array of the whole mesh."""
+  return _copier(mesh)(x)
+
+
+@functools.lru_cache
+def _copier(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+  return jax.jit(lambda x: x, out_shardings=replicated(mesh))
 
 
 def global_batch(batch: Any, mesh: Mesh) -> Any:
