@@ -38,6 +38,8 @@ setuptools.setup(
     "protobuf>=4",
     "python-stdnum>=1.20",
     "rich>=13",
+    "rouge-score>=0.1.2",
+    "sacrebleu>=2.4",
     "safetensors>=0.5",
     "scipy>=1.13",
     "sentencepiece>=0.2.2",

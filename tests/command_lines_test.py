@@ -42,9 +42,9 @@ TEXTS = {
   "zip.jsonl.gz": "no gzip",
 }
 
-MAIN, SAMPLE, CONVERT = (
-  "instruct_jax.main", "instruct_jax.sample", "instruct_jax.convert"
-)  # fmt: skip
+MAIN, SAMPLE, CONVERT, SCORE = (
+  f"instruct_jax.{name}" for name in ("main", "sample", "convert", "score")
+)
 DATA = "instruct_jax.data"
 TEST = f"--config={EXPERIMENTS}/sft.py:test"
 RUN = "--run=runs/sft-test"
@@ -155,6 +155,18 @@ LINES = [
   (f"{SAMPLE} {RUN} --prompt=a --greedy --temperature=1", "--greedy"),
   (f"{SAMPLE} {RUN} --promt=a", "--promt --prompt"),
   (f"{SAMPLE} {RUN} what", "what --name=value"),
+  # score
+  (f"{SCORE}", "--task"),
+  (f"{SCORE} --task=drop", "--samples"),
+  (f"{SCORE} --task=drop --samples=", "--samples"),
+  (f"{SCORE} --task=drop --samples=none.csv", "none.csv"),
+  (f"{SCORE} --task=drop --samples=not_a_run", "not_a_run folder"),
+  (f"{SCORE} --task=drop --samples=prompts.jsonl",
+   'prompts.jsonl:1 "ref_text" --column prompt'),
+  (f"{SCORE} --task=drop --samples=broken.jsonl", "broken.jsonl:1"),
+  (f"{SCORE} --task=drop --samples=zip.jsonl.gz", "zip.jsonl.gz"),
+  (f"{SCORE} --task=dorp --samples=prompts.jsonl", "dorp drop"),
+  (f"{SCORE} --task=drop --samples=prompts.jsonl more", "more"),
   # convert
   (f"{CONVERT}", "SOURCE TARGET"),
   (f"{CONVERT} runs/sft-test", "TARGET"),

@@ -20,7 +20,8 @@ PROGRAM = '''
 import importlib, io, json, os, runpy, signal, sys, traceback, warnings
 warnings.simplefilter("ignore")  # of forking with jax imported
 for name in """
-  experiments.common jax ml_dtypes safetensors.numpy sentencepiece tokenizers
+  experiments.common jax ml_dtypes rouge_score.rouge_scorer sacrebleu
+  safetensors.numpy sentencepiece tokenizers
   instruct_jax.algorithms.ppo instruct_jax.data.inspect
   instruct_jax.data.public.convert instruct_jax.hf.llama2c
   instruct_jax.report.closing instruct_jax.runs.build instruct_jax.runs.chat

@@ -103,6 +103,10 @@ data
   showing
   prepare inspect
   __main__
+scoring
+  spans texts
+  tasks
+  samples
 worlds
   interface
   __init__
@@ -174,9 +178,9 @@ runs
   costs turns
   build
 .
-  main sample convert
+  main sample convert score
 """
-DOORS = ("main", "sample", "convert")
+DOORS = ("main", "sample", "convert", "score")
 MOST_ROOMS, MOST_FLOORS = 24, 10
 
 

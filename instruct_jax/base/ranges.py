@@ -420,6 +420,7 @@ FLAGS: dict[str, Range] = SAMPLING | {
   "runs": NAME,
   "sample": Whole(1, 10**12),
   "samples": Whole(0, 10_000),
+  "samples_file": NAME,
   "seconds": Real(1e-3, 1e6),
   "shard_gb": Real(1e-6, 1e6),
   "suite": NAME,
@@ -433,7 +434,9 @@ FLAGS: dict[str, Range] = SAMPLING | {
   "vocab_size": Whole(4, 10**7),
   "workdir": NAME,
 }
-_POSITIONAL = {"inputs": "FILE", "format": "FORMAT"}
+_CALLED = {
+  "inputs": "FILE", "format": "FORMAT", "samples_file": "--samples"
+}  # fmt: skip
 
 
 def check_flags(given: Mapping[str, Any]) -> None:
@@ -441,7 +444,7 @@ def check_flags(given: Mapping[str, Any]) -> None:
   for name, value in given.items():
     for one in value if isinstance(value, list) else [value]:
       if name in FLAGS:
-        require(_POSITIONAL.get(name, f"--{name}"), one, FLAGS[name])
+        require(_CALLED.get(name, f"--{name}"), one, FLAGS[name])
 
 
 def row_of(flag: str) -> Range | None:
