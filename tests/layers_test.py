@@ -141,6 +141,7 @@ algorithms
 training
   judging muon partition placing
   gradient optim untrained
+  fused
   step
   log save validate
   loop

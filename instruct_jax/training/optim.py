@@ -72,7 +72,8 @@ def learning_rate(
   return schedule
 
 
-def _is_clock(state: Any) -> bool:
+def is_clock(state: Any) -> bool:
+  """Whether it is the state that `clock` reads."""
   return isinstance(state, optax.ScaleByScheduleState)
 
 
@@ -82,17 +83,17 @@ def clock(state: optax.OptState) -> jax.Array:
   It counts the updates that were tried, the skipped ones too; the next one is
   made at this place.
   """
-  leaves = jax.tree.leaves(state, is_leaf=_is_clock)
-  return next(leaf.count for leaf in leaves if _is_clock(leaf))
+  leaves = jax.tree.leaves(state, is_leaf=is_clock)
+  return next(leaf.count for leaf in leaves if is_clock(leaf))
 
 
 def with_clocks_of(state: Any, other: Any) -> Any:
   """Optimizers' states, but the clocks are those of others of their shape."""
   return jax.tree.map(
-    lambda mine, its: its if _is_clock(its) else mine,
+    lambda mine, its: its if is_clock(its) else mine,
     state,
     other,
-    is_leaf=_is_clock,
+    is_leaf=is_clock,
   )
 
 
@@ -100,7 +101,7 @@ def _path(path: tuple) -> str:
   return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _decays(params: Any) -> Any:
+def decays(params: Any) -> Any:
   """True for kernels, adapters and embeddings; not for biases and scales.
 
   By name, because a stacked bias has two axes as well.
@@ -147,7 +148,7 @@ def _adamw(
     b2=section.b2,
     eps=section.eps,
     weight_decay=section.weight_decay,
-    mask=_decays,
+    mask=decays,
   )
 
 

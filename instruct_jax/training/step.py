@@ -18,6 +18,7 @@ from instruct_jax.inference import context
 from instruct_jax.models import heads, lora
 from instruct_jax.parallel import digest, sharding
 from instruct_jax.training import (
+  fused,
   gradient,
   optim,
   partition,
@@ -140,21 +141,23 @@ def apply(
   finite = _is_finite([total for total, _ in metrics.values()])
   params, optimizer, ema = {}, {}, dict(state.ema)
   for role, grad in grads.items():
-    updates, optimizer[role] = run.optimizers[role].update(
-      grad, state.optimizer[role], state.params[role]
+    new = fused.updated(
+      run.ctx.config.optimizer[role],
+      run.schedules[role],
+      run.optimizers[role],
+      fused.Role(state.params[role], state.optimizer[role], ema.get(role)),
+      grad,
+      is_finite=finite,
+      decay=run.ctx.config.ema.get(role, 0.0),
     )
-    params[role] = optax.apply_updates(state.params[role], updates)
+    params[role], optimizer[role] = new.params, new.optimizer
     if role in ema:
-      ema[role] = optax.incremental_update(
-        params[role], ema[role], 1 - run.ctx.config.ema[role]
-      )
+      ema[role] = new.ema
   skipped = 1 - finite.astype(jnp.int32)
   return state.replace(
-    params=_chosen(finite, params, state.params),
-    optimizer=optim.with_clocks_of(
-      _chosen(finite, optimizer, state.optimizer), optimizer
-    ),
-    ema=_chosen(finite, ema, state.ema),
+    params=params,
+    optimizer=optimizer,
+    ema=ema,
     counters={
       "skipped": state.counters["skipped"] + skipped,
       "skipped_in_a_row": (state.counters["skipped_in_a_row"] + 1) * skipped,
@@ -166,10 +169,6 @@ def _is_finite(tree: Any) -> jax.Array:
   """[] bool: no array of a tree sums to what is not finite."""
   sums = [jnp.asarray(x, jnp.float32).sum() for x in jax.tree.leaves(tree)]
   return jnp.isfinite(jnp.stack([jnp.float32(0), *sums])).all()
-
-
-def _chosen(condition: jax.Array, new: Any, old: Any) -> Any:
-  return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
 
 
 def update(
@@ -205,7 +204,7 @@ def update(
   }
   metrics = means.add(metrics, collected)
   extra = run.algorithm.adapt(run.ctx, state.extra, metrics)
-  extra = _chosen(_is_finite((extra, metrics)), extra, state.extra)
+  extra = fused.chosen(_is_finite((extra, metrics)), extra, state.extra)
   for name, value in state.counters.items():
     metrics[f"count/{name}"] = (value.astype(jnp.float32), 1.0)
   state = _whole(state, rest, frozen)
