@@ -9,8 +9,9 @@ is reported:
   peak_mb           the most memory of the build, all its processes together
                     (resident; pages that they share count several times), and
                     the most of the one that reads and of one that makes shards
-  tokens_per_s      from text to shards; what goes before, digests of the files
-                    and the training of a tokenizer, is in `seconds` only
+  tokens_per_s      from text to shards; what goes before, digests of the files,
+                    the training of a tokenizer and, beside that, the start of
+                    the processes, is in `seconds` only
   tokenizer_alone   tokens a second of a process a core that does nothing but
                     `encode_batch` of the same texts in memory, one thread each
                     as in the build, which is stopped meanwhile
@@ -18,8 +19,6 @@ is reported:
                     which tells more where other work goes on beside; of_arrays:
                     of `encode_arrays`, which the build calls, in place of
                     `encode_batch`
-  start_cpu_s       what it costs to start the processes that make shards; it is
-                    left out of the shares by CPU, as it is of the tokenizer's
   rows_per_s        of batches of rows in random order, from files
 
 The text and the data sets are deleted again.
@@ -156,6 +155,16 @@ def _tree(pid: int) -> Iterator[int]:
     return
 
 
+def _cpu_seconds() -> float:
+  """What this process and all below it have had, those that ended too."""
+  clock = 0
+  for pid in _tree(os.getpid()):
+    with contextlib.suppress(OSError):
+      told = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+      clock += sum(map(int, told.split()[11:15]))
+  return clock / os.sysconf("SC_CLK_TCK")
+
+
 def _resident(pid: int) -> int:
   try:
     pages = pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]
@@ -183,10 +192,10 @@ def _build(text: str, out: str) -> None:
   make, taken = building.build, []
 
   def timed(*arguments, **options):
-    start, before = time.perf_counter(), sum(os.times()[:4])
+    start, before = time.perf_counter(), _cpu_seconds()
     made = make(*arguments, **options)
     taken.append(time.perf_counter() - start)
-    taken.append(sum(os.times()[:4]) - before)
+    taken.append(_cpu_seconds() - before)
     return made
 
   building.build = timed
@@ -302,22 +311,6 @@ def _tokenizer_alone(out: pathlib.Path, part: pathlib.Path) -> dict[str, float]:
   }
 
 
-_START_CODE = """
-import os, sys
-from instruct_jax import tokenizers
-from instruct_jax.data.batch import worker
-tokenizers.load(sys.argv[1])
-print(sum(os.times()[:2]))
-"""
-
-
-def _start_of_all(out: pathlib.Path) -> float:
-  """CPU seconds that the processes take before they have a text to make."""
-  command = [sys.executable, "-P", "-c", _START_CODE, str(out)]
-  said = subprocess.run(command, check=True, capture_output=True, text=True)
-  return float(said.stdout) * len(os.sched_getaffinity(0))
-
-
 def _reading(out: pathlib.Path, text: pathlib.Path) -> dict[str, float]:
   """Rows a second of random batches, each layout's."""
   data, tokenizer = _config(text), tokenizers.load(out)
@@ -343,8 +336,8 @@ def measure(folder: pathlib.Path, megabytes: float) -> dict[str, float]:
     write_text(text, megabytes)
     write_head(text, part, _ALONE.value * len(os.sched_getaffinity(0)))
     built, alone = _measured(text, part, out)
-    tokens, start = built["tokens"], _start_of_all(out)
-    rate, by_cpu = tokens / built["shards_s"], tokens / (built["cpu_s"] - start)
+    tokens = built["tokens"]
+    rate, by_cpu = tokens / built["shards_s"], tokens / built["cpu_s"]
     middle = {
       name: statistics.median(x[name] for x in alone) for name in alone[0]
     }
@@ -360,7 +353,6 @@ def measure(folder: pathlib.Path, megabytes: float) -> dict[str, float]:
       "tokenizer_alone": round(middle["encode_batch"]),
       "share_of_it": round(rate / middle["encode_batch"], 3),
       "share_of_arrays": round(rate / middle["encode_arrays"], 3),
-      "start_cpu_s": round(start, 2),
       "tokens_per_cpu_s": round(by_cpu),
       "alone_per_cpu_s": round(middle["encode_batch_cpu"]),
       "arrays_per_cpu_s": round(middle["encode_arrays_cpu"]),

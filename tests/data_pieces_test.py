@@ -12,6 +12,7 @@ from etils import epath
 
 from instruct_jax.base import errors
 from instruct_jax.data.read import (
+  bundles,
   files,
   pieces,
   sources,
@@ -220,8 +221,13 @@ def test_single_spaces(given):
 @hypothesis.example(["", " ", "a b\nc", "\na", "a\n", "a\n b", "\x1c", ""])
 @hypothesis.example(["é\xa0b", "\u3000", "a\x01b", "\x85", "a\tb", "plain one"])
 def test_single_spaces_of_many(given):
+  """What stands between them is no part of them."""
   expected = [" ".join(text.split()).encode() for text in given]
-  assert spaces.singles(given) == expected
+  some = bundles.of(given)
+  for chosen in (slice(None), slice(1, None, 2)):
+    at = some.starts[chosen], some.stops[chosen]
+    found = spaces.singles(some.content, *at)
+    assert [*map(bytes, found)] == expected[chosen]
 
 
 def test_numbers_that_are_not_finite_and_keys_that_stand_twice(file):

@@ -227,6 +227,15 @@ def test_two_passes_are_one_in_memory(records, settings):
     for _ in range(2):  # as often as wanted
       assert list(pipeline.stream(plan, kind)) == wanted[kind]
     assert plan.counts[kind] == counts[kind]
+  if "pretraining" in records:
+    plan = pipeline.scan(records, settings)
+    found = [
+      (SPLITS[side], texts.text(n))
+      for sides, texts in pipeline.bundles(plan, "pretraining")
+      for n, side in enumerate(sides)
+    ]
+    assert found == [(s, r["text"]) for s, r in wanted["pretraining"]]
+    assert plan.counts["pretraining"] == counts["pretraining"]
   assert records == before
   cleaned = pipeline.clean(records, settings)
   assert cleaned.counts == counts

@@ -25,7 +25,7 @@ from instruct_jax.data.batch import (
   shards,
   worker,
 )
-from instruct_jax.data.read import kinds
+from instruct_jax.data.read import bundles, kinds
 from tests import data_toys, disk_test
 
 SPLITS = {"validation_fraction": 0.2, "test_fraction": 0.1}
@@ -133,17 +133,28 @@ def test_records_are_the_same_rows_in_any_number_of_shards(
   assert record["prompt"] == expected.source[int(expected.index[-1])]["prompt"]
 
 
-def test_what_is_held_out_is_held_in_small_pieces(small):
+def bundled(records, size):
+  """(split, record) of texts as they are read, so many at a time."""
+  for start in range(0, len(records), size):
+    some = records[start : start + size]
+    sides = np.array([kinds.SPLITS.index(split) for split, _ in some])
+    yield sides, bundles.of([record["text"] for _, record in some])
+
+
+@pytest.mark.parametrize("together", [1, 7, 300])
+def test_what_is_held_out_is_held_in_small_pieces(small, together):
   """So that much text needs no more memory than a piece's worth of it."""
   del small
   order = [kinds.SPLITS[n % 3] for n in range(300)]
   records = [(split, {"text": f"{n:09}"}) for n, split in enumerate(order)]
-  made = list(building.cut(iter(records), "pretraining"))
+  made = list(building.cut(bundled(records, together), "pretraining"))
   sizes = {split: set() for split in kinds.SPLITS}
-  for piece in made[:-3]:  # The last of each is what was left.
-    sizes[piece.split].add(piece.size)
-  assert sizes == {"train": {153}, "validation": {45}, "test": {45}}
-  assert max(piece.beside for piece in made[:-3]) < 150 + 2 * 45
+  for split, own in sizes.items():
+    of_split = [piece for piece in made if piece.split == split]
+    assert [piece.number for piece in of_split] == [*range(len(of_split))]
+    own.update(piece.size for piece in of_split[:-1])  # then what was left
+  assert sizes == {"train": {153}, "validation": {81}, "test": {81}}
+  assert max(piece.beside for piece in made[:-3]) < 150 + 2 * 81
   again = {split: [] for split in kinds.SPLITS}
   for piece in made:
     again[piece.split] += piece.records
@@ -154,7 +165,8 @@ def test_what_is_held_out_is_held_in_small_pieces(small):
 def test_no_row_of_text_crosses_a_shard(config, tmp_path, small):
   prepare.build(config, tmp_path / "out")
   records = data_toys.cleaned(config.data).by_split["pretraining"]["train"]
-  pieces = list(building.cut((("train", r) for r in records), "pretraining"))
+  given = bundled([("train", record) for record in records], 4)
+  pieces = list(building.cut(given, "pretraining"))
   assert len(pieces) > 5
   assert [r for piece in pieces for r in piece.records] == records
   plain, packed = [], []
@@ -242,9 +254,12 @@ def test_an_example_is_as_protobuf_writes_it():
 def test_text_that_is_handed_over_is_what_it_was():
   some = ["a", "", "é 日本\n\x00", "\ud800 alone", "", "end"]
   growing, file = pieces.Growing(), io.BytesIO()
-  sizes = [growing.add(text) for text in some]
-  assert sizes == [1, 0, 11, 9, 0, 3]
+  for together in (["gone", *some[:3]], ["gone", *some[3:]]):
+    bundle = bundles.of(together)
+    growing.add(bundle.content, bundle.starts[1:], bundle.stops[1:])
+  assert len(growing) == 6
   texts = growing.grown("text")
+  assert np.diff(texts.ends, prepend=0).tolist() == [2, 1, 12, 10, 1, 4]
   worker.send(file, ("first", texts))
   worker.send(file, "second")
   file.seek(0)
@@ -295,6 +310,19 @@ def test_a_flipped_byte_is_found_and_its_shard_alone_made_again(
   assert path in changed
   path.unlink()
   assert prepare.build(config, out)["inputs"]
+  assert path.read_bytes() == content
+
+
+def test_a_shard_is_made_again_as_large_as_it_was(
+  config, tmp_path, small, monkeypatch
+):
+  out = tmp_path / "out"
+  prepare.build(config, out)
+  path = shards.path(out, "pretraining", "rows", "train", 2)
+  content = path.read_bytes()
+  path.unlink()
+  monkeypatch.setattr(building, "PIECE", 500)
+  prepare.repair(config.data, {"data": out}, "pretraining", "train")
   assert path.read_bytes() == content
 
 
@@ -415,13 +443,26 @@ def test_a_process_that_is_killed_is_an_error_that_says_how_to_go_on(
   assert prepare.build(config, tmp_path / "out")["inputs"]
 
 
+def test_processes_that_are_started_ahead_make_small_pieces_too(
+  config, tmp_path, small, monkeypatch
+):
+  config.data.update(prompts="", demonstrations="", rankings="")
+  prepare.build(config, tmp_path / "here")
+  write_here = pieces.write
+  monkeypatch.setattr(prepare, "_MUCH", 0)
+  monkeypatch.setattr(pieces, "write", None)
+  prepare.build(config, tmp_path / "there")
+  monkeypatch.setattr(pieces, "write", write_here)
+  assert contents(tmp_path / "here") == contents(tmp_path / "there")
+
+
 def test_what_waits_is_less_where_more_is_held_beside(monkeypatch):
   monkeypatch.setattr(pool, "HELD", 100)
-  monkeypatch.setattr(pool._Team, "_start", lambda team: None)
+  monkeypatch.setattr(pool.Team, "_start", lambda team: None)
 
   def waiting(beside):
     """How many pieces of 25 bytes are taken, two of which processes get."""
-    team = pool._Team(2, ({}, ""))
+    team = pool.Team(data_toys.section(), "", processes=2)
     for n in range(9):
       piece = pieces.Piece("pretraining", "train", n, 0, 25, "", (), beside)
       if not team.has_room(piece):

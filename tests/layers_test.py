@@ -66,6 +66,7 @@ hf
 data/read
   typed foreign disguised unchanged spaces
   compressed records
+  bundles
   pieces
   text lines decoding conversations shapes
   kinds

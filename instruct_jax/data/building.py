@@ -15,9 +15,11 @@ import contextlib
 import dataclasses
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import cast
 
 import ml_collections
+import numpy as np
 from etils import epath
 
 from instruct_jax import tokenizers
@@ -28,11 +30,16 @@ from instruct_jax.data.batch import (
   pool,
   shards,
 )
-from instruct_jax.data.read import kinds
+from instruct_jax.data.read import bundles, kinds
 
-PIECE = 32 << 20  # bytes of records; about a quarter of that in tokens
-HELD_OUT = 4  # so many times smaller where a split is not trained on
+# Bytes of records, of which half are written as tokens, in each layout. Much
+# smaller ones would be many files; of larger ones more is held at once, and the
+# processes end at different times.
+PIECE = 8 << 20
+HELD_OUT = 2  # so many times smaller where a split is not trained on
+# Of a kind of text (sides, texts), as `pipeline.bundles` gives them.
 Records = Iterable[tuple[str, kinds.Record]]
+Texts = Iterable[tuple[np.ndarray, bundles.Bundle]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +49,13 @@ class Job:
   data: ml_collections.ConfigDict
   tokenizer: tokenizers.Tokenizer
   root: epath.Path
+  team: pool.Team
   done: Callable[[int], None] = lambda size: None  # told the bytes of a piece
 
 
-def build(job: Job, kind: str, records: Records) -> dict[str, catalogue.Split]:
+def build(
+  job: Job, kind: str, records: Records | Texts
+) -> dict[str, catalogue.Split]:
   """Writes what is missing of a kind; what there is of each split.
 
   Raises as `pool.make`.
@@ -53,7 +63,7 @@ def build(job: Job, kind: str, records: Records) -> dict[str, catalogue.Split]:
   counted = _Numbers()
   with contextlib.ExitStack() as files:
     if not kinds.KINDS[kind].is_stream:
-      records = _written(records, job.root, kind, files)
+      records = _written(cast(Records, records), job.root, kind, files)
     missing = _missing(cut(records, kind), job, counted)
     for piece, manifest in _made(missing, job, kind):
       storage.write_json(_path(job.root, piece), manifest)
@@ -71,7 +81,7 @@ def _made(
   """Makes pieces, as `pool.make`; nothing half written is left."""
   shards.clear(job.root, kind)
   try:
-    for piece, manifest in pool.make(some, job.data, job.tokenizer, job.root):
+    for piece, manifest in pool.make(some, job.tokenizer, job.team):
       yield piece, manifest
       job.done(piece.size)
   finally:
@@ -102,18 +112,26 @@ def damaged(root: epath.PathLike, kind: str, split: str) -> list[str]:
   return found
 
 
-def repair(job: Job, kind: str, records: Records, split: str) -> None:
+def repair(
+  job: Job,
+  kind: str,
+  records: Records | Texts,
+  split: str,
+  sizes: Mapping[str, int] | None = None,
+) -> None:
   """Makes the files of a split that are damaged again, as they were.
+
+  `sizes` are what `piece_size` was when they were made.
 
   Raises UserError where the records are not those that they were made of.
   """
   numbers = set(catalogue.damaged(job.root, kind, split))
   with contextlib.ExitStack() as files:
     if not kinds.KINDS[kind].is_stream:
-      records = _written(records, job.root, kind, files)
+      records = _written(cast(Records, records), job.root, kind, files)
     wanted = (
       piece
-      for piece in cut(records, kind)
+      for piece in cut(records, kind, sizes)
       if piece.split == split and piece.number in numbers
     )
     for _ in _made(wanted, job, kind):
@@ -140,29 +158,71 @@ def piece_size(split: str) -> int:
   return PIECE if split == "train" else PIECE // HELD_OUT
 
 
-def cut(records: Records, kind: str) -> Iterator[pieces.Piece]:
-  """The pieces of a kind's records: of one split and part each, in order."""
-  numbers = dict.fromkeys(kinds.SPLITS, 0)
-  open_ = {split: _Open() for split in kinds.SPLITS}
+def cut(
+  records: Records | Texts, kind: str, sizes: Mapping[str, int] | None = None
+) -> Iterator[pieces.Piece]:
+  """The pieces of a kind's records: of one split and part each, in order.
 
-  def closed(split):
-    piece = open_[split].piece(kind, split, numbers[split])
-    numbers[split] += 1
-    open_[split] = _Open()
-    beside = sum(one.size for one in open_.values())
-    return dataclasses.replace(piece, beside=beside)
+  `sizes` are the bytes of each split's, `piece_size` if they are not given.
+  """
+  every = sizes or {split: piece_size(split) for split in kinds.SPLITS}
+  cutter = _Cutter(kind, every)
+  if kinds.KINDS[kind].is_stream:
+    for sides, texts in cast(Texts, records):
+      for n, split in enumerate(kinds.SPLITS):
+        yield from cutter.extend(split, texts, np.flatnonzero(sides == n))
+  else:
+    for split, record in cast(Records, records):
+      yield from cutter.add(split, record)
+  yield from cutter.rest()
 
-  for split, record in records:
+
+class _Cutter:
+  """Gives pieces when they are whole."""
+
+  def __init__(self, kind: str, sizes: Mapping[str, int]):
+    self._kind, self._sizes = kind, sizes
+    self._numbers = dict.fromkeys(kinds.SPLITS, 0)
+    self._open = {split: _Open() for split in kinds.SPLITS}
+
+  def add(self, split: str, record: kinds.Record) -> Iterator[pieces.Piece]:
+    """One more record."""
     part = record.get("part", 0)
-    now = open_[split]
-    if len(now) and now.part != part:
-      yield closed(split)
-    open_[split].add(record, part, kind)
-    if open_[split].size >= piece_size(split):
-      yield closed(split)
-  for split in kinds.SPLITS:
-    if len(open_[split]):
-      yield closed(split)
+    yield from self._of_another(split, part)
+    self._open[split].add(record, part)
+    yield from self._whole(split)
+
+  def extend(
+    self, split: str, texts: bundles.Bundle, chosen: np.ndarray
+  ) -> Iterator[pieces.Piece]:
+    """Some texts more: `chosen` [N] of these."""
+    while len(chosen):
+      yield from self._of_another(split, texts.part)
+      taken = self._open[split].extend(texts, chosen, self._sizes[split])
+      chosen = chosen[taken:]
+      yield from self._whole(split)
+
+  def rest(self) -> Iterator[pieces.Piece]:
+    """What is not whole and will not be."""
+    for split, piece in self._open.items():
+      if len(piece):
+        yield self._closed(split)
+
+  def _of_another(self, split: str, part: int) -> Iterator[pieces.Piece]:
+    piece = self._open[split]
+    if len(piece) and piece.part != part:
+      yield self._closed(split)
+
+  def _whole(self, split: str) -> Iterator[pieces.Piece]:
+    if self._open[split].size >= self._sizes[split]:
+      yield self._closed(split)
+
+  def _closed(self, split: str) -> pieces.Piece:
+    piece = self._open[split].piece(self._kind, split, self._numbers[split])
+    self._numbers[split] += 1
+    self._open[split] = _Open()
+    beside = sum(one.size for one in self._open.values())
+    return dataclasses.replace(piece, beside=beside)
 
 
 class _Open:
@@ -176,18 +236,24 @@ class _Open:
   def __len__(self) -> int:
     return len(self.records) or len(self.texts)
 
-  def add(self, record: kinds.Record, part: int, kind: str) -> None:
+  def add(self, record: kinds.Record, part: int) -> None:
     """One more."""
-    entry = kinds.KINDS[kind]
-    if entry.is_stream:
-      self.size += self.texts.add(record[entry.key])
-    else:
-      text = json.dumps(record, ensure_ascii=False)
-      content = text.encode("utf-8", "surrogatepass")
-      self.records.append(record)
-      self._digest = zlib.crc32(content, zlib.crc32(b" ", self._digest))
-      self.size += len(content)
+    text = json.dumps(record, ensure_ascii=False)
+    content = text.encode("utf-8", "surrogatepass")
+    self.records.append(record)
+    self._digest = zlib.crc32(content, zlib.crc32(b" ", self._digest))
+    self.size += len(content)
     self.part = part
+
+  def extend(self, texts: bundles.Bundle, chosen: np.ndarray, size: int) -> int:
+    """Texts more, until it has so many bytes; how many of those chosen."""
+    starts, stops = texts.starts[chosen], texts.stops[chosen]
+    sizes = np.cumsum(stops - starts)
+    count = int(np.searchsorted(sizes, size - self.size)) + 1
+    self.texts.add(texts.content, starts[:count], stops[:count])
+    self.size += int(sizes[:count][-1])
+    self.part = texts.part
+    return count
 
   def piece(self, kind: str, split: str, number: int) -> pieces.Piece:
     """What it has grown to."""

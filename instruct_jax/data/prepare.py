@@ -29,6 +29,7 @@ from etils import epath
 
 from instruct_jax import tokenizers
 from instruct_jax.base import (
+  allocation,
   errors,
   interrupt,
   progress,
@@ -42,6 +43,7 @@ from instruct_jax.data.batch import (
   encoding,
   histograms,
   limits,
+  pool,
   shards,
 )
 from instruct_jax.data.clean import hygiene, pipeline
@@ -55,7 +57,9 @@ from instruct_jax.data.read import (
 from instruct_jax.maths import sampling
 
 SUMMARY_FILE, BEGUN_FILE = "summary.json", run_folder.NAMES["begun"]
+_MUCH = 32  # megabytes of a kind that several processes surely have a part in
 _EXPANDS = 3  # a compressed file, about; for the time that is left
+_TRAIN = kinds.SPLITS.index("train")
 _PERCENTILES = (("p50", 50), ("p75", 75), ("p90", 90), ("p95", 95))
 _PERCENTILES += (("p99", 99), ("max", 100))
 _log = logging.getLogger(__name__)
@@ -87,11 +91,17 @@ def build(
     return summary
   _begin(folder, inputs)
   total = [_megabytes(data[kind]) for kind in _named(data)]
-  with progress.Progress("dataset (MB)", max(1, round(sum(total)))) as line:
+  with (
+    progress.Progress("dataset (MB)", max(1, round(sum(total)))) as line,
+    pool.Team(data, folder) as team,
+  ):
     plan = scan(data)
     unchanged.check(before)
     line.say("tokenizer")
+    if max(total) > _MUCH:
+      team.start()
     tokenizer = _tokenizer(data, folder, plan)
+    allocation.trim()  # What was held to train it adds up to what comes.
     line.anew()  # That was another kind of work, of which nothing is counted.
     summary = {
       "inputs": inputs,
@@ -102,8 +112,8 @@ def build(
     for n, kind in enumerate(_named(data)):
       line.say(kind)
       done = _Counter(line, sum(total[:n]), sum(total[: n + 1]))
-      job = building.Job(data, tokenizer, folder, done.add)
-      splits = building.build(job, kind, pipeline.stream(plan, kind))
+      job = building.Job(data, tokenizer, folder, team, done.add)
+      splits = building.build(job, kind, _records(plan, kind))
       with _forgotten(folder):
         summary[kind] = _figures(job, plan, kind, splits)
       line.update(round(sum(total[: n + 1])))
@@ -122,6 +132,14 @@ def scan(data: ml_collections.ConfigDict) -> pipeline.Plan:
   names = (field.name for field in dataclasses.fields(hygiene.Settings))
   settings = {name: data[name] for name in names if name in data}
   return pipeline.scan(records, hygiene.Settings(**settings))
+
+
+def _records(
+  plan: pipeline.Plan, kind: str
+) -> building.Records | building.Texts:
+  if kinds.KINDS[kind].is_stream:
+    return pipeline.bundles(plan, kind)
+  return pipeline.stream(plan, kind)
 
 
 def repair(
@@ -158,8 +176,16 @@ def repair(
       f" data.{kind} ({data[kind]}) is not there any more as it was. Put it"
       f" back, or delete {folder / SUMMARY_FILE} to have all built anew"
     )
-  job = building.Job(data, tokenizers.load(folder), folder)
-  building.repair(job, kind, pipeline.stream(scan(data), kind), split)
+  with pool.Team(data, folder) as team:
+    job = building.Job(data, tokenizers.load(folder), folder, team)
+    records = _records(scan(data), kind)
+    building.repair(job, kind, records, split, _sizes(folder))
+
+
+def _sizes(folder: epath.Path) -> dict[str, int] | None:
+  """The bytes of pieces that a data set was built with, if it says so."""
+  sizes = _read(folder / BEGUN_FILE).get("of", {}).get("piece")
+  return dict(zip(kinds.SPLITS, sizes, strict=True)) if sizes else None
 
 
 def mend(config: ml_collections.ConfigDict, folder: os.PathLike | str) -> None:
@@ -297,9 +323,9 @@ def _check_sample(
 def _training_text(plan: pipeline.Plan) -> Iterator[str]:
   for kind in plan.records:
     if kinds.KINDS[kind].is_stream:
-      for split, record in pipeline.stream(plan, kind):
-        if split == "train":
-          yield record[kinds.KINDS[kind].key]
+      for sides, texts in pipeline.bundles(plan, kind):
+        for n in np.flatnonzero(sides == _TRAIN).tolist():
+          yield texts.text(n)
 
 
 @contextlib.contextmanager

@@ -57,7 +57,8 @@ def joined(
   lengths: Mapping[str, Any] = nothing.lengths
   parts, records, rows_of = [], [], []
   for manifest in manifests:
-    rows_of += [(sum(records) + n, size) for n, size in manifest["rows_of"]]
+    before = sum(records)
+    rows_of += [(before + n, size) for n, size in manifest["rows_of"]]
     parts.append(manifest["part"])
     records.append(manifest["records"])
     lengths = limits.merged([lengths, pieces.from_json(manifest["lengths"])])

@@ -4,7 +4,6 @@ Functions of their arguments alone, which know nothing of what runs them: this
 process, several, or Beam.
 """
 
-import array
 import dataclasses
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,22 +89,23 @@ class Growing:
   """What `Texts` are made of."""
 
   def __init__(self):
-    self._content, self._ends = bytearray(), array.array("q")
+    self._content, self._ends = bytearray(), [np.zeros(0, np.int64)]
+    self._count = 0
 
   def __len__(self) -> int:
-    return len(self._ends)
+    return self._count
 
-  def add(self, text: str) -> int:
-    """One more; its bytes."""
-    content = text.encode("utf-8", "surrogatepass")
-    self._content += b" "
-    self._content += content
-    self._ends.append(len(self._content))
-    return len(content)
+  def add(self, content: bytes, starts: np.ndarray, stops: np.ndarray) -> None:
+    """Those texts more that lie there."""
+    view, size = memoryview(content), len(self._content)
+    spans = zip(starts.tolist(), stops.tolist())
+    self._content += b" ".join([b"", *[view[at:stop] for at, stop in spans]])
+    self._ends.append(size + np.cumsum(stops - starts + 1))
+    self._count += len(starts)
 
   def grown(self, key: str) -> Texts:
     """What it has grown to, under this key of each record."""
-    return Texts(key, self._content, np.asarray(self._ends, np.int64))
+    return Texts(key, self._content, np.concatenate(self._ends))
 
 
 def without_records(piece: Piece) -> Piece:

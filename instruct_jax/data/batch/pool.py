@@ -1,7 +1,8 @@
 """Several processes that make the pieces of a data set.
 
 What is made, and in which shard it goes, does not depend on how many there are.
-Small pieces are made right here: to start a process takes a second.
+Where no process is needed yet small pieces are made right here: to start one
+takes a second.
 """
 
 import os
@@ -34,56 +35,84 @@ Made = tuple[pieces.Piece, pieces.Manifest]
 
 
 def make(
-  some: Iterable[pieces.Piece],
-  data: ml_collections.ConfigDict,
-  tokenizer: tokenizers.Tokenizer,
-  root: epath.PathLike,
-  *,
-  processes: int = 0,
+  some: Iterable[pieces.Piece], tokenizer: tokenizers.Tokenizer, team: "Team"
 ) -> Iterator[Made]:
   """Makes pieces and yields each when it is there, in any order.
 
   At most two a process are held at once, and no more than fit into `HELD`.
-  `tokenizer` lies in `root`, too.
-  `processes` is how many, 0: one a core.
+  `tokenizer` lies in the team's folder, too. The team is closed where this does
+  not come to its end.
 
   Raises what `pieces.write` raises; UserError where a process was killed;
   Interrupted and KeyboardInterrupt as `interrupt.check`.
   """
-  team = _Team(processes or _cores(), (data.to_dict(), os.fspath(root)))
   try:
-    for piece in some:
-      interrupt.check()
-      if piece.size <= SMALL:
-        yield piece, pieces.write(piece, data, tokenizer, root)
-        continue
-      while not team.has_room(piece):
-        yield team.result()
-      team.put(piece)
-      del piece
-      allocation.trim()  # What is free between pieces adds up.
-      while team.has_results():
-        yield team.result()
-    while team.is_busy():
-      yield team.result()
-  finally:
+    yield from _make(some, tokenizer, team)
+  except BaseException:
     team.close()
+    raise
+
+
+def _make(some, tokenizer, team):
+  for piece in some:
+    interrupt.check()
+    if piece.size <= SMALL and not team.is_started:
+      yield piece, pieces.write(piece, team.data, tokenizer, team.root)
+      continue
+    while not team.has_room(piece):
+      yield team.result()
+    team.put(piece)
+    del piece
+    allocation.trim()  # What is free between pieces adds up.
+    while team.has_results():
+      yield team.result()
+  while team.is_busy():
+    yield team.result()
 
 
 def _cores() -> int:
   return len(os.sched_getaffinity(0))
 
 
-class _Team:
-  """Processes, each with a thread that hands it pieces; started when needed."""
+class Team:
+  """Processes, each with a thread that hands it pieces; started when needed.
 
-  def __init__(self, size: int, setup: tuple[dict[str, Any], str]):
-    self._size, self._setup = size, setup
+  Args:
+    data: what pieces are made by.
+    root: the data set's folder.
+    processes: how many, 0: one a core.
+  """
+
+  def __init__(
+    self,
+    data: ml_collections.ConfigDict,
+    root: epath.PathLike,
+    *,
+    processes: int = 0,
+  ):
+    self.data, self.root = data, os.fspath(root)
+    self._size = processes or _cores()
     self._pieces: queue.SimpleQueue[pieces.Piece | None] = queue.SimpleQueue()
     self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
     self._processes: list[subprocess.Popen] = []
     self._held = 0  # pieces that are waited for
     self._waiting: dict[str, int] = {}  # bytes of those no process has got
+
+  def __enter__(self) -> "Team":
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.close()
+
+  @property
+  def is_started(self) -> bool:
+    """Whether there is a process."""
+    return bool(self._processes)
+
+  def start(self) -> None:
+    """Starts all processes now, so that they are ready when pieces are."""
+    while len(self._processes) < self._size:
+      self._start()
 
   def has_room(self, piece: pieces.Piece) -> bool:
     """Whether `put` should be called; each process has one that waits."""
@@ -118,7 +147,7 @@ class _Team:
       self._held -= 1
       if said == "made":
         return piece, what
-      raise _error(piece, said, what, self._setup[1])
+      raise _error(piece, said, what, self.root)
 
   def close(self) -> None:
     """Ends all processes; what they were at is not there."""
@@ -127,6 +156,7 @@ class _Team:
       process.kill()
     for process in self._processes:
       process.wait()
+    self._processes = []
 
   def _start(self) -> None:
     process = subprocess.Popen(
@@ -142,7 +172,6 @@ class _Team:
 
   def _serve(self, process: subprocess.Popen) -> None:
     """Hands a process one piece after another, in a thread."""
-    data, root = self._setup
     assert process.stdin is not None
     assert process.stdout is not None
     is_first = True
@@ -150,7 +179,8 @@ class _Team:
       bare = pieces.without_records(piece)
       try:
         if is_first:
-          worker.send(process.stdin, (data, root, root))
+          setup = self.data.to_dict(), self.root, self.root
+          worker.send(process.stdin, setup)
         is_first = False
         worker.send(process.stdin, piece)
         del self._waiting[_name(bare)]

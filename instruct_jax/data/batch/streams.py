@@ -24,13 +24,18 @@ def token_stream(
 ) -> Iterator[np.ndarray]:
   """The tokens of all texts, in pieces of many documents."""
   dtype, texts = padding.dtype_of(tokenizer), iter(texts)
-  before = np.asarray(_before(tokenizer), dtype)
   end = () if _starts_with_end(tokenizer) else (tokenizer.eot_id,)
-  after = np.asarray(end, dtype)
+  before, after = (
+    np.asarray(ids, np.int32).tobytes() for ids in (_before(tokenizer), end)
+  )
+  between = after + before
   while chunk := list(itertools.islice(texts, _CHUNK)):
-    every = [(before, ids, after) for ids in tokenizer.encode_arrays(chunk)]
-    ids = list(itertools.chain.from_iterable(every))
-    yield np.concatenate(ids, dtype=dtype, casting="unsafe")
+    # As bytes: numpy takes as long for a short array as for a long one.
+    every = tokenizer.encode_arrays(chunk)
+    # pyrefly: ignore[bad-argument-type]  # An array is a buffer.
+    content = between.join(every)
+    content = b"".join((before, content, after))
+    yield np.frombuffer(content, np.int32).astype(dtype)
 
 
 def texts_of(

@@ -17,7 +17,7 @@ from typing import IO, Any
 import ml_collections
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors
+from instruct_jax.base import allocation, errors
 from instruct_jax.data.batch import pieces
 
 _LENGTH = struct.Struct("<Q")
@@ -55,6 +55,7 @@ def _read(file: IO[bytes], size: int) -> bytes:
 def main() -> None:
   """Makes pieces until stdin ends, or the process that started it does."""
   _die_with(int(sys.argv[1]))
+  allocation.keep()  # A piece needs what the one before needed.
   out = os.fdopen(os.dup(1), "wb")
   os.dup2(2, 1)  # What a library prints is no message.
   try:

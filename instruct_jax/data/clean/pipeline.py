@@ -20,14 +20,14 @@ import numpy as np
 from instruct_jax.base import errors
 from instruct_jax.data.clean import facts as facts_lib
 from instruct_jax.data.clean import hygiene, splits
-from instruct_jax.data.read import kinds
+from instruct_jax.data.read import bundles as bundles_lib
+from instruct_jax.data.read import kinds, sources
 
 Record = kinds.Record
 # What becomes of a record: its place in `kinds.SPLITS`, or why it goes.
 _GONE = ("duplicates", "over_per_user", "says_nothing", "held_out_elsewhere")
 _CODES = {name: len(kinds.SPLITS) + n for n, name in enumerate(_GONE)}
 _DUPLICATE, _OVER, _SAYS_NOTHING, _ELSEWHERE = _CODES.values()
-_TOGETHER = 1 << 17  # characters of text that are looked at together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +129,39 @@ def stream(plan: Plan, kind: str) -> Iterator[tuple[str, Record]]:
   plan.counts[kind] = counts | {name: pii[name] for name in sorted(pii)}
 
 
+def bundles(
+  plan: Plan, kind: str
+) -> Iterator[tuple[np.ndarray, bundles_lib.Bundle]]:
+  """`stream` of a kind of text, many at a time: (side, text) of each.
+
+  Sides are [N] uint8, places in `kinds.SPLITS`.
+  """
+  key = kinds.KINDS[kind].key
+  if kind in plan.verdicts or plan.settings.cleans(kind):
+    kept = (x | {"split": split} for split, x in stream(plan, kind))
+    for bundle in bundles_lib.of_records(kept, key):
+      yield np.asarray(bundle.marks, np.uint8), bundle
+    return
+  counts = dict.fromkeys(("read", "duplicates", *_GONE[-1:], "kept"), 0)
+  source = plan.records[kind]
+  is_source = isinstance(source, sources.Source)
+  every = source.bundles() if is_source else bundles_lib.of_records(source, key)
+  for bundle in every:
+    counts["read"] += len(bundle)
+    counts["kept"] += len(bundle)
+    yield _sides(bundle, plan), bundle
+  plan.counts[kind] = counts
+
+
+def _sides(bundle: bundles_lib.Bundle, plan: Plan) -> np.ndarray:
+  """Where each text goes by itself, [N] uint8."""
+  sides, names = kinds.hashed_splits(bundle, **plan.settings.fractions)
+  sides = plan.side_of.of(np.maximum(names, np.uint64(1)), sides)
+  if bundle.marks is None:
+    return sides
+  return np.where(bundle.marks < 0, sides, bundle.marks).astype(np.uint8)
+
+
 def clean(
   records: Mapping[str, Sequence[Record]], settings: hygiene.Settings
 ) -> Cleaned:
@@ -149,33 +182,13 @@ def clean(
 
 def _split(records, kind, plan, counts):
   """Records of which each is decided by itself."""
-  fractions = plan.settings.fractions
-  has_sides, key = len(plan.side_of.keys) > 0, kinds.KINDS[kind].key
-  for some in _together(records, key):
+  key = kinds.KINDS[kind].key
+  for some in bundles_lib.together(records, key):
     counts["read"] += len(some)
     counts["kept"] += len(some)
-    texts = [record[key] for record in some]
-    hashed, names = kinds.hashed_splits(texts, **fractions)
-    for n, (record, split) in enumerate(zip(some, hashed)):
-      if "split" in record:
-        split = record["split"]
-      elif has_sides:
-        side = plan.side_of.one(int(names[n]) or 1)
-        split = split if side is None else kinds.SPLITS[side]
-      yield split, record
-
-
-def _together(records: Iterable[Record], key: str) -> Iterator[list[Record]]:
-  """Records of text, some at a time."""
-  some, size = [], 0
-  for record in records:
-    some.append(record)
-    size += len(record[key])
-    if size >= _TOGETHER:
-      yield some
-      some, size = [], 0
-  if some:
-    yield some
+    sides = _sides(bundles_lib.of_some(some, key), plan)
+    for record, side in zip(some, sides.tolist()):
+      yield kinds.SPLITS[side], record
 
 
 def _chosen(records, verdicts, kind):

@@ -26,6 +26,7 @@ _OBJECTS = (".jsonl", ".ndjson", ".json", ".parquet", *tables.SEPARATORS)
 _ARRAY = re.compile(rb'\[\s*\{\s*"')
 # Text is read line by line, whatever reads it.
 lines, blocks, suffix = text.lines, text.blocks, text.suffix
+documents = text.documents
 
 
 def paths(part: os.PathLike | str) -> list[epath.Path]:

@@ -52,20 +52,44 @@ def of_lines(path: epath.Path) -> Iterator[tuple[int, str]]:
   Raises UserError for what is not UTF-8, a NUL byte, a line without end, or
   what cannot be read.
   """
+  for number, piece in _whole_lines(path):
+    yield from _texts(piece, path, number)
+
+
+def contents(path: epath.Path) -> Iterator[tuple[int, bytes]]:
+  """`of_lines` in UTF-8; raises as that does."""
+  for number, piece in _whole_lines(path):
+    if _is_text(piece):
+      yield number, piece
+    else:
+      for first, text in _texts(piece, path, number):
+        yield first, text.encode("utf-8")
+
+
+def _is_text(piece: bytes) -> bool:
+  if b"\0" in piece:
+    return False
+  try:
+    return piece.isascii() or bool(piece.decode("utf-8"))
+  except UnicodeDecodeError:
+    return False
+
+
+def _whole_lines(path: epath.Path) -> Iterator[tuple[int, bytes]]:
+  """(number of the first, bytes) of lines, some at a time."""
   number, held, size = 1, [], 0
   for block, newlines in _blocks(path):
     cut = block.rfind(b"\n") + 1
     held.append(block[:cut] if cut else block)
     size += len(held[-1])
     if cut:
-      piece = b"".join(held)
-      yield from _texts(piece, path, number)
+      yield number, b"".join(held)
       number += newlines
       held, size = [block[cut:]], len(block) - cut
     if size > LONGEST:
       raise too_long(f"{path}:{number}", "a line")
   if size:
-    yield from _texts(b"".join(held), path, number)
+    yield number, b"".join(held)
 
 
 def of_any(path: epath.Path) -> Iterator[str]:

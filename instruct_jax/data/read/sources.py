@@ -22,6 +22,7 @@ Whatever is wrong in a file is a UserError that names file, line and key, and
 says what would be right.
 """
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -33,6 +34,7 @@ from etils import epath
 from instruct_jax import tokenizers
 from instruct_jax.base import errors, progress, storage
 from instruct_jax.data.read import (
+  bundles,
   files,
   kinds,
   lines,
@@ -150,6 +152,19 @@ class Source:
           progress.say(f"{self.kind}: {count:,} records")
         yield record if part.weight is None else record | {"part": n}
     progress.say(self.kind)  # All are read, and others are at work.
+    unchanged.check(self._before)
+
+  def bundles(self) -> Iterator[bundles.Bundle]:
+    """The texts of all records, in their order; of a kind of text alone."""
+    unchanged.check(self._before)
+    count = 0
+    for n, part in self._parts:
+      for bundle in _bundles(part.pattern, self.kind):
+        count += len(bundle)
+        progress.say(f"{self.kind}: {count:,} records")
+        is_all = part.weight is None
+        yield bundle if is_all else dataclasses.replace(bundle, part=n)
+    progress.say(self.kind)
     unchanged.check(self._before)
 
 
@@ -271,11 +286,28 @@ def _documents(pattern: os.PathLike | str, kind: str) -> Iterator[Record]:
     if isinstance(unit, str) or files.holds_objects(unit):
       yield from _objects(unit, kind, 0)
       continue
-    block = None
-    for _, block in files.blocks(unit):
-      yield {kinds.KINDS[kind].key: block}
-    if block is None:
-      raise errors.UserError(f"{unit}: empty; there is no text in it")
+    for bundle in _plain(unit):
+      for n in range(len(bundle)):
+        yield {kinds.KINDS[kind].key: bundle.text(n)}
+
+
+def _bundles(pattern: os.PathLike | str, kind: str) -> Iterator[bundles.Bundle]:
+  """What `_documents` gives, many at a time."""
+  for unit in files.units(pattern):
+    if isinstance(unit, str) or files.holds_objects(unit):
+      objects = _objects(unit, kind, 0)
+      yield from bundles.of_records(objects, kinds.KINDS[kind].key)
+    else:
+      yield from _plain(unit)
+
+
+def _plain(unit: epath.Path) -> Iterator[bundles.Bundle]:
+  """What stands between blank lines; UserError for nothing."""
+  bundle = None
+  for _, bundle in files.documents(unit):
+    yield bundle
+  if bundle is None:
+    raise errors.UserError(f"{unit}: empty; there is no text in it")
 
 
 def check(data: ml_collections.ConfigDict, needed: Iterable[str] = ()) -> None:
