@@ -45,7 +45,7 @@ tokenizers
   templates
   answers
 models
-  config visible dense cudnn
+  config visible dense cudnn product
   flash tiles rotary lora vocabulary
   attention
   turned

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from instruct_jax.models import attention, lora, rotary, turned
+from instruct_jax.models import attention, lora, product, rotary, turned
 from instruct_jax.models import config as model_config
 from instruct_jax.parallel import sharding
 
@@ -80,7 +80,7 @@ class Dense(nn.Module):
       return turned.product(x, self.get_variable("params", turned.TURNED))
     shape = x.shape[-1], self.features
     kernel = self.param("kernel", self.kernel_init, shape)
-    return jnp.dot(x, kernel.astype(self.dtype))
+    return product.product(x, kernel.astype(self.dtype))
 
   def _adapted(self, x):
     """scale * dropout(x) A B (`lora`)."""
