@@ -137,8 +137,3 @@ class TestIndices:
     index = variant(arrays.last_index)(mask)
     np.testing.assert_array_equal(index, [1, 2, 0])
     assert index.dtype == jnp.int32
-
-  def test_take_at(self, variant):
-    x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    y = variant(arrays.take_at)(x, np.array([2, 0], np.int32))
-    np.testing.assert_array_equal(y, [2, 3])

@@ -275,6 +275,41 @@ def test_a_slice_of_time_is_that_slice_of_the_whole(name, scan, at):
 
 
 @pytest.mark.parametrize(
+  ("name", "changes"),
+  [
+    ("neox", {}),
+    ("gemma", {"remat": "full"}),
+    ("qwen", {"scan": True}),
+    ("qwen", {"remat": "dots"}),
+  ],
+)
+def test_chosen_positions_are_those_of_the_whole(name, changes):
+  """In any order, one of them twice; and so is what they learn."""
+  config = dataclasses.replace(FAMILIES[name], **changes)
+  params = init(config)
+  tokens, is_token = random_tokens((2, 6)), jnp.arange(6) < jnp.c_[6, 4].T
+  at = np.array([[5, 0, 2], [1, 3, 1]], np.int32)
+  weight = jnp.arange(1.0, 7).reshape(2, 3, 1)
+
+  def loss(params, is_whole):
+    hidden, _ = decoder.Decoder(config).apply(
+      {"params": params},
+      tokens,
+      attention.padded(is_token),
+      at=None if is_whole else jnp.asarray(at),
+    )
+    if is_whole:
+      hidden = hidden[np.arange(2)[:, None], at]
+    return (weight * jnp.sin(hidden)).sum(), hidden
+
+  learn = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+  (found, hidden), (expected, whole) = learn(params, False), learn(params, True)
+  np.testing.assert_allclose(hidden, whole, atol=1e-5)
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
   ("name", "remat"),
   [
     ("gpt2", "full"),

@@ -85,8 +85,8 @@ NAMED = [
   ),
   (  # Dropout stays on in RL.
     "instruct_jax/models/forward.py",
-    "return _of_response(model, params, sequences, None, None, read)",
-    "return _of_response(model, params, sequences, None, "
+    "return _read_response(model, params, sequences, None, None, read)",
+    "return _read_response(model, params, sequences, None, "
     "jax.random.key(0), read)",
   ),
   (  # Tokens after the end count in the reported KL.

@@ -11,26 +11,32 @@ from hypothesis import strategies as st
 
 from instruct_jax.parallel import packing, sharding
 
-W = 12
+W, ASKED = 12, 4
 
 
 @functools.cache
 def planned(items, rows, most):
-  shape = packing.Shape(width=W, rows=rows, items=most, groups=1)
-  return jax.jit(functools.partial(packing.plan, shape=shape))
+  shape = packing.Shape(width=W, rows=rows, items=most, groups=1, asked=ASKED)
+
+  @jax.jit
+  def run(lengths, asked):
+    return packing.plan(lengths, shape, asked)
+
+  return run
 
 
-def by_loop(lengths, most):
+def by_loop(lengths, asked, most):
   """Rows of item numbers: the longest first, each where it fits best."""
   rows = []
   for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
     if not lengths[i]:
       continue
     left = [W - sum(lengths[j] for j in row) for row in rows]
+    unasked = [ASKED - sum(asked[j] for j in row) for row in rows]
     fitting = [
       (left[r], r)
       for r, row in enumerate(rows)
-      if left[r] >= lengths[i] and len(row) < most
+      if left[r] >= lengths[i] and unasked[r] >= asked[i] and len(row) < most
     ]
     if fitting:
       rows[min(fitting)[1]].append(i)
@@ -42,12 +48,16 @@ def by_loop(lengths, most):
 @hypothesis.settings(max_examples=60)
 @hypothesis.given(
   st.lists(st.sampled_from([0, 1, 2, 3, 5, 7, 11, W]), min_size=7, max_size=7),
+  st.lists(st.integers(0, ASKED), min_size=7, max_size=7),
   st.sampled_from([(1, 2), (3, 16), (7, 1)]),
 )
-def test_the_longest_come_first_and_go_where_they_fit_best(lengths, shape):
+def test_the_longest_come_first_and_go_where_they_fit_best(
+  lengths, asked, shape
+):
   rows, most = shape
-  found = planned(7, rows, most)(jnp.asarray(lengths, jnp.int32))
-  expected = by_loop(lengths, most)
+  given = (jnp.asarray(x, jnp.int32) for x in (lengths, asked))
+  found = planned(7, rows, most)(*given)
+  expected = by_loop(lengths, asked, most)
   items = np.asarray(found.items)[0]
   assert [[i for i in row if i < 7] for row in items.tolist()] == expected + [
     [] for _ in range(len(items) - len(expected))
@@ -63,7 +73,7 @@ def test_the_longest_come_first_and_go_where_they_fit_best(lengths, shape):
 
 def test_what_is_taken_is_there_and_nothing_else():
   """Three items of six tokens in rows of twelve, a row at a time."""
-  shape = packing.Shape(width=W, rows=1, items=2, groups=1)
+  shape = packing.Shape(width=W, rows=1, items=2, groups=1, asked=W)
   plan = packing.plan(jnp.asarray([6, 6, 6]), shape)
   x = {"number": jnp.asarray([3.0, 4.0, 5.0]), "is": jnp.ones((3, 2), bool)}
   first, is_first = plan.taken(x, 0)
@@ -84,7 +94,7 @@ def test_everything_is_computed_once(lengths):
     jax.debug.callback(lambda x: computed.append(x.tolist()), items["x"])
     return {"double": items["x"] * 2, "is": is_item}
 
-  shape = packing.Shape(width=W, rows=1, items=2, groups=1)
+  shape = packing.Shape(width=W, rows=1, items=2, groups=1, asked=W)
   x = jnp.arange(1.0, len(lengths) + 1)
   plan = packing.plan(jnp.asarray(lengths, jnp.int32), shape)
   found = packing.mapped(function, {"x": x}, plan)
@@ -104,7 +114,7 @@ def test_devices_pack_their_own_items():
   mesh = sharding.make_mesh(2, 2, 1)
   with jax.set_mesh(mesh):
     shape = packing.shape_of(8, width=W, slots=W, parts=1)
-    assert shape == packing.Shape(width=W, rows=1, items=2, groups=4)
+    assert shape == packing.Shape(width=W, rows=1, items=2, groups=4, asked=W)
 
     @jax.jit
     def run(x, lengths):

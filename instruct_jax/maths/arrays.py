@@ -80,9 +80,3 @@ def last_index(mask: jax.Array) -> jax.Array:
   chex.assert_rank(mask, 2)
   index = jnp.arange(mask.shape[1], dtype=jnp.int32)
   return jnp.where(mask, index, jnp.int32(0)).max(axis=1)
-
-
-def take_at(x: jax.Array, index: jax.Array) -> jax.Array:
-  """Returns x[b, index[b]] for every row: [B, T], [B] -> [B]."""
-  chex.assert_rank([x, index], [2, 1])
-  return jnp.take_along_axis(x, index[:, None], axis=1)[:, 0]

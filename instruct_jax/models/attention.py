@@ -22,6 +22,8 @@ from instruct_jax.parallel import sharding
 
 EVERYWHERE = visible.EVERYWHERE
 FEW = 8  # queries of which all scores may be held, whatever the device
+# Time positions: (start, stop) as of a slice, or those of each row, [B, T'].
+At = tuple[int | None, int | None] | jax.Array
 
 
 @flax.struct.dataclass
@@ -147,15 +149,11 @@ class Plan:
     B, T = self.marks[0].slot.shape
     return B, T
 
-  def sliced(self, at: tuple[int | None, int | None]) -> "Plan":
-    """The plan of the queries `at` = (start, stop) alone."""
-
-    def of_queries(x):
-      return x[:, slice(*at)]
-
+  def sliced(self, at: At) -> "Plan":
+    """The plan of the queries at these time positions alone."""
     query, key = self.marks
-    marks = query.map(of_queries), key
-    mask = None if self.mask is None else of_queries(self.mask)
+    marks = query.map(lambda x: taken(x, at)), key
+    mask = None if self.mask is None else taken(self.mask, at)
     return dataclasses.replace(self, mask=mask, marks=marks)
 
   def within(self, window: int | jax.Array) -> "Plan":
@@ -170,6 +168,13 @@ class Plan:
     if mask is not None:
       mask &= visible.is_near(*self.marks, window=window)
     return dataclasses.replace(self, mask=mask, window=window, mixed=False)
+
+
+def taken(x: jax.Array, at: At) -> jax.Array:
+  """x [B, T, ...] at these time positions: [B, T', ...]."""
+  if isinstance(at, tuple):
+    return x[:, slice(*at)]
+  return jax.vmap(lambda x, i: x[i])(x, at)
 
 
 def plan(

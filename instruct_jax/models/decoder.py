@@ -110,7 +110,8 @@ class Inputs:
   local_angles: tuple[jax.Array, ...] | None  # of layers that slide, if others
   index: jax.Array | int  # the first token's slot of the cache
   deterministic: bool = flax.struct.field(pytree_node=False)
-  at: tuple | None = flax.struct.field(pytree_node=False, default=None)
+  part: tuple | None = flax.struct.field(pytree_node=False, default=None)
+  chosen: jax.Array | None = None  # [B, T'] int32; either is the `at` below
 
   def of_layer(
     self, layer: int | jax.Array, config: model_config.DecoderConfig
@@ -131,12 +132,22 @@ class Inputs:
     return self.plan.within(window), angles
 
   def kept(self, x: jax.Array) -> jax.Array:
-    """The rows of x [B * T, ...] at the time positions `at`: [B * T', ...]."""
+    """The rows of x [B * T, ...] that are asked for: [B * T', ...]."""
     if self.at is None:
       return x
     x = x.reshape(*self.plan.shape, *x.shape[1:])
-    x = x[:, slice(*self.at)]
+    x = attention.taken(x, self.at)
     return x.reshape(-1, *x.shape[2:])
+
+  @property
+  def at(self) -> attention.At | None:
+    return self.part if self.chosen is None else self.chosen
+
+  def asked(self, at: attention.At | None) -> "Inputs":
+    """What a layer is told of which only the positions `at` are wanted."""
+    if at is None or isinstance(at, tuple):
+      return dataclasses.replace(self, part=at)
+    return dataclasses.replace(self, chosen=at)
 
 
 class Block(nn.Module):
@@ -262,14 +273,15 @@ class Decoder(nn.Module):
     structure: attention.Structure,
     cache: attention.Cache | None = None,
     *,
-    at: tuple[int | None, int | None] | None = None,
+    at: attention.At | None = None,
     deterministic: bool = True,
   ) -> tuple[jax.Array, attention.Cache | None]:
     """Hidden states [B, T', D] after the final norm, and the cache.
 
     tokens are [B, T]; the structure has S = T keys without a cache, else the
     cache's slots. `at` = (start, stop) asks for these time positions only, as
-    a slice does; what the others do not need is not computed.
+    a slice does; or `at` [B, T'] int32 for those of each row. What the others
+    do not need is not computed.
     """
     c = self.config
     positions, angles, local = structure.positions, None, None
@@ -294,7 +306,7 @@ class Decoder(nn.Module):
       index=0 if structure.first is None else structure.first,
       deterministic=deterministic,
     )
-    last = dataclasses.replace(inputs, at=at)
+    last = inputs.asked(at)
     if c.scan:
       (x, cache), _ = self.blocks((x, cache), jnp.arange(c.layers), inputs)
       x = last.kept(x)

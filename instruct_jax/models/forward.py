@@ -7,12 +7,12 @@ switches dropout on.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from instruct_jax.maths import arrays
 from instruct_jax.models import attention, heads, packed, vocabulary
 
 Sequences = dict[str, jax.Array]  # prompt, is_prompt, response, is_response
@@ -83,7 +83,7 @@ def response_logprobs(
   alone they are wanted: 0 of the others.
   """
   read = functools.partial(vocabulary.logprobs, temperature=temperature)
-  return _of_response(model, params, sequences, where, key, read)
+  return _read_response(model, params, sequences, where, key, read)
 
 
 def response_logprobs_and_entropies(
@@ -97,7 +97,7 @@ def response_logprobs_and_entropies(
   read = functools.partial(
     vocabulary.logprobs_and_entropies, temperature=temperature
   )
-  return _of_response(model, params, sequences, None, None, read)
+  return _read_response(model, params, sequences, None, None, read)
 
 
 def response_logits(
@@ -120,7 +120,11 @@ def response_values(
   model: heads.ScalarModel, params: dict, sequences: Sequences
 ) -> jax.Array:
   """Values [B, R] float32 at the positions that predict each response token."""
-  return _scalars(model, params, sequences, _before(sequences), None)
+
+  def apply(tokens, structure, at):
+    return _apply(model, params, tokens, structure, at, None)
+
+  return _of_response(apply, sequences, sequences["is_response"], _as_said)
 
 
 def scores(
@@ -130,11 +134,10 @@ def scores(
 
   A response without a token is scored at the last token of its prompt.
   """
-  first, last = _before(sequences)
-  values = _scalars(model, params, sequences, (first, last + 1), None)
-  return arrays.take_at(
-    values, sequences["is_response"].sum(axis=1, dtype=jnp.int32)
-  )
+  before = sequences["prompt"].shape[1] - 1
+  lengths = sequences["is_response"].sum(axis=1, dtype=jnp.int32)
+  last = before + lengths[:, None]
+  return _scalars_at(model, params, sequences, last, None)[:, 0]
 
 
 def completion_scores(
@@ -152,11 +155,10 @@ def completion_scores(
   """
   K, R = rankings["response"].shape[1:]
   P = rankings["prompt"].shape[1]
-  values = _scalars(model, params, rankings, (P - 1, P + K * R), key)
   lengths = rankings["is_response"].sum(axis=2, dtype=jnp.int32)
-  first = jnp.arange(K, dtype=jnp.int32) * R
-  last = jnp.where(lengths > 0, first + lengths, 0)
-  return jnp.take_along_axis(values, last, axis=1)
+  before = P - 1 + jnp.arange(K, dtype=jnp.int32) * R
+  last = jnp.where(lengths > 0, before + lengths, P - 1)
+  return _scalars_at(model, params, rankings, last, key)
 
 
 def completion_logprobs(
@@ -171,7 +173,8 @@ def completion_logprobs(
 
   Each prompt is computed once, as above.
   """
-  return _of_response(model, params, rankings, None, key, vocabulary.logprobs)
+  read = vocabulary.logprobs
+  return _read_response(model, params, rankings, None, key, read)
 
 
 def _before(sequences):
@@ -180,55 +183,70 @@ def _before(sequences):
   return first, first + sequences["response"].shape[1]
 
 
-def _scalars(model, params, rows, at, key):
-  """What a scalar model says at the tokens `at` = (start, stop) of each item.
-
-  [B, stop - start]; what it says of padding is any number.
-  """
+def _scalars_at(model, params, rows, index, key):
+  """What a scalar model says at so many tokens of each item, [I, N] as they
+  are padded; the last layer computes those alone."""
   tokens, structure = packed.joined(rows)
-  layout = packed.layout(rows)
-  if layout is None:
-    return _apply(model, params, tokens, structure, at, key)
-  tokens, structure = layout.moved(tokens), layout.structure(structure)
-  values = _apply(model, params, tokens, structure, None, key)
-  return layout.of_tokens(values, *at)
+  layouts, at = packed.layouts(rows), index
+  if layouts is not None:
+    of_all, _ = layouts
+    tokens, structure = of_all.moved(tokens), of_all.structure(structure)
+    at = of_all.at(index)
+  return _apply(model, params, tokens, structure, at, key).reshape(index.shape)
 
 
-def _of_response(model, params, rows, where, key, read):
-  """What `read` says of the response's tokens, like `response`."""
+def _read_response(model, params, rows, where, key, read):
+  """What `read` says of the response's tokens, where it is asked for."""
+
+  def apply(tokens, structure, at):
+    return _apply(model, params, tokens, structure, at, key, "hidden")
+
   is_read = rows["is_response"] if where is None else where
+  read = functools.partial(read, **_vocabulary(model, params))
+  return _of_response(apply, rows, is_read, read)
+
+
+def _of_response(apply, rows, is_read, read):
+  """What `read` says of the response's tokens, like `response`.
+
+  By what `apply` says where they are predicted.
+  """
   shape, first = is_read.shape, rows["prompt"].shape[1]
   is_read = is_read.reshape(len(is_read), -1)
   tokens, structure = packed.joined(rows)
-  last, layout = tokens.shape[1], packed.layout(rows)
-  predicting = _predicting(first, shape)
-  if layout is None:
-    at = (first - 1, last - (predicting is None))
-    hidden = _apply(model, params, tokens, structure, at, key, "hidden")
-    if predicting is not None:
-      hidden = hidden[:, np.asarray(predicting[first:]) - at[0]]
-    tokens = tokens[:, first:]
+  last, layouts = tokens.shape[1], packed.layouts(rows)
+  before = _predicting(first, shape)
+  if layouts is None:
+    at = first - 1, last - (len(shape) == 2)
+    said = apply(tokens, structure, at)
+    if len(shape) > 2:
+      said = said[:, np.asarray(before[first:]) - at[0]]
+    said = read(said, tokens[:, first:], where=is_read)
   else:
-    tokens, structure = layout.moved(tokens), layout.structure(structure)
-    hidden = _apply(model, params, tokens, structure, None, key, "hidden")
-    hidden = layout.before(hidden, predicting)
-    is_read = layout.moved(jnp.pad(is_read, [(0, 0), (first, 0)]))
-  said = read(hidden, tokens, where=is_read, **_vocabulary(model, params))
-  if layout is not None:
-    said = jax.tree.map(lambda x: layout.of_tokens(x, first, last), said)
+    of_all, asked = layouts
+    at = of_all.predicting(asked.slots, before)
+    said = apply(of_all.moved(tokens), of_all.structure(structure), at)
+    is_read = asked.moved(jnp.pad(is_read, [(0, 0), (first, 0)]))
+    said = read(said, asked.moved(tokens), where=is_read)
+    said = jax.tree.map(lambda x: asked.of_tokens(x, first, last), said)
   return jax.tree.map(lambda x: x.reshape(shape), said)
 
 
-def _predicting(prompt: int, shape: tuple[int, ...]) -> list[int] | None:
-  """Which of an item's tokens [L] predicts each, if not the one before it.
+def _as_said(said, tokens, *, where):
+  """What `_of_response` reads where no vocabulary is."""
+  del tokens, where
+  return said
+
+
+def _predicting(prompt: int, shape: tuple[int, ...]) -> list[int]:
+  """Which of an item's tokens [L] predicts each: that before it, of its text.
 
   The completions of a prompt share what predicts their first token.
   """
-  if len(shape) == 2:
-    return None
-  _, K, R = shape
-  firsts = range(prompt, prompt + K * R, max(1, R))
-  return [prompt - 1 if i in firsts else i - 1 for i in range(prompt + K * R)]
+  R = max(1, shape[-1])
+  count = prompt + math.prod(shape[1:])
+  firsts = range(prompt, count, R)
+  return [prompt - 1 if i in firsts else max(0, i - 1) for i in range(count)]
 
 
 def _rows(tokens, is_token, segments):

@@ -50,13 +50,13 @@ class LanguageModel(nn.Module):
     structure: attention.Structure,
     cache: attention.Cache | None = None,
     *,
-    at: tuple[int | None, int | None] | None = None,
+    at: attention.At | None = None,
     deterministic: bool = True,
   ) -> tuple[jax.Array, attention.Cache | None]:
     """Logits [B, T', V] float32 and the cache; see `Decoder`.
 
     `at` = (start, stop) asks for these T' time positions only, as a slice
-    does: (P - 1, -1) for the R tokens after a prompt of P. They are for
+    does: (P - 1, -1) for the R tokens after a prompt of P. Logits are for
     sampling: a loss reads the vocabulary by `vocabulary`.
     """
     hidden, cache = self.hidden(
@@ -70,7 +70,7 @@ class LanguageModel(nn.Module):
     structure: attention.Structure,
     cache: attention.Cache | None = None,
     *,
-    at: tuple[int | None, int | None] | None = None,
+    at: attention.At | None = None,
     deterministic: bool = True,
   ) -> tuple[jax.Array, attention.Cache | None]:
     """As `__call__`, before the vocabulary is read: [B, T', D]."""
@@ -105,7 +105,7 @@ class ScalarModel(nn.Module):
     structure: attention.Structure,
     cache: attention.Cache | None = None,
     *,
-    at: tuple[int | None, int | None] | None = None,
+    at: attention.At | None = None,
     deterministic: bool = True,
   ) -> tuple[jax.Array, attention.Cache | None]:
     """Scalars [B, T'] float32 and the cache; as `LanguageModel` otherwise."""

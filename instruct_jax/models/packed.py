@@ -7,7 +7,8 @@ rows together with where each token goes, and `forward` moves them there and
 what is said back. So no algorithm need know of it.
 
 I items, P prompt, K completions, R response; L = P + R, of a ranking P + K * R,
-an item's tokens as they are padded; n rows of W slots and m items.
+an item's tokens as they are padded; n rows of W slots and m items, whose
+responses have A tokens at most.
 """
 
 import functools
@@ -23,7 +24,9 @@ from instruct_jax.parallel import packing, sharding
 
 Rows = Mapping[str, jax.Array]
 TOKENS = ("prompt", "is_prompt", "response", "is_response")
-SLOTS, PLACES = "slots", "places"  # the keys of a `Layout` among rows
+# The keys among rows of `Layout`s: of all tokens, and of the responses' alone.
+SLOTS, PLACES = "slots", "places"
+RESPONSE_SLOTS, RESPONSE_PLACES = "response_slots", "response_places"
 # Of a device at a time. On a CPU fewer tokens are computed as fast as many, and
 # the last rows in use are emptier; elsewhere many are needed to be fast.
 CPU_SLOTS, DEVICE_SLOTS = 256, 16384
@@ -51,14 +54,20 @@ def plan(rows: Rows, *, parts: int = 1) -> packing.Plan:
   So many `parts` bound the memory: rows are computed as many at a time as a
   part of the items would be without packing, at most.
   """
-  is_slot = _is_slot(rows)
+  is_slot, is_response = _is_slot(rows), _is_response(rows)
+  width = is_slot.shape[1]
   shape = packing.shape_of(
     len(is_slot),
-    width=is_slot.shape[1],
+    width=width,
     slots=CPU_SLOTS if sharding.platform() == "cpu" else DEVICE_SLOTS,
     parts=parts,
+    # Rows of items with a prompt each seldom hold more than half of responses.
+    asked=max(is_response.shape[1], width // 2),
   )
-  return packing.plan(is_slot.sum(axis=1, dtype=jnp.int32), shape)
+  lengths, asked = (
+    x.sum(axis=1, dtype=jnp.int32) for x in (is_slot, is_response)
+  )
+  return packing.plan(lengths, shape, asked)
 
 
 def taken(
@@ -101,7 +110,10 @@ def padding(rows: Rows, plan_: packing.Plan) -> tuple[jax.Array, jax.Array]:
 
 @flax.struct.dataclass
 class Layout:
-  """Where the tokens of items are."""
+  """Where tokens of items are: all of them, or their responses' alone, [n, A].
+
+  `slots` and `places` are the inverse of each other.
+  """
 
   slots: jax.Array  # [n, W] int32: which of the row's m * L tokens; none: m * L
   places: jax.Array  # [I, L] int32: in which slot of its row; none: W
@@ -124,27 +136,39 @@ class Layout:
       branches=branches,
     )
 
-  def before(self, x: jax.Array, tokens: Sequence[int] | None) -> jax.Array:
-    """x [n, W, ...] of the slots that predict each slot's token.
+  def at(self, tokens: jax.Array) -> jax.Array:
+    """The slots [n, m * N] of an item's tokens, which are named [I, N]."""
+    found = jnp.take_along_axis(self.places, tokens, axis=1)
+    # That of a token which is not there is any.
+    found = jnp.minimum(found, self.slots.shape[1] - 1)
+    return found.reshape(len(self.slots), -1)
 
-    That is the slot before it, or that of the item's token which `tokens` [L]
-    names for each: the completions of a ranking all follow its prompt.
+  def predicting(self, slots: jax.Array, before: Sequence[int]) -> jax.Array:
+    """The slots that predict the tokens of a row [n, A].
+
+    They are those of the items' tokens that `before` [L] names for each: the
+    completions of a ranking all follow its prompt.
     """
-    if tokens is None:
-      return jnp.roll(x, 1, axis=1)
-    places = self.places[:, jnp.asarray(tokens, jnp.int32)]
-    return _take(x, jnp.minimum(self.moved(places), x.shape[1] - 1))
+    L = self.places.shape[1]
+    offset = jnp.arange(L, dtype=jnp.int32) - jnp.asarray(before, jnp.int32)
+    places = self.places.reshape(len(slots), -1)
+    found = _take(places, slots - offset[slots % L])
+    return jnp.minimum(found, self.slots.shape[1] - 1)
 
   def of_tokens(self, x: jax.Array, first: int, last: int) -> jax.Array:
     """x [n, W] by slot -> [I, last - first] of these tokens; 0 if not there."""
     return _of_tokens(x, self.slots, self.places, first, last)
 
 
-def layout(rows: Rows) -> Layout | None:
-  """Where the tokens of `taken` rows go; None of rows that are padded."""
+def layouts(rows: Rows) -> tuple[Layout, Layout] | None:
+  """Where all tokens of `taken` rows are, and their responses' among those that
+  are asked for; None of rows that are padded."""
   if SLOTS not in rows:
     return None
-  return Layout(rows[SLOTS], rows[PLACES])
+  return (
+    Layout(rows[SLOTS], rows[PLACES]),
+    Layout(rows[RESPONSE_SLOTS], rows[RESPONSE_PLACES]),
+  )
 
 
 def _is_slot(rows):
@@ -154,23 +178,39 @@ def _is_slot(rows):
   token of a response to nothing.
   """
   is_prompt = rows["is_prompt"].at[:, -1].set(True)
-  is_response = rows["is_response"].reshape(len(is_prompt), -1)
-  return jnp.concatenate([is_prompt, is_response], axis=1)
+  return jnp.concatenate([is_prompt, _is_response(rows)], axis=1)
+
+
+def _is_response(rows):
+  """[I, L - P] bool: tokens of which something is asked."""
+  return rows["is_response"].reshape(len(rows["is_prompt"]), -1)
 
 
 def _laid(items, is_item, shape):
-  """The layout of the items of some rows, one behind the other."""
-  is_slot = _is_slot(items) & is_item[:, None]
-  (I, L), m, W = is_slot.shape, shape.items, shape.width
-  number = jnp.cumsum(is_slot.reshape(-1, m * L), axis=1, dtype=jnp.int32) - 1
-  is_slot = is_slot.reshape(-1, m * L)
-  places = jnp.where(is_slot, number, W)
+  """The layouts of the items of some rows, one behind the other."""
+  there, P = is_item[:, None], items["prompt"].shape[1]
+  is_response = jnp.pad(_is_response(items) & there, [(0, 0), (P, 0)])
+  slots, places = _placed(_is_slot(items) & there, shape.items, shape.width)
+  of_response = _placed(is_response, shape.items, shape.asked)
+  return {
+    SLOTS: slots,
+    PLACES: places,
+    RESPONSE_SLOTS: of_response[0],
+    RESPONSE_PLACES: of_response[1],
+  }
+
+
+def _placed(is_there, m, width):
+  """The `slots` [n, width] and `places` [I, L] of tokens."""
+  I, L = is_there.shape
+  is_there = is_there.reshape(-1, m * L)
+  number = jnp.cumsum(is_there, axis=1, dtype=jnp.int32) - 1
+  places = jnp.where(is_there, number, width)
   tokens = jnp.arange(m * L, dtype=jnp.int32)
   slots = jax.vmap(
-    lambda i: jnp.full(W, m * L, jnp.int32).at[i].set(tokens, mode="drop")
+    lambda i: jnp.full(width, m * L, jnp.int32).at[i].set(tokens, mode="drop")
   )(places)
-  slots = sharding.constrain(slots, sharding.BATCH)
-  return {SLOTS: slots, PLACES: places.reshape(I, L)}
+  return sharding.constrain(slots, sharding.BATCH), places.reshape(I, L)
 
 
 def _take(x, index):

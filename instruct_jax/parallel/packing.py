@@ -1,6 +1,7 @@
 """Items that share rows, a few rows at a time, of which every device has some.
 
-An item (an episode, a ranking) takes so many slots, and a row has W of them.
+An item (an episode, a ranking) takes so many slots, and a row has W of them;
+of so many it asks what a model says, and of a row's slots A can be asked for.
 Items are put into rows by best fit, the longest first, on the devices and each
 device's among themselves: nothing crosses devices or processes, and no host
 decides anything. Rows are then computed c at a time, in a loop that ends with
@@ -11,6 +12,7 @@ a group, c of them at a time, m items in a row at most.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +34,7 @@ class Shape:
   rows: int  # c
   items: int  # m
   groups: int  # G
+  asked: int  # A
 
   @property
   def size(self) -> int:
@@ -39,7 +42,9 @@ class Shape:
     return self.groups * self.rows * self.items
 
 
-def shape_of(items: int, *, width: int, slots: int, parts: int) -> Shape:
+def shape_of(
+  items: int, *, width: int, slots: int, parts: int, asked: int = 0
+) -> Shape:
   """Rows of a device have about so many `slots` at a time; at least a row.
 
   They are no more than one of so many `parts` of the items would take, each in
@@ -50,7 +55,7 @@ def shape_of(items: int, *, width: int, slots: int, parts: int) -> Shape:
   each = max(1, items // groups)
   most = max(1, each // max(1, parts))
   rows = max(1, min(slots // width, most))
-  return Shape(width, rows, min(ROW_ITEMS, each), groups)
+  return Shape(width, rows, min(ROW_ITEMS, each), groups, asked or width)
 
 
 @flax.struct.dataclass
@@ -88,12 +93,22 @@ class Plan:
     return jax.tree.map(one, tree), one(jnp.ones(self.places.size, bool))
 
 
-def plan(lengths: jax.Array, shape: Shape) -> Plan:
-  """Items of these lengths [B], each at most W, in rows."""
-  lengths = _on_devices(lengths.reshape(shape.groups, -1))
+def plan(
+  lengths: jax.Array, shape: Shape, asked: jax.Array | None = None
+) -> Plan:
+  """Items of these lengths [B], each at most W, in rows.
+
+  They ask of so many [B] of their slots, each of at most A.
+  """
+  if asked is None:
+    asked = jnp.zeros_like(lengths)
+  lengths, asked = (
+    _on_devices(x.reshape(shape.groups, -1)) for x in (lengths, asked)
+  )
   b = lengths.shape[1]
   rows = -(-max(b, 1) // shape.rows) * shape.rows
-  row, column, used = jax.vmap(lambda x: _best_fit(x, rows, shape))(lengths)
+  fit = jax.vmap(functools.partial(_best_fit, rows=rows, shape=shape))
+  row, column, used = fit(lengths, asked)
   items = jax.vmap(
     lambda row, column: (
       jnp.full((rows, shape.items), b, jnp.int32)
@@ -109,7 +124,7 @@ def plan(lengths: jax.Array, shape: Shape) -> Plan:
   )
 
 
-def _best_fit(lengths, rows, shape):
+def _best_fit(lengths, asked, *, rows, shape):
   """(the row [b] of each item, its place there [b], rows in use []).
 
   An item of length 0 is in row n, which there is not.
@@ -117,21 +132,24 @@ def _best_fit(lengths, rows, shape):
   order = jnp.argsort(-lengths, stable=True)
 
   def put(state, item):
-    left, counts = state
+    left, unasked, counts = state
     length = lengths[item]
-    fits = (left >= length) & (counts < shape.items)
+    fits = (left >= length) & (unasked >= asked[item]) & (counts < shape.items)
     # Of rows that are left as empty the first, so that those in use are.
     row = jnp.argmin(jnp.where(fits, left, shape.width + 1)).astype(jnp.int32)
     row = jnp.where(length > 0, row, rows)
     column = counts[jnp.minimum(row, rows - 1)]
     left = left.at[row].add(-length, mode="drop")
-    return (left, counts.at[row].add(1, mode="drop")), (row, column)
+    unasked = unasked.at[row].add(-asked[item], mode="drop")
+    counts = counts.at[row].add(1, mode="drop")
+    return (left, unasked, counts), (row, column)
 
   state = (
     jnp.full(rows, shape.width, jnp.int32),
+    jnp.full(rows, shape.asked, jnp.int32),
     jnp.zeros(rows, jnp.int32),
   )
-  (_, counts), (row, column) = jax.lax.scan(put, state, order)
+  (*_, counts), (row, column) = jax.lax.scan(put, state, order)
   back = jnp.argsort(order)
   return row[back], column[back], (counts > 0).sum(dtype=jnp.int32)
 
