@@ -131,7 +131,8 @@ inference
   generate
   growing
   context
-  batching encode rewards
+  batching encode
+  rewards
   respond
   score
 algorithms

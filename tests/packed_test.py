@@ -71,16 +71,20 @@ def of_rankings(policy, scalar, rows):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def said_of(function, is_packed, rows):
-  """What is said where there is a token, or of a whole response."""
+  """What is said where there is a token, or of an item that has one."""
   function = functools.partial(function, params_of(POLICY), params_of(SCALAR))
   if is_packed:
     said, padding = packed.mapped(function, rows, parts=B // 2)
   else:
     said, padding = function(rows), ()
   is_response = rows["is_response"]
+  others = tuple(range(1, is_response.ndim))
+  is_item = rows["is_prompt"].any(axis=1) | is_response.any(axis=others)
 
   def real(x):
-    return jnp.where(is_response, x, 0) if x.ndim == is_response.ndim else x
+    if x.ndim == is_response.ndim:
+      return jnp.where(is_response, x, 0)
+    return jnp.where(is_item.reshape(-1, *(1,) * (x.ndim - 1)), x, 0)
 
   return jax.tree.map(real, said), padding
 
@@ -114,6 +118,13 @@ EDGES = [
   ([0] * B, [R] * B),
   ([P, 1, 1, 1, 1, 1], [R, 0, 1, 0, 1, 0]),
 ]
+
+
+def test_items_without_a_token_take_no_row():
+  rows = sequences([P, *[0] * (B - 1)], [R, *[0] * (B - 1)])
+  (empty, slots) = said_of(of_episodes, True, rows)[1]
+  assert packed.plan(jax.tree.map(jnp.asarray, rows)).steps == 1
+  assert empty == slots - L
 
 
 @hypothesis.settings(max_examples=25)

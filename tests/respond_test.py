@@ -16,6 +16,7 @@ from instruct_jax.data.batch import loader
 from instruct_jax.inference import (
   batching,
   context,
+  encode,
   generate,
   respond,
   score,
@@ -136,6 +137,42 @@ def test_lists_of_any_length_share_a_program():
   for prompts in (PROMPTS[:1], PROMPTS * 40):
     say(prompts=prompts, temperature=0.3)
   assert generate._generate._cache_size() == before
+
+
+def test_rollouts_of_training_share_the_program_of_lists(monkeypatch):
+  # Of 64 prompts 16 slots grow at a time, as of fewer.
+  monkeypatch.setattr(respond, "QUEUE", 64)
+  ctx = make(data=2)
+  said = say(ctx, seed=3, rows=0)
+  before = generate._generate._cache_size()
+  rows = {"prompt": said.prompt, "is_prompt": said.is_prompt}
+  rows = {name: np.concatenate([x, x[:1]]) for name, x in rows.items()}
+  key = jax.device_put(jax.random.key(3), sharding.replicated(ctx.mesh))
+  with jax.set_mesh(ctx.mesh):
+    batch = sharding.global_batch(rows, ctx.mesh)
+    batch |= {"episode": jnp.arange(6)}
+    policy = respond.policy_of(ctx, params())
+    rolled = respond.respond_to_rows(policy, batch, key)
+  assert generate._generate._cache_size() == before
+  assert rolled.tokens.shape == (6, toys.R)
+  np.testing.assert_array_equal(rolled.tokens[:5], said.response)
+
+
+def test_a_template_shares_the_columns_of_a_little_wider_one(monkeypatch):
+  ctx = make()
+  world = dataclasses.replace(
+    ctx.world, prompted_template="1 {prompt}" + ctx.config.data.template[8:]
+  )
+  monkeypatch.setattr(context.Context, "world", world)
+  policy = respond.policy_of(ctx, params(), rows=4)
+  assert policy.width == toys.P
+  assert policy.columns == toys.P + 2
+  before = say()
+  # Two columns are more than a sixth of P + R = 11.
+  monkeypatch.setattr(encode, "SPARE", 6)
+  assert respond.policy_of(ctx, params()).columns == toys.P
+  assert before.texts == say().texts
+  np.testing.assert_array_equal(before.prompt, say().prompt)
 
 
 def test_more_prompts_than_are_asked_at_a_time(monkeypatch):

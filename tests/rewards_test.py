@@ -166,6 +166,13 @@ def test_the_total_is_the_weighted_sum_of_all_terms(module):
   np.testing.assert_allclose(total, expected, rtol=1e-5)
   only = score.model_scores(ctx, params, batch, rows=5)
   np.testing.assert_allclose(only, alone, rtol=1e-5)
+  # Batches of all sizes are one program, but where it had to read fewer rows.
+  sizes = []
+  for rows in (16, 40, rewards.TOGETHER):
+    few = score.model_scores(ctx, params, batch, rows=rows)
+    np.testing.assert_allclose(few, alone, rtol=1e-5)
+    sizes.append(rewards._model_scores._cache_size())
+  assert sizes == sizes[:1] * 3
 
 
 @pytest.mark.parametrize(

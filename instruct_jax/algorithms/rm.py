@@ -1,14 +1,12 @@
 """The reward model from K-wise rankings (section 3.5, equation 1)."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from instruct_jax import algorithms
-from instruct_jax.inference import batching, context
+from instruct_jax.inference import batching, context, rewards
 from instruct_jax.maths import preferences
 from instruct_jax.models import forward, packed
 
@@ -60,14 +58,16 @@ def finish(ctx: context.Context, state: algorithms.State) -> algorithms.State:
   rows = ctx.rows("demonstrations", "train")
   reward = state.params["reward"]
 
-  @jax.jit
-  def score(params, rows):
-    function = functools.partial(forward.scores, ctx.scalar, params)
-    return packed.mapped(function, rows)[0]
+  # No more at a time than rankings of an update, in the evaluations' program.
+  at_a_time = max(1, ctx.config.batch.rankings // ctx.config.microbatches)
+  slices = -(-rewards.TOGETHER // at_a_time)
 
-  size = max(1, ctx.config.batch.rankings // ctx.config.microbatches)
+  def score(rows):
+    sequences = {name: rows[name] for name in packed.TOKENS}
+    return rewards.model_scores(ctx, reward, sequences, slices=slices)
+
   demonstrations = batching.of_rows(
-    functools.partial(score, reward), rows, ctx.mesh, rows=size, note="bias"
+    score, rows, ctx.mesh, rows=rewards.TOGETHER, note="bias"
   )
   head = dict(reward["head"])
   demonstrations = jnp.asarray(demonstrations)

@@ -1,10 +1,12 @@
 """A table of N rows through a compiled function, in batches of one shape."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from instruct_jax.base import interrupt, progress
@@ -26,18 +28,20 @@ def in_batches(
   It is given `rows` rows at a time, on the mesh; they are rounded up to what
   the mesh and the processes divide. Row 0 fills the last batch up, and what is
   made of it is dropped. Every process holds the whole table, gives its share
-  of each batch and gets the whole result.
+  of each batch and gets the whole result. The mesh is in use meanwhile, as it
+  is in training, which has the same programs therefore.
   """
   count = len(next(iter(table.values())))
   rows = rounded(rows, mesh)
-  if not count:
-    return _empty(function, table, rows)
   pending = []  # All are dispatched before the first is waited for.
-  for start in range(0, count, rows):
-    index = np.arange(start, start + rows)
-    index[index >= count] = 0
-    batch = {name: x[index] for name, x in table.items()}
-    pending.append(function(placed(batch, mesh)))
+  with jax.set_mesh(mesh):
+    if not count:
+      return _empty(function, table, rows)
+    for start in range(0, count, rows):
+      index = np.arange(start, start + rows)
+      index[index >= count] = 0
+      batch = {name: x[index] for name, x in table.items()}
+      pending.append(function(placed(batch, mesh)))
   parts = [hosts.fetch(part) for part in pending]
   return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
 
@@ -61,7 +65,8 @@ def of_rows(
   for batch in table.in_order(size):
     interrupt.check()
     progress.say(f"{note} {len(parts) * size}/{len(table)}")
-    before, pending = pending, function(placed(batch, mesh))
+    with jax.set_mesh(mesh):
+      before, pending = pending, function(placed(batch, mesh))
     if before is not None:
       parts.append(hosts.fetch(before))
   parts.append(hosts.fetch(pending))
@@ -83,6 +88,48 @@ def placed(batch: Table, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
   share = len(next(iter(batch.values()))) // count
   mine = slice(index * share, (index + 1) * share)
   return sharding.global_batch({k: x[mine] for k, x in batch.items()}, mesh)
+
+
+def filled(
+  rows: Mapping[str, jax.Array],
+  size: int,
+  mesh: jax.sharding.Mesh,
+  *,
+  columns: int = 0,
+) -> dict[str, jax.Array]:
+  """Rows [B, ...] on the mesh with as many empty ones as make them `size`.
+
+  Whatever their number, they then share a program, also with what is `placed`.
+  With `columns` those of [B, P] are filled up too, before the first.
+  """
+  return _filling(mesh)(dict(rows), size, columns)
+
+
+@functools.cache
+def _filling(mesh):
+  def fill(rows, size, columns):
+    def one(x):
+      left = max(0, columns - x.shape[1]) if x.ndim == 2 else 0
+      padding = (0, max(0, size - len(x))), (left, 0)
+      return jnp.pad(x, padding[: x.ndim] + ((0, 0),) * (x.ndim - 2))
+
+    return jax.tree.map(one, rows)
+
+  layout = sharding.batch_sharding(mesh)
+  return jax.jit(fill, static_argnums=(1, 2), out_shardings=layout)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def first(tree: Any, count: int, mesh: jax.sharding.Mesh) -> Any:
+  """The first so many rows, without those that filled them up."""
+  layout = sharding.batch_sharding(mesh)
+  is_even = count % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0
+
+  def one(x):
+    x = x[:count]
+    return jax.lax.with_sharding_constraint(x, layout) if is_even else x
+
+  return jax.tree.map(one, tree)
 
 
 def rounded(rows: int, mesh: jax.sharding.Mesh) -> int:

@@ -29,6 +29,22 @@ def width_of(ctx: context.Context, template: str) -> int:
   return ctx.config.data.prompt_length + max(0, other - usual)
 
 
+def shared_width(ctx: context.Context, template: str) -> int:
+  """The columns for prompts in a template where they are answered.
+
+  Those of the world's wider one, where a text with its response is then at most
+  a quarter longer: both share a program, and its seconds of compiling.
+  """
+  width, wider = (
+    width_of(ctx, form) for form in (template, ctx.world.prompted_template)
+  )
+  most = (width + ctx.config.data.response_length) // SPARE
+  return wider if width < wider <= width + most else width
+
+
+SPARE = 4  # a quarter
+
+
 def prompts(
   texts: Sequence[str],
   tokenizer: tokenizers.Tokenizer,

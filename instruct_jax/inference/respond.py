@@ -18,11 +18,13 @@ sampled: they are given `judged`, and texts are made of it.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from instruct_jax import tokenizers
@@ -49,6 +51,7 @@ class Policy:
   tokenizer: tokenizers.Tokenizer
   template: str  # what is put around a prompt
   width: int  # P
+  columns: int  # P of the program that samples
   sampling: choice.Sampling
   mesh: jax.sharding.Mesh
   rows: int  # 0, or what the caller has memory for at a time
@@ -107,7 +110,15 @@ def policy_of(
       f"but the model learned {model.context_length}: raise data.row_length."
     )
   return Policy(
-    ctx.policy, params, ctx.tokenizer, template, width, how, ctx.mesh, rows
+    model=ctx.policy,
+    params=params,
+    tokenizer=ctx.tokenizer,
+    template=template,
+    width=width,
+    columns=encode.shared_width(ctx, template),
+    sampling=how,
+    mesh=ctx.mesh,
+    rows=rows,
   )
 
 
@@ -135,7 +146,7 @@ def respond(
   size = batching.rounded(size, policy.mesh)
   generation = batching.in_batches(
     lambda batch: respond_to_rows(policy, batch, key),
-    _queued(encoded, size, policy.sampling.max_tokens),
+    _queued(encoded, size, policy),
     policy.mesh,
     rows=size,
   )
@@ -148,18 +159,20 @@ def respond(
 QUEUE = 1024
 
 
-def _queued(encoded, size, limit):
+def _queue(policy):
+  size = max(QUEUE, 4 * policy.sampling.slots)
+  return batching.rounded(size, policy.mesh)
+
+
+def _queued(encoded, size, policy):
   """The rows of all prompts, filled up to a multiple of `size`."""
-  count = len(encoded["prompt"])
-  spare = -count % size
+  count, width = encoded["prompt"].shape
+  padding = (0, -count % size), (policy.columns - width, 0)
   table = encoded | {
     "episode": np.arange(count, dtype=np.int32),
-    "limit": np.full(count, limit, np.int32),
+    "limit": np.full(count, policy.sampling.max_tokens, np.int32),
   }
-  return {
-    name: np.pad(x, ((0, spare), *((0, 0),) * (x.ndim - 1)))
-    for name, x in table.items()
-  }
+  return {name: np.pad(x, padding[: x.ndim]) for name, x in table.items()}
 
 
 def grow(
@@ -231,8 +244,19 @@ def respond_to_rows(
 
   Where there is a limit [B] int32, a response has no more tokens; of a row of
   0 nothing is asked. Can be compiled. The rows are padded to any width.
+
+  They are filled up as lists are, and so share the program of these, unless so
+  many rows would grow in more slots then.
   """
-  return generate.generate(
+  count, slots = len(rows["prompt"]), policy.sampling.slots
+  size = max(count, _queue(policy))
+  if generate.usual_slots(count, slots) != generate.usual_slots(size, slots):
+    size = count
+  if "limit" not in rows:
+    rows = _unlimited(dict(rows), policy.sampling.max_tokens)
+  if rows["prompt"].shape != (size, policy.columns):
+    rows = batching.filled(rows, size, policy.mesh, columns=policy.columns)
+  said = generate.generate(
     policy.model,
     policy.params,
     rows["prompt"],
@@ -240,6 +264,12 @@ def respond_to_rows(
     rows["episode"],
     key,
     policy.sampling,
-    limits=rows.get("limit"),
+    limits=rows["limit"],
     mesh=policy.mesh,
   )
+  return said if size == count else batching.first(said, count, policy.mesh)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _unlimited(rows, most):
+  return rows | {"limit": jnp.full(len(rows["prompt"]), most, jnp.int32)}

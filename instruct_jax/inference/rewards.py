@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax.base import errors, outside
 from instruct_jax.data.batch import loader
-from instruct_jax.inference import context
+from instruct_jax.inference import batching, context
 from instruct_jax.models import forward, packed
 from instruct_jax.parallel import hosts, sharding
 
@@ -68,8 +68,8 @@ def model(section: ConfigDict, judged: Judged) -> jax.Array:
   """The reward model's score at the last token (section 3.5)."""
   del section
   assert judged.params is not None  # where the term counts, they are there
-  return _model_scores(
-    judged.ctx.scalar, judged.slices, judged.params, judged.sequences
+  return model_scores(
+    judged.ctx, judged.params, judged.sequences, slices=judged.slices
   )
 
 
@@ -160,17 +160,35 @@ def total(section: ConfigDict, terms: dict[str, Any]) -> Any:
   return sum(section[name].weight * terms[name] for name in terms)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _model_scores(scalar, count, params, sequences):
-  function = functools.partial(forward.scores, scalar, params)
-  return packed.mapped(function, sequences, parts=count)[0]
-
-
 def model_scores(
-  ctx: context.Context, params: dict[str, Any], sequences: dict[str, jax.Array]
+  ctx: context.Context,
+  params: dict[str, Any],
+  sequences: dict[str, jax.Array],
+  *,
+  slices: int = 1,
 ) -> jax.Array:
-  """The reward model's scores [N] alone, whatever `config.reward` says."""
-  return _model_scores(ctx.scalar, 1, params, sequences)
+  """The reward model's scores [N] alone, whatever `config.reward` says.
+
+  It reads so many slices of the sequences at a time, at most. Fewer than
+  an iteration's are filled up with empty ones, which cost nothing: rollouts,
+  evaluations and the reward model's own bias share a program.
+  """
+  count = len(sequences["prompt"])
+  size = batching.rounded(max(count, TOGETHER), ctx.mesh)
+  if size > count:
+    sequences = batching.filled(sequences, size, ctx.mesh)
+  parts = packed.parts_of(sequences, -(-size * slices // count))
+  scores = _model_scores(ctx.scalar, parts, params, sequences)
+  return scores if size == count else batching.first(scores, count, ctx.mesh)
+
+
+TOGETHER = 512  # the episodes of an iteration of the paper (appendix C.4)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _model_scores(scalar, parts, params, sequences):
+  function = functools.partial(forward.scores, scalar, params)
+  return packed.mapped(function, sequences, parts=parts)[0]
 
 
 def active(section: ConfigDict) -> dict[str, ConfigDict]:

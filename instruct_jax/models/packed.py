@@ -12,6 +12,7 @@ responses have A tokens at most.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -54,20 +55,28 @@ def plan(rows: Rows, *, parts: int = 1) -> packing.Plan:
   So many `parts` bound the memory: rows are computed as many at a time as a
   part of the items would be without packing, at most.
   """
-  is_slot, is_response = _is_slot(rows), _is_response(rows)
-  width = is_slot.shape[1]
-  shape = packing.shape_of(
-    len(is_slot),
+  lengths, asked = (
+    x.sum(axis=1, dtype=jnp.int32) for x in (_is_slot(rows), _is_response(rows))
+  )
+  return packing.plan(lengths, _shape_of(rows, parts), asked)
+
+
+def parts_of(rows: Rows, parts: int) -> int:
+  """So many `parts`, or 1 where they bound nothing: that is one program."""
+  return 1 if _shape_of(rows, parts) == _shape_of(rows, 1) else parts
+
+
+def _shape_of(rows, parts):
+  responses = math.prod(rows["is_response"].shape[1:])
+  width = rows["is_prompt"].shape[1] + responses
+  return packing.shape_of(
+    len(rows["is_prompt"]),
     width=width,
     slots=CPU_SLOTS if sharding.platform() == "cpu" else DEVICE_SLOTS,
     parts=parts,
     # Rows of items with a prompt each seldom hold more than half of responses.
-    asked=max(is_response.shape[1], width // 2),
+    asked=max(responses, width // 2),
   )
-  lengths, asked = (
-    x.sum(axis=1, dtype=jnp.int32) for x in (is_slot, is_response)
-  )
-  return packing.plan(lengths, shape, asked)
 
 
 def taken(
@@ -175,10 +184,12 @@ def _is_slot(rows):
   """[I, L] bool: tokens that need a slot.
 
   The last of the prompt does even where it is padding: it predicts the first
-  token of a response to nothing.
+  token of a response to nothing. An item without a token needs none.
   """
-  is_prompt = rows["is_prompt"].at[:, -1].set(True)
-  return jnp.concatenate([is_prompt, _is_response(rows)], axis=1)
+  is_prompt, is_response = rows["is_prompt"], _is_response(rows)
+  is_there = is_prompt.any(axis=1) | is_response.any(axis=1)
+  is_prompt = is_prompt.at[:, -1].set(is_there)
+  return jnp.concatenate([is_prompt, is_response], axis=1)
 
 
 def _is_response(rows):
