@@ -21,6 +21,9 @@ is reported:
                     `encode_batch`
   rows_per_s        of batches of rows in random order, from files
 
+`others` are tokenizers for which the first size is measured too, `hf:/path` as
+well.
+
 The text and the data sets are deleted again.
 """
 
@@ -56,6 +59,7 @@ _ALONE = flags.DEFINE_integer("alone", 24, "MB a process tokenises alone.", 1)
 _ROW = flags.DEFINE_integer("row_length", 512, "data.row_length.", 1)
 _VOCABULARY = flags.DEFINE_integer("vocab_size", 8000, "data.vocab_size.", 300)
 _TOKENIZER = flags.DEFINE_string("tokenizer", "unigram", "data.tokenizer.")
+_OTHERS = flags.DEFINE_list("others", [], "More of them, for the first size.")
 _SAMPLE = flags.DEFINE_integer("sample", 32_000_000, "data.tokenizer_sample.")
 _BUILD = flags.DEFINE_string("build", "", "(Used by itself.)")
 _OUT = flags.DEFINE_string("out", "", "Where to write the results as JSON.")
@@ -173,14 +177,14 @@ def _resident(pid: int) -> int:
   return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _config(text: pathlib.Path) -> ml_collections.ConfigDict:
+def _config(text: pathlib.Path, tokenizer: str) -> ml_collections.ConfigDict:
   data = common.data("files")
   data.update(
     {
       "pretraining": str(text),
       "row_length": _ROW.value,
       "vocab_size": _VOCABULARY.value,
-      "tokenizer": _TOKENIZER.value,
+      "tokenizer": tokenizer,
       "tokenizer_sample": _SAMPLE.value,
     }
   )
@@ -199,7 +203,8 @@ def _build(text: str, out: str) -> None:
     return made
 
   building.build = timed
-  config = ml_collections.ConfigDict({"data": _config(pathlib.Path(text))})
+  data = _config(pathlib.Path(text), _TOKENIZER.value)
+  config = ml_collections.ConfigDict({"data": data})
   start = time.perf_counter()
   summary = prepare.build(config, out)
   seconds = time.perf_counter() - start
@@ -212,7 +217,7 @@ def _build(text: str, out: str) -> None:
 
 
 def _measured(
-  text: pathlib.Path, part: pathlib.Path, out: pathlib.Path
+  text: pathlib.Path, part: pathlib.Path, out: pathlib.Path, tokenizer: str
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
   """A build in a process of its own, and the rates of the tokenizer alone.
 
@@ -222,7 +227,7 @@ def _measured(
   arguments = [f"--build={text}", f"--folder={out}"]
   arguments += [f"--row_length={_ROW.value}"]
   arguments += [f"--vocab_size={_VOCABULARY.value}"]
-  arguments += [f"--tokenizer={_TOKENIZER.value}", f"--sample={_SAMPLE.value}"]
+  arguments += [f"--tokenizer={tokenizer}", f"--sample={_SAMPLE.value}"]
   process = subprocess.Popen(
     [sys.executable, *_SELF, *arguments],
     stdout=subprocess.PIPE,
@@ -311,9 +316,11 @@ def _tokenizer_alone(out: pathlib.Path, part: pathlib.Path) -> dict[str, float]:
   }
 
 
-def _reading(out: pathlib.Path, text: pathlib.Path) -> dict[str, float]:
+def _reading(
+  out: pathlib.Path, data: ml_collections.ConfigDict
+) -> dict[str, float]:
   """Rows a second of random batches, each layout's."""
-  data, tokenizer = _config(text), tokenizers.load(out)
+  tokenizer = tokenizers.load(out)
   found = {}
   for packed in (False, True):
     rows = loader.make(
@@ -329,13 +336,15 @@ def _reading(out: pathlib.Path, text: pathlib.Path) -> dict[str, float]:
   return found
 
 
-def measure(folder: pathlib.Path, megabytes: float) -> dict[str, float]:
-  """What is to be known of one size."""
+def measure(
+  folder: pathlib.Path, megabytes: float, tokenizer: str
+) -> dict[str, float]:
+  """What is to be known of one size and one tokenizer."""
   text, part, out = folder / "text.txt", folder / "part.txt", folder / "set"
   try:
     write_text(text, megabytes)
     write_head(text, part, _ALONE.value * len(os.sched_getaffinity(0)))
-    built, alone = _measured(text, part, out)
+    built, alone = _measured(text, part, out, tokenizer)
     tokens = built["tokens"]
     rate, by_cpu = tokens / built["shards_s"], tokens / built["cpu_s"]
     middle = {
@@ -360,7 +369,7 @@ def measure(folder: pathlib.Path, megabytes: float) -> dict[str, float]:
       "share_of_arrays_by_cpu": round(by_cpu / middle["encode_arrays_cpu"], 3),
       "shards": len(list(out.glob("*/rows/*/*array_record*"))),
       "disk_mb": round(sum(path.stat().st_size for path in written) / 1e6),
-      **_reading(out, text),
+      **_reading(out, _config(text, tokenizer)),
     }
   finally:
     for path in (text, part):
@@ -380,8 +389,13 @@ def main(argv: list[str]) -> None:
     claims.claim(_OUT.value, overwrite=_OVERWRITE.value)
   folder = pathlib.Path(_FOLDER.value)
   folder.mkdir(parents=True, exist_ok=True)
-  found = [measure(folder, float(size)) for size in _SIZES.value]
-  terminal.table([list(x.values()) for x in found], list(found[0]))
+  name, sizes = _TOKENIZER.value, [float(size) for size in _SIZES.value]
+  found = [measure(folder, size, name) for size in sizes]
+  others = {name: measure(folder, sizes[0], name) for name in _OTHERS.value}
+  rows = [(name, x) for x in found] + list(others.items())
+  terminal.table(
+    [[name, *x.values()] for name, x in rows], ["tokenizer", *found[0]]
+  )
   if _OUT.value:
     settings = {
       "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -389,7 +403,10 @@ def main(argv: list[str]) -> None:
       "row_length": _ROW.value,
       "tokenizer_sample": _SAMPLE.value,
     }
-    storage.write_json(_OUT.value, settings | {"sizes": found})
+    others = {pathlib.Path(name).name: x for name, x in others.items()}
+    storage.write_json(
+      _OUT.value, settings | {"sizes": found, "others": others}
+    )
     claims.sign(_OUT.value)
 
 

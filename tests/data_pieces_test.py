@@ -58,6 +58,8 @@ def plain_documents(content):
 
 @quick
 @hypothesis.given(st.text(characters, max_size=40), sizes)
+@hypothesis.example("a\n\n \nb\n\n\u2003\n\n\nc", 99)
+@hypothesis.example("a b\nc d\n\ne f\ng\n\n\nh", 4)
 def test_lines_and_documents_in_pieces(file, content, size):
   path = file(content.encode(), size)
   seen = content.removeprefix("\ufeff")
@@ -218,6 +220,7 @@ def test_single_spaces(given):
 
 @quick
 @hypothesis.given(st.lists(st.text(characters + "xyz. ", max_size=30)))
+@hypothesis.example([" a b", "c "])
 @hypothesis.example(["", " ", "a b\nc", "\na", "a\n", "a\n b", "\x1c", ""])
 @hypothesis.example(["é\xa0b", "\u3000", "a\x01b", "\x85", "a\tb", "plain one"])
 def test_single_spaces_of_many(given):

@@ -27,6 +27,7 @@ from instruct_jax.data.batch import pieces, shards, worker
 # much while the splits that are held out are short as when they are long.
 HELD = 4 << 25
 SMALL = 4 << 20  # bytes of a piece that is not worth a process
+_TRIMMED = 32 << 20  # bytes that are handed over between two times
 _LOOK = 0.2  # seconds between two looks for a signal
 _PIPE = 1 << 20  # bytes: a piece goes through in few turns of two processes
 _CODE = "from instruct_jax.data.batch import worker; worker.main()"
@@ -54,6 +55,7 @@ def make(
 
 
 def _make(some, tokenizer, team):
+  let_go = 0  # bytes
   for piece in some:
     interrupt.check()
     if piece.size <= SMALL and not team.is_started:
@@ -62,8 +64,11 @@ def _make(some, tokenizer, team):
     while not team.has_room(piece):
       yield team.result()
     team.put(piece)
+    let_go += piece.size
     del piece
-    allocation.trim()  # What is free between pieces adds up.
+    if let_go >= _TRIMMED:
+      allocation.trim()  # What is free between pieces adds up.
+      let_go = 0
     while team.has_results():
       yield team.result()
   while team.is_busy():
