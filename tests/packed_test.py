@@ -220,6 +220,28 @@ def test_little_of_an_iteration_is_padding():
   assert 0 <= empty / slots < 0.1
 
 
+def test_short_items_fill_longer_rows(monkeypatch):
+  """512 episodes of 48 tokens at most, 26 on average."""
+  rng = np.random.default_rng(0)
+  before = rng.integers(7, 33, 512)
+  responses = np.minimum(rng.geometric(1 / 7, 512), 16)
+  rows = {
+    "is_prompt": jnp.arange(32) < before[:, None],
+    "is_response": jnp.arange(16) < responses[:, None],
+  }
+
+  def share():
+    plan = packed.plan(rows)
+    empty, slots = packed.padding(rows, plan)
+    return plan.shape.width, float(empty / slots)
+
+  width, of_longer = share()
+  monkeypatch.setattr(packed, "SHORT", 47)
+  same, of_same = share()
+  assert (same, width) == (48, 56)
+  assert of_longer < of_same - 0.03, (of_longer, of_same)
+
+
 # What is learned.
 
 ALGORITHMS = {

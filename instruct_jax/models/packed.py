@@ -30,7 +30,11 @@ SLOTS, PLACES = "slots", "places"
 RESPONSE_SLOTS, RESPONSE_PLACES = "response_slots", "response_places"
 # Of a device at a time. On a CPU fewer tokens are computed as fast as many, and
 # the last rows in use are emptier; elsewhere many are needed to be fast.
-CPU_SLOTS, DEVICE_SLOTS = 256, 16384
+CPU_SLOTS, DEVICE_SLOTS = 320, 16384
+# Short items leave much of a row of their own length empty, since one or two
+# fit: up to so many tokens a row is a sixth longer. Scores of short rows cost
+# little; with longer rows they cost more than the padding does.
+SHORT = 64
 
 
 def can_be(rows: Rows) -> bool:
@@ -50,7 +54,7 @@ def joined(rows: Rows) -> tuple[jax.Array, attention.Structure]:
 
 
 def plan(rows: Rows, *, parts: int = 1) -> packing.Plan:
-  """Which items share a row; a row is as long as an item can be.
+  """Which items share a row; a row is about as long as an item can be.
 
   So many `parts` bound the memory: rows are computed as many at a time as a
   part of the items would be without packing, at most.
@@ -67,16 +71,22 @@ def parts_of(rows: Rows, parts: int) -> int:
 
 
 def _shape_of(rows, parts):
+  items, prompt = rows["is_prompt"].shape
   responses = math.prod(rows["is_response"].shape[1:])
-  width = rows["is_prompt"].shape[1] + responses
+  width = _width(prompt + responses, items)
   return packing.shape_of(
-    len(rows["is_prompt"]),
+    items,
     width=width,
     slots=CPU_SLOTS if sharding.platform() == "cpu" else DEVICE_SLOTS,
     parts=parts,
     # Rows of items with a prompt each seldom hold more than half of responses.
     asked=max(responses, width // 2),
   )
+
+
+def _width(longest, items):
+  """The slots of a row, of so many items that have so many tokens at most."""
+  return longest + (longest // 6 if items > 1 and longest <= SHORT else 0)
 
 
 def taken(
