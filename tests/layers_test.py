@@ -18,7 +18,7 @@ ORDER = """
 base
   allocation errors interrupt streams means run_folder layout
   compilation terminal
-  chain display
+  background chain display
   keys outside typewriter experiment_file pointers progress
   catalogue keyboard ranges phases
   storage

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from instruct_jax.base import background
 from instruct_jax.inference import choice, slots
 from instruct_jax.models import attention, heads, turned
 
@@ -31,7 +32,7 @@ class Generation:
   stop_ids: tuple[int, ...] = flax.struct.field(pytree_node=False, default=())
 
   @property
-  def judged(self) -> jax.Array:
+  def judged(self) -> jax.Array | np.ndarray:
     """The tokens as judges and reward models see them: with one end token.
 
     The first of the stop tokens, which training ends a response with, stands
@@ -39,8 +40,11 @@ class Generation:
     """
     if not self.stop_ids:
       return self.tokens
-    stop = choice.is_stop(self.tokens, self.stop_ids)
-    return jnp.where(stop, self.stop_ids[0], self.tokens)
+    # Of what is on the host no program is made, a new one for each length.
+    numbers = np if isinstance(self.tokens, np.ndarray) else jnp
+    stops = np.asarray(self.stop_ids, np.int32)
+    is_stop = numbers.isin(self.tokens, stops)
+    return numbers.where(is_stop, stops[0], self.tokens)
 
 
 def generate(
@@ -62,20 +66,41 @@ def generate(
   most, unless given `max_tokens`; where that is 0 the row only fills up, and
   costs nothing. On a `mesh` every device has slots of its own.
   """
+  asked = prompt, is_prompt, episodes, limits
+  return _generate(*_arguments(model, params, asked, key, sampling, mesh))
+
+
+def prepare(
+  model: heads.LanguageModel,
+  params: dict,
+  asked: tuple[jax.ShapeDtypeStruct, ...],
+  key: jax.Array,
+  sampling: choice.Sampling,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+) -> None:
+  """Begins to compile what `generate` is; `asked` are the shapes of prompt,
+  is_prompt, episodes and limits."""
+  _generate.begin(*_arguments(model, params, asked, key, sampling, mesh))
+
+
+def _arguments(model, params, asked, key, sampling, mesh):
+  prompt, is_prompt, episodes, _ = asked
   chex.assert_equal_shape([prompt, is_prompt])
   chex.assert_shape(episodes, prompt.shape[:1])
-  few = usual_slots(len(prompt), sampling.slots)
-  return _generate(
+  few = usual_slots(prompt.shape[0], sampling.slots)
+  return (
     model,
     shared(dataclasses.replace(sampling, slots=few)),
     mesh,
     params,
     key,
     jax.device_put(np.float32(sampling.temperature)),
-    (prompt, is_prompt, episodes, limits),
+    asked,
   )
 
 
+@background.Compiled
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _generate(model, sampling, mesh, params, key, temperature, asked):
   queue = queue_of(*asked, sampling=sampling)
