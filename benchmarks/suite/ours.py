@@ -74,7 +74,10 @@ def load(ctx: context.Context, spec: dict, role: str) -> dict[str, Any]:
 def probed(
   ctx: context.Context, params: dict, role: str = "policy"
 ) -> list[float]:
-  """Some logits, or the score, of `work.PROBE`."""
+  """Some logits, or the score, of `work.PROBE`.
+
+  By one program: those of single operations would take memory in every run.
+  """
   if role == "reward":
     response, is_response = _right([work.PROBE], len(work.PROBE))
     nothing = np.zeros((1, 1), np.int32)
@@ -85,10 +88,12 @@ def probed(
       "is_response": is_response,
     }
     sequences = jax.tree.map(jnp.asarray, sequences)
-    score = forward.scores(ctx.scalar, params, sequences)
+    score = jax.jit(forward.scores, static_argnums=0)(
+      ctx.scalar, params, sequences
+    )
     return np.asarray(score, float).tolist()
   tokens = jnp.asarray([[*work.PROBE, 0]], jnp.int32)
-  logits = forward.token_logits(
+  logits = jax.jit(forward.token_logits, static_argnums=0)(
     ctx.policy, params, tokens, jnp.ones_like(tokens, bool)
   )
   return np.asarray(logits[0, -1, : work.PROBED], float).tolist()
