@@ -27,8 +27,8 @@ base
 .
   paper
 maths
-  arrays preferences statistics sampling
-  rl
+  arrays preferences statistics sampling strengths
+  rl agreement length_control
   groups
 parallel
   hosts
@@ -105,8 +105,8 @@ data
   prepare inspect
   __main__
 scoring
-  spans texts
-  tasks
+  spans texts comparisons endpoint
+  tasks rankings judgments model_judge
   samples
 worlds
   interface

@@ -128,6 +128,35 @@ def agreement(records: Sequence[Record]) -> dict[str, Any]:
   return annotators
 
 
+def ratings(
+  records: Sequence[Record],
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+  """(labelers [L], what they say of pairs [L, U], the pairs' prompts [U]).
+
+  1 where a labeler prefers the first response of a pair, -1 the second, 0 ties
+  them, NaN who did not compare them, or said different things of them. Pairs
+  that no two labelers compared are left out.
+  """
+  of_prompt = collections.defaultdict(list)
+  for record in records:
+    if "labeler" in record:
+      of_prompt[kinds.known_by(record, "rankings")].append(record)
+  units, clusters = [], []
+  for n, group in enumerate(of_prompt.values()):
+    for by_labeler in _verdicts(group).values():
+      plain = {who: said for who, said in by_labeler.items() if len(said) == 1}
+      if len(plain) > 1:
+        units.append(plain)
+        clusters.append(n)
+  labelers = sorted({who for unit in units for who in unit})
+  place = {who: n for n, who in enumerate(labelers)}
+  table = np.full((len(labelers), len(units)), np.nan)
+  for n, unit in enumerate(units):
+    for who, said in unit.items():
+      (table[place[who], n],) = said
+  return labelers, table, np.asarray(clusters, int)
+
+
 def _signs(record: Record) -> Iterator[tuple[Pair, int]]:
   """((one, other), who beats whom) of each pair of different responses.
 

@@ -103,6 +103,7 @@ def wrong_ranking(record: Record, k_max: int) -> str:
     _wrong_list(record, "ranks", _wrong_rank)
     or _wrong_list(record, "ended", _wrong_bool)
     or _wrong_list(record, "ratings", _wrong_rating)
+    or _wrong_list(record, "models", _wrong_model)
     or _wrong_metadata(record)
     or _wrong_pairs(record)
   )
@@ -208,6 +209,12 @@ def _wrong_rating(value):
   if is_number and math.isfinite(value) and low <= value <= high:
     return ""
   return f"should be a number from {low} to {high}, not {typed.shown(value)}"
+
+
+def _wrong_model(value):
+  if isinstance(value, str) and not is_blank(value):
+    return ""
+  return f"should be the name of a model, not {typed.shown(value)}"
 
 
 def _wrong_metadata(record):

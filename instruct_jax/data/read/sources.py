@@ -7,9 +7,10 @@
   rankings        {"prompt", "responses": [K], "ranks": [K]} lines; rank 1 is
                   best, equal ranks are ties, and only their order counts.
                   Optional, one for each response: "ended", bools; "ratings", 1
-                  to 7; "metadata", {flag: bool}. Or "pairs": [[winner, loser],
-                  ...], where labelers compared two at a time, in circles too;
-                  beside "ranks", which order all, they must agree with them
+                  to 7; "metadata", {flag: bool}; "models", who gave it. Or
+                  "pairs": [[winner, loser], ...], where labelers compared two
+                  at a time, in circles too; beside "ranks", which order all,
+                  they must agree with them
 
 {"messages": [{"role", "content"}, ...]} may stand for "prompt" (for "prompt"
 and "response" of demonstrations): one of the system, perhaps, then users' and
@@ -50,6 +51,7 @@ from instruct_jax.tokenizers import start, templates
 Record = kinds.Record
 # Of a ranking, beside what it must have; and a conversation.
 _LISTS = {"ranks", "pairs", "ended", "ratings", "metadata", "messages"}
+_LISTS |= {"models"}
 
 
 def open_source(
