@@ -42,8 +42,9 @@ TEXTS = {
   "zip.jsonl.gz": "no gzip",
 }
 
-MAIN, SAMPLE, CONVERT, SCORE = (
-  f"instruct_jax.{name}" for name in ("main", "sample", "convert", "score")
+MAIN, SAMPLE, CONVERT, SCORE, EVALUATE = (
+  f"instruct_jax.{name}"
+  for name in ("main", "sample", "convert", "score", "evaluate")
 )
 DATA = "instruct_jax.data"
 TEST = f"--config={EXPERIMENTS}/sft.py:test"
@@ -167,6 +168,25 @@ LINES = [
   (f"{SCORE} --task=drop --samples=zip.jsonl.gz", "zip.jsonl.gz"),
   (f"{SCORE} --task=dorp --samples=prompts.jsonl", "dorp drop"),
   (f"{SCORE} --task=drop --samples=prompts.jsonl more", "more"),
+  # evaluate
+  (f"{EVALUATE}", "--data nothing"),
+  (f"{EVALUATE} --data=none --out=x", "none folder"),
+  (f"{EVALUATE} --data=not_a_run --out=x", "nothing there"),
+  (f"{EVALUATE} --sets=squadv3 --out=x", "squadv3 squadv2"),
+  (f"{EVALUATE} --file=squadv2=none.json --out=x", "none.json"),
+  (f"{EVALUATE} --file=squadv2 --out=x", "SET.NAME=VALUE"),
+  (f"{EVALUATE} --file=squadv2.train=a_file --out=x", "train items"),
+  (f"{EVALUATE} --set_option=squadv2.shoots=1 --out=x", "shoots shots"),
+  (f"{EVALUATE} --sets=squadv2 --file=squadv2=a_file", "--out"),
+  (f"{EVALUATE} --sets=squadv2 --file=squadv2=a_file --out=x", "--run"),
+  (f"{EVALUATE} --sets=squadv2 --file=squadv2=a_file --out=x --run=none",
+   "none run"),
+  (f"{EVALUATE} --sets=squadv2 --file=squadv2=a_file --out=x --run=hf:none",
+   "none"),
+  (f"{EVALUATE} --limit=-1", "--limit=-1"),
+  (f"{EVALUATE} --template=chat --sets=squadv2 --file=squadv2=a_file --out=x"
+   f" {RUN}", "chat own none"),
+  (f"{EVALUATE} what", "what --name=value"),
   # convert
   (f"{CONVERT}", "SOURCE TARGET"),
   (f"{CONVERT} runs/sft-test", "TARGET"),

@@ -13,7 +13,8 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 
 # From the ground up: a room, then its modules, those of a line beside each
-# other. "." is the top of the package.
+# other. "." is the top of the package, "*" all modules of a room that are not
+# named: one more needs no place.
 ORDER = """
 base
   allocation errors interrupt streams means run_folder layout
@@ -133,8 +134,17 @@ inference
   context
   batching encode
   rewards
-  respond
-  score
+  respond likelihood
+  score continuing
+measuring
+  asked table
+  models
+  contract
+  choices found
+  options running
+sets
+  *
+  __init__
 algorithms
   __init__
   episodes sft rm
@@ -160,8 +170,9 @@ evals
   reward_models
   suite
 report
-  captions
+  captions pages
   best_of exhibits
+  evaluation
   charts closing curves header samples seeds
   figures
   page
@@ -178,12 +189,12 @@ runs
   chat
   references seeds aside
   plan
-  costs turns
+  costs turns measured
   build
 .
-  main sample convert score
+  main sample convert score evaluate
 """
-DOORS = ("main", "sample", "convert", "score")
+DOORS = ("main", "sample", "convert", "score", "evaluate")
 MOST_ROOMS, MOST_FLOORS = 24, 10
 
 
@@ -194,11 +205,18 @@ def _lines() -> dict[str, int]:
     if not text.startswith(" "):
       room = "" if text == "." else f"{text}/"
       continue
-    for name in text.split():
+    for name in _named(text.split(), room):
       module = f"{room}{name}".removesuffix("/__init__")
       assert module not in lines, f"{module} stands twice in ORDER"
       lines[module] = number
   return lines
+
+
+def _named(names: list[str], room: str) -> list[str]:
+  if names != ["*"]:
+    return names
+  everything = {path.stem for path in (PACKAGE / room).glob("*.py")}
+  return sorted(everything - {"__init__"})
 
 
 LINES = _lines()

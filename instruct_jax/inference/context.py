@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from instruct_jax import tokenizers, worlds
 from instruct_jax.base import errors
 from instruct_jax.data.batch import loader
-from instruct_jax.inference import choice
+from instruct_jax.inference import choice, generate
 from instruct_jax.models import config as model_config
 from instruct_jax.models import heads, lora, sizes
 from instruct_jax.parallel import hosts, sharding
@@ -18,7 +18,6 @@ from instruct_jax.tokenizers import answers, templates
 from instruct_jax.worlds import interface
 
 SCALAR_ROLES = ("reward", "value")
-DEVICE_SLOTS = 256  # of a device at most
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,18 +92,13 @@ class Context:
   def _slots(self) -> int:
     """Responses that grow at a time at most, which changes none of them.
 
-    Their caches take no more than a quarter of the memory. What is best on a
-    CPU depends on the prompts (`generate.usual_slots`).
+    What is best on a CPU depends on the prompts (`generate.usual_slots`).
     """
     if jax.default_backend() == "cpu":
       return 0
-    data, mesh, model = self.config.data, self.mesh.shape, self.policy.config
+    data = self.config.data
     tokens = data.prompt_length + data.response_length
-    numbers = 2 * model.layers * model.kv_heads * model.head_size * tokens
-    size = numbers * jax.numpy.dtype(model.dtype).itemsize / mesh["tensor"]
-    memory = self.mesh.local_devices[0].memory_stats() or {}
-    fit = int(memory.get("bytes_limit", 16e9) / 4 / size)
-    return max(1, min(fit, DEVICE_SLOTS)) * mesh["data"] * mesh["fsdp"]
+    return generate.fitting_slots(self.policy.config, tokens, self.mesh)
 
 
 def make(config: ConfigDict, folders: dict[str, epath.Path]) -> Context:

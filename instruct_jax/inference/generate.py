@@ -19,7 +19,7 @@ import numpy as np
 
 from instruct_jax.base import background
 from instruct_jax.inference import choice, slots
-from instruct_jax.models import attention, heads, turned
+from instruct_jax.models import attention, config, heads, turned
 
 
 @flax.struct.dataclass
@@ -128,6 +128,24 @@ def usual_slots(prompts: int, most: int) -> int:
     return most
   few = min(64, max(16, prompts // 8))
   return min(few, most) if most else few
+
+
+def fitting_slots(
+  model: config.DecoderConfig, tokens: int, mesh: jax.sharding.Mesh
+) -> int:
+  """As many slots of so many tokens as a quarter of the memory holds.
+
+  At least one of a device with rows of its own, and at most DEVICE_SLOTS.
+  """
+  numbers = 2 * model.layers * model.kv_heads * model.head_size * tokens
+  size = numbers * jnp.dtype(model.dtype).itemsize / mesh.shape["tensor"]
+  memory = mesh.local_devices[0].memory_stats() or {}
+  fit = int(memory.get("bytes_limit", 16e9) / 4 / size)
+  ways = mesh.shape["data"] * mesh.shape["fsdp"]
+  return max(1, min(fit, DEVICE_SLOTS)) * ways
+
+
+DEVICE_SLOTS = 256  # of a device at most
 
 
 def queue_of(

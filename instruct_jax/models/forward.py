@@ -177,6 +177,14 @@ def completion_logprobs(
   return _read_response(model, params, rankings, None, key, read)
 
 
+def completions_read(
+  model: heads.LanguageModel, params: dict, rankings: dict[str, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+  """`completion_logprobs`, and [B, K, R] bool: where no token is likelier."""
+  read = vocabulary.logprobs_and_likeliest
+  return _read_response(model, params, rankings, None, None, read)
+
+
 def _before(sequences):
   """From what predicts the first token of a response to what does the last."""
   first = sequences["prompt"].shape[1] - 1

@@ -36,7 +36,8 @@ class Reading:
   tied: bool
   cap: float
   temperature: float
-  entropies: bool  # are wanted, too
+  # What is wanted beside log-probabilities: "entropies", "likeliest".
+  extras: tuple[str, ...] = ()
   groups: int = 1  # of devices, each with rows of its own
   parts: int = 1  # of the vocabulary, in each group
 
@@ -136,9 +137,7 @@ def logprobs(
   `cap` each logit x is cap * tanh(x / cap) (Gemma 2). With `where` [B, T] bool
   the vocabulary is read at these positions only, and 0 is said of the others.
   """
-  how = _reading(
-    hidden, tokens, kernel, tied, cap, temperature, entropies=False
-  )
+  how = _reading(hidden, tokens, kernel, tied, cap, temperature)
   return _read(hidden, kernel, tokens, where, how)["logprobs"]
 
 
@@ -156,12 +155,27 @@ def logprobs_and_entropies(
 
   They fall out of the same pass. They are a metric: no gradient comes of them.
   """
-  how = _reading(hidden, tokens, kernel, tied, cap, temperature, entropies=True)
+  how = _reading(hidden, tokens, kernel, tied, cap, temperature, "entropies")
   said = _read(hidden, kernel, tokens, where, how)
   return said["logprobs"], said["entropies"]
 
 
-def _reading(hidden, tokens, kernel, tied, cap, temperature, *, entropies):
+def logprobs_and_likeliest(
+  hidden: jax.Array,
+  tokens: jax.Array,
+  *,
+  kernel: jax.Array,
+  tied: bool,
+  where: jax.Array | None = None,
+  cap: float = 0.0,
+) -> tuple[jax.Array, jax.Array]:
+  """As `logprobs`, and [B, T] bool: where no token is likelier."""
+  how = _reading(hidden, tokens, kernel, tied, cap, 1.0, "likeliest")
+  said = _read(hidden, kernel, tokens, where, how)
+  return said["logprobs"], said["likeliest"] > 0
+
+
+def _reading(hidden, tokens, kernel, tied, cap, temperature, *extras):
   chex.assert_rank([hidden, tokens, kernel], [3, 2, 2])
   chex.assert_equal_shape_prefix([hidden, tokens], 2)
   chex.assert_equal(hidden.shape[2], kernel.shape[1 if tied else 0])
@@ -171,7 +185,7 @@ def _reading(hidden, tokens, kernel, tied, cap, temperature, *, entropies):
     tied=tied,
     cap=cap,
     temperature=temperature,
-    entropies=entropies,
+    extras=extras,
     groups=1 if len(hidden) % groups else groups,
     parts=sharding.ways("tensor"),
   )
@@ -263,7 +277,7 @@ def _slice(x, i, size):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _read(hidden, kernel, tokens, where, how):
-  """{"logprobs": [B, T], "entropies": the same, if they are wanted}."""
+  """{"logprobs": [B, T], and what else is wanted of the same shape}."""
   return _in_blocks(hidden, kernel, tokens, where, how, saves="")[0]
 
 
@@ -291,7 +305,7 @@ def _in_blocks(hidden, kernel, tokens, where, how, *, saves):
       new["d"] = _derivatives(how, logits, of_block, sums).astype(of_width)
     return {k: blocks.put(x, (new | sums)[k], i) for k, x in found.items()}
 
-  names = ("logprobs", "entropies") if how.entropies else ("logprobs",)
+  names = ("logprobs", *how.extras)
   numbers = functools.partial(
     blocks.empty, how.groups, dtype=jnp.float32, layout=()
   )
@@ -322,10 +336,13 @@ def _said(how, logits, tokens):
   weights = jnp.exp(shifted)
   total = weights.sum(axis=1, keepdims=True)
   log_sum = jnp.log(total)
-  said = {"logprobs": _chosen(how, logits, tokens) - highest - log_sum}
-  if how.entropies:
+  chosen = _chosen(how, logits, tokens)
+  said = {"logprobs": chosen - highest - log_sum}
+  if "entropies" in how.extras:
     mean = (weights * shifted).sum(axis=1, keepdims=True) / total
     said["entropies"] = log_sum - mean
+  if "likeliest" in how.extras:
+    said["likeliest"] = (chosen >= highest).astype(jnp.float32)
   said = {name: x[:, 0] for name, x in said.items()}
   return said, {"highest": highest, "log_sum": log_sum}
 

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 from etils import epath
 
 from instruct_jax.base import (
@@ -28,6 +27,7 @@ from instruct_jax.report import (
   exhibits,
   figures,
   header,
+  pages,
   samples,
   seeds,
 )
@@ -86,7 +86,7 @@ def write(
   together = _together(final, stages, siblings, left_out or {})
   tables = seeds.joined(_tables(stages), together)
   said = _responses(final)
-  page = _template().render(
+  page = pages.template("report.html").render(
     title=header.title(final.config, final.results) or final.name,
     world=header.world(final.config),
     provenance=header.provenance(final.results),
@@ -183,18 +183,6 @@ def _responses(final: Stage) -> samples.Said:
     is_due=any("subject" in row for row in rows),
     prompts=max((n for n in counts if isinstance(n, int)), default=0),
   )
-
-
-def _template() -> jinja2.Template:
-  here = epath.Path(__file__).parent
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(str(here)),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-  )
-  return environment.get_template("report.html")
 
 
 def _preference(

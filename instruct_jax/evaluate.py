@@ -1,0 +1,100 @@
+"""Measures any checkpoint on everything that the paper measured.
+
+  python -m instruct_jax.evaluate --run=runs/ppo_ptx-tiny --data=DATA --out=OUT
+  python -m instruct_jax.evaluate --run=sft=runs/sft-files --run=hf:pythia \\
+    --sets=truthfulqa,squadv2 --data=DATA --out=OUT --limit=500
+  python -m instruct_jax.evaluate --list
+
+Models are finished runs and hf:/path of checkpoints in Hugging Face format. The
+files of the sets lie anywhere in --data, as they were published (--list says
+where, and what they are called), or are named: --file sst2=tfds:glue/sst2:test.
+A set whose files are not there is listed as missing.
+
+Writes OUT/results.json, OUT/SET.jsonl (what was asked and answered) and
+OUT/report.html. The same command goes on where it was broken off; what has been
+measured of the same parameters, files and settings is not measured again. Exit
+codes: 0 done, 2 bad input, 130 Ctrl-C.
+"""
+
+from absl import flags
+
+from instruct_jax import sets
+from instruct_jax.base import allocation, command, compilation, errors
+from instruct_jax.measuring import contract, found, options, running
+from instruct_jax.report import evaluation
+from instruct_jax.runs import measured
+
+_RUN = flags.DEFINE_multi_string(
+  "run", [], "A run's folder or hf:/path, NAME=PATH to name it; repeat it."
+)
+_SETS = flags.DEFINE_string("sets", "", "Which, with commas; '': all.")
+_DATA = flags.DEFINE_string("data", "", "The folder that holds the sets.")
+_FILE = flags.DEFINE_multi_string(
+  "file", [], "SET=PATH or SET.ROLE=PATH, where a set's file is."
+)
+_OUT = flags.DEFINE_string("out", "", "The folder for what is found.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of samples, and of --limit.")
+_LIMIT = flags.DEFINE_integer("limit", 0, "Items of a set at most; 0: all.")
+_TEMPLATE = flags.DEFINE_string(
+  "template", "none", "Around prompts: none, or own (each model's)."
+)
+_OPTION = flags.DEFINE_multi_string(
+  "set_option", [], "SET.OPTION=VALUE, as squadv2.shots=2."
+)
+_LIST = flags.DEFINE_bool("list", False, "Say which sets there are, and end.")
+
+
+def main(argv: list[str]) -> None:
+  """Finds the files, measures, writes, prints."""
+  del argv
+  known = sets.all_sets()
+  if _LIST.value:
+    evaluation.print_sets(known)
+    return
+  chosen = _chosen(known)
+  given = options.split(_OPTION.value, "--set_option", known)
+  options.check(known, given)
+  there = _there(chosen)
+  if not _OUT.value:
+    raise errors.UserError("--out: name a folder for what is found.")
+  allocation.keep()
+  compilation.enable_cache()
+  models = measured.models(_RUN.value, template=_TEMPLATE.value)
+  settings = contract.Settings(_SEED.value, _LIMIT.value, given)
+  results = running.measure(models, chosen, there, settings, _OUT.value)
+  page = evaluation.write(_OUT.value, results)
+  evaluation.print_results(results)
+  print(f"\nReport: {page}")
+  if failed := results["failed"]:
+    name, why = next(iter(failed.items()))
+    raise errors.UserError(
+      f"{len(failed)} of {len(chosen)} sets failed, the first: {name}: {why}"
+    )
+
+
+def _chosen(known: dict[str, contract.Set]) -> dict[str, contract.Set]:
+  names = [name.strip() for name in _SETS.value.split(",") if name.strip()]
+  for name in names:
+    if name not in known:
+      raise errors.unknown("--sets", name, known)
+  return {name: known[name] for name in names or known}
+
+
+def _there(chosen: dict[str, contract.Set]) -> dict[str, found.Found]:
+  """The files of each set; UserError where there is none at all."""
+  named = options.split(_FILE.value, "--file", chosen)
+  there = {
+    name: found.of_set(one, _DATA.value, named.get(name, {}))
+    for name, one in chosen.items()
+  }
+  if all(one.missing for one in there.values()):
+    name, one = next(iter(there.items()))
+    raise errors.UserError(
+      f"--data={_DATA.value}: nothing of {', '.join(chosen)} is there;"
+      f" {name} needs {one.missing} (--list says all of it)"
+    )
+  return there
+
+
+if __name__ == "__main__":
+  command.run_main(main, resumes="the same command goes on where it stopped")

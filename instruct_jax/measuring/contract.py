@@ -1,0 +1,111 @@
+"""What a set is: one module of `sets`, and nothing else, adds one.
+
+A module of the room `sets` with a `SET` is a set of its name:
+
+  SET = contract.Set(
+    about="Sentiment of film reviews, zero-shot (SST-2)",
+    files={"rows": ("*sst*2*/dev.tsv", "*sst*2*.jsonl")},
+    published="https://nlp.stanford.edu/sentiment",
+    headline="accuracy",
+    measure=measure,
+  )
+
+`measure(bench)` asks `bench.model` and returns what it found; whatever it asks
+is remembered, so that it need not think of being broken off. A set that holds
+models against each other has a `compare(bench)` instead, which opens them one
+by one.
+"""
+
+import dataclasses
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from instruct_jax.measuring import models
+from instruct_jax.scoring import tasks
+
+Item = TypeVar("Item")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What the person who measures has chosen, for all sets."""
+
+  seed: int = 0
+  limit: int = 0  # items of a set; 0: all of them
+  # What the flags --set_option NAME.KEY=VALUE say, by set.
+  options: Mapping[str, Mapping[str, str]] = dataclasses.field(
+    default_factory=dict
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """What a set found of a model."""
+
+  metrics: dict[str, tasks.Estimate]
+  samples: list[dict[str, Any]]  # an item each, as it was asked and answered
+  # Numbers of what was not as it should be, for people: {"contexts cut": 3}.
+  counts: dict[str, int] = dataclasses.field(default_factory=dict)
+  notes: tuple[str, ...] = ()  # what a reader of the numbers has to know
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+  """What a set found of models held against each other."""
+
+  tables: dict[str, list[dict[str, Any]]]  # rows as those of `evals`
+  samples: list[dict[str, Any]]
+  metrics: dict[str, dict[str, tasks.Estimate]] = dataclasses.field(
+    default_factory=dict
+  )  # by model
+  counts: dict[str, int] = dataclasses.field(default_factory=dict)
+  notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+  """What a set may use."""
+
+  name: str  # the set's
+  files: Mapping[str, str]  # what was found, by role: paths or specs
+  settings: Settings
+  names: tuple[str, ...]  # of all models
+  open: Callable[[str], models.Model]  # one of them
+
+  @property
+  def model(self) -> models.Model:
+    """The one that is measured."""
+    (name,) = self.names
+    return self.open(name)
+
+  @property
+  def options(self) -> Mapping[str, str]:
+    """The set's own options, as they were given."""
+    return self.settings.options.get(self.name, {})
+
+  def some(self, items: Sequence[Item]) -> list[Item]:
+    """As many as are wanted, drawn by the seed, in their order."""
+    limit = self.settings.limit
+    if not limit or limit >= len(items):
+      return list(items)
+    rng = random.Random(f"{self.settings.seed} {self.name}")
+    return [items[n] for n in sorted(rng.sample(range(len(items)), limit))]
+
+
+@dataclasses.dataclass(frozen=True)
+class Set:
+  """What is measured, and on what."""
+
+  about: str
+  files: Mapping[str, Sequence[str]]  # by role: what they may be called
+  published: str  # where
+  headline: str  # the metric that stands in the table of all sets
+  measure: Callable[[Bench], Measured] | None = None
+  compare: Callable[[Bench], Compared] | None = None
+  optional: Sequence[str] = ()  # roles that it can do without
+  # What each option is, for people: {"shots": "examples before each item"}.
+  options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  # Metrics (patterns of their names) that are no fractions; others are shown
+  # in percent.
+  plain: Sequence[str] = ()

@@ -1,0 +1,129 @@
+"""A policy under measurement: asked, with progress, and nothing twice."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from instruct_jax.base import interrupt, progress
+from instruct_jax.inference import continuing, likelihood
+from instruct_jax.measuring import asked as asked_lib
+from instruct_jax.tokenizers import templates
+
+Likelihood, Said = likelihood.Likelihood, continuing.Said
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A policy by its name. What it answers depends on itself, what is asked and
+  the seed alone: not on batches, devices or what was asked before."""
+
+  name: str
+  reader: likelihood.Reader
+  answers: asked_lib.Answers
+  seed: int = 0
+
+  @property
+  def reach(self) -> int:
+    """Tokens that it reads, prompt and response."""
+    return self.reader.reach
+
+  def likelihoods(self, asked: Sequence[tuple[str, str]]) -> list[Likelihood]:
+    """Of each continuation of (context, continuation), in their order.
+
+    Continuations of one context cost that context once.
+    """
+    return self._likelihoods(likelihood.encoded(self.reader, asked))
+
+  def likelihoods_of_tokens(
+    self, asked: Sequence[tuple[likelihood.Ids, likelihood.Ids]]
+  ) -> list[Likelihood]:
+    """The same of tokens."""
+    return self._likelihoods(asked)
+
+  def _likelihoods(self, pairs):
+    call = _name("likelihoods", [[list(a), list(b)] for a, b in pairs])
+    said = self._asked(
+      call,
+      len(pairs),
+      "likelihoods",
+      lambda places: _numbered(
+        places,
+        likelihood.by_batch(self.reader, [pairs[n] for n in places]),
+      ),
+    )
+    return [Likelihood(*row) for row in said]
+
+  def say(
+    self,
+    prompts: Sequence[str],
+    *,
+    max_tokens: int,
+    stops: Sequence[str] = (),
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    n: int = 1,
+  ) -> list[Said]:
+    """What it says to each prompt, `n` times, those of a prompt together.
+
+    Up to the first of the stops. The k-th response to the prompt at a place is
+    the same whatever the number of prompts behind it.
+    """
+    request = continuing.Request(
+      max_tokens=min(max_tokens, max(1, self.reach // 2)),
+      stops=tuple(stops),
+      temperature=temperature,
+      top_p=top_p,
+    )
+    encoded = templates.encode(
+      prompts, self.reader.tokenizer, self.reader.template
+    )
+    ids = [one for one in encoded for _ in range(n)]
+    call = _name("say", [dataclasses.astuple(request), self.seed, n, encoded])
+    key = jax.random.key(self.seed)
+    said = self._asked(
+      call,
+      len(ids),
+      "responses",
+      lambda places: continuing.by_batch(
+        self.reader, {place: ids[place] for place in places}, key, request
+      ),
+    )
+    return [Said(*row) for row in said]
+
+  def _asked(self, call, count, what, ask):
+    """The answers of a call, of which those that are not known are asked."""
+    known = self.answers.known(call)
+    places = [place for place in range(count) if place not in known]
+    for some in ask(places) if places else ():
+      rows = {place: _row(one) for place, one in some.items()}
+      self.answers.add(call, rows)
+      known |= rows
+      progress.say(f"{what} {len(known)}/{count}")
+      interrupt.check()
+    progress.say("")
+    return [known[place] for place in range(count)]
+
+
+def _numbered(places, batches):
+  """Batches by place among those that are asked, by place of the call."""
+  for some in batches:
+    yield {places[n]: one for n, one in some.items()}
+
+
+def _row(one: Any) -> list[Any]:
+  return [getattr(one, field) for field in _fields(type(one))]
+
+
+@functools.cache
+def _fields(kind):
+  return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def _name(kind: str, content: Any) -> str:
+  text = json.dumps([kind, content])
+  return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -1,0 +1,60 @@
+"""What people set for one set (`--set_option squadv2.shots=2`), and what sets
+count alike."""
+
+from collections.abc import Mapping, Sequence
+
+from instruct_jax.base import errors
+from instruct_jax.measuring import choices, contract, models
+
+
+def whole(bench: contract.Bench, name: str, usual: int, least: int = 0) -> int:
+  """A whole number; UserError for anything else."""
+  given = bench.options.get(name, str(usual))
+  if not given.isdecimal() or int(given) < least:
+    raise errors.UserError(
+      f"--set_option {bench.name}.{name}={given}: a whole number from {least}"
+      " on is right"
+    )
+  return int(given)
+
+
+Named = dict[str, dict[str, str]]
+
+
+def split(
+  pairs: Sequence[str], flag: str, sets: Mapping[str, contract.Set]
+) -> Named:
+  """{'squadv2': {'shots': '2'}} of ['squadv2.shots=2'].
+
+  What stands behind the set's name is '' where there is none. Raises UserError
+  for what is no such pair, a set that is unknown, or one named twice.
+  """
+  named: Named = {}
+  for pair in pairs:
+    left, _, value = pair.partition("=")
+    name, _, part = left.partition(".")
+    if not name or not value:
+      raise errors.UserError(f"{flag} {pair}: SET.NAME=VALUE is right")
+    if name not in sets:
+      raise errors.unknown(flag, name, sets)
+    if part in named.setdefault(name, {}):
+      raise errors.UserError(f"{flag} {pair}: {left} is named twice")
+    named[name][part] = value
+  return named
+
+
+def check(sets: Mapping[str, contract.Set], given: Named) -> None:
+  """UserError for an option that a set has not."""
+  for name, options in given.items():
+    for option in options:
+      if option not in sets[name].options:
+        known = sets[name].options
+        raise errors.unknown(f"--set_option {name}", option, known)
+
+
+def counts(said: Sequence[models.Said]) -> dict[str, int]:
+  """How many prompts were cut, and how many responses."""
+  cut = sum(one.is_cut for one in said)
+  unended = sum(not one.ended for one in said)
+  found = choices.cut_counts(cut)
+  return found | ({"responses cut by their length": unended} if unended else {})

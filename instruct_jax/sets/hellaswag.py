@@ -1,0 +1,82 @@
+"""HellaSwag (Zellers et al. 2019): how a described scene goes on.
+
+Read as published (`hellaswag_val.jsonl`: activity_label, ctx, endings, label),
+as rows with these columns, or in the layout of klosax/hellaswag_text_data, six
+lines an item. Texts are cleaned as lm-evaluation-harness does.
+"""
+
+import re
+from collections.abc import Iterator
+
+from etils import epath
+
+from instruct_jax.base import errors
+from instruct_jax.data.read import files
+from instruct_jax.measuring import choices, contract, table
+
+_LINES = 6
+_LABELS = {n: n for n in range(4)} | {str(n): n for n in range(4)}
+_BRACKETS = re.compile(r"\[.*?\]")
+
+
+def measure(bench: contract.Bench) -> contract.Measured:
+  """Accuracy by log-probability, and by that for each byte of an ending."""
+  items = table.filled(read(bench.files["items"]), bench.files["items"])
+  return choices.measure(bench.model, bench.some(items))
+
+
+def read(spec: str) -> Iterator[choices.Item]:
+  """The items of a file in one of the layouts."""
+  for unit in files.units(spec):
+    if isinstance(unit, str) or files.holds_objects(unit):
+      yield from (_of_row(*row) for row in files.unit_rows(unit))
+    else:
+      yield from _of_lines(unit)
+
+
+def _of_row(where, row):
+  label = table.one_of(row, "label", where, _LABELS)
+  activity = table.text(row, "activity_label", where)
+  context = table.text(row, "ctx", where)
+  endings = table.texts(row, "endings", where)
+  if len(endings) != 4:
+    raise errors.UserError(
+      f'{where}: "endings" should be 4 texts, not {len(endings)}'
+    )
+  return _item(f"{activity}: {context}", endings, label)
+
+
+def _of_lines(path: epath.Path) -> Iterator[choices.Item]:
+  lines = [(n, line) for n, line in files.lines(path) if line.strip()]
+  for start in range(0, len(lines), _LINES):
+    (first, context), *rest = lines[start : start + _LINES]
+    label = rest[0][1].strip() if rest else ""
+    if len(rest) < _LINES - 1 or label not in _LABELS:
+      raise errors.UserError(
+        f"{path}:{first}: an item is six lines (context, the right ending's"
+        " number from 0 to 3, four endings)"
+      )
+    endings = [line for _, line in rest[1:]]
+    yield _item(context, endings, _LABELS[label])
+
+
+def _item(context, endings, label):
+  return choices.Item(
+    contexts=(_cleaned(context),),
+    choices=tuple(" " + _cleaned(ending) for ending in endings),
+    answer=label,
+  )
+
+
+def _cleaned(text: str) -> str:
+  text = _BRACKETS.sub("", text.strip().replace(" [title]", ". "))
+  return text.replace("  ", " ")
+
+
+SET = contract.Set(
+  about="HellaSwag: which of four endings a scene has",
+  files={"items": ("hellaswag_val*", "*hellaswag*/val*")},
+  published="https://github.com/rowanz/hellaswag",
+  headline="accuracy_normalised",
+  measure=measure,
+)

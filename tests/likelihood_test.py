@@ -1,0 +1,163 @@
+"""Likelihoods of continuations, against logits of one text after the other."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from instruct_jax import tokenizers
+from instruct_jax.inference import likelihood
+from instruct_jax.models import attention, heads
+from instruct_jax.parallel import sharding
+from tests import toys
+
+REACH = 48
+TOKENIZER = tokenizers.ByteTokenizer()
+MODEL = heads.LanguageModel(
+  toys.decoder_config(
+    vocab_size=TOKENIZER.vocab_size, positions="learned", context_length=REACH
+  )
+)
+
+
+@functools.cache
+def params():
+  made = toys.init_params(MODEL, jax.random.key(0))
+  return jax.tree.map(lambda x: 1.5 * x if x.ndim > 1 else x, made)
+
+
+def reader(**mesh):
+  axes = {"data": 1, "fsdp": 1, "tensor": 1} | mesh
+  return likelihood.Reader(
+    MODEL, params(), TOKENIZER, sharding.make_mesh(**axes)
+  )
+
+
+@jax.jit
+def _logits(params, tokens, is_token):
+  logits, _ = MODEL.apply(
+    {"params": params}, tokens, attention.padded(is_token)
+  )
+  return logits[0]
+
+
+def logits_of(tokens):
+  """The logits [T, V] of this text alone; what is behind it is not seen."""
+  row = np.zeros((1, REACH), np.int32)
+  row[0, : len(tokens)] = tokens
+  is_token = np.arange(REACH)[None] < len(tokens)
+  logits = _logits(params(), jnp.asarray(row), jnp.asarray(is_token))
+  return np.asarray(logits, np.float64)[: len(tokens)]
+
+
+def by_hand(context, continuation):
+  """(log-probability, is greedy) by the logits of this text alone."""
+  logits = logits_of([*context, *continuation])[len(context) - 1 : -1]
+  chosen = logits[np.arange(len(continuation)), list(continuation)]
+  sums = np.log(np.exp(logits).sum(axis=1))
+  return (chosen - sums).sum(), (chosen >= logits.max(axis=1)).all()
+
+
+def greedy(context, count):
+  """What the model says greedily, by the same logits."""
+  ids = list(context)
+  for _ in range(count):
+    ids.append(int(logits_of(ids)[-1].argmax()))
+  return tuple(ids[len(context) :])
+
+
+def ids(text):
+  return tuple(TOKENIZER.encode(text))
+
+
+ASKED = [
+  ("the cat", " sat"),
+  ("a", "b"),
+  ("the cat", " ran away"),
+  ("", "what"),
+  ("x" * 30, "y" * 10),
+  ("the cat", ""),
+  ("the cat ", "sat"),  # the space belongs to what follows
+]
+
+
+@pytest.fixture(scope="module")
+def said():
+  return likelihood.of_texts(reader(), ASKED)
+
+
+def test_as_one_text_after_the_other(said):
+  for (context, continuation), found in zip(ASKED, said, strict=True):
+    before = (*TOKENIZER.start_ids, *ids(context.rstrip()))
+    after = ids(context[len(context.rstrip()) :] + continuation)
+    logprob, is_greedy = by_hand(before, after)
+    assert found.logprob == pytest.approx(logprob, rel=1e-4, abs=1e-4)
+    assert found.is_greedy == is_greedy
+    assert found.tokens == len(after)
+    assert not found.is_cut
+  assert said[6] == said[0]
+
+
+def test_what_is_said_greedily_is_known():
+  start = ids("the cat")
+  best = greedy(start, 3)
+  other = (*best[:2], (best[2] + 1) % TOKENIZER.vocab_size)
+  found = likelihood.of_tokens(
+    reader(), [(start, best), (start, other), (start, ())]
+  )
+  assert [x.is_greedy for x in found] == [True, False, True]
+
+
+@pytest.mark.parametrize("mesh", [{"data": 4, "fsdp": 2}, {"tensor": 2}])
+def test_devices_change_nothing(said, mesh):
+  for one, other in zip(said, likelihood.of_texts(reader(**mesh), ASKED)):
+    assert one.logprob == pytest.approx(other.logprob, rel=1e-5, abs=1e-5)
+    assert one.is_greedy == other.is_greedy
+
+
+@pytest.mark.parametrize("slots", [1, 200])
+def test_batches_change_nothing(said, slots, monkeypatch):
+  monkeypatch.setattr(likelihood, "SLOTS", slots)
+  monkeypatch.setattr(likelihood, "MOST", 2)
+  for one, other in zip(said, likelihood.of_texts(reader(), ASKED)):
+    assert one.logprob == pytest.approx(other.logprob, rel=1e-5, abs=1e-5)
+
+
+def test_more_continuations_than_an_item_holds(monkeypatch):
+  monkeypatch.setattr(likelihood, "MOST", 3)
+  asked = [("the cat", f" {letter}") for letter in "abcdefgh"]
+  found = likelihood.of_texts(reader(), asked)
+  for (context, continuation), one in zip(asked, found, strict=True):
+    before = (*TOKENIZER.start_ids, *ids(context))
+    expected, _ = by_hand(before, ids(continuation))
+    assert one.logprob == pytest.approx(expected, rel=1e-4)
+
+
+def test_long_contexts_lose_their_beginning():
+  long, after = ids("abcdefgh" * 10), ids("xyz")
+  (found,) = likelihood.of_tokens(reader(), [(long, after)])
+  expected, _ = by_hand(long[3 - REACH :], after)
+  assert found.is_cut
+  assert found.logprob == pytest.approx(expected, rel=1e-4)
+  (found,) = likelihood.of_tokens(reader(), [(long[3 - REACH :], after)])
+  assert not found.is_cut
+
+
+def test_a_continuation_longer_than_the_model_reads_is_read_at_its_end():
+  after = ids("abcdefgh" * 10)
+  (found,) = likelihood.of_tokens(reader(), [(ids("x"), after)])
+  expected, _ = by_hand(after[-REACH : 1 - REACH], after[1 - REACH :])
+  assert found.is_cut
+  assert found.tokens == REACH - 1
+  assert found.logprob == pytest.approx(expected, rel=1e-4)
+
+
+def test_nothing_asked():
+  assert likelihood.of_texts(reader(), []) == []
+
+
+def test_the_mean_is_by_token():
+  assert likelihood.Likelihood(-6.0, 3, is_greedy=False).mean == -2
+  assert likelihood.Likelihood(0.0, 0, is_greedy=True).mean == 0
