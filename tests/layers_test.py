@@ -19,7 +19,7 @@ ORDER = """
 base
   allocation errors interrupt streams means run_folder layout
   compilation terminal
-  background chain display
+  chain display
   keys outside typewriter experiment_file pointers progress
   catalogue keyboard ranges phases
   storage

@@ -1,13 +1,12 @@
 """The persistent compilation cache, and counts of seconds compiled."""
 
-import contextlib
 import dataclasses
 import logging
 import os
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 from etils import epath
@@ -80,8 +79,7 @@ def enable_cache() -> epath.Path | None:
 
 
 def compile_seconds() -> float:
-  """Seconds of all programs that this process has compiled, or read from the
-  cache: together, also of those that were compiled at once."""
+  """Seconds that this process has spent in compiling, or reading the cache."""
   return _seconds
 
 
@@ -149,8 +147,7 @@ def program_seconds() -> float:
   """Seconds in which this process made programs, the present one included.
 
   They are traced, lowered and compiled (or read from the cache); where several
-  threads do so at once, or one inside of another, the time counts once. What is
-  compiled beside something else counts while somebody is `waiting` for it.
+  threads do so at once, or one inside of another, the time counts once.
   """
   return _making.seconds()
 
@@ -163,26 +160,6 @@ def making_since() -> float | None:
 def making() -> str:
   """The name of the program that is being made now; '' of none."""
   return _making.name
-
-
-@contextlib.contextmanager
-def beside() -> Iterator[None]:
-  """What is made in here, in a thread of its own, nobody waits for."""
-  _thread.is_beside = True
-  try:
-    yield
-  finally:
-    _thread.is_beside = False
-
-
-@contextlib.contextmanager
-def waiting(name: str) -> Iterator[None]:
-  """Counts as the making of a program that is made beside."""
-  _making.begin(_name({"fun_name": name}))
-  try:
-    yield
-  finally:
-    _making.end()
 
 
 class _Making:
@@ -215,27 +192,23 @@ class _Making:
 
 
 _making = _Making()
-_thread = threading.local()
-_sum = threading.Lock()
 
 
 def _begin(event: str, value: float | int, **details: str | int) -> None:
   """jax says so by a scalar, the time, and the end by a duration."""
   del value
-  if event in _MAKING and not getattr(_thread, "is_beside", False):
+  if event in _MAKING:
     _making.begin(_name(details))
 
 
 def _end(event: str, duration_secs: float, **details: str | int) -> None:
   global _seconds, _is_compiling
-  if event in _MAKING and not getattr(_thread, "is_beside", False):
+  if event in _MAKING:
     _making.end()
   if event == _LOWER:
     _is_compiling = True  # What follows a program's lowering.
   if event == _COMPILE:
-    with _sum:
-      _seconds += duration_secs
-    _is_compiling = False
+    _seconds, _is_compiling = _seconds + duration_secs, False
     _programs.append(Program(_name(details), duration_secs))
     if duration_secs >= _TRIMMED_AFTER:
       allocation.trim()

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from instruct_jax.base import background
 from instruct_jax.inference import choice, slots
 from instruct_jax.models import attention, config, heads, turned
 
@@ -66,41 +65,20 @@ def generate(
   most, unless given `max_tokens`; where that is 0 the row only fills up, and
   costs nothing. On a `mesh` every device has slots of its own.
   """
-  asked = prompt, is_prompt, episodes, limits
-  return _generate(*_arguments(model, params, asked, key, sampling, mesh))
-
-
-def prepare(
-  model: heads.LanguageModel,
-  params: dict,
-  asked: tuple[jax.ShapeDtypeStruct, ...],
-  key: jax.Array,
-  sampling: choice.Sampling,
-  *,
-  mesh: jax.sharding.Mesh | None = None,
-) -> None:
-  """Begins to compile what `generate` is; `asked` are the shapes of prompt,
-  is_prompt, episodes and limits."""
-  _generate.begin(*_arguments(model, params, asked, key, sampling, mesh))
-
-
-def _arguments(model, params, asked, key, sampling, mesh):
-  prompt, is_prompt, episodes, _ = asked
   chex.assert_equal_shape([prompt, is_prompt])
   chex.assert_shape(episodes, prompt.shape[:1])
-  few = usual_slots(prompt.shape[0], sampling.slots)
-  return (
+  few = usual_slots(len(prompt), sampling.slots)
+  return _generate(
     model,
     shared(dataclasses.replace(sampling, slots=few)),
     mesh,
     params,
     key,
     jax.device_put(np.float32(sampling.temperature)),
-    asked,
+    (prompt, is_prompt, episodes, limits),
   )
 
 
-@background.Compiled
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _generate(model, sampling, mesh, params, key, temperature, asked):
   queue = queue_of(*asked, sampling=sampling)

@@ -154,27 +154,6 @@ def respond(
   return _responses(policy, encoded, generation)
 
 
-def begin(policy: Policy) -> None:
-  """Begins to compile the program of `respond`, if it is not there."""
-  size, layout = _queue(policy), sharding.batch_sharding(policy.mesh)
-  prompt, number = (size, policy.columns), (size,)
-  asked = tuple(
-    jax.ShapeDtypeStruct(shape, dtype, sharding=layout)
-    for shape, dtype in (
-      (prompt, np.int32),
-      (prompt, bool),
-      (number, np.int32),
-      (number, np.int32),
-    )
-  )
-  key = jax.device_put(jax.random.key(0), sharding.replicated(policy.mesh))
-  with jax.set_mesh(policy.mesh):
-    generate.prepare(
-      *(policy.model, policy.params, asked, key, policy.sampling),
-      mesh=policy.mesh,
-    )
-
-
 # Prompts that are asked at a time. Fewer are filled up with rows of which
 # nothing is asked: they cost nothing, and all lists share a program.
 QUEUE = 1024

@@ -242,7 +242,7 @@ def _train(ctx, folder, checkpoints, digest_of, stack):
     flush=logger.flush,
   )
   after = (validation.measure, validation.show, logger, saver)
-  for done in _steps(run, state, data, first, logger.flush, validation):
+  for done in _steps(run, state, data, first, logger.flush):
     state = done.state
     for happens in after:
       happens(done)
@@ -260,7 +260,7 @@ def _train(ctx, folder, checkpoints, digest_of, stack):
   )
 
 
-def _steps(run, state, data, first, flush, validation):
+def _steps(run, state, data, first, flush):
   """Yields each step when it is done, dispatched but not waited for."""
   ctx, algorithm = run.ctx, run.algorithm
   update_state = step.compiled(run)
@@ -275,9 +275,6 @@ def _steps(run, state, data, first, flush, validation):
       made(minibatches)
     flush()  # The step before, whose values are ready by now.
     with phases.phase("update") as made:
-      if number == first:  # The update is waited for, the others later.
-        update_state.begin(state, minibatches, collected, k_update)
-        validation.begin(state, batch, minibatches)
       state, metrics = update_state(state, minibatches, collected, k_update)
       made(metrics)
     metrics |= judged.metrics(batch, minibatches)

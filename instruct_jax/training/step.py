@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from instruct_jax import algorithms
-from instruct_jax.base import background, compilation, means
+from instruct_jax.base import compilation, means
 from instruct_jax.inference import context
 from instruct_jax.models import heads, lora
 from instruct_jax.parallel import digest, sharding
@@ -254,39 +254,22 @@ def _first(x: jax.Array) -> jax.Array:
   return x[0]
 
 
-class Update:
+def compiled(run: Run) -> Callable:
   """`update` (state, minibatches, collected, key), compiled.
 
   It takes over the memory of what is trained; the rest of the networks, and
   those that are frozen, outlive every step.
   """
+  programs: list[jax.stages.Wrapped] = []
 
-  def __init__(self, run: Run):
-    self._run = run
-    self._programs: list[background.Compiled] = []
-
-  def begin(self, state: algorithms.State, *arguments: Any) -> None:
-    """Begins to compile it for such arguments."""
-    self._made(state).begin(*parts(self._run, state), *arguments)
-
-  def __call__(
-    self, state: algorithms.State, *arguments: Any
-  ) -> tuple[algorithms.State, dict]:
-    learned, rest, frozen = parts(self._run, state)
-    learned, metrics = self._made(state)(learned, rest, frozen, *arguments)
+  def update_state(state, *arguments):
+    learned, rest, frozen = parts(run, state)
+    if not programs:
+      programs.append(program(run, jax.tree.map(_place_of, learned)))
+    learned, metrics = programs[0](learned, rest, frozen, *arguments)
     return _whole(learned, rest, frozen), metrics
 
-  def _made(self, state: algorithms.State) -> background.Compiled:
-    if not self._programs:
-      learned, _, _ = parts(self._run, state)
-      places = jax.tree.map(_place_of, learned)
-      self._programs.append(background.Compiled(program(self._run, places)))
-    return self._programs[0]
-
-
-def compiled(run: Run) -> Update:
-  """`update`, to be called with (state, minibatches, collected, key)."""
-  return Update(run)
+  return update_state
 
 
 def parts(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from instruct_jax import algorithms
-from instruct_jax.base import background, compilation, journal, means, phases
+from instruct_jax.base import compilation, journal, means, phases
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import batching, respond, score
 from instruct_jax.parallel import slices
@@ -32,36 +32,14 @@ class Validation:
   ):
     self._run, self._log = run, log
     self._rows = dict(rows)
-    losses = jax.jit(
+    self._losses = jax.jit(
       self._validation_losses,
       compiler_options=compilation.options(run.ctx.mesh),
     )
-    self._losses = background.Compiled(losses)
     self._judged = judging.Judging(run.ctx, run.algorithm, "validation")
     # The same at every step, so that steps can be compared.
     self._key = jax.random.fold_in(run.root, zlib.crc32(b"validation"))
     self._samples_key = jax.random.fold_in(run.root, zlib.crc32(b"samples"))
-
-  def begin(
-    self, state: algorithms.State, batch: dict, minibatches: dict
-  ) -> None:
-    """Begins to compile what it will need, as training's first step shows it.
-
-    Losses where its batches are like those of training, and what samples.
-    """
-    if self._is_like(batch):
-      self._losses.begin(state.params, state.frozen, minibatches)
-    if self._has_samples():
-      respond.begin(self._speaking(state))
-
-  def _is_like(self, batch):
-    sizes = algorithms.rows_of(self._run.ctx.config.validation)
-    firsts = {k: next(self._open(k).in_order(n), {}) for k, n in sizes.items()}
-    shapes = [
-      {kind: {n: x.shape for n, x in rows.items()} for kind, rows in of.items()}
-      for of in (firsts, batch)
-    ]
-    return shapes[0] == shapes[1]
 
   def measure(self, done: step.Done) -> None:
     """Adds `validation/...` to the step's metrics where that is due."""
@@ -98,14 +76,17 @@ class Validation:
   def samples(self, state: algorithms.State) -> list[dict]:
     """A few validation prompts with the responses of the role that speaks."""
     ctx, algorithm = self._run.ctx, self._run.algorithm
-    if not algorithm.speaker or not ctx.config.samples:
+    role, count = algorithm.speaker, ctx.config.samples
+    if not role or not count:
       return []
-    if not self._has_samples():
+    if not ctx.world.holds(ctx.config.data, "prompts"):
       _log.info("no samples: there are no prompts (data.prompts is empty)")
       return []
-    rows, count = self._open("prompts"), ctx.config.samples
+    rows = self._open("prompts")
     prompts = [rows.source[int(i)]["prompt"] for i in rows.index[:count]]
-    policy = self._speaking(state)
+    params = state.ema.get(role, state.params[role])
+    count = self._at_a_time(count)
+    policy = respond.policy_of(ctx, params, rows=count)
     said = respond.respond(policy, prompts, self._samples_key)
     table = [
       {"prompt": prompt, "response": text}
@@ -113,24 +94,11 @@ class Validation:
     ]
     if algorithm.is_rewarded:
       scores = score.rewards_of(
-        ctx, state.frozen.get("reward"), prompts, said, rows=policy.rows
+        ctx, state.frozen.get("reward"), prompts, said, rows=count
       )
       for row, value in zip(table, scores):
         row["score"] = float(value)
     return table
-
-  def _has_samples(self):
-    ctx = self._run.ctx
-    if not self._run.algorithm.speaker or not ctx.config.samples:
-      return False
-    return ctx.world.holds(ctx.config.data, "prompts")
-
-  def _speaking(self, state):
-    """The policy that samples show."""
-    ctx, role = self._run.ctx, self._run.algorithm.speaker
-    params = state.ema.get(role, state.params[role])
-    count = self._at_a_time(ctx.config.samples)
-    return respond.policy_of(ctx, params, rows=count)
 
   def _at_a_time(self, count):
     """How many samples are answered and scored at a time: as many as by the
