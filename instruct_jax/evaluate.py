@@ -22,7 +22,7 @@ from instruct_jax import sets
 from instruct_jax.base import allocation, command, compilation, errors
 from instruct_jax.measuring import contract, found, options, running
 from instruct_jax.report import evaluation
-from instruct_jax.runs import measured
+from instruct_jax.runs import judging, measured
 
 _RUN = flags.DEFINE_multi_string(
   "run", [], "A run's folder or hf:/path, NAME=PATH to name it; repeat it."
@@ -40,6 +40,9 @@ _TEMPLATE = flags.DEFINE_string(
 )
 _OPTION = flags.DEFINE_multi_string(
   "set_option", [], "SET.OPTION=VALUE, as squadv2.shots=2."
+)
+_SCORER = flags.DEFINE_string(
+  "scorer", "", "A reward model, run or hf:/path, for sets that can use one."
 )
 _LIST = flags.DEFINE_bool("list", False, "Say which sets there are, and end.")
 
@@ -59,9 +62,13 @@ def main(argv: list[str]) -> None:
     raise errors.UserError("--out: name a folder for what is found.")
   allocation.keep()
   compilation.enable_cache()
+  scorer = judging.scorer(_SCORER.value) if _SCORER.value else None
   models = measured.models(_RUN.value, template=_TEMPLATE.value)
   settings = contract.Settings(_SEED.value, _LIMIT.value, given)
-  results = running.measure(models, chosen, there, settings, _OUT.value)
+  results = running.measure(
+    *(models, chosen, there, settings, _OUT.value),
+    scorer=scorer,
+  )
   page = evaluation.write(_OUT.value, results)
   evaluation.print_results(results)
   print(f"\nReport: {page}")

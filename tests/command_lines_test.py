@@ -186,6 +186,11 @@ LINES = [
   (f"{EVALUATE} --limit=-1", "--limit=-1"),
   (f"{EVALUATE} --template=chat --sets=squadv2 --file=squadv2=a_file --out=x"
    f" {RUN}", "chat own none"),
+  (f"{EVALUATE} --sets=squadv2 --file=squadv2=a_file --out=x {RUN}"
+   f" --scorer=runs/sft-test", "--scorer policy reward"),
+  (f"{EVALUATE} --sets=squadv2 --file=squadv2=a_file --out=x {RUN}"
+   " --scorer=none", "--scorer none"),
+  (f"{EVALUATE} --set_option=preference.jugde=world --out=x", "jugde judge"),
   (f"{EVALUATE} what", "what --name=value"),
   # convert
   (f"{CONVERT}", "SOURCE TARGET"),

@@ -140,8 +140,9 @@ measuring
   asked table
   models
   contract
-  choices found
+  choices found judges
   options running
+  answering
 sets
   *
   __init__
@@ -189,7 +190,7 @@ runs
   chat
   references seeds aside
   plan
-  costs turns measured
+  costs turns measured judging
   build
 .
   main sample convert score evaluate

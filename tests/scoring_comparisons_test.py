@@ -44,6 +44,7 @@ def test_of_worth():
       (4, 4),
       "q",
       {"use_case": "chat", "labelers": "held_out"},
+      place=1,
     ),
   ]
 
@@ -72,7 +73,10 @@ def test_win_rates_by_hand():
   ]
   rows = comparisons.win_rates(given, ["a", "b"])
   found = {
-    (r.get("by"), r.get("group")): (r["value"], r["n"])
+    next(((by, r[by]) for by in comparisons.BY if by in r), (None, None)): (
+      r["value"],
+      r["n"],
+    )
     for r in rows
     if r["rate"] == "raw"
   }

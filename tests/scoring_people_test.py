@@ -137,7 +137,7 @@ class TestJudgments:
     )
     rows = judgments.table(judgments.read(path))
     found = {
-      (r["subject"], r["what"], r.get("group")): (r["value"], r["n"])
+      (r["subject"], r["what"], r.get("source")): (r["value"], r["n"])
       for r in rows
     }
     assert found == {

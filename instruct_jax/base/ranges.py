@@ -427,6 +427,7 @@ FLAGS: dict[str, Range] = SAMPLING | {
   "sample": Whole(1, 10**12),
   "samples": Whole(0, 10_000),
   "samples_file": NAME,
+  "scorer": MAYBE,
   "seconds": Real(1e-3, 1e6),
   "set_option": NAME,
   "sets": MAYBE,

@@ -21,6 +21,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+from etils import epath
+
 from instruct_jax.measuring import models
 from instruct_jax.scoring import tasks
 
@@ -64,6 +67,24 @@ class Compared:
 
 
 @dataclasses.dataclass(frozen=True)
+class Scorer:
+  """A reward model that somebody named.
+
+  Attributes:
+    name: what it is called.
+    described: what it is, for results.json; numbers depend on it.
+    accuracy: what its own run found on held-out comparisons, by metric.
+    score: (prompts, answers, whether they ended by themselves) -> scores [N];
+      NaN where it cannot read as much. Loads the model when it is first asked.
+  """
+
+  name: str
+  described: Mapping[str, Any]
+  accuracy: Mapping[str, float]
+  score: Callable[[Sequence[str], Sequence[str], Sequence[bool]], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
 class Bench:
   """What a set may use."""
 
@@ -72,6 +93,8 @@ class Bench:
   settings: Settings
   names: tuple[str, ...]  # of all models
   open: Callable[[str], models.Model]  # one of them
+  folder: epath.Path  # where it may keep what it has asked others than models
+  scorer: Scorer | None = None  # where somebody named one
 
   @property
   def model(self) -> models.Model:
@@ -106,6 +129,7 @@ class Set:
   optional: Sequence[str] = ()  # roles that it can do without
   # What each option is, for people: {"shots": "examples before each item"}.
   options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  is_scored: bool = False  # whether it may use a reward model
   # Metrics (patterns of their names) that are no fractions; others are shown
   # in percent.
   plain: Sequence[str] = ()

@@ -48,6 +48,7 @@ class _Work:
   there: Mapping[str, found.Found]
   settings: contract.Settings
   out: epath.Path
+  scorer: contract.Scorer | None = None
   failed: dict[str, str] = dataclasses.field(default_factory=dict)
   opened: dict[str, likelihood.Reader] = dataclasses.field(default_factory=dict)
   _digests: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -60,6 +61,8 @@ class _Work:
       settings=self.settings,
       names=tuple(one.name for one in of),
       open=lambda model: self._model(name, model),
+      folder=self.out / "asked" / name,
+      scorer=self.scorer if self.sets[name].is_scored else None,
     )
 
   def _model(self, name, model):
@@ -76,7 +79,9 @@ class _Work:
   def header(self, name: str, of: Sequence[Given]) -> dict[str, Any]:
     """What the numbers of a part depend on."""
     chosen = self.there[name].files
+    scorer = self.scorer if self.sets[name].is_scored else None
     return {
+      **({"scorer": dict(scorer.described)} if scorer else {}),
       "models": {one.name: dict(one.described) for one in of},
       "files": {role: self._digest(spec) for role, spec in chosen.items()},
       "seed": self.settings.seed,
@@ -101,6 +106,8 @@ def measure(
   there: Mapping[str, found.Found],
   settings: contract.Settings,
   out: epath.PathLike,
+  *,
+  scorer: contract.Scorer | None = None,
 ) -> dict[str, Any]:
   """Measures every model on every set whose files are there.
 
@@ -110,7 +117,7 @@ def measure(
   """
   out = epath.Path(out)
   ready = {name: one for name, one in sets.items() if not there[name].missing}
-  work = _Work(given, ready, there, settings, out)
+  work = _Work(given, ready, there, settings, out, scorer)
   alone = [name for name, one in ready.items() if one.measure]
   parts = [(name, [one]) for one in given for name in alone]
   parts += [(name, [*given]) for name, one in ready.items() if one.compare]

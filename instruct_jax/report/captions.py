@@ -79,6 +79,27 @@ EXHIBITS = {
     see="Left is better for every flag but 'satisfies constraint'.",
     axis="responses, %",
   ),
+  "win_rates": Exhibit(
+    "Win rates",
+    "How often a column's model is preferred, ties half: as it is, and as"
+    " AlpacaEval 2 controls for length, as if both answers were as long.",
+    percent=True,
+    but=("longer",),
+  ),
+  "strengths": Exhibit(
+    "Strengths",
+    "Bradley and Terry's, in log-odds against the average model.",
+  ),
+  "judge_accuracy": Exhibit(
+    "How often the judge is right",
+    "Of pairs of held-out responses that labelers ordered.",
+    percent=True,
+  ),
+  "labeler_agreement": Exhibit(
+    "Agreement between labelers",
+    "pairwise: how often two say the same; alpha: Krippendorff's, 0 as much as"
+    " by chance, 1 always.",
+  ),
   "hallucination": Exhibit(
     "Closed-domain hallucination",
     "Share that makes up what the given text does not say. The paper: "

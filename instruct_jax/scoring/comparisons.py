@@ -36,6 +36,12 @@ class Comparison:
   lengths: tuple[int, int]  # of the answers, in characters
   cluster: str = ""  # what dependent prompts share; '': the prompt itself
   labels: Mapping[str, str] = dataclasses.field(default_factory=dict)  # BY
+  place: int = 0  # of the prompt among all
+
+  @property
+  def longer(self) -> int:
+    """By how many characters the first's answer is."""
+    return self.lengths[0] - self.lengths[1]
 
   def turned(self) -> "Comparison":
     """The same, the other model first."""
@@ -57,16 +63,19 @@ def of_worth(
     records: of the N prompts; their "core", "source", "use_case" are taken.
     texts: the N answers of each model.
     worth: what they are worth, [N] to one judge or [N, L] to each of a panel;
-      equal worth and identical texts are ties.
+      equal worth and identical texts are ties, and what is NaN to somebody is
+      not compared.
     labels: of all comparisons.
   """
   found = []
   for (a, mine), (b, theirs) in itertools.combinations(worth.items(), 2):
     votes = (np.sign(np.asarray(mine) - np.asarray(theirs)) + 1) / 2
     shares = votes.reshape(len(records), -1).mean(axis=1)
-    for record, one, other, share in zip(records, texts[a], texts[b], shares):
-      won = 0.5 if one == other else float(share)
-      found.append(of_record(record, (a, b), (one, other), won, labels))
+    for n in np.flatnonzero(~np.isnan(shares)).tolist():
+      answers = texts[a][n], texts[b][n]
+      won = 0.5 if answers[0] == answers[1] else float(shares[n])
+      one = of_record(records[n], (a, b), answers, won, labels)
+      found.append(dataclasses.replace(one, place=n))
   return found
 
 
@@ -104,12 +113,12 @@ def win_rates(comparisons: Sequence[Comparison], models: Sequence[str]) -> Rows:
   """How often each model beats those before it in `models`: raw, and as long.
 
   Two rows for each two models, of all prompts and of each group of BY (then
-  with "by" and "group"): {"subject", "baseline", "rate", "value", "low",
-  "high", "n", "clusters"}, whose "rate" is 'raw' or 'length-controlled'
-  (AlpacaEval 2, `length_control.win_rate`, its difficulties from the other
-  models that were compared with the same baseline); the latter says in "longer"
-  by how many characters the subject's answers are on average. Intervals are
-  clustered by prompt.
+  with its name, as {"source": "gpt"}): {"subject", "baseline", "rate",
+  "value", "low", "high", "n", "clusters"}, whose "rate" is 'raw' or
+  'length-controlled' (AlpacaEval 2, `length_control.win_rate`, its difficulties
+  from the other models that were compared with the same baseline); of all
+  prompts that one says in "longer" by how many characters the subject's answers
+  are on average. Intervals are clustered by prompt.
   """
   by_pair = collections.defaultdict(list)
   for one in comparisons:
@@ -123,12 +132,12 @@ def win_rates(comparisons: Sequence[Comparison], models: Sequence[str]) -> Rows:
     rivals = [by_pair[m, b] for m in models if m not in (a, b)]
     hard = _difficulties(of_two, [of for of in rivals if of])
     for group, mine in _groups(of_two):
-      raw, alike, longer = _rates(mine, hard)
       names = {"subject": a, "baseline": b, **group}
-      rows += [
-        names | {"rate": RAW} | dataclasses.asdict(raw),
-        names | {"rate": ALIKE} | dataclasses.asdict(alike) | longer,
-      ]
+      for rate, interval in _rates(mine, hard).items():
+        row = names | {"rate": rate} | dataclasses.asdict(interval)
+        if rate == ALIKE and not group:
+          row["longer"] = float(np.mean([x.longer for x in mine]))
+        rows.append(row)
   return rows
 
 
@@ -143,16 +152,14 @@ def _groups(
     for one in comparisons:
       if one.labels.get(by):
         members[one.labels[by]].append(one)
-    groups += [
-      ({"by": by, "group": name}, members[name]) for name in sorted(members)
-    ]
+    groups += [({by: name}, members[name]) for name in sorted(members)]
   return groups
 
 
 def _rates(
   comparisons: Sequence[Comparison], hard: Mapping[str, float] | None
-) -> tuple[statistics.Interval, statistics.Interval, dict[str, float]]:
-  """(the raw rate, the length-controlled one, how much longer answers are)."""
+) -> dict[str, statistics.Interval]:
+  """The raw rate and the length-controlled one."""
   won = np.asarray([x.won for x in comparisons])
   clusters = np.asarray([x.cluster or x.prompt for x in comparisons])
   lengths = np.asarray([x.lengths for x in comparisons])
@@ -161,8 +168,7 @@ def _rates(
   if hard is not None:
     difficulty = np.asarray([hard.get(x.prompt, 0.0) for x in comparisons])
   alike = length_control.win_rate(won, lengths, clusters, difficulty=difficulty)
-  longer = float((lengths[:, 0] - lengths[:, 1]).mean())
-  return raw, alike.rate, {"longer": longer}
+  return {RAW: raw, ALIKE: alike.rate}
 
 
 def _difficulties(

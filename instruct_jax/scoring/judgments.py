@@ -153,9 +153,9 @@ def flags_of(judgments: Sequence[Judgment]) -> list[str]:
 def table(judgments: Sequence[Judgment]) -> comparisons.Rows:
   """The mean grade and the share of each flag, by model and by group.
 
-  A row each of {"subject", "what" ('likert' or a flag)}, of a group also "by"
-  and "group", with "value", "low", "high", "n" and "clusters", the prompts that
-  the interval is clustered by.
+  A row each of {"subject", "what" ('likert' or a flag)}, of a group also with
+  its name, as {"source": "gpt"}, with "value", "low", "high", "n" and
+  "clusters", the prompts that the interval is clustered by.
   """
   rows = []
   for what in (LIKERT, *flags_of(judgments)):
@@ -180,10 +180,7 @@ def _groups(judgments):
   for by in comparisons.BY:
     names = sorted({x.labels[by] for x in judgments if by in x.labels})
     groups += [
-      (
-        {"by": by, "group": name},
-        [x for x in judgments if x.labels.get(by) == name],
-      )
+      ({by: name}, [x for x in judgments if x.labels.get(by) == name])
       for name in names
     ]
   return groups
