@@ -52,7 +52,7 @@ DATA = {  # the microworld's
   },
 }
 REWARD = {
-  "model": {"weight": 1.0},
+  "model": {"weight": 1.0, "combine": "mean"},
   "words": {"weight": 0.0, "words": ()},
   "length": {"weight": 0.0, "free": 0},
   "function": {"weight": 1.0, "path": ""},

@@ -254,7 +254,8 @@ AGREEMENT = {  # between labelers (3.4)
   "training": Result(72.6, 1.5),
   "held_out": Result(77.3, 1.3),
 }
-RM_ACCURACY = {  # 4.1
+RM_FOLDS = 5  # groups of labelers, one of which is held out (4.1)
+RM_ACCURACY = {  # 4.1, means of as many reward models
   "training": Result(72.4, 0.4),
   "held_out": Result(69.6, 0.9),
 }

@@ -3,6 +3,8 @@
   python -m instruct_jax.sample --run=runs/ppo_ptx-tiny
   python -m instruct_jax.sample --run=runs/sft-tiny --run=runs/ppo_ptx-tiny \\
     --prompt="what job does ann have ?" --n=3 --scores
+  python -m instruct_jax.sample --run=runs/sft-tiny --best_of=16 \\
+    --scorer=runs/rm-tiny --prompts_file=prompts.txt --json
 
 Reads prompts line by line until the end of input or 'exit', unless --prompt or
 --prompts_file gives them. In a terminal lines are edited with the arrow keys,
@@ -16,7 +18,14 @@ Ctrl-C.
 from absl import flags
 
 from instruct_jax.base import allocation, command, compilation, errors
-from instruct_jax.runs import answers, asked, chat, conversation, display
+from instruct_jax.runs import (
+  answers,
+  asked,
+  chat,
+  conversation,
+  display,
+  speaker,
+)
 
 _RUN = flags.DEFINE_multi_string(
   "run", [], "A run's folder; repeat it to see several side by side."
@@ -37,6 +46,18 @@ _MAX_TOKENS = flags.DEFINE_integer(
   "max_tokens", 0, "Longest response; 0: as long as in training."
 )
 _JSON = flags.DEFINE_bool("json", False, "One JSON object a prompt (and run).")
+_BEST_OF = flags.DEFINE_integer(
+  "best_of", 1, "Each answer is the one of so many that the reward likes best."
+)
+_SCORER = flags.DEFINE_multi_string(
+  "scorer",
+  [],
+  "A reward model, run or hf:PATH, in the place of the run's own; several judge"
+  " together.",
+)
+_COMBINE = flags.DEFINE_enum(
+  "combine", "mean", ["mean", "worst"], "What several --scorer say together."
+)
 _SCORES = flags.DEFINE_bool(
   "scores", False, "Also the reward, and the terms that it is the sum of."
 )
@@ -50,9 +71,15 @@ def main(argv: list[str]) -> None:
   settings, given = _settings(), _given_prompts()
   allocation.keep()
   compilation.enable_cache()
-  speakers = chat.open_runs(_RUN.value, scored=_SCORES.value)
+  speakers = chat.open_runs(
+    _RUN.value,
+    scored=_SCORES.value or bool(_SCORER.value) or settings.best_of > 1,
+    scorers=_scorers(),
+  )
   talk = conversation.Talk(speakers, settings)
   talk.sampling()  # UserError before the first prompt.
+  if settings.best_of > 1:
+    display.note(display.of_choice(settings.best_of))
   how = display.Display(
     json=_JSON.value, echo=given is not None, several=len(speakers) > 1
   )
@@ -73,7 +100,17 @@ def _settings() -> answers.Settings:
     max_tokens=_MAX_TOKENS.value,
     n=_N.value,
     seed=_SEED.value,
+    best_of=_BEST_OF.value,
   )
+
+
+def _scorers() -> speaker.Scorers | None:
+  """The reward models that --scorer names."""
+  if _COMBINE.present and len(_SCORER.value) < 2:
+    raise errors.UserError("--combine: is for several --scorer=RUN.")
+  if not _SCORER.value:
+    return None
+  return speaker.Scorers(tuple(_SCORER.value), _COMBINE.value)
 
 
 def _given_prompts() -> list[asked.Asked] | None:

@@ -223,10 +223,10 @@ def test_only_bare_beginnings_lack_the_template(ctx):
   assert [how for _, *how in asked] == [[True, 0.0]]
 
 
-def numbered(policy, prompts_, key):
-  """The n-th prompt is answered with its place."""
+def numbered(policy, prompts_, key, *, n=1):
+  """The n-th response has its place for a text."""
   del policy, key
-  at = np.arange(len(prompts_))
+  at = np.arange(len(prompts_) * n)
   return respond.Responses(
     *(tuple(map(str, at)), at % 2 == 0, at[:, None], at[:, None] >= 0),
     *(at[:, None], at[:, None], at[:, None] >= 0),
@@ -273,8 +273,8 @@ def test_the_best_of_n_is_what_the_reward_likes_best(ctx, monkeypatch):
 def test_the_best_of_n_after_rl_is_what_training_would_keep(
   ctx, monkeypatch, mode, value, ended, chosen
 ):
-  def respond_to(policy, prompts_, key):
-    said = numbered(policy, prompts_, key)
+  def respond_to(policy, prompts_, key, *, n=1):
+    said = numbered(policy, prompts_, key, n=n)
     return dataclasses.replace(said, ended=np.asarray(ended))
 
   monkeypatch.setattr(respond, "respond", respond_to)

@@ -28,7 +28,7 @@ base
 .
   paper
 maths
-  arrays preferences statistics sampling strengths
+  arrays preferences statistics sampling strengths best_of
   rl agreement length_control
   groups
 parallel
@@ -135,7 +135,7 @@ inference
   batching encode
   rewards
   respond likelihood
-  score continuing
+  best_of score continuing
 measuring
   asked table
   models
@@ -159,16 +159,16 @@ training
   log save validate
   loop
 labeling
-  candidates quality
+  candidates quality folds
   rankers
   chunks people
   rankings
 evals
   baselines bench
-  calibration loss truthfulness
+  calibration loss pairs truthfulness
   bias hallucination kl language length likert metadata nlp
   preference reward score select toxicity
-  reward_models
+  reward_models folds
   suite
 report
   captions pages

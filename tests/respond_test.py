@@ -92,8 +92,37 @@ def test_who_looks_on_sees_the_same_responses_grow(changes):
       np.testing.assert_array_equal(
         getattr(steps[-1], name), getattr(whole, name)
       )
-  (first, *_) = respond.grow(policy, PROMPTS[3:], jax.random.key(0), first=3)
+  ids = np.asarray([3, 4], np.int32)
+  (first, *_) = respond.grow(policy, PROMPTS[3:], jax.random.key(0), ids=ids)
   assert first.texts == seen[1][0].texts[3:]
+
+
+def test_more_responses_to_a_prompt_leave_those_before_as_they_were():
+  policy = respond.policy_of(make(), params(), rows=4)
+  key = jax.random.key(0)
+  whole = respond.respond(policy, PROMPTS, key, n=5)
+  assert len(whole.texts) == 5 * len(PROMPTS)
+  for n in (1, 3):
+    fewer = respond.respond(policy, PROMPTS, key, n=n)
+    for p, _ in enumerate(PROMPTS):
+      mine = slice(n * p, n * (p + 1))
+      first = slice(5 * p, 5 * p + n)
+      assert fewer.texts[mine] == whole.texts[first]
+      np.testing.assert_array_equal(fewer.response[mine], whole.response[first])
+  of_one = [len(set(whole.texts[5 * p : 5 * p + 5])) for p in range(5)]
+  assert min(of_one) > 1  # they are draws of their own
+
+
+def test_ids_of_responses_are_all_different():
+  ids = respond.episodes(10_000, 64)
+  assert ids.dtype == np.int32
+  assert len(np.unique(ids)) == len(ids)
+  np.testing.assert_array_equal(ids[::64], np.arange(10_000))
+  # The second of the third prompt: 2 + 2654435769, as an int32.
+  assert ids[2 * 64 + 1] == 2 + 2654435769 - 2**32
+  np.testing.assert_array_equal(
+    respond.episodes(7, 3).reshape(7, 3), ids.reshape(-1, 64)[:7, :3]
+  )
 
 
 def test_texts_tokens_and_ends_tell_the_same():

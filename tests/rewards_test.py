@@ -13,8 +13,10 @@ from experiments import ppo as ppo_experiment
 from instruct_jax.algorithms import episodes, ppo
 from instruct_jax.base import errors
 from instruct_jax.inference import respond, rewards, score
+from instruct_jax.models import heads
+from instruct_jax.parallel import sharding
 from instruct_jax.runs import answers, plan
-from instruct_jax.training import loop
+from instruct_jax.training import loop, step
 from tests import toys
 
 OFF = {"reward.model.weight": 0.0}
@@ -274,6 +276,154 @@ def test_ppo_without_a_model_starts_its_values_from_the_policy():
     assert float(total / weight) == mean
   total, weight = metrics["objective/score"]
   assert float(total / weight) == 0.5
+
+
+def several(ctx, count, batch):
+  """As many reward models, by whose biases the rows score 0 on average."""
+  found = []
+  for seed in range(count):
+    tree = toys.init_params(ctx.scalar, jax.random.key(seed))
+    mean = np.mean(toys.scores(ctx.scalar, tree, batch))
+    head = tree["head"] | {"bias": tree["head"]["bias"] - mean}
+    found.append(tree | {"head": head})
+  return tuple(found)
+
+
+WORST = {"reward.model.combine": "worst"}
+
+
+@pytest.mark.parametrize(
+  ("changes", "combined"), [({}, np.mean), (WORST, np.min)]
+)
+def test_several_models_judge_together(changes, combined):
+  ctx = context_of(changes | {"reward.model.weight": 2.0})
+  batch = sequences(ctx, TEXTS)
+  models = several(ctx, 3, batch)
+  each = np.stack([toys.scores(ctx.scalar, x, batch) for x in models])
+  assert len(set(each.argmin(axis=0))) > 1  # not one model for all
+  terms = rewards.scores(ctx, models, batch)
+  np.testing.assert_allclose(
+    terms["model"], combined(each, axis=0), rtol=1e-5, atol=1e-6
+  )
+  total = rewards.total(ctx.config.reward, terms)
+  np.testing.assert_allclose(
+    total, 2 * combined(each, axis=0), rtol=1e-5, atol=1e-6
+  )
+  evaluated = score.model_scores(ctx, models, batch, rows=2)
+  np.testing.assert_allclose(evaluated, terms["model"], rtol=1e-5, atol=1e-6)
+
+
+def two_models(ctx):
+  """(a run of PPO, its state, what it started from) on two reward models."""
+  first, second = several(ctx, 2, toys.recorded(0).sequences)
+  policy = toys.init_params(ctx.policy, jax.random.key(7))
+  given = {"policy": policy, "reward": first, "reward_2": second}
+  return *step.setup(ctx, ppo.ALGORITHM, 3, dict(given)), given
+
+
+def test_the_score_of_an_episode_is_the_worst_case_of_two():
+  """Each model is held once, laid out by the table; the value network starts
+  from the first."""
+  ctx = context_of(WORST, mesh={"data": 1, "fsdp": 2, "tensor": 2})
+  with jax.set_mesh(ctx.mesh):
+    _, state, given = two_models(ctx)
+    models = given["reward"], given["reward_2"]
+    layout = sharding.place(models[0], ctx.mesh, heads.RULES)
+    for held, model in zip(state.frozen["reward"], models, strict=True):
+      laid_out = jax.tree.map(
+        lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), held, layout
+      )
+      assert all(jax.tree.leaves(laid_out))
+      jax.tree.map(np.testing.assert_array_equal, held, model)
+    value = state.params["value"]
+    jax.tree.map(np.testing.assert_array_equal, value, models[0])
+    rows = toys.recorded(0).sequences
+    terms = rewards.scores(
+      ctx, state.frozen["reward"], sharding.global_batch(rows, ctx.mesh)
+    )
+  each = [toys.scores(ctx.scalar, x, rows) for x in models]
+  np.testing.assert_allclose(terms["model"], np.minimum(*each), atol=1e-4)
+  assert (each[0] < each[1]).any()
+  assert (each[0] > each[1]).any()
+
+
+@pytest.mark.slow
+def test_ppo_takes_a_step_on_the_worst_case_of_two():
+  ctx = context_of(WORST)
+  with jax.set_mesh(ctx.mesh):
+    run, state, given = two_models(ctx)
+    before = jax.device_get(state.params)
+    batch = sharding.global_batch(toys.batch("ppo", 0), ctx.mesh)
+    key = jax.random.key(0)
+    generation = episodes.sample(
+      ctx, state.params["policy"], batch["prompts"], key
+    )
+    scored = episodes.score(
+      ctx, state.params, state.frozen, batch["prompts"], generation
+    )
+    judged = jax.device_get(
+      {k: batch["prompts"][k] for k in ("prompt", "is_prompt")}
+      | {
+        "response": generation.judged,
+        "is_response": generation.is_response,
+      }
+    )
+    each = [
+      toys.scores(ctx.scalar, given[name], judged)
+      for name in ("reward", "reward_2")
+    ]
+    np.testing.assert_allclose(scored.scores, np.minimum(*each), atol=1e-4)
+    collected = ppo.collect(ctx, state, batch, key)
+    state, metrics = step.compiled(run)(state, *collected, key)
+  assert float(metrics["count/skipped"][0]) == 0
+  assert all(np.isfinite(float(total)) for total, _ in metrics.values())
+  moved = jax.tree.map(
+    lambda a, b: np.abs(a - b).sum(), before, jax.device_get(state.params)
+  )
+  assert all(sum(jax.tree.leaves(moved[role])) > 0 for role in before)
+
+
+def test_reward_models_are_named_with_commas(tmp_path):
+  config = ppo_experiment.get_config("test").unlock()
+  config.needs.reward = "rm.py:test, rm_folds.py:rm-test-fold1"
+  source = epath.Path(ppo_experiment.__file__)
+
+  def planned(**changes):
+    config.update_from_flattened_dict(changes)
+    return plan.plan(
+      config.copy_and_resolve_references(), source, epath.Path(tmp_path), {}
+    )
+
+  mean = planned()
+  folders = {name: need.folder.name for name, need in mean.needs.items()}
+  assert folders["reward"] == "rm-test"
+  assert folders["reward_2"] == "rm-test-fold1"
+  worst = planned(**WORST)
+  assert worst.digest != mean.digest
+  config.needs.reward = "rm.py:test"
+  one = planned(**WORST)
+  assert one.digest == planned(**{"reward.model.combine": "mean"}).digest
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"needs.reward": "rm.py:test,sft.py:test"}, r"sft\.py:test: hands on pol"),
+    ({"needs.reward": "rm.py:test,,"}, r"config\.needs\.reward .* is empty"),
+    ({"needs.reward": "rm.py:test,/no/run"}, r"config\.needs\.reward.*/no/run"),
+    (
+      {"needs.reward": "rm.py:test,rm.py:test"}
+      | {"reward.model.combine": "wurst"},
+      "Did you mean 'worst'",
+    ),
+  ],
+)
+def test_reward_models_that_cannot_judge_together(changes, message, tmp_path):
+  config = ppo_experiment.get_config("test").unlock()
+  config.update_from_flattened_dict(changes)
+  source = epath.Path(ppo_experiment.__file__)
+  with pytest.raises(errors.UserError, match=message):
+    plan.plan(config, source, epath.Path(tmp_path), {})
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])

@@ -51,6 +51,19 @@ def test_config_needs_and_results(root):
   assert records.read_results(root / "rm-test")["product"]["step"] == 3
   assert records.reward_run(root / "ppo_ptx-test").name == "rm-test"
   assert records.reward_run(root / "sft-test") is None
+  assert records.reward_runs(root / "sft-test") == ()
+
+
+def test_reward_models_that_judged_together(root):
+  """Of a run that was trained on two, and of what is built on it."""
+  run_folders.make(root, "rm", name="rm-other", seed=9)
+  judges = {"reward_2": "rm-test", "reward": "rm-other"}
+  run_folders.make(root, "ppo_ptx", name="on-two", **judges)
+  run_folders.make(root, "sft", name="after", policy="on-two")
+  for name in ("on-two", "after"):
+    found = records.reward_runs(root / name)
+    assert [folder.name for folder in found] == ["rm-other", "rm-test"]
+    assert records.reward_run(root / name).name == "rm-other"
 
 
 def test_products(root):

@@ -4,10 +4,12 @@ import dataclasses
 import gzip
 import io
 import json
+import math
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -207,6 +209,83 @@ def test_scores(talk):
   out, _ = talk(*ask, run="ppo_ptx-test")
   for score in record["scores"]:
     assert f"({score:+.2f})" in out
+
+
+def test_the_best_of_n_is_the_best_of_the_n_that_are_sampled(talk, root):
+  """--best_of picks by score among what --n says of the same seed."""
+  ask = f"--prompt={PROMPT}", "--json", f"--scorer={root / 'rm-test'}"
+  (every,) = parsed(talk(*ask, "--n=6", "--seed=2")[0])
+  assert len(set(every["scores"])) > 2
+  for n in (2, 6):
+    out, err = talk(*ask, f"--best_of={n}", "--seed=2")
+    (record,) = parsed(out)
+    best = max(range(n), key=lambda i: (every["scores"][i], -i))
+    assert record["responses"] == [every["responses"][best]]
+    assert record["scores"] == pytest.approx([every["scores"][best]], abs=1e-5)
+    assert record["best_of"] == n
+    assert record["kl"] == pytest.approx(math.log(n) - (n - 1) / n)
+    assert f"of {n} the one" in err
+    assert f"{math.log(n) - (n - 1) / n:.2f} nats" in err
+  (two,) = parsed(talk(*ask, "--best_of=3", "--n=2", "--seed=2")[0])
+  expected = []
+  for first in (0, 3):
+    places = range(first, first + 3)
+    best = max(places, key=lambda i: (every["scores"][i], -i))
+    expected.append(every["responses"][best])
+  assert two["responses"] == expected
+
+
+def test_the_best_of_n_by_the_run_s_own_reward(root):
+  """Of two prompts, and after RL: what has no end counts -1 there."""
+  one = speaker.open_run(root / "ppo_ptx-test", scored=True)
+  assert one.ctx.config.rl.missing_end == "fixed"
+  prompts = ["ann", "bob lives in oslo ."]
+  every = answers.answer(one, prompts, answers.Settings(n=8, max_tokens=6))
+  how = answers.Settings(best_of=8, max_tokens=6)
+  best = answers.answer(one, prompts, how)
+  ended = [response.ended for of_prompt in every for response in of_prompt]
+  assert 0 < sum(ended) < len(ended)
+  for of_prompt, (found,) in zip(every, best):
+    worth = [x.score if x.ended else -1.0 for x in of_prompt]
+    expected = of_prompt[int(np.argmax(worth))]
+    assert found == dataclasses.replace(expected, best_of=8)
+  (alone,) = answers.answer_one(one, prompts[0], how)
+  assert (alone.text, alone.best_of) == (best[0][0].text, 8)
+
+
+@pytest.mark.parametrize("how", ["mean", "worst"])
+def test_several_scorers_judge_together(talk, root, how):
+  run_folders.make(root, "rm", name="rm-other", seed=9)
+  scorers = [f"--scorer={root / name}" for name in ("rm-test", "rm-other")]
+  ask = f"--prompt={PROMPT}", "--json", "--n=4"
+  alone = [parsed(talk(*ask, one)[0])[0]["scores"] for one in scorers]
+  both = parsed(talk(*ask, *scorers, f"--combine={how}")[0])[0]["scores"]
+  combined = {"mean": np.mean, "worst": np.min}[how]
+  np.testing.assert_allclose(both, combined(alone, axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--best_of=0"], "--best_of=0: must be a whole number from 1 to 10000"),
+    (["--best_of=200", "--n=100"], "--n x --best_of=20000"),
+    (["--best_of=4"], "was built on no reward model.*--scorer=RUN"),
+    (["--best_of=4", "--scorer={root}/sft-test"], "hands on a policy"),
+    (["--best_of=4", "--scorer={root}/nowhere"], "not a run"),
+    (["--best_of=4", "--scorer={root}/rm-test", "--greedy"], "temperature 0"),
+    (["--combine=worst", "--scorer={root}/rm-test"], "for several --scorer"),
+    (["--scorer={root}/elsewhere/rm-test"], "have different tokenizers"),
+  ],
+)
+def test_what_cannot_be_chosen_by_is_named(talk, root, arguments, message):
+  elsewhere = root / "elsewhere"
+  if not elsewhere.exists():
+    others = [text.replace("ann", "eve") for text in run_folders.SENTENCES]
+    run_folders.dataset(elsewhere, others)
+    run_folders.make(elsewhere, "rm")
+  arguments = [x.format(root=root) for x in arguments]
+  with pytest.raises(errors.UserError, match=message):
+    talk(f"--prompt={PROMPT}", *arguments)
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])

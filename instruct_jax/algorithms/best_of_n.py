@@ -17,7 +17,6 @@ B = N x n episodes, the n of a prompt one after the other; M minibatches.
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,7 @@ from instruct_jax import algorithms
 from instruct_jax.algorithms import episodes, iteration, sft
 from instruct_jax.base import errors
 from instruct_jax.inference import context
-from instruct_jax.maths import arrays
+from instruct_jax.maths import arrays, best_of
 
 SAMPLERS = ("policy", "start")
 
@@ -79,7 +78,7 @@ def minibatches(
     del metrics["objective/kl_per_token"]
     metrics["objective/kl_reverse"] = -total, weight
   metrics |= iteration.group_metrics(of_groups, is_episode) | {
-    "objective/kl_bound": (jnp.float32(math.log(n) - (n - 1) / n), 1.0)
+    "objective/kl_bound": (jnp.float32(best_of.kl(n)), 1.0)
   }
   for name, x in {
     "best/return": shaped,  # which is what they are chosen by

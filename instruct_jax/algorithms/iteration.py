@@ -25,7 +25,7 @@ def start(ctx: context.Context, checkpoints: dict) -> tuple[dict, dict]:
   policy = checkpoints["policy"]
   frozen = {"reference": policy}
   if rewards.needs_model(ctx.config.reward):
-    frozen["reward"] = checkpoints["reward"]
+    frozen["reward"] = rewards.together(checkpoints)
   return {"policy": policy}, frozen
 
 

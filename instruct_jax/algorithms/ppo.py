@@ -21,7 +21,8 @@ from instruct_jax.models import forward
 def init(
   ctx: context.Context, key: jax.Array, checkpoints: dict
 ) -> tuple[dict, dict, dict]:
-  """The policy starts from SFT, the value network from the reward model.
+  """The policy starts from SFT, the value network from the reward model (of
+  several that judge together the first).
 
   Where the reward has no model in it, the value network is the policy with a
   fresh head.
@@ -32,9 +33,8 @@ def init(
     fresh = forward.init_params(ctx.scalar, key)
     value = fresh | {"decoder": policy["decoder"]}
     return {"policy": policy, "value": value}, {"reference": policy}, extra
-  reward = checkpoints["reward"]
-  frozen = {"reference": policy, "reward": reward}
-  return {"policy": policy, "value": reward}, frozen, extra
+  frozen = {"reference": policy, "reward": rewards.together(checkpoints)}
+  return {"policy": policy, "value": checkpoints["reward"]}, frozen, extra
 
 
 def collect(

@@ -74,8 +74,11 @@ MEANINGS = {
   "evaluation.task_prompts": "prompts of each public-NLP-like task and probe",
   "evaluation.temperature": "of the samples",
   "experiment": "its file's name, and the start of the run's folder's",
+  "folds.held_out": "the group of labelers that is left out; 0: each in turn",
+  "folds.splits": "of the rankings that reward models are asked about",
   "freeze": "not trained: what this regular expression finds in role/path",
-  "job": "what it does: dataset, train, rankings, candidates, label, select",
+  "job": "what it does: dataset, train, rankings, candidates, label, select,"
+  " leave_out, folds",
   "keep_epochs": "keep every epoch's weights, for select.py",
   "log_every": "steps between rows of metrics.jsonl",
   "lora.alpha": "adapters count alpha / rank times",
@@ -131,6 +134,8 @@ MEANINGS = {
   "model.width": "of the residual stream",
   "model.window": "attention reaches this far back; 0: everywhere",
   "model.window_pattern": "layers in turn: s slides, f does not; '': all slide",
+  "needs.reward": "reward models that judge together, commas between; else as"
+  " needs.*",
   "needs.*": "built first: FILE.py:VARIANT, a run's folder or hf:/path",
   "optimizer.*.b1": "Adam's (muon: of its Adam part)",
   "optimizer.*.b2": "Adam's (muon: of its Adam part)",
@@ -160,6 +165,7 @@ MEANINGS = {
   "rankings.*": "prompts of this split that are ranked",
   "reward.function.path": "module:function of prompts and responses; '': off",
   "reward.length.free": "tokens that cost nothing; the rest: 0 to -1 at most",
+  "reward.model.combine": "of several reward models: mean, or worst of them",
   "reward.words.words": "each that a response uses scores 1",
   "reward.*.weight": "of this term in the reward; 0: off",
   "reward_gain": "scale the reward to standard deviation 1 (2019)",
@@ -212,7 +218,12 @@ _ROUND = (
   " --config=experiments/iterated.py:tiny-round3"
 )
 # Keys whose value is decided elsewhere, and where.
-DECIDED = {"candidates.round": _ROUND, "rankings.round": _ROUND}
+DECIDED = {
+  "candidates.round": _ROUND,
+  "rankings.round": _ROUND,
+  "folds.held_out": "the variant says which group of labelers is left out, as"
+  " --config=experiments/rm_folds.py:rm-tiny-fold1",
+}
 _NO_KL = "what this experiment learns from has no KL term"
 _NO_GROUPS = "this experiment samples no groups of responses to a prompt"
 # {what others call it: (the names here, what to say where there is none)}

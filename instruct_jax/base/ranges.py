@@ -250,6 +250,8 @@ RANGES: dict[str, Range] = {
   "evaluation.task_prompts": COUNT,
   "evaluation.temperature": TEMPERATURE,
   "experiment": Text(file=True),
+  "folds.held_out": Whole(0, 1000),
+  "folds.splits": Each(OneOf(("test", "validation"))),
   "freeze": MAYBE,
   "job": NAME,
   "keep_epochs": SWITCH,
@@ -305,6 +307,7 @@ RANGES: dict[str, Range] = {
   "model.width": SIZE,
   "model.window": SOME,
   "model.window_pattern": MAYBE,
+  "needs.reward": MAYBE,
   "needs.*": MAYBE,
   "optimizer.*.b1": DECAY,
   "optimizer.*.b2": DECAY,
@@ -334,6 +337,7 @@ RANGES: dict[str, Range] = {
   "rankings.*": SOME,
   "reward.function.path": MAYBE,
   "reward.length.free": SOME,
+  "reward.model.combine": NAME,
   "reward.words.words": Each(NAME),
   "reward.*.weight": Real(-1e6, 1e6),
   "reward_gain": SWITCH,
@@ -379,6 +383,7 @@ SAMPLING: dict[str, Range] = {  # of `sample`, and of what a chat is told
   "top_p": Real(0, 1, open="least"),
   "max_tokens": SOME,  # the model says how many it has room for
   "n": Whole(1, 10_000),  # they are held, and shown, together
+  "best_of": Whole(1, 10_000),
   "seed": SEED,
 }
 # Flags of all commands, by name; those that are given are checked, each value
@@ -391,6 +396,7 @@ FLAGS: dict[str, Range] = SAMPLING | {
   "by": MAYBE,
   "code": NAME,
   "column": NAME,
+  "combine": NAME,
   "demonstrations": NAME,
   "data": MAYBE,
   "dtype": MAYBE,

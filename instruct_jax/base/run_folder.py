@@ -18,6 +18,7 @@ NAMES = {
   "begun": "begun.json",  # of a data set of files: what it is built of
   "spent": "spent.json",  # of a data set, until it is built: its seconds
   "to_rank": "to_rank.jsonl",  # candidates, as people are shown them
+  "groups": "groups.json",  # of labelers, of rankings without one of them
   "origin": "hf",  # what a checkpoint that was brought in says of itself
 }
 
@@ -39,6 +40,7 @@ class Files:
   begun: epath.Path
   spent: epath.Path
   to_rank: epath.Path
+  groups: epath.Path
   origin: epath.Path
 
 

@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from instruct_jax.base import errors
-from instruct_jax.inference import context, encode, respond, score
+from instruct_jax.inference import best_of, context, encode, respond, score
 from instruct_jax.inference import rewards as rewards_lib
-from instruct_jax.maths import rl, statistics
+from instruct_jax.maths import statistics
 from instruct_jax.worlds import interface
 
 Rows = list[dict[str, Any]]
@@ -50,7 +49,8 @@ class Bench:
   pool: tuple[dict, ...]  # every prompt of the split, these first
   ask: Callable[..., respond.Responses]
   rewards: Callable[[Subject], np.ndarray]
-  frozen: dict[str, dict]  # 'reward', 'reference': parameters, where there
+  # 'reward', 'reference': parameters, where there are some.
+  frozen: dict[str, rewards_lib.Models]
   # Functions that load reward models which are to be compared, by name.
   reward_models: Mapping[str, Callable[[], dict]] = dataclasses.field(
     default_factory=dict
@@ -152,7 +152,7 @@ def missing(bench: Bench, evaluate: Evaluate) -> tuple[str, ...]:
 def make(
   ctx: context.Context,
   subjects: Sequence[Subject],
-  frozen: dict[str, dict],
+  frozen: dict[str, rewards_lib.Models],
   reward_models: Mapping[str, Callable[[], dict]] | None = None,
 ) -> Bench:
   """The bench on the first `evaluation.prompts` prompts of its split."""
@@ -203,18 +203,17 @@ def open_prompts(ctx: context.Context, split: str) -> tuple[dict, ...]:
 
 
 def asker(
-  ctx: context.Context, reward: dict | None = None
+  ctx: context.Context, reward: rewards_lib.Models | None = None
 ) -> Callable[..., respond.Responses]:
   """The function `ask`, which samples responses and remembers them.
 
   ask(subject, prompts, raw=False, temperature=None) -> Responses: `raw` leaves
   the template away; the temperature is `evaluation.temperature` unless given.
   Repeated prompts get different samples. All subjects share their randomness.
-  A subject whose `best_of` is n is asked n times, and the best by
-  `config.reward` is given, the first of equals, with a missing end marked as
-  `config.rl` says, if it is there; but once where what is asked is no user's
-  prompt (`raw`) or all n would be the same. `reward` are the reward model's
-  parameters.
+  A subject whose `best_of` is n gives the best of n (`inference.best_of`) by
+  `config.reward`, with a missing end marked as `config.rl` says, if it is
+  there; but the first where what is asked is no user's prompt (`raw`) or all n
+  would be the same. `reward` are the reward model's parameters.
   """
   known: dict[tuple, respond.Responses] = {}
   settings = ctx.config.evaluation
@@ -240,36 +239,18 @@ def asker(
         temperature=heat,
         rows=settings.batch,
       )
-      every = [prompt for prompt in prompts for _ in range(n)]
-      said = respond.respond(policy, every, key)
-      known[asked] = _best(ctx, reward, every, said, n) if n > 1 else said
+      worth = functools.partial(_worth, ctx, reward)
+      known[asked] = best_of.answer(policy, prompts, key, n=n, reward=worth)
     return known[asked]
 
   return ask
 
 
-def _best(ctx, reward, prompts, said, n):
-  """What the reward likes best of each n responses.
-
-  After RL, one without an end counts as it did there (`rl.missing_end`).
-  """
+def _worth(ctx, reward, prompts, said):
+  """What responses are chosen by [N]."""
   rows = ctx.config.evaluation.batch
   scores = score.rewards_of(ctx, reward, prompts, said, rows=rows)
-  if "rl" in ctx.config:  # as training chooses
-    scores = rl.shape_scores(
-      jnp.asarray(scores),
-      jnp.asarray(said.ended),
-      mode=ctx.config.rl.missing_end,
-      value=ctx.config.rl.missing_end_value,
-    )
-    scores = np.asarray(scores)
-  best = scores.reshape(-1, n).argmax(axis=1) + np.arange(len(scores) // n) * n
-  arrays = {
-    field.name: getattr(said, field.name)[best]
-    for field in dataclasses.fields(said)
-    if field.name != "texts"
-  }
-  return respond.Responses(tuple(said.texts[i] for i in best), **arrays)
+  return best_of.shaped(ctx, scores, said.ended)
 
 
 @functools.cache

@@ -9,23 +9,30 @@ import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.inference import score
+from instruct_jax.maths import best_of
 
 
 def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
   """kl/SUBJECT and kl_per_token/SUBJECT of the subjects not prompted.
 
-  Not of the best of n responses, whose probability nobody knows: it is at most
-  log n - (n - 1) / n nats from the policy that says them.
+  Not of the best of n responses, whose probability nobody knows:
+  kl_bound/SUBJECT is how far they are from the policy that says them
+  (`maths.best_of.kl`).
 
   The reference is frozen['reference'], or the baseline where there is none.
-  Nothing is measured without either, or where responses are not sampled at
-  temperature 1.
+  Nothing else is measured without either, or where responses are not sampled
+  at temperature 1.
   """
+  bounds = {
+    f"kl_bound/{s.name}": best_of.kl(s.best_of)
+    for s in bench.subjects
+    if s.best_of > 1
+  }
   reference = bench.frozen.get("reference")
   if reference is None and bench.baseline is not None:
     reference = bench.baseline.params
   if reference is None or bench.settings.temperature != 1.0:
-    return {}, {}
+    return bounds, {}
   rows = []
   for subject in bench.plain:
     if subject.best_of > 1:  # log π of what was chosen is not its own
@@ -46,7 +53,7 @@ def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
     )
   metrics, tables = bench_lib.findings("kl", rows)
   per_token = {f"kl_per_token/{r['subject']}": r["per_token"] for r in rows}
-  return metrics | per_token, tables
+  return metrics | per_token | bounds, tables
 
 
 def _logprobs(bench, params, sequences):

@@ -2,7 +2,8 @@
 
 N rankings, K completions. Accuracy and log loss are over pairs that the
 labeler ordered; equal scores count half, so chance is 0.5 and log 2. How sure
-the model is, against how often it is right, is the table "calibration". Beside
+the model is, against how often it is right, is the table "calibration"; which
+pairs it has right, the table "reward_pairs" (`pairs`). Beside
 the model: "the longer wins"; the judge where the rankings have its spec, and a
 bag of words where they are people's.
 """
@@ -15,7 +16,8 @@ import numpy as np
 from instruct_jax.data.batch import loader
 from instruct_jax.evals import baselines, calibration
 from instruct_jax.evals import bench as bench_lib
-from instruct_jax.inference import context, score
+from instruct_jax.evals import pairs as pairs_lib
+from instruct_jax.inference import context, rewards, score
 
 _log = logging.getLogger(__name__)
 ALL = "all"  # rankings whose records name no group of labelers
@@ -27,7 +29,9 @@ def evaluate_reward(bench: bench_lib.Bench) -> bench_lib.Findings:
   return measure_accuracy(bench.ctx, bench.frozen["reward"])
 
 
-def measure_accuracy(ctx: context.Context, reward: dict) -> bench_lib.Findings:
+def measure_accuracy(
+  ctx: context.Context, reward: rewards.Models
+) -> bench_lib.Findings:
   """reward/accuracy/GROUP, reward/log_loss/GROUP and what they compare with.
 
   On the rankings of the first `evaluation.prompts` different prompts of
@@ -60,7 +64,10 @@ def measure_accuracy(ctx: context.Context, reward: dict) -> bench_lib.Findings:
   metrics, tables = bench_lib.findings("reward", rows)
   metrics["reward/rankings"] = float(len(records))
   sure, bins = _calibration(predictors[""], records, batch["beats"])
-  return metrics | sure, tables | {"calibration": bins}
+  by_pairs = _by_pairs(predictors[""], records, batch["beats"])
+  return metrics | sure | by_pairs[0], (
+    tables | {"calibration": bins} | by_pairs[1]
+  )
 
 
 def _rows(label, predicted, records, beats):
@@ -98,10 +105,38 @@ def _calibration(predicted, records, beats):
   return metrics, rows
 
 
+def _by_pairs(predicted, records, beats):
+  """reward/by/KIND/GROUP: accuracy on each kind of pairs."""
+  margins, index = pair_margins(predicted, beats)
+  right = (np.sign(margins) + 1) / 2
+  clusters = _clusters(records)[index]
+  groups = {name: of[index] for name, of in _groups(records).items()}
+  rows = []
+  for kind, numbers in pairs_lib.kinds(records, *np.nonzero(beats)).items():
+    for group, members in groups.items():
+      mine = numbers[members[numbers]]
+      if len(mine):
+        rows.append(
+          bench_lib.share_row(
+            right[mine],
+            clusters[mine],
+            compared=kind,
+            labelers=group,
+            metric=f"reward/by/{kind.replace(' ', '_')}/{group}",
+          )
+        )
+  return bench_lib.findings("reward_pairs", rows)
+
+
+def _clusters(records):
+  """What tells independent rankings apart [N]."""
+  return np.asarray([r.get("core", r["prompt"]) for r in records])
+
+
 def _by_group(predicted, records, beats):
   """Yields (group, margins [M], clusters [M]) of the M pairs of each group."""
   margins, index = pair_margins(predicted, beats)
-  clusters = np.asarray([r.get("core", r["prompt"]) for r in records])[index]
+  clusters = _clusters(records)[index]
   for group, members in _groups(records).items():
     mine = members[index]
     if mine.any():
@@ -138,7 +173,11 @@ def _lengths(ctx, records, batch):
 
 
 def scores(
-  ctx: context.Context, reward: dict, batch: loader.Batch, *, rows: int
+  ctx: context.Context,
+  reward: rewards.Models,
+  batch: loader.Batch,
+  *,
+  rows: int,
 ) -> np.ndarray:
   """The model's scores [N, K] of all completions; 0 where there is none.
 

@@ -14,7 +14,7 @@ import jax
 from instruct_jax.base import errors, progress
 from instruct_jax.evals import bench as bench_lib
 from instruct_jax.evals import loss
-from instruct_jax.inference import context, respond, score
+from instruct_jax.inference import context, respond, rewards, score
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ SPLIT = "validation"
 def select_epoch(
   ctx: context.Context,
   epochs: Sequence[tuple[int, Callable[[], dict]]],
-  reward: dict,
+  reward: rewards.Models,
 ) -> tuple[dict[str, float], int]:
   """(metrics, the best step) of epochs (step, function that loads it).
 

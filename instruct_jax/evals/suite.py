@@ -127,12 +127,12 @@ def evaluate_policies(
   ctx: context.Context,
   subjects: Sequence[Subject],
   folder: epath.Path,
-  frozen: dict[str, dict],
+  frozen: dict[str, rewards_lib.Models],
   compared: Mapping[str, Callable[[], dict]] | None = None,
 ) -> Outcome:
   """Every evaluation that the data allows, of the subjects.
 
-  `frozen` may hold parameters of the 'reward' model and of the 'reference'
+  `frozen` may hold parameters of the 'reward' models and of the 'reference'
   policy; `compared` load the reward models that are compared, by name. Writes
   folder/responses.jsonl, what every subject said to every test prompt. The same
   parameters give the same numbers.

@@ -6,8 +6,8 @@ sample here. N prompts or B rows, P prompt width, R response length.
 Which draws a response gets is the caller's choice of episode ids (see
 `generate`), each with a key of its own:
 
-  a list of prompts  the place in the list; repeat a prompt to have several
-                     responses to it (the n of a prompt follow each other)
+  a list of prompts  the place in the list; of n responses to each prompt, the
+                     k-th has an id that does not depend on n (`episodes`)
   rollouts           the row of the iteration's global batch; every iteration
                      has its own key
   a conversation     as a list; every turn has its own key. `grow` says the
@@ -128,15 +128,17 @@ def _fewer(one: int, other: int) -> int:
 
 
 def respond(
-  policy: Policy, prompts: Sequence[str], key: jax.Array
+  policy: Policy, prompts: Sequence[str], key: jax.Array, *, n: int = 1
 ) -> Responses:
-  """One response to each prompt.
+  """n responses to each prompt, those of a prompt one after the other.
 
-  A response depends on the policy, its prompt, the key and its place in
-  `prompts` alone.
+  The k-th of a prompt depends on the policy, the prompt, the key, its place in
+  `prompts` and k alone.
 
   Raises UserError where a prompt is too long.
   """
+  ids = episodes(len(prompts), n)
+  prompts = repeated(prompts, n)
   encoded = encode.prompts(
     prompts, policy.tokenizer, policy.template, policy.width
   )
@@ -146,12 +148,33 @@ def respond(
   size = batching.rounded(size, policy.mesh)
   generation = batching.in_batches(
     lambda batch: respond_to_rows(policy, batch, key),
-    _queued(encoded, size, policy),
+    _queued(encoded | {"episode": ids}, size, policy),
     policy.mesh,
     rows=size,
   )
   generation = jax.tree.map(lambda x: x[: len(prompts)], generation)
   return _responses(policy, encoded, generation)
+
+
+def repeated(prompts: Sequence[str], n: int) -> list[str]:
+  """Each prompt n times, one after the other."""
+  return [prompt for prompt in prompts for _ in range(n)]
+
+
+def episodes(prompts: int, n: int) -> np.ndarray:
+  """The ids [prompts x n] int32 of n responses to each prompt of a list.
+
+  The first of a prompt has its place in the list; those that follow lie as far
+  apart on the circle of 2^32 numbers as any so many can (Fibonacci hashing,
+  Knuth, volume 3, section 6.4), so that no two are one while there are fewer
+  than 10^9.
+  """
+  place, number = np.divmod(np.arange(prompts * n, dtype=np.uint64), n)
+  ids = (place + number * np.uint64(_GOLDEN)) % np.uint64(1 << 32)
+  return ids.astype(np.uint32).view(np.int32)
+
+
+_GOLDEN = 2654435769  # 2^32 over the golden ratio
 
 
 # Prompts that are asked at a time. Fewer are filled up with rows of which
@@ -169,7 +192,6 @@ def _queued(encoded, size, policy):
   count, width = encoded["prompt"].shape
   padding = (0, -count % size), (policy.columns - width, 0)
   table = encoded | {
-    "episode": np.arange(count, dtype=np.int32),
     "limit": np.full(count, policy.sampling.max_tokens, np.int32),
   }
   return {name: np.pad(x, padding[: x.ndim]) for name, x in table.items()}
@@ -180,22 +202,22 @@ def grow(
   prompts: Sequence[str],
   key: jax.Array,
   *,
-  first: int = 0,
+  ids: np.ndarray | None = None,
   seconds: float = 0.1,
   clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Responses]:
   """What `respond` returns, ever more of it; the last is all of it.
 
   The first has a token of each response; then they come about every so many
-  seconds. All prompts are one batch. `first` is the episode of the first
-  prompt, the others follow.
+  seconds. All prompts are one batch. `ids` [N] int32 are their episodes, their
+  places unless given.
 
   Raises UserError where a prompt is too long.
   """
   encoded = encode.prompts(
     prompts, policy.tokenizer, policy.template, policy.width
   )
-  episode = np.arange(first, first + len(prompts), dtype=np.int32)
+  episode = episodes(len(prompts), 1) if ids is None else ids
   rows = batching.one_batch(encoded | {"episode": episode}, policy.mesh)
   state = growing.Growing(
     policy.model,

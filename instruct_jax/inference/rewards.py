@@ -9,13 +9,18 @@ reward of one's own needs no more than an import path:
 is called as `my_reward(prompts, responses)` with two lists of texts, on the
 host, each process with rows of its own, and returns a finite number for each.
 The prompts are as the policy reads them, in their template. N responses.
+
+Several reward models may judge together: `config.needs.reward` names them with
+commas between, `config.reward.model.combine` says what counts, COMBINE. Their
+needs are called reward, reward_2, reward_3, ...; the parameters of one are its
+tree, those of several a tuple of trees.
 """
 
 import dataclasses
 import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,6 +35,12 @@ from instruct_jax.models import forward, packed
 from instruct_jax.parallel import hosts, sharding
 
 _PATH = "config.reward.function.path"
+Models = dict[str, Any] | tuple[dict[str, Any], ...]
+# Of several models' scores [M, N], each of whose mean over demonstrations is 0
+# (section 3.5): the mean, or the least (worst-case optimisation, Coste et al.
+# 2023, arXiv:2310.02743, section 3).
+COMBINE = {"mean": jnp.mean, "worst": jnp.min}
+_ROLE = "reward"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +48,7 @@ class Judged:
   """What a term may judge. Responses end in one token, whichever it was."""
 
   ctx: context.Context
-  params: dict[str, Any] | None  # of the reward model, where there is one
+  params: Models | None  # of the reward model, where there is one
   sequences: dict[str, jax.Array]  # prompt, is_prompt, response, is_response
   slices: int = 1  # in which a network reads them
 
@@ -138,7 +149,7 @@ TERMS: dict[str, Callable[[ConfigDict, Judged], jax.Array]] = {
 
 def scores(
   ctx: context.Context,
-  params: dict[str, Any] | None,
+  params: Models | None,
   sequences: dict[str, jax.Array],
   *,
   slices: int = 1,
@@ -162,23 +173,29 @@ def total(section: ConfigDict, terms: dict[str, Any]) -> Any:
 
 def model_scores(
   ctx: context.Context,
-  params: dict[str, Any],
+  params: Models,
   sequences: dict[str, jax.Array],
   *,
   slices: int = 1,
 ) -> jax.Array:
-  """The reward model's scores [N] alone, whatever `config.reward` says.
+  """The reward model's scores [N] alone, whatever `config.reward` weighs.
 
-  It reads so many slices of the sequences at a time, at most. Fewer than
-  an iteration's are filled up with empty ones, which cost nothing: rollouts,
-  evaluations and the reward model's own bias share a program.
+  Of several models what `config.reward.model.combine` says; they read one after
+  the other, in one program. A model reads so many slices of the sequences at a
+  time, at most. Fewer than an iteration's are filled up with empty ones, which
+  cost nothing: rollouts, evaluations and the reward model's own bias share a
+  program.
   """
   count = len(sequences["prompt"])
   size = batching.rounded(max(count, TOGETHER), ctx.mesh)
   if size > count:
     sequences = batching.filled(sequences, size, ctx.mesh)
   parts = packed.parts_of(sequences, -(-size * slices // count))
-  scores = _model_scores(ctx.scalar, parts, params, sequences)
+  if isinstance(params, tuple):
+    each = [_model_scores(ctx.scalar, parts, x, sequences) for x in params]
+    scores = _combined(ctx.config.reward.model.combine, each)
+  else:
+    scores = _model_scores(ctx.scalar, parts, params, sequences)
   return scores if size == count else batching.first(scores, count, ctx.mesh)
 
 
@@ -189,6 +206,48 @@ TOGETHER = 512  # the episodes of an iteration of the paper (appendix C.4)
 def _model_scores(scalar, parts, params, sequences):
   function = functools.partial(forward.scores, scalar, params)
   return packed.mapped(function, sequences, parts=parts)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _combined(how, each):
+  return COMBINE[how](jnp.stack(each), axis=0)
+
+
+def named(reference: str) -> dict[str, str]:
+  """{need: its reference} of the reward models that `needs.reward` names."""
+  parts = [part.strip() for part in reference.split(",")]
+  return dict(zip(needs(len(parts)), parts))
+
+
+def needs(count: int) -> tuple[str, ...]:
+  """The needs of so many reward models: reward, reward_2, reward_3, ..."""
+  return (_ROLE, *(f"{_ROLE}_{number}" for number in range(2, count + 1)))
+
+
+def together(by_need: Mapping[str, Any]) -> Any:
+  """What stands under 'reward' or, of several models, a tuple of what stands
+  under reward, reward_2, ...; raises KeyError for none."""
+  names = needs(max(1, sum(map(is_one, by_need))))
+  every = tuple(by_need[name] for name in names)
+  return every if len(every) > 1 else every[0]
+
+
+def is_one(need: str) -> bool:
+  """Whether a need is a reward model that judges: reward, reward_2, ..."""
+  return re.fullmatch(rf"{_ROLE}(_[1-9]\d*)?", need) is not None
+
+
+def several(config: ConfigDict) -> bool:
+  """Whether more than one reward model judges in a run."""
+  return "," in config.needs.get(_ROLE, "")
+
+
+def model_alone(combine: str) -> ConfigDict:
+  """A section `config.reward` in which the model alone counts."""
+  section: dict[str, Any] = {name: {"weight": 0.0} for name in TERMS}
+  section["function"]["path"] = ""
+  section["model"] = {"weight": 1.0, "combine": combine}
+  return ConfigDict(section).lock()
 
 
 def active(section: ConfigDict) -> dict[str, ConfigDict]:
@@ -213,6 +272,12 @@ def needs_model(section: ConfigDict) -> bool:
   return "model" in active(section)
 
 
+def check_combine(how: str, key: str) -> None:
+  """UserError where `key` says what no COMBINE is."""
+  if how not in COMBINE:
+    raise errors.unknown(key, how, COMBINE)
+
+
 def check(config: ConfigDict) -> None:
   """UserError where `config.reward` is none, or none that can be computed."""
   terms = active(config.reward)
@@ -221,6 +286,8 @@ def check(config: ConfigDict) -> None:
       raise errors.UserError(
         f"config.reward.{name}.weight={section.weight}: must be finite"
       )
+  if "model" in terms:
+    check_combine(config.reward.model.combine, "config.reward.model.combine")
   if not terms:
     raise errors.UserError(
       "config.reward: every weight is 0, so there is no reward; set one, as"

@@ -41,7 +41,11 @@ def logprobs(
 
 
 def model_scores(
-  ctx: context.Context, reward: dict, sequences: Sequences, *, rows: int
+  ctx: context.Context,
+  reward: rewards.Models,
+  sequences: Sequences,
+  *,
+  rows: int,
 ) -> np.ndarray:
   """The reward model's scores [N] of sequences that end as in training."""
   function = functools.partial(rewards.model_scores, ctx, reward)
@@ -50,7 +54,7 @@ def model_scores(
 
 def terms_of(
   ctx: context.Context,
-  reward: dict | None,
+  reward: rewards.Models | None,
   prompts: Sequence[str],
   responses: respond.Responses,
   *,
@@ -75,7 +79,7 @@ def terms_of(
 
 def rewards_of(
   ctx: context.Context,
-  reward: dict | None,
+  reward: rewards.Models | None,
   prompts: Sequence[str],
   responses: respond.Responses,
   *,

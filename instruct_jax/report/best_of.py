@@ -5,10 +5,10 @@ says, so its results are renamed where they are read: 'sft_best_of_n' of n = 8
 is 'sft_best_of_8', which `captions.subject` knows how to write.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from instruct_jax.maths import best_of
 from instruct_jax.report import captions
 
 # What a reader must know of a table, by its name.
@@ -96,7 +96,7 @@ def note(
     NOTES[table].format(
       name=captions.subject(named(name, n)),
       n=n,
-      bound=math.log(n) - (n - 1) / n,
+      bound=best_of.kl(n),
     )
     for name, n in counts(config).items()
   )

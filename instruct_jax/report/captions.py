@@ -24,6 +24,12 @@ SUBJECTS = {
   "iterated": "PPO-ptx (iterated)",
 }
 GROUPS = {"training": "training labelers", "held_out": "held-out labelers"}
+FOLDS = {
+  "left_out": "labelers left out",
+  "trained_on": "labelers trained on",
+  "nobody": "labelers of no group",
+  "difference": "trained on less left out",
+}
 WORDS = {
   "qa": "QA prompt",
   "instruction_qa": "instruction + QA prompt",
@@ -180,6 +186,14 @@ EXHIBITS = {
     see="The distance to 50 % (chance), to 'longer', and to the judge, which is"
     " the most there is to know.",
   ),
+  "reward_pairs": Exhibit(
+    "Reward model, by what is compared",
+    "Accuracy on pairs of held-out prompts, by how far apart the labeler put"
+    " the two, by whose responses they are and by where the prompt is from.",
+    percent=True,
+    see="Pairs far apart should be easy; near 50 % for neighbours is where"
+    " labelers differ, too.",
+  ),
   "reward_models": Exhibit(
     "Reward models by round",
     "Accuracy on the same held-out pairs; a column is the reward model that"
@@ -196,6 +210,25 @@ EXHIBITS = {
     percent=True,
     see="Points on the dashed line: as sure as it may be. Below it the model"
     " is too sure of itself, above it not sure enough.",
+  ),
+  "folds_mean": Exhibit(
+    "Reward models and labelers that they never saw",
+    f"Means of {paper.RM_FOLDS} reward models, each trained without a fifth of"
+    " the labelers (4.1), with their standard errors; pairs of prompts that"
+    " none was trained on.",
+    percent=True,
+    see="Whether labelers that were left out are predicted nearly as well as"
+    " those trained on: then the model has learned what labelers share.",
+  ),
+  "folds": Exhibit(
+    "The same, by the group that is left out",
+    "Accuracy; a column is the reward model trained without that group.",
+    percent=True,
+    see="How much the groups differ: their intervals are wide.",
+  ),
+  "folds_groups": Exhibit(
+    "Groups of labelers",
+    "Who is in them, and how many training rankings they made.",
   ),
   "agreement": Exhibit(
     "Agreement between labelers",
@@ -295,7 +328,7 @@ def round_of(label: str) -> str:
 
 def words(label: Any, key: str = "") -> str:
   """A label as people read it; `key` is what it stands under in its row."""
-  known = SUBJECTS | GROUPS | WORDS
+  known = SUBJECTS | GROUPS | FOLDS | WORDS
   named = known.get(f"{key}:{label}", known.get(str(label)))
   if named is None:  # keys within a sentence stay what one types
     named = round_of(str(label)) or subject(str(label))

@@ -19,7 +19,7 @@ _DATA = {  # tables of a data set of people's files
   "data_limits": "What the limits drop and cut",
 }
 # What is measured of a stage that is no policy.
-_BESIDE = ("reward", "agreement")
+_BESIDE = ("reward", "reward_pairs", "folds_mean", "folds", "agreement")
 _MOST_UNLISTED = 4  # lines of a table that nobody described
 
 

@@ -1,17 +1,21 @@
 """What finished runs answer: prompts in, responses with their scores out.
 
-Response i to the prompt at place p is episode p * n + i of its turn: it depends
-on the seed, the turn and that number, not on the other prompts, nor on whether
-somebody watches it grow.
+A response depends on the seed, the turn, the place of its prompt among all and
+its number among the prompt's own (`respond.episodes`), not on the other
+prompts, nor on how many are said or whether somebody watches them grow. With
+`best_of` each is the best of so many, which nobody watches.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import numpy as np
 
-from instruct_jax.base import ranges
+from instruct_jax.base import errors, ranges
+from instruct_jax.inference import best_of as choice
 from instruct_jax.inference import respond, rewards, score
+from instruct_jax.maths import best_of
 from instruct_jax.runs import speaker
 
 ROWS = 64  # of a batch, if so many are asked for
@@ -30,11 +34,25 @@ class Settings:
   max_tokens: int = 0  # 0: as many as the run was trained for
   n: int = 1  # responses a prompt
   seed: int = 0
+  best_of: int = 1  # responses of which each is the one the reward likes best
 
   def __post_init__(self):
-    """Raises UserError for what is outside `ranges.SAMPLING`."""
+    """Raises UserError for what is outside `ranges.SAMPLING`, and for a choice
+    among responses that are all the same."""
     for name, row in ranges.SAMPLING.items():
       ranges.require(f"--{name}", getattr(self, name), row)
+    if self.best_of > 1 and not self.temperature:
+      raise errors.UserError(
+        f"--best_of={self.best_of}: at temperature 0 all responses are the"
+        " same, so there is nothing to choose from; give another --temperature"
+      )
+    most = ranges.SAMPLING["n"]
+    ranges.require("--n x --best_of", self.samples, most)
+
+  @property
+  def samples(self) -> int:
+    """Responses a prompt that are sampled."""
+    return self.n * self.best_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +63,7 @@ class Response:
   ended: bool  # by itself, before the last token allowed
   score: float | None = None  # of the reward, if it was asked for
   terms: Mapping[str, float] | None = None  # what the score is the sum of
+  best_of: int = 1  # responses of which it is the one with the best score
 
   @property
   def remark(self) -> str:
@@ -69,11 +88,16 @@ def policy_of(
   Raises UserError for settings that this policy cannot follow.
   """
   one.check(settings.max_tokens, settings.top_k)
+  if settings.best_of > 1 and one.scorer is None:
+    raise errors.UserError(
+      f"--best_of={settings.best_of}: {one.folder} has no reward to choose by;"
+      " give --scorer=RUN of a reward model, or --scores for its own"
+    )
   data = one.ctx.config.data
   return respond.policy_of(
     one.ctx,
     one.params,
-    rows=min(ROWS, prompts * settings.n),
+    rows=min(ROWS, prompts * settings.samples),
     temperature=settings.temperature,
     top_k=settings.top_k,
     top_p=settings.top_p,
@@ -92,12 +116,31 @@ def answer(
 
   `turn` numbers the calls of a conversation: each draws anew.
   """
-  n, count = settings.n, len(prompts)
+  count = len(prompts)
   policy = policy_of(one, settings, prompts=count)
-  asked = [prompt for prompt in prompts for _ in range(n)]
-  said = respond.respond(policy, asked, _key(settings, turn))
+  key, samples = _key(settings, turn), settings.samples
+  said = respond.respond(policy, prompts, key, n=samples)
+  asked = respond.repeated(prompts, samples)
   responses = _responses(one, asked, said, rows=policy.rows)
-  return [responses[i : i + n] for i in range(0, len(responses), n)]
+  return [
+    _chosen(one, responses[i : i + samples], settings.best_of)
+    for i in range(0, len(responses), samples)
+  ]
+
+
+def _chosen(
+  one: speaker.Speaker, responses: list[Response], n: int
+) -> list[Response]:
+  """The best of each n responses that follow each other."""
+  if n == 1:
+    return responses
+  scores = np.asarray([response.score for response in responses])
+  ended = np.asarray([response.ended for response in responses])
+  worth = choice.shaped(one.ctx, scores, ended)
+  return [
+    dataclasses.replace(responses[place], best_of=n)
+    for place in best_of.places(worth, n)
+  ]
 
 
 def answer_one(
@@ -108,20 +151,26 @@ def answer_one(
   turn: int = 0,
   watch: Watch = lambda texts, ended: None,
 ) -> list[Response]:
-  """What `answer` says to one prompt; `watch` sees it while it grows."""
+  """What `answer` says to one prompt; `watch` sees it while it grows, and
+  nothing of what is chosen from."""
   policy, key = policy_of(one, settings), _key(settings, turn)
+  ids = respond.episodes(1, settings.samples)
   responses: list[Response] = []
-  for first in range(0, settings.n, ROWS):
-    asked = [prompt] * min(ROWS, settings.n - first)
+  for first in range(0, len(ids), ROWS):
+    some = ids[first : first + ROWS]
+    asked = [prompt] * len(some)
     said = None
-    for said in respond.grow(policy, asked, key, first=first):
-      watch(
-        [*(r.text for r in responses), *said.texts],
-        [*(True for _ in responses), *said.ended.tolist()],
-      )
+    for said in respond.grow(policy, asked, key, ids=some):
+      if settings.best_of > 1:
+        watch([], [])
+      else:
+        watch(
+          [*(r.text for r in responses), *said.texts],
+          [*(True for _ in responses), *said.ended.tolist()],
+        )
     assert said is not None
     responses += _responses(one, asked, said, rows=policy.rows)
-  return responses
+  return _chosen(one, responses, settings.best_of)
 
 
 def _key(settings: Settings, turn: int) -> jax.Array:

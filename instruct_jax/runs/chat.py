@@ -28,12 +28,15 @@ Prompts = Mapping[str, tuple[conversation.Turns, str, str]]
 
 
 def open_runs(
-  folders: Sequence[str], *, scored: bool
+  folders: Sequence[str],
+  *,
+  scored: bool,
+  scorers: speaker.Scorers | None = None,
 ) -> dict[str, speaker.Speaker]:
   """The runs by name, the path where two are called the same."""
   speakers = {}
   for path in dict.fromkeys(str(epath.Path(path)) for path in folders):
-    one = speaker.open_run(path, scored=scored)
+    one = speaker.open_run(path, scored=scored, scorers=scorers)
     name = one.folder.resolve().name
     speakers[path if name in speakers else name] = one
     if not one.product.finished:
@@ -259,7 +262,8 @@ def _name_renamed(
 ) -> None:
   """Says which keys of the records stand under another name."""
   scored = any(one.scorer is not None for one in talk.speakers.values())
-  for key in sorted(how.keys(scored=scored)) if how.json else ():
+  ours = how.keys(scored=scored, chosen=talk.settings.best_of > 1)
+  for key in sorted(ours) if how.json else ():
     count = sum(key in (one_asked.record or ()) for one_asked in given)
     if count:
       display.note(

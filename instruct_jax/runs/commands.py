@@ -144,6 +144,11 @@ def _scores(talk: Talk, value: str) -> Result:
   value = value.lower()
   if value not in ("", "on", "off"):
     raise errors.UserError(f"/scores {value}: must be on or off.")
+  if value == "off" and talk.settings.best_of > 1:
+    raise errors.UserError(
+      f"/scores off: /best_of {talk.settings.best_of} chooses by them; say"
+      " /best_of 1 first"
+    )
   speakers, without = dict(talk.speakers), []
   for name, one in talk.speakers.items() if value else ():
     try:
@@ -174,6 +179,7 @@ SETTINGS: dict[str, Callable[[str], float]] = {
   "top_p": float,
   "max_tokens": int,
   "n": int,
+  "best_of": int,
   "seed": int,
 }
 COMMANDS = {
@@ -194,6 +200,10 @@ COMMANDS = {
     "[COUNT]", "longest answer; 0: as in training", _setting("max_tokens")
   ),
   "n": Command("[COUNT]", "answers a prompt", _setting("n")),
+  "best_of": Command(
+    "[COUNT]", "of so many, each answer is the reward's best",
+    _setting("best_of"),
+  ),
   "seed": Command(
     "[NUMBER]", "the same seed, the same answers: draws begin anew",
     _setting("seed"),

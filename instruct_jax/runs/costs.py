@@ -88,7 +88,8 @@ def _rows(stage: plan.Stage) -> dict[str, float]:
     for kind in ("pretraining", "demonstrations", "prompts", "rankings"):
       rows |= _rows_of(metrics.get("metrics", {}), kind, length)
   if "rankings" in needs and isinstance(needs["rankings"], plan.Stage):
-    rows["rankings"] = _ranked(needs["rankings"])
+    # 0: those of the data set, without some
+    rows["rankings"] = _ranked(needs["rankings"]) or rows.get("rankings", 0.0)
   return rows
 
 

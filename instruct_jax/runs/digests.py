@@ -50,6 +50,7 @@ _OF_DATA = tuple(
   )
 )
 _K_MAX = "data.k_max"
+_COMBINE = "reward.model.combine"
 _REMAT = {"model.remat", "reward_model.remat"}
 _REMAT_ONCE = {"none": False, "full": True}
 # What a job that does not train does not read.
@@ -59,6 +60,8 @@ _UNREAD = {
   # What they name counts by its content.
   "label": ("reward", "reward_model", "rankings.model", "rankings.file"),
   "select": ("reward",),
+  "leave_out": ("model", "reward", "reward_model", "mesh", "seed"),
+  "folds": ("model", "reward", "seed"),
 }
 _PASSED_DOWN = ("candidates", "rankings")  # by training, which reads them not
 
@@ -104,7 +107,18 @@ def _is_read(config: ConfigDict) -> Callable[[str], bool]:
     hidden = (*hidden, "lora")
   if config.job == "train" and not config.freeze:
     hidden = (*hidden, "freeze")
-  return lambda key: not _lies_in(key, hidden)
+  combines = _combines(config)
+  if not combines:
+    hidden = (*hidden, _COMBINE)
+  return lambda key: (combines and key == _COMBINE) or not _lies_in(key, hidden)
+
+
+def _combines(config: ConfigDict) -> bool:
+  """Whether a stage's job asks several reward models."""
+  if config.job == "train":
+    ignored = algorithms.named(config.algorithm).ignores
+    return "reward" not in ignored and rewards.several(config)
+  return config.job == "select" and rewards.several(config)
 
 
 def _reads_rankings(config: ConfigDict) -> bool:
@@ -137,6 +151,8 @@ def _lies_in(key: str, sections: Iterable[str]) -> bool:
 def of_evaluation(config: ConfigDict, needs: Needs) -> str:
   """A hash of what an evaluation depends on but the run's own parameters."""
   flat = keys.flatten(config.evaluation)
+  if rewards.several(config):
+    flat[_COMBINE] = config.reward.model.combine
   only = stages.needs_of_evaluation(config)
   return _hash(
     flat | {f"needs.{n}": s.digest for n, s in needs.items() if n in only}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from instruct_jax.base import compilation, streams, typewriter
+from instruct_jax.maths import best_of
 from instruct_jax.runs import answers
 
 Rows = Mapping[str, Sequence[answers.Response]]  # by run
@@ -78,16 +79,21 @@ class Display:
     heading = name if self.several else ""
     return Growing(heading, count, come, has_remarks)
 
-  def keys(self, *, scored: bool) -> set[str]:
-    """The keys that an object has beside its prompt's own."""
+  def keys(self, *, scored: bool, chosen: bool = False) -> set[str]:
+    """The keys that an object has beside its prompt's own; `chosen`: where
+    responses are the best of several."""
     ours = {"responses"} | ({"run"} if self.several else set())
+    ours |= {"best_of", "kl"} if chosen else set()
     return ours | ({"scores", "terms"} if scored else set())
 
   def _object(self, name, prompt, responses, record):
     given: dict[str, Any] = {"run": name} if self.several else {}
-    ours = self.keys(scored=responses[0].score is not None)
+    n = responses[0].best_of
+    ours = self.keys(scored=responses[0].score is not None, chosen=n > 1)
     given |= kept({"prompt": prompt} if record is None else record, ours)
     given["responses"] = [r.text for r in responses]
+    if n > 1:
+      given |= {"best_of": n, "kl": best_of.kl(n)}
     if responses[0].score is not None:
       given["scores"] = [r.score for r in responses]
       given["terms"] = [r.terms for r in responses]
@@ -198,6 +204,15 @@ def waiting(patience: float = _PATIENCE) -> Iterator[Callable[[], None]]:
     yield come
   finally:
     come()
+
+
+def of_choice(n: int) -> str:
+  """What a person should know of the best of n."""
+  return (
+    f"each answer is of {n} the one that the reward likes best: log {n} -"
+    f" {n - 1}/{n} = {best_of.kl(n):.2f} nats from the run's own answers, less"
+    " where answers repeat."
+  )
 
 
 def note(message: str, end: str = "\n") -> None:

@@ -141,7 +141,8 @@ def _held(config):
   if is_rewarded:
     total += weights(policy) * _FROZEN[policy.dtype]
     if rewards.needs_model(config.reward):
-      total += weights(scalar) * _FROZEN[scalar.dtype]
+      models = len(rewards.named(config.needs.get("reward", "")))
+      total += models * weights(scalar) * _FROZEN[scalar.dtype]
   return total, " and ".join(roles)
 
 

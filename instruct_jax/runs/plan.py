@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 INHERITED = (
   *("seed", "data", "model", "reward_model", "mesh", "pretrained"),
   *("candidates", "rankings"),  # of the rounds of experiments/iterated.py
+  "folds",  # of experiments/rm_folds.py
 )
 
 
@@ -147,9 +148,9 @@ def _plan(
 def _references(config: ConfigDict, *, evaluated: bool) -> dict[str, str]:
   """What a config needs, `config.pretrained` in the place of pretraining.
 
-  Training whose reward has no model in it needs none, and what only the
-  evaluation reads is not needed without one. Where a reward model ranks, it is
-  needed.
+  Several reward models are a need each. Training whose reward has no model in
+  it needs none, and what only the evaluation reads is not needed without one.
+  Where a reward model ranks, it is needed.
   """
   needs = dict(config.needs.items())
   if config.job == "label" and config.rankings.labeler == rankers.REWARD:
@@ -162,6 +163,8 @@ def _references(config: ConfigDict, *, evaluated: bool) -> dict[str, str]:
   for need, reference in needs.items():
     if not reference or reference.startswith("pretrain.py"):
       needs[need] = config.pretrained or reference
+  if "reward" in needs:
+    needs |= rewards.named(needs["reward"])
   return needs
 
 

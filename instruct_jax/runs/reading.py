@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import load as hf_load
-from instruct_jax.inference import context
+from instruct_jax.inference import context, rewards
 from instruct_jax.models import forward, heads, lora
 from instruct_jax.parallel import checkpoint, digest, sharding, stored
 from instruct_jax.runs import bases, records
@@ -93,6 +94,22 @@ def load_parameters(
         raise
       _log.warning("%s The one before is read instead.", damage)
   raise AssertionError("unreachable")
+
+
+def load_rewards(
+  needs: Mapping[str, epath.PathLike], ctx: context.Context
+) -> rewards.Models:
+  """The parameters of the reward model, or models, among what a run needs.
+
+  Raises UserError as `load_parameters`.
+  """
+  return rewards.together(
+    {
+      need: load_parameters(folder, ctx, "reward")
+      for need, folder in needs.items()
+      if rewards.is_one(need)
+    }
+  )
 
 
 def load_kept(

@@ -21,6 +21,7 @@ from instruct_jax.base import errors, run_folder, storage
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.hf import load as hf_load
+from instruct_jax.inference import rewards
 from instruct_jax.parallel import checkpoint
 
 
@@ -159,12 +160,19 @@ def product(folder: epath.PathLike, *, unfinished: bool = False) -> Product:
 
 def reward_run(folder: epath.PathLike) -> epath.Path | None:
   """The nearest finished reward model among what a run was built on."""
-  queue, seen = [epath.Path(folder)], set()
+  return next(iter(reward_runs(folder)), None)
+
+
+def reward_runs(folder: epath.PathLike) -> tuple[epath.Path, ...]:
+  """The same with those that it judged together with, in their order."""
+  folder = epath.Path(folder)
+  queue: list[tuple[epath.Path, tuple[epath.Path, ...]]] = [(folder, (folder,))]
+  seen: set[str] = set()
   while queue:
-    here = queue.pop(0)
+    here, together = queue.pop(0)
     if hf_folder.is_reference(here):
       if hf_load.role_of(hf_folder.Folder(hf_folder.path_of(here))) == "reward":
-        return here
+        return together
       continue
     if (
       str(here.resolve()) in seen or not run_folder.files(here).config.exists()
@@ -175,9 +183,13 @@ def reward_run(folder: epath.PathLike) -> epath.Path | None:
       results = storage.read_json(run_folder.files(here).results)
       handed_on = results.get("product") or {}
       if str(handed_on.get("item", "")).endswith(".reward"):
-        return here
-    queue += read_needs(here).values()
-  return None
+        return together
+    needs = read_needs(here)
+    names = rewards.needs(sum(map(rewards.is_one, needs)))
+    judges = tuple(needs[name] for name in names if name in needs)
+    for name, path in needs.items():
+      queue.append((path, judges if name in names else (path,)))
+  return ()
 
 
 def _without_parameters(

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax.base import errors, experiment_file
 from instruct_jax.hf import folder as hf_folder
+from instruct_jax.inference import rewards
 from instruct_jax.runs import bases, records, stages
 
 
@@ -60,7 +61,7 @@ def resolve(need: str, reference: str) -> Given:
   role, holds = "", ()
   if results.get("product"):
     role, holds = records.product(folder).role, tuple(bases.holders(folder))
-  wanted = "reward" if need == "labeler" else need
+  wanted = "reward" if need == "labeler" or rewards.is_one(need) else need
   if wanted in ("policy", "reward") and role != wanted:
     raise errors.UserError(
       f"{key}={reference}: hands on {f'a {role}' if role else 'no parameters'},"

@@ -1,6 +1,7 @@
 """Finished runs, opened to speak: a policy, and the reward model behind it."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
@@ -13,10 +14,10 @@ from instruct_jax.tokenizers import templates
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-  """The reward of a run, with its model where that takes part."""
+  """The reward of a run, with its models where they take part."""
 
   ctx: context.Context
-  params: dict[str, Any] | None
+  params: rewards.Models | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Speaker:
   params: dict[str, Any]
   product: records.Product
   scorer: Scorer | None = None
+  scorers: "Scorers | None" = None  # whom somebody named to score
 
   def normalize(self, text: str) -> str:
     """What a person typed, as the run's data is written."""
@@ -59,11 +61,24 @@ class Speaker:
       )
 
 
-def open_run(folder: epath.PathLike, *, scored: bool = False) -> Speaker:
+@dataclasses.dataclass(frozen=True)
+class Scorers:
+  """Reward models that somebody named, in the place of a run's own."""
+
+  folders: tuple[str, ...]
+  combine: str = "mean"  # of several, as `config.reward.model.combine`
+
+
+def open_run(
+  folder: epath.PathLike,
+  *,
+  scored: bool = False,
+  scorers: Scorers | None = None,
+) -> Speaker:
   """The policy of a run; of one that goes on, its newest checkpoint.
 
-  With `scored` also its reward, by the nearest reward model among what it was
-  built on.
+  With `scored` also its reward, by the nearest reward models among what it was
+  built on, or by those named.
 
   Raises UserError for what is not a run, hands on no policy, or (with
   `scored`) has no reward model of the same tokenizer.
@@ -77,15 +92,19 @@ def open_run(folder: epath.PathLike, *, scored: bool = False) -> Speaker:
     )
   ctx = reading.open_context(folder)
   params = reading.load_parameters(folder, ctx, "policy", unfinished=True)
-  scorer = _open_scorer(folder, ctx) if scored else None
-  return Speaker(folder, ctx, params, product, scorer)
+  one = Speaker(folder, ctx, params, product, scorers=scorers)
+  return with_scorer(one) if scored else one
 
 
 def with_scorer(one: Speaker) -> Speaker:
   """The speaker with its reward; UserError where it has none."""
   if one.scorer is not None:
     return one
-  return dataclasses.replace(one, scorer=_open_scorer(one.folder, one.ctx))
+  if one.scorers is not None:
+    scorer = _named_scorer(one.folder, one.ctx, one.scorers)
+  else:
+    scorer = _open_scorer(one.folder, one.ctx)
+  return dataclasses.replace(one, scorer=scorer)
 
 
 def without_scorer(one: Speaker) -> Speaker:
@@ -96,16 +115,63 @@ def without_scorer(one: Speaker) -> Speaker:
 def _open_scorer(folder: epath.Path, ctx: context.Context) -> Scorer:
   if "reward" in ctx.config and not rewards.needs_model(ctx.config.reward):
     return Scorer(ctx, None)
-  where = records.reward_run(folder)
-  if where is None:
+  there = records.reward_runs(folder)
+  if not there:
     raise errors.UserError(
-      f"--scores: {folder} was built on no reward model. Name a run of PPO, or"
-      " leave --scores out."
+      f"--scores: {folder} was built on no reward model. Name one with"
+      " --scorer=RUN, name a run of PPO, or leave --scores out."
     )
-  if reading.speaks_other_words(where, ctx):
+  return _scorer(folder, ctx, there, "--scores")
+
+
+def _named_scorer(
+  folder: epath.Path, ctx: context.Context, scorers: Scorers
+) -> Scorer:
+  """Named reward models alone, whatever else the run was rewarded for."""
+  rewards.check_combine(scorers.combine, "--combine")
+  config = ctx.config.copy_and_resolve_references().unlock()
+  config.reward = rewards.model_alone(scorers.combine)
+  ctx = dataclasses.replace(ctx, config=config.lock())
+  there = [epath.Path(path) for path in scorers.folders]
+  return _scorer(folder, ctx, there, "--scorer")
+
+
+def _scorer(
+  folder: epath.Path,
+  ctx: context.Context,
+  there: Sequence[epath.Path],
+  flag: str,
+) -> Scorer:
+  """What the reward models say together; UserError where one cannot."""
+  scoring = None
+  found = []
+  for where in there:
+    role = records.product(where).role
+    if role != "reward":
+      raise errors.UserError(
+        f"{flag}={where}: hands on a {role}, where a reward model is needed"
+      )
+    if reading.speaks_other_words(where, ctx):
+      raise errors.UserError(
+        f"{flag}: {where} and {folder} have different tokenizers."
+      )
+    scoring = scoring or reading.open_context(where)
+    found.append(reading.load_parameters(where, scoring, "reward"))
+  assert scoring is not None  # there is one at least
+  _check_reach(scoring, ctx, f"{flag}: {there[0]}")
+  needs = dict(zip(rewards.needs(len(found)), found))
+  ctx = dataclasses.replace(ctx, scalar=scoring.scalar)
+  return Scorer(ctx, rewards.together(needs))
+
+
+def _check_reach(
+  scoring: context.Context, ctx: context.Context, what: str
+) -> None:
+  """UserError where a reward model has no positions for what is said."""
+  model, data = scoring.scalar.config, ctx.config.data
+  needed = data.prompt_length + data.response_length
+  if model.positions == "learned" and needed > model.context_length:
     raise errors.UserError(
-      f"--scores: {where} and {folder} have different tokenizers."
+      f"{what} learned {model.context_length} positions; prompts and responses"
+      f" of the run take up to {needed}"
     )
-  scoring = reading.open_context(where)
-  params = reading.load_parameters(where, scoring, "reward")
-  return Scorer(dataclasses.replace(ctx, scalar=scoring.scalar), params)

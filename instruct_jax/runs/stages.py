@@ -15,10 +15,11 @@ from ml_collections import ConfigDict
 from instruct_jax import algorithms, paper, worlds
 from instruct_jax.base import errors, keys, ranges, run_folder, storage
 from instruct_jax.data.read import kinds
+from instruct_jax.evals import folds as folds_lib
 from instruct_jax.evals import reward, select, suite
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.inference import context, encode, rewards, score
-from instruct_jax.labeling import candidates, rankers, rankings
+from instruct_jax.labeling import candidates, folds, rankers, rankings
 from instruct_jax.models import sizes
 from instruct_jax.parallel import hosts
 from instruct_jax.runs import bases, reading, records
@@ -91,18 +92,21 @@ def run_training(
   """Trains; the product is the policy's EMA where one is kept."""
   ctx = context.make(config, needs)
   unread = needs_of_evaluation(config)
-  roles = [r for r in ("policy", "reward") if r in needs and r not in unread]
-  for role in roles:
-    if hosts.is_writer() and reading.speaks_other_words(needs[role], ctx):
+  read = [
+    need
+    for need in needs
+    if need not in unread and (need == "policy" or rewards.is_one(need))
+  ]
+  for need in read:
+    if hosts.is_writer() and reading.speaks_other_words(needs[need], ctx):
       _log.warning(
-        "config.needs.%s: %s was trained with another tokenizer than %s has;"
-        " its ids mean other words here",
-        role,
-        needs[role],
-        needs["data"],
+        "%s: %s was trained with another tokenizer than %s has; its ids mean"
+        " other words here",
+        *(key_of(need), needs[need], needs["data"]),
       )
   checkpoints = {
-    role: reading.load_parameters(needs[role], ctx, role) for role in roles
+    need: reading.load_parameters(needs[need], ctx, role_of(config, need))
+    for need in read
   }
   outcome = loop.train(
     ctx, folder, checkpoints, digest_of=lambda role: bases.digest(needs[role])
@@ -176,6 +180,29 @@ def label(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:
   return Result(*rankings.label(ctx, folder, scorer=scorer, name=name))
 
 
+def leave_out(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:
+  """Writes the rankings without those of a group of labelers."""
+  return Result(*folds.leave_out(config, folder, needs))
+
+
+def cross_validate(
+  config: ConfigDict, folder: epath.Path, needs: Folders
+) -> Result:
+  """Asks the reward model of each fold about the labelers it never saw."""
+  del folder
+  ctx = context.make(config, needs)
+  models = {
+    number: functools.partial(
+      reading.load_parameters, needs[f"fold{number}"], ctx, "reward"
+    )
+    for number in range(1, paper.RM_FOLDS + 1)
+  }
+  groups = folds.read(needs["comparisons"])
+  return Result(
+    *folds_lib.measure_folds(ctx, groups, models, splits=config.folds.splits)
+  )
+
+
 def pick_epoch(
   config: ConfigDict, folder: epath.Path, needs: Folders
 ) -> Result:
@@ -195,7 +222,7 @@ def pick_epoch(
     )
 
   candidates = [(step, loader(step)) for step in product["epochs"]]
-  scorer = reading.load_parameters(needs["reward"], ctx, "reward")
+  scorer = reading.load_rewards(needs, ctx)
   metrics, best = select.select_epoch(ctx, candidates, scorer)
   relative = os.path.relpath(needs["policy"], needs["policy"].parent / "here")
   chosen = {"run": relative, "step": best, "item": product["item"]}
@@ -225,7 +252,7 @@ def _evaluate_policies(config, folder, needs):
   ]
   frozen = {}
   if "reward" in needs:
-    frozen["reward"] = reading.load_parameters(needs["reward"], ctx, "reward")
+    frozen["reward"] = reading.load_rewards(needs, ctx)
   return suite.evaluate_policies(
     ctx,
     subjects,
@@ -263,9 +290,9 @@ def _evaluate_nothing(config, folder, needs):
 # {need: (jobs, role)} of those that are no policy.
 _EXPECTED = {
   "data": (("dataset",), ""),
-  "rankings": (("rankings", "label"), ""),
+  "rankings": (("rankings", "label", "leave_out"), ""),
+  "comparisons": (("leave_out",), ""),
   "candidates": (("candidates",), ""),
-  "reward": ((), "reward"),
   "labeler": ((), "reward"),
 }
 JOBS: dict[str, Callable[[ConfigDict, epath.Path, Folders], Result]] = {
@@ -275,6 +302,8 @@ JOBS: dict[str, Callable[[ConfigDict, epath.Path, Folders], Result]] = {
   "candidates": write_candidates,
   "label": label,
   "select": pick_epoch,
+  "leave_out": leave_out,
+  "folds": cross_validate,
 }
 EVALUATIONS = {
   "policies": _evaluate_policies,
@@ -324,6 +353,8 @@ def check_read(data: ConfigDict, names: Iterable[str]) -> None:
 
 def key_of(need: str) -> str:
   """The key that names what is needed."""
+  if rewards.is_one(need):
+    return "config.needs.reward"
   return (
     "config.rankings.model" if need == "labeler" else f"config.needs.{need}"
   )
@@ -334,7 +365,12 @@ def check_need(config: ConfigDict, name: str, need: ConfigDict) -> None:
 
   `need` is its config, `name` that of the need.
   """
-  named = config.rankings.model if name == "labeler" else config.needs[name]
+  if name == "labeler":
+    named = config.rankings.model
+  elif rewards.is_one(name):
+    named = rewards.named(config.needs.reward)[name]
+  else:
+    named = config.needs[name]
   key = f"{key_of(name)}={named}"
   jobs, _ = _EXPECTED.get(name, ((), ""))
   role = role_of(config, name)
@@ -372,6 +408,8 @@ def check_shape(
 
 def role_of(config: ConfigDict, need: str) -> str:
   """The role that a need hands on: 'reward', 'policy' or '' for neither."""
+  if rewards.is_one(need):
+    return "reward"
   if need in _EXPECTED:
     return _EXPECTED[need][1]
   models = config.evaluation.get("reward_models", {})
@@ -414,6 +452,8 @@ def needs_of_evaluation(config: ConfigDict) -> set[str]:
     compared |= {"reward"}
   if models and "rankings" not in algorithms.rows_of(config.batch):
     compared |= {"rankings"}
+  if "reward" in compared:
+    compared |= set(rewards.named(config.needs.get("reward", "")))
   return compared
 
 
