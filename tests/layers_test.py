@@ -142,7 +142,7 @@ measuring
   contract
   choices found judges
   options running
-  answering
+  answering prompts shots
 sets
   *
   __init__

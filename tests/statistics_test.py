@@ -316,3 +316,23 @@ class TestProportionInterval:
     weights = None if weights is None else np.asarray(weights)
     with pytest.raises(errors.UserError, match=message):
       _share(values, weights=weights)
+
+
+def test_a_standard_error_by_hand():
+  """Residuals -2, 0, 2; then those of a cluster of the first two."""
+  values = np.asarray([1.0, 3.0, 5.0])
+  alone = statistics.standard_error(values, "abc")
+  assert alone == pytest.approx(np.std(values, ddof=1) / 3**0.5)
+  shared = statistics.standard_error(values, ["a", "a", "b"])
+  assert shared == pytest.approx((2 * (4 + 4)) ** 0.5 / 3)
+  assert statistics.standard_error(values, "aaa") is None
+
+
+def test_a_standard_error_is_that_of_the_interval():
+  rng = np.random.default_rng(0)
+  values, clusters = rng.normal(size=40), rng.integers(12, size=40)
+  one = statistics.mean_interval(values, clusters)
+  error = statistics.standard_error(values, [f"c{n}" for n in clusters])
+  freedom = len(set(clusters.tolist())) - 1
+  quantile = stats.t.ppf(0.975, freedom)
+  assert one.high - one.value == pytest.approx(quantile * error)

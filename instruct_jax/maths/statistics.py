@@ -9,6 +9,7 @@ and covers what it should near the ends, where a symmetric one does not.
 
 import dataclasses
 import math
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from scipy import special
@@ -80,6 +81,25 @@ def mean_interval(
     low, high = max(low, least), min(high, greatest)
   low, high = min(low, mean), max(high, mean)
   return Interval(mean, low, high, len(values), count)
+
+
+def standard_error(
+  values: np.ndarray, clusters: Sequence[Hashable]
+) -> float | None:
+  """Returns the clustered standard error of the mean of values [N].
+
+  That of `mean_interval`, √(G / (G - 1) · Σ_g u_g²) / N; where each value is a
+  cluster of its own, the sample standard deviation by √N. None for one cluster,
+  which says nothing of it.
+  """
+  values = np.asarray(values, np.float64)
+  places: dict[Hashable, int] = {}
+  labels = [places.setdefault(one, len(places)) for one in clusters]
+  _check_values(values, np.asarray(labels), None)
+  if len(places) < 2:
+    return None
+  sums = _by_cluster(values - values.mean(), np.asarray(labels))
+  return math.sqrt(_between(sums)) / len(values)
 
 
 def proportion_interval(

@@ -32,6 +32,19 @@ class Model:
     """Tokens that it reads, prompt and response."""
     return self.reader.reach
 
+  def room(self, max_tokens: int) -> int:
+    """Tokens of a prompt that `say` reads beside what is said to it."""
+    return self.reach - self._said_at_most(max_tokens)
+
+  def lengths(self, prompts: Sequence[str]) -> list[int]:
+    """Tokens of prompts, as `say` reads them."""
+    tokenizer, template = self.reader.tokenizer, self.reader.template
+    return [len(ids) for ids in templates.encode(prompts, tokenizer, template)]
+
+  def _said_at_most(self, max_tokens):
+    """Half of what it reads is the prompt's."""
+    return min(max_tokens, max(1, self.reach // 2))
+
   def likelihoods(self, asked: Sequence[tuple[str, str]]) -> list[Likelihood]:
     """Of each continuation of (context, continuation), in their order.
 
@@ -74,7 +87,7 @@ class Model:
     the same whatever the number of prompts behind it.
     """
     request = continuing.Request(
-      max_tokens=min(max_tokens, max(1, self.reach // 2)),
+      max_tokens=self._said_at_most(max_tokens),
       stops=tuple(stops),
       temperature=temperature,
       top_p=top_p,

@@ -74,6 +74,24 @@ def texts(row: Mapping[str, Any], name: str, where: str) -> list[str]:
   return list(value)
 
 
+def objects(
+  row: Mapping[str, Any], name: str, where: str
+) -> list[Mapping[str, Any]]:
+  """A list of objects of a row, which may be empty."""
+  if not isinstance(row, Mapping):
+    raise errors.UserError(
+      f'{where}: should be an object with "{name}", not {typed.shown(row)}'
+    )
+  value = _value(row, name, where)
+  if not isinstance(value, (list, tuple)) or not all(
+    isinstance(one, Mapping) for one in value
+  ):
+    raise errors.UserError(
+      f'{where}: "{name}" should be a list of objects, not {typed.shown(value)}'
+    )
+  return list(value)
+
+
 def needs(row: Mapping[str, Any], names: Collection[str], where: str) -> None:
   """UserError for the first of the columns that a row has not."""
   for name in names:

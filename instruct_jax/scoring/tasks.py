@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from instruct_jax.maths import statistics
 from instruct_jax.scoring import spans, texts
 
 _log = logging.getLogger(__name__)
@@ -48,10 +49,16 @@ class Task:
   has_unanswerable: bool = False
 
 
-def mean(values: Sequence[float] | np.ndarray) -> Estimate:
-  """The mean with its standard error."""
+def mean(
+  values: Sequence[float] | np.ndarray, clusters: Sequence[Any] | None = None
+) -> Estimate:
+  """The mean with its standard error, where `clusters` tells values apart that
+  do not depend on each other (`statistics.standard_error`)."""
   n = len(values)
-  spread = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else None
+  if clusters is not None:
+    spread = statistics.standard_error(np.asarray(values), clusters)
+  else:
+    spread = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else None
   return Estimate(float(np.mean(values)), spread, n)
 
 

@@ -1,20 +1,24 @@
 """SQuAD 2.0 (Rajpurkar et al. 2018): answers from a passage, or none.
 
 Read as published (`dev-v2.0.json`), or as rows with title, context, question
-and answers. The prompt is the paper's, zero-shot; with the option shots=N the
-N answered questions before it of the same passage stand before a question, as
-far as there are any.
+and answers. The prompt is that of the paper's appendix, as its released samples
+have it: titles with underscores, and before the question the earlier ones of
+the same passage with their answers, zero-shot too (`history=0`: none). There
+their order is not the file's, which it is here. With shots=N, N other passages
+stand before it with all of their questions; how they were parted is not known:
+here by a blank line, as the questions are.
+
+Standard errors take the questions of a passage as one cluster.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from etils import epath
-
-from instruct_jax.base import errors, storage
+from instruct_jax.base import errors
 from instruct_jax.data.read import files
-from instruct_jax.measuring import contract, options, table
+from instruct_jax.measuring import contract, options, prompts, shots, table
 from instruct_jax.scoring import spans, tasks
 
 INSTRUCTION = (
@@ -23,6 +27,7 @@ INSTRUCTION = (
   f' "{tasks.NO_ANSWER}"'
 )
 MAX_TOKENS = 50
+_MOST = 1000  # earlier questions: all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,104 +40,127 @@ class Item:
   answers: tuple[str, ...]
 
   @property
+  def opening(self) -> str:
+    """What stands before the passage."""
+    return f"Title: {self.title}\n\nBackground: "
+
+  @property
+  def asked(self) -> str:
+    """What stands behind the passage."""
+    return f"\n\nQ: {self.question}\n\nA:"
+
+  @property
   def shown(self) -> str:
-    """What stands for it as an example."""
+    """The same with its answer."""
     said = self.answers[0] if self.answers else tasks.NO_ANSWER
-    return f"Q: {self.question}\n\nA: {said}\n\n"
+    return f"{self.asked} {said}"
 
 
 def measure(bench: contract.Bench) -> contract.Measured:
   """F1 and exact match by the official normalisation, fractions."""
-  shots = options.whole(bench, "shots", 0)
-  asked = list(
-    _prompts(
-      table.filled(read(bench.files["items"]), bench.files["items"]), shots
-    )
+  items = table.filled(read(bench.files["items"]), bench.files["items"])
+  choose = shots.chooser(bench, lambda: _examples(bench, items))
+  history = options.whole(bench, "history", _MOST)
+  asked = bench.some(list(_prompts(items, history)))
+  asked = [
+    (item, dataclasses.replace(one, examples=choose(item.passage)))
+    for item, one in asked
+  ]
+  said = prompts.ask(
+    bench.model, [one for _, one in asked], max_tokens=MAX_TOKENS
   )
-  asked = bench.some(asked)
-  said = bench.model.say(
-    [prompt for _, prompt in asked], max_tokens=MAX_TOKENS, stops=("\n",)
-  )
-  samples, scores = [], []
-  for (item, prompt), one in zip(asked, said):
-    row = {tasks.SAMPLE: one.text, tasks.REFERENCES: list(item.answers) or [""]}
-    plain = tasks.with_no_answer(row, tasks.NO_ANSWER)
-    scores.append(spans.squad(plain[tasks.SAMPLE], plain[tasks.REFERENCES]))
-    samples.append(
-      {
-        "context": prompt,
-        "ref_text": "|".join(item.answers or [tasks.NO_ANSWER]),
-        "sample": one.text,
-        "f1": scores[-1][1],
-        "em": scores[-1][0],
-      }
-    )
-  has = [bool(item.answers) for item, _ in asked]
-  metrics = {"f1": [f1 for _, f1 in scores], "em": [em for em, _ in scores]}
-  for name, values in list(metrics.items()):
-    for label, wanted in (("answered", True), ("unanswerable", False)):
-      part = [x for x, one in zip(values, has) if one == wanted]
-      if part:
-        metrics[f"{name}_{label}"] = part
-  return contract.Measured(
-    {name: tasks.mean(values) for name, values in metrics.items()},
-    samples,
-    options.counts(said),
-  )
+  samples = [
+    _sample(item, prompt, text)
+    for (item, _), prompt, text in zip(asked, said.prompts, said.texts)
+  ]
+  clusters = [item.passage for item, _ in asked]
+  return contract.Measured(_metrics(samples, clusters), samples, said.counts)
 
 
-def _prompts(items: Sequence[Item], shots: int) -> Iterator[tuple[Item, str]]:
-  before: list[Item] = []
-  for item in items:
-    if before and before[-1].passage != item.passage:
-      before = []
-    examples = "".join(one.shown for one in before[-shots:]) if shots else ""
-    prompt = (
-      f"{INSTRUCTION}\n\nTitle: {item.title}\n\nBackground: {item.passage}"
-      f"\n\n{examples}Q: {item.question}\n\nA:"
-    )
-    yield item, prompt
-    before.append(item)
+def _examples(bench, items):
+  """(passage, the whole of it with its questions) of all passages."""
+  if spec := bench.files.get("examples"):
+    items = table.filled(read(spec), spec)
+  for passage, group in itertools.groupby(items, lambda item: item.passage):
+    first, *rest = group
+    shown = "".join(one.shown for one in (first, *rest))
+    yield passage, f"{first.opening}{passage}{shown}\n\n"
+
+
+def _prompts(
+  items: Sequence[Item], history: int
+) -> Iterator[tuple[Item, prompts.Prompt]]:
+  for _, group in itertools.groupby(items, lambda item: item.passage):
+    before: list[str] = []
+    for item in group:
+      yield (
+        item,
+        prompts.Prompt(
+          start=f"{INSTRUCTION}\n\n",
+          opening=item.opening,
+          passage=item.passage,
+          history=tuple(before[max(0, len(before) - history) :]),
+          end=item.asked,
+        ),
+      )
+      before.append(item.shown)
+
+
+def _sample(item: Item, prompt: str, text: str) -> dict[str, Any]:
+  row = {
+    tasks.SAMPLE: text,
+    tasks.REFERENCES: list(item.answers) or [tasks.NO_ANSWER],
+  }
+  plain = tasks.with_no_answer(row, tasks.NO_ANSWER)
+  exact, f1 = spans.squad(plain[tasks.SAMPLE], plain[tasks.REFERENCES])
+  about = {"is_answered": bool(item.answers), "f1": f1, "em": exact}
+  return {"context": prompt} | row | about
+
+
+def _metrics(
+  samples: Sequence[Mapping[str, Any]], clusters: Sequence[str]
+) -> dict[str, tasks.Estimate]:
+  """Of all, and apart of questions with an answer and of those without."""
+  parts = {"": (True, False), "_answered": (True,), "_unanswerable": (False,)}
+  metrics = {}
+  for label, wanted in parts.items():
+    some = [
+      (row, cluster)
+      for row, cluster in zip(samples, clusters)
+      if row["is_answered"] in wanted
+    ]
+    for name in ("f1", "em") if some else ():
+      metrics[name + label] = tasks.mean(
+        [row[name] for row, _ in some], [cluster for _, cluster in some]
+      )
+  return metrics
 
 
 def read(spec: str) -> Iterator[Item]:
   """The questions of a published file, or of rows."""
-  for unit in files.units(spec):
-    if isinstance(unit, epath.Path) and files.suffix(unit) == ".json":
-      tree = storage.read_json(unit)
-      if "data" in tree:
-        yield from _of_articles(tree["data"], str(unit))
-        continue
-    for where, row in files.unit_rows(unit):
+  for where, row in files.rows(spec):
+    if "paragraphs" in row:
+      yield from _of_article(row, where)
+    else:
       yield _of_row(row, where)
 
 
-def _of_articles(articles: Any, where: str) -> Iterator[Item]:
-  for n, article in enumerate(articles):
-    of_article = f'{where}: "data"[{n}]'
-    for k, part in enumerate(_list(article, "paragraphs", of_article)):
-      of_part = f'{of_article}."paragraphs"[{k}]'
-      passage = table.text(part, "context", of_part)
-      for i, question in enumerate(_list(part, "qas", of_part)):
-        of_question = f'{of_part}."qas"[{i}]'
-        yield Item(
-          title=str(article.get("title", "")).replace("_", " "),
-          passage=passage,
-          question=table.text(question, "question", of_question).strip(),
-          answers=tuple(
-            table.text(answer, "text", of_question)
-            for answer in _list(question, "answers", of_question)
-          ),
-        )
-
-
-def _list(tree: Any, name: str, where: str) -> list[Mapping[str, Any]]:
-  value = tree.get(name) if isinstance(tree, dict) else None
-  if not isinstance(value, list) or not all(isinstance(x, dict) for x in value):
-    raise errors.UserError(
-      f'{where}: "{name}" should be a list of objects, as SQuAD 2.0 publishes'
-    )
-  return value
+def _of_article(article: Mapping[str, Any], where: str) -> Iterator[Item]:
+  title = table.text(article, "title", where)
+  for k, part in enumerate(table.objects(article, "paragraphs", where)):
+    of_part = f'{where}, "paragraphs"[{k}]'
+    passage = table.text(part, "context", of_part)
+    for i, question in enumerate(table.objects(part, "qas", of_part)):
+      of_question = f'{of_part}, "qas"[{i}]'
+      yield Item(
+        title=title,
+        passage=passage,
+        question=table.text(question, "question", of_question).strip(),
+        answers=tuple(
+          table.text(answer, "text", f'{of_question}, "answers"')
+          for answer in table.objects(question, "answers", of_question)
+        ),
+      )
 
 
 def _of_row(row, where):
@@ -142,7 +170,7 @@ def _of_row(row, where):
       f'{where}: "answers" should be an object with a list "text"'
     )
   return Item(
-    title=str(row.get("title", "")).replace("_", " "),
+    title=str(row.get("title", "")),
     passage=table.text(row, "context", where),
     question=table.text(row, "question", where).strip(),
     answers=tuple(table.texts(answers, "text", f"{where}: answers")),
@@ -151,9 +179,16 @@ def _of_row(row, where):
 
 SET = contract.Set(
   about="SQuAD 2.0: short answers from a passage, or that there is none",
-  files={"items": ("dev-v2.0.json", "*squad*v2*/valid*", "*squad*v2*.json*")},
+  files={
+    "items": ("dev-v2.0.json", "*squad*v2*/valid*", "*squad*v2*.json*"),
+    "examples": ("train-v2.0.json", "*squad*v2*/train*"),
+  },
+  optional=("examples",),
   published="https://rajpurkar.github.io/SQuAD-explorer",
   headline="f1",
-  options={"shots": "questions of the same passage shown before, answered"},
+  options={
+    "shots": "other passages before each question, all of theirs answered",
+    "history": "earlier questions of the passage shown at most, answered",
+  },
   measure=measure,
 )
