@@ -141,8 +141,9 @@ measuring
   models
   contract
   choices found judges
-  options running
+  options running preferred
   answering prompts shots
+  questions
 sets
   *
   __init__

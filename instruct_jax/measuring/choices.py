@@ -37,8 +37,15 @@ class Item:
     return list(zip(contexts, self.choices, strict=True))
 
 
-def measure(model: models.Model, items: Sequence[Item]) -> contract.Measured:
-  """`accuracy` and `accuracy_normalised` (by bytes), fractions."""
+def measure(
+  model: models.Model,
+  items: Sequence[Item],
+  clusters: Sequence[Any] | None = None,
+) -> contract.Measured:
+  """`accuracy` and `accuracy_normalised` (by bytes), fractions.
+
+  `clusters` label items that are no independent ones (`tasks.mean`).
+  """
   pairs = [pair for item in items for pair in item.asked]
   said = model.likelihoods(pairs)
   right, normalised, samples, at = [], [], [], 0
@@ -66,8 +73,8 @@ def measure(model: models.Model, items: Sequence[Item]) -> contract.Measured:
       }
     )
   metrics = {
-    "accuracy": tasks.mean(right),
-    "accuracy_normalised": tasks.mean(normalised),
+    "accuracy": tasks.mean(right, clusters),
+    "accuracy_normalised": tasks.mean(normalised, clusters),
   }
   return contract.Measured(metrics, samples, cut_counts(cut))
 

@@ -18,6 +18,14 @@ def whole(bench: contract.Bench, name: str, usual: int, least: int = 0) -> int:
   return int(given)
 
 
+def one_of(bench: contract.Bench, name: str, known: Sequence[str]) -> str:
+  """One of these words, the first unless given; UserError for another."""
+  given = bench.options.get(name, known[0])
+  if given not in known:
+    raise errors.unknown(f"--set_option {bench.name}.{name}", given, known)
+  return given
+
+
 Named = dict[str, dict[str, str]]
 
 

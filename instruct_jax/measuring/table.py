@@ -53,8 +53,9 @@ def one_of(
 ) -> Any:
   """What `known` has for the value of a row."""
   value = _value(row, name, where)
+  kind = str if isinstance(value, str) else type(value)  # a table's cells
   for one, meant in known.items():
-    if type(one) is type(value) and one == value:
+    if type(one) is kind and one == value:
       return meant
   shown = ", ".join(typed.shown(one) for one in known)
   raise errors.UserError(

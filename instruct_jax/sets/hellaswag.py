@@ -2,7 +2,9 @@
 
 Read as published (`hellaswag_val.jsonl`: activity_label, ctx, endings, label),
 as rows with these columns, or in the layout of klosax/hellaswag_text_data, six
-lines an item. Texts are cleaned as lm-evaluation-harness does.
+lines an item. Texts are cleaned, and scored by sum and by byte, as
+lm-evaluation-harness does, without an instruction before them; with
+prompt=paper they stand behind InstructGPT's (appendix D.2), as with shots.
 """
 
 import re
@@ -12,20 +14,33 @@ from etils import epath
 
 from instruct_jax.base import errors
 from instruct_jax.data.read import files
-from instruct_jax.measuring import choices, contract, table
+from instruct_jax.measuring import choices, contract, options, questions, table
 
 _LINES = 6
 _LABELS = {n: n for n in range(4)} | {str(n): n for n in range(4)}
 _BRACKETS = re.compile(r"\[.*?\]")
 
 
+INSTRUCTION = (
+  "Complete each independent paragraph using common-sense reasoning."
+)
+
+
 def measure(bench: contract.Bench) -> contract.Measured:
   """Accuracy by log-probability, and by that for each byte of an ending."""
-  items = table.filled(read(bench.files["items"]), bench.files["items"])
-  return choices.measure(bench.model, bench.some(items))
+  kind = options.one_of(bench, "prompt", ("plain", "paper"))
+  is_plain = kind == "plain" and not options.whole(bench, "shots", 0)
+  chosen, prompts = questions.asked(
+    bench, read, "" if is_plain else INSTRUCTION
+  )
+  items = [
+    choices.Item((prompt,), one.choices, one.answer, one.about)
+    for one, prompt in zip(chosen, prompts)
+  ]
+  return choices.measure(bench.model, items)
 
 
-def read(spec: str) -> Iterator[choices.Item]:
+def read(spec: str) -> Iterator[questions.Question]:
   """The items of a file in one of the layouts."""
   for unit in files.units(spec):
     if isinstance(unit, str) or files.holds_objects(unit):
@@ -46,7 +61,7 @@ def _of_row(where, row):
   return _item(f"{activity}: {context}", endings, label)
 
 
-def _of_lines(path: epath.Path) -> Iterator[choices.Item]:
+def _of_lines(path: epath.Path) -> Iterator[questions.Question]:
   lines = [(n, line) for n, line in files.lines(path) if line.strip()]
   for start in range(0, len(lines), _LINES):
     (first, context), *rest = lines[start : start + _LINES]
@@ -61,10 +76,12 @@ def _of_lines(path: epath.Path) -> Iterator[choices.Item]:
 
 
 def _item(context, endings, label):
-  return choices.Item(
-    contexts=(_cleaned(context),),
+  shown = _cleaned(context)
+  return questions.Question(
+    shown=shown,
     choices=tuple(" " + _cleaned(ending) for ending in endings),
     answer=label,
+    group=shown,
   )
 
 
@@ -75,8 +92,14 @@ def _cleaned(text: str) -> str:
 
 SET = contract.Set(
   about="HellaSwag: which of four endings a scene has",
-  files={"items": ("hellaswag_val*", "*hellaswag*/val*")},
+  files={
+    "items": ("hellaswag_val*", "*hellaswag*/val*"),
+    "examples": ("hellaswag_train*", "*hellaswag*/train*"),
+  },
   published="https://github.com/rowanz/hellaswag",
   headline="accuracy_normalised",
+  optional=("examples",),
+  options=questions.SHOTS
+  | {"prompt": "plain, or paper: an instruction before each item"},
   measure=measure,
 )
