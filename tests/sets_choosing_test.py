@@ -1,6 +1,7 @@
 """Sets that are answered by likelihood: hand-made files, models by hand."""
 
 import dataclasses
+import gzip
 import json
 import math
 import pathlib
@@ -165,6 +166,11 @@ XML = """<?xml version="1.0" encoding="UTF-8"?>
 </entailment-corpus>"""
 
 
+def zipped(path, text):
+  path.write_bytes(gzip.compress(text.encode()))
+  return str(path)
+
+
 def test_rte_in_all_its_forms(tmp_path):
   of_2 = XML.format('entailment="YES"', 'entailment="NO"')
   of_1 = XML.format('value="TRUE"', 'value="FALSE"')
@@ -187,6 +193,7 @@ def test_rte_in_all_its_forms(tmp_path):
   specs = [
     written(tmp_path / "rte3_test.xml", of_2),
     written(tmp_path / "rte1_test.xml", of_1),
+    zipped(tmp_path / "rte1_test.xml.gz", of_1),
     lines(tmp_path / "val.jsonl", *super_glue),
     written(tmp_path / "dev.tsv", glue),
     lines(tmp_path / "rows.jsonl", *rows),

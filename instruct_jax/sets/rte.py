@@ -17,7 +17,7 @@ from typing import Any
 from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.data.read import files
+from instruct_jax.data.read import compressed, files
 from instruct_jax.measuring import contract, questions, table
 
 CHOICES = (" yes", " no")
@@ -41,12 +41,20 @@ def read(spec: str) -> Iterator[questions.Question]:
     if kind == ".zip":
       yield from _of_zip(epath.Path(unit))
     elif kind == ".xml":
-      text = "\n".join(line for _, line in files.lines(epath.Path(unit)))
-      yield from _of_xml(text, str(unit))
+      yield from _of_xml(_content(epath.Path(unit)), str(unit))
     else:
       for where, row in files.unit_rows(unit):
         if row.get("label") not in (-1, "-1"):
           yield _of_row(row, where)
+
+
+def _content(path: epath.Path) -> bytes:
+  """Of a file, compressed or not."""
+  try:
+    with path.open("rb") as raw, compressed.opened(raw, path) as file:
+      return file.read()
+  except (*compressed.ERRORS, OSError) as error:
+    raise errors.UserError(f"{path}: cannot be read ({error})") from None
 
 
 def _of_row(row: Mapping[str, Any], where: str) -> questions.Question:
@@ -73,7 +81,7 @@ def _of_zip(path: epath.Path) -> Iterator[questions.Question]:
     yield from _of_xml(archive.read(name), f"{path}:{name}")
 
 
-def _of_xml(content: str | bytes, where: str) -> Iterator[questions.Question]:
+def _of_xml(content: bytes, where: str) -> Iterator[questions.Question]:
   try:
     root = tree.fromstring(content)
   except tree.ParseError as error:
