@@ -64,6 +64,9 @@ def test_pandalm_has_a_record_for_each_annotator(run):
     ("annotator3", [2, 1]),
   ]
   assert {tuple(r["responses"]) for r in found} == {("x", "")}
+  assert not any("models" in r for r in found)
+  named, _ = run("pandalm", [{**row, "cmp_key": "bloom-7b_opt-7b"}])
+  assert [r["models"] for r in named] == [["bloom-7b", "opt-7b"]] * 3
   assert [r["prompt"] for r in found] == ["Rewrite.\n\na b"] * 3 + [
     "Rewrite."
   ] * 3
@@ -111,6 +114,12 @@ def test_ultrafeedback_s_scored_lists(run):
     (["a", "b"], [1, 1]),
   ]
   assert found[2]["prompt"] == "How?"
+  named = [
+    {"response": x, "score": n, "model": f"m{x}"} for n, x in enumerate("abc")
+  ]
+  named[1]["score"] = "N/A"
+  (record,), _ = run("ultrafeedback", [row() | {"completions": named}])
+  assert (record["ranks"], record["models"]) == ([2, 1], ["ma", "mc"])
   assert counts == {
     "read": 7,
     "written": 3,
@@ -289,6 +298,12 @@ def test_tldr(run):
   assert found[2]["responses"] == ["ran", "walked"]
   assert not {"labeler", "split"} & found[2].keys()
   assert counts[DROPPED + "the same response twice"] == 1
+  both = [{"text": "ran", "policy": "a"}, {"text": "walked", "policy": "b"}]
+  (named,), _ = run("tldr", [{**row, "summaries": both}])
+  assert (named["responses"], named["models"]) == (
+    ["walked", "ran"],
+    ["b", "a"],
+  )
 
 
 @pytest.mark.parametrize(

@@ -300,10 +300,39 @@ def test_a_label_that_is_the_name_of_one(run):
   names = {"name_a": "m", "name_b": "n"}
   found, _ = run(rows, **KEYS, **names)
   assert [r["ranks"] for r in found] == [[1, 2], [2, 1], [1, 1]]
+  assert [r["models"] for r in found] == [
+    ["gpt", "opt"],
+    ["gpt", "opt"],
+    ["opt", "gpt"],
+  ]
   with pytest.raises(errors.UserError, match=r":4: --label=won is .z.*known"):
     run([*rows, {**rows[0], "m": "z", "n": "z", "won": "z"}], **(KEYS | names))
   found, _ = run([row("q", "a", "b", "y")], **KEYS)  # the key itself
   assert found[0]["ranks"] == [2, 1]
+
+
+def test_models_come_along(run):
+  """As of Chatbot Arena; where rankings are joined, too."""
+  rows = [
+    {"q": "q", "x": "a", "y": "b", "m": "gpt", "n": "opt", "won": "model_a"},
+    {"q": "q", "x": "c", "y": "a", "m": "t5", "n": "gpt", "won": "model_b"},
+    {"q": "q", "x": "c", "y": "b", "m": "t5", "n": "opt", "won": "tie"},
+  ]
+  keys = KEYS | {"name_a": "m", "name_b": "n"}
+  labels = "model_a=a,model_b=b,tie=tie"
+  found, _ = run(rows, **keys, labels=labels)
+  assert [(r["responses"], r["models"]) for r in found] == [
+    (["a", "b"], ["gpt", "opt"]),
+    (["c", "a"], ["t5", "gpt"]),
+    (["c", "b"], ["t5", "opt"]),
+  ]
+  (joined,), _ = run(rows, **keys, labels=labels, join=True)
+  assert joined["responses"] == ["a", "b", "c"]
+  assert joined["ranks"] == [1, 2, 2]
+  assert joined["models"] == ["gpt", "opt", "t5"]
+  del rows[0]["m"]
+  found, _ = run(rows, **keys, labels=labels)
+  assert ["models" in r for r in found] == [False, True, True]
 
 
 def test_keys_that_are_called_the_other_way_round(run):
@@ -522,7 +551,7 @@ def test_pandalm_as_a_table_gives_what_its_own_format_gives(run, tmp_path):
   convert.convert("pandalm", [write(tmp_path / "array.json", rows)], out)
   wanted = sources.read(out, "rankings")
   for record in wanted:
-    del record["source"]
+    del record["source"], record["models"]
   keys = {
     "prompt": ("instruction", "input"),
     "a": "response1",

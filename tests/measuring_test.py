@@ -338,6 +338,23 @@ def test_the_page_and_the_table_say_it(tmp_path, data, capsys):
   assert "Missing: absent" in out
 
 
+def test_short_tables_are_printed_and_of_others_there_is_no_headline(
+  tmp_path, data, capsys
+):
+  results = measure(["m"], data, tmp_path / "out", [])
+  of_others = results["sets"]["likely"]["metrics"]["accuracy"]
+  of_others["other"] = of_others.pop("m")
+  short = [{"model": "other", "odd": 0.25}]
+  results["sets"]["likely"]["tables"] = {"mine": short, "long": short * 13}
+  evaluation.print_results(results)
+  out = capsys.readouterr().out
+  assert "likely: Mine" in out
+  assert "0.25" in out
+  assert "Long" not in out
+  names = [row[0] for row in evaluation.headlines(results).rows]
+  assert not any("likely" in name for name in names)
+
+
 def test_fractions_are_shown_in_percent():
   entry = {"metrics": {"f1": {"m": {"value": 0.5, "stderr": 0.0123, "n": 9}}}}
   cells = evaluation.whole(entry | {"plain": []}, ["m", "n"]).rows[0]

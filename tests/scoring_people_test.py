@@ -1,14 +1,19 @@
 """People's files: rankings of models, and judgments of single answers."""
 
+import collections
 import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
 
 from instruct_jax import paper
 from instruct_jax.base import errors
-from instruct_jax.scoring import judgments, rankings
+from instruct_jax.data.public import convert
+from instruct_jax.scoring import comparisons, judgments, rankings
+
+PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
 
 def ranking(ranks, *, labeler="l1", models=("a", "b", "c"), **more):
@@ -123,6 +128,61 @@ class TestRankings:
   def test_nobody_shares_a_pair(self):
     records = [ranking([1, 2, 3]), ranking([1, 2, 3], labeler="l2", prompt="q")]
     assert rankings.agreeing(records) == []
+
+
+@pytest.fixture(scope="module")
+def pandalm(tmp_path_factory):
+  source = PUBLIC / "pandalm" / "testset-v1.json"
+  if not source.exists():
+    pytest.skip(f"the public data set is not here: {source}")
+  out = tmp_path_factory.mktemp("pandalm") / "rankings.jsonl"
+  convert.convert("pandalm", [str(source)], out)
+  return rankings.read(str(out))
+
+
+class TestPandaLM:
+  """Real people's: 999 comparisons of five models by three annotators each."""
+
+  def test_agreement_as_published(self, pandalm):
+    """Its README has Cohen's kappas of 0.85, 0.86 and 0.88."""
+    (found,) = rankings.agreeing(pandalm)
+    assert found["labelers"] == 3
+    assert round(found["alpha"], 2) == round((0.85 + 0.86 + 0.88) / 3, 2)
+
+  def test_wins_as_published(self, pandalm):
+    """LLaMA's (wins, losses, ties) by majority, as PandaLM's README has them;
+    rows with a response that is no text, or one text twice, are left out."""
+    votes = collections.defaultdict(list)
+    for one in rankings.compared(pandalm):
+      mine = one if one.models[0] == "llama-7b" else one.turned()
+      if mine.models[0] == "llama-7b":
+        votes[mine.models[1], one.prompt].append(mine.won)
+    counts = collections.Counter()
+    for (other, _), of in votes.items():
+      for k in range(0, len(of), 3):
+        counts[other, float(np.median(of[k : k + 3]))] += 1
+    published = {
+      "bloom-7b": (72, 28, 11),
+      "cerebras-gpt-6.7B": (80, 24, 6),
+      "opt-7b": (71, 24, 11),
+      "pythia-6.9b": (58, 27, 9),
+    }
+    lacking = [
+      of - counts[other, share]
+      for other, of_three in published.items()
+      for share, of in zip((1.0, 0.0, 0.5), of_three)
+    ]
+    assert min(lacking) >= 0
+    assert sum(lacking) <= 6
+
+  def test_strengths(self, pandalm):
+    found = rankings.compared(pandalm)
+    names = comparisons.models_of(found)
+    rows, said = comparisons.strengths_table(found, names)
+    assert said == ""
+    order = [row["model"] for row in rows]
+    assert (order[0], order[-1]) == ("llama-7b", "cerebras-gpt-6.7B")
+    assert rows[0]["low"] > rows[1]["high"]
 
 
 class TestJudgments:

@@ -333,6 +333,10 @@ class TestPeople:
     assert [r["model"] for r in found.tables["strengths"]] == ["a", "b"]
     assert found.metrics["b"]["win_rate"].value == pytest.approx(1 / 3)
     assert len(found.samples) == 3
+    turned = preference.compare(
+      bench(tmp_path, given, {"m": None}, options={"baseline": "b"})
+    )
+    assert rates(turned)["a", "b"] == pytest.approx(2 / 3)
 
   def test_rankings_of_one_model(self, tmp_path):
     given = [self.ranking([1, 2], models=["a", "a"])]

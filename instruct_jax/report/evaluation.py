@@ -12,6 +12,7 @@ from instruct_jax.base import storage, terminal
 from instruct_jax.report import exhibits, pages
 
 REPORT = "report.html"
+_SHORT = 12  # rows of a table that is printed
 _SAMPLES = 8  # of a set that are shown
 _LETTERS = 600  # of a text
 
@@ -19,7 +20,7 @@ Results = Mapping[str, Any]
 
 
 def print_results(results: Results) -> None:
-  """Prints each set's headline for each model, and what is missing."""
+  """Prints each set's headline by model, short tables, what is missing."""
   table = headlines(results)
   if table.rows:
     terminal.table(
@@ -27,6 +28,10 @@ def print_results(results: Results) -> None:
       table.headers,
       title="Value ± standard error",
     )
+  for name, one in results["sets"].items():
+    for called, rows in one["tables"].items():
+      if 0 < len(rows) <= _SHORT:
+        _print_table(name, exhibits.arrange(called, rows))
   for name, why in results["missing"].items():
     print(f"Missing: {name}: {why}")
   for name, one in results["sets"].items():
@@ -35,12 +40,22 @@ def print_results(results: Results) -> None:
       print(f"Note: {name}, {model}: {said}")
 
 
+def _print_table(name: str, table: exhibits.Table) -> None:
+  terminal.table(
+    [[str(cell) for cell in row] for row in table.rows],
+    table.headers,
+    title=f"{name}: {table.title}",
+  )
+
+
 def headlines(results: Results) -> exhibits.Table:
   """A row a set, a column a model: the metric that a set is known by."""
   models = list(results["models"])
   rows = []
   for name, one in results["sets"].items():
     by_model = one["metrics"].get(one["headline"], {})
+    if by_model and not by_model.keys() & set(models):
+      continue  # They are of others, whom a file names.
     cells = [_cell(one, one["headline"], by_model.get(m)) for m in models]
     sizes = {x["n"] for x in by_model.values()}
     size = ", ".join(map(str, sorted(sizes)))

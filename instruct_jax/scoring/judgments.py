@@ -216,14 +216,14 @@ def agreeing(judgments: Sequence[Judgment]) -> comparisons.Rows:
     rows.append(
       {
         "what": what,
-        "labelers": len(labelers),
+        "level": level,
         "pairwise": share.value,
         "low": share.low,
         "high": share.high,
         "alpha": found.value,
         "alpha_low": found.low,
         "alpha_high": found.high,
-        "level": level,
+        "labelers": len(labelers),
         "units": found.units,
       }
     )

@@ -84,14 +84,14 @@ def agreeing(records: Sequence[dict[str, Any]]) -> comparisons.Rows:
   return [
     {
       "what": "pairs",
-      "labelers": len(labelers),
+      "level": "nominal",
       "pairwise": share.value if share else None,
       "low": share.low if share else None,
       "high": share.high if share else None,
       "alpha": found.value,
       "alpha_low": found.low,
       "alpha_high": found.high,
-      "level": "nominal",
+      "labelers": len(labelers),
       "units": found.units // 2,
     }
   ]

@@ -30,14 +30,14 @@ def compare(bench: contract.Bench) -> contract.Compared:
   spec = bench.files["items"]
   _, first = next(iter(files.rows(spec)), ("", {}))
   if "responses" in first:
-    return _of_people(bench.some(rankings.read(spec)))
+    return _of_people(bench, bench.some(rankings.read(spec)))
   if len(bench.names) < 2:
     note = "One model alone: there is nobody to be preferred to."
     return contract.Compared({}, [], notes=(note,))
   records = bench.some(sources.read(spec, "prompts"))
   judge = _judge(bench, records)  # Before anybody is asked.
   said = answering.answers(bench, records)
-  names = _ordered(bench)
+  names = _ordered(bench, bench.names)
   found = judge({name: said[name] for name in names})
   tables, notes = _tables(found.comparisons, names)
   samples = [
@@ -59,13 +59,15 @@ def compare(bench: contract.Bench) -> contract.Compared:
   )
 
 
-def _of_people(records: Sequence[dict[str, Any]]) -> contract.Compared:
+def _of_people(
+  bench: contract.Bench, records: Sequence[dict[str, Any]]
+) -> contract.Compared:
   found = rankings.compared(records)
   if not found:
     raise errors.UserError(
       "the rankings compare no two models: each response is of the same one"
     )
-  names = comparisons_lib.models_of(found)
+  names = _ordered(bench, comparisons_lib.models_of(found))
   tables, notes = _tables(found, names)
   tables["labeler_agreement"] = rankings.agreeing(records)
   samples = [dataclasses.asdict(one) for one in found]
@@ -114,21 +116,19 @@ def _by_place(found, count):
   return verdicts
 
 
-def _ordered(bench):
+def _ordered(bench, names):
   """The models, the baseline first."""
-  baseline = bench.options.get("baseline", bench.names[0])
-  if baseline not in bench.names:
-    raise errors.unknown(
-      f"--set_option {bench.name}.baseline", baseline, bench.names
-    )
-  return [baseline, *(name for name in bench.names if name != baseline)]
+  baseline = bench.options.get("baseline", names[0])
+  if baseline not in names:
+    raise errors.unknown(f"--set_option {bench.name}.baseline", baseline, names)
+  return [baseline, *(name for name in names if name != baseline)]
 
 
 def _judge(bench, records):
   """Who judges: a function of the answers by model."""
   flag = f"--set_option {bench.name}"
   kind = bench.options.get("judge") or _usual(bench, records, flag)
-  names = _ordered(bench)
+  names = _ordered(bench, bench.names)
   if kind == "world":
     name = bench.options.get("world", "microworld")
     world = judges.world_of(name, f"{flag}.world")

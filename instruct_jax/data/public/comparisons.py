@@ -31,6 +31,7 @@ class Comparison(NamedTuple):
   labeler: str
   label: str | int  # as it stands there; or a verdict
   key: str  # that the label stands under
+  names: tuple[str, str] = ("", "")  # what a and b are called
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Columns:
   labeler: str = ""
   score_a: str = ""
   score_b: str = ""
-  name_a: str = ""  # of what a is called, where a label is such a name
+  name_a: str = ""  # of what a is called; a label may be such a name
   name_b: str = ""
   better: str = ""  # 'a' or 'b' where one column always holds the better one
   turns: bool = False  # fields of tables hold lists as JSON
@@ -65,12 +66,8 @@ class Columns:
     )
     if bool(self.score_a) != bool(self.score_b):
       raise errors.UserError("pairs: --score_a and --score_b go together")
-    if bool(self.name_a) != bool(self.name_b) or (
-      self.name_a and not self.label
-    ):
-      raise errors.UserError(
-        "pairs: --name_a and --name_b go together, and with --label"
-      )
+    if bool(self.name_a) != bool(self.name_b):
+      raise errors.UserError("pairs: --name_a and --name_b go together")
     ways = [bool(self.label), bool(self.score_a), bool(self.better)]
     if sum(ways) != 1:
       raise errors.UserError(
@@ -124,21 +121,21 @@ class Columns:
   ) -> Iterator[Comparison]:
     """A comparison for each label of a row."""
     prompt, a, b = asked
-    labeler = ""
+    labeler, names = "", self._names(row)
     if self.labeler:
       labeler = labels.name_of(fields.value(row, self.labeler))
     for key in self.label:
       label = labels.name_of(fields.value(row, key))
       if label and self.name_a:
-        label = self._by_name(row, label)
+        label = self._by_name(names, label)
       if label != "":
         who = key if len(self.label) > 1 else labeler
-        yield Comparison(where, prompt, a, b, who, label, key)
+        yield Comparison(where, prompt, a, b, who, label, key, names)
       else:
         counts[NO_LABEL] += 1
     if self.better:
       verdict = labels.A if self.better == "a" else labels.B
-      yield Comparison(where, prompt, a, b, labeler, verdict, "")
+      yield Comparison(where, prompt, a, b, labeler, verdict, "", names)
     if self.score_a:
       one, other = (
         _score(fields.value(row, key), key, where)
@@ -148,14 +145,17 @@ class Columns:
         counts[NO_LABEL] += 1
       else:
         verdict = (one > other) - (one < other)
-        yield Comparison(where, prompt, a, b, labeler, verdict, "")
+        yield Comparison(where, prompt, a, b, labeler, verdict, "", names)
 
-  def _by_name(self, row: Mapping[str, Any], label: str) -> str | int:
+  def _names(self, row: Mapping[str, Any]) -> tuple[str, str]:
+    if not self.name_a:
+      return "", ""
+    a, b = (fields.value(row, key) for key in (self.name_a, self.name_b))
+    return labels.name_of(a), labels.name_of(b)
+
+  def _by_name(self, names: tuple[str, str], label: str) -> str | int:
     """The verdict of a label that is the name of one of the two."""
-    a, b = (
-      label == labels.name_of(fields.value(row, key))
-      for key in (self.name_a, self.name_b)
-    )
+    a, b = (label == name for name in names)
     return label if a == b else labels.A if a else labels.B
 
   def _asked(

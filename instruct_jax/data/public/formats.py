@@ -187,6 +187,12 @@ def ranking(
     yield {"prompt": prompt, **listed(responses), "ranks": list(ranks)}
 
 
+def of_models(names: Sequence[Any]) -> Record:
+  """Who gave each response, where all of them are named; else nothing."""
+  is_named = [isinstance(x, str) and not records.is_blank(x) for x in names]
+  return {"models": [str(x) for x in names]} if all(is_named) else {}
+
+
 def listed(responses: Sequence[str]) -> Record:
   """The responses of a ranking, said to have ended where one is empty."""
   lists: Record = {"responses": list(responses)}

@@ -40,7 +40,9 @@ OPTIONS = {
     "what labels mean: VALUE=a, =b, =tie or =drop with commas between; ranges"
     " of numbers (-3..-1=a), * for all others; or 'text'",
   ),
-  "name_a": Option(_PAIRS, "KEY of a's name, where the label is such a name"),
+  "name_a": Option(
+    _PAIRS, "KEY of the model that gave a; the label may be such a name"
+  ),
   "name_b": Option(_PAIRS, "KEY of b's name (model_b, say)"),
   "labeler": Option(_PAIRS, "KEY of who said so"),
   "score_a": Option(_PAIRS, "KEY of a's score, instead of a label"),

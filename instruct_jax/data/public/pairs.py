@@ -259,7 +259,7 @@ def _of_pair(
   ranks = {labels.A: [1, 2], labels.B: [2, 1], labels.TIE: [1, 1]}[verdict]
   for record in formats.ranking(one.prompt, [one.a, one.b], ranks, counts):
     counts[_TIES] += verdict == labels.TIE
-    yield _signed(record, one)
+    yield _signed(record, one) | formats.of_models(one.names)
 
 
 def _joined(
@@ -278,7 +278,13 @@ def _joined(
     for each, verdict in judged:
       yield from _of_pair(each, verdict, counts)
     return
+  names = {
+    text: name
+    for c, _ in reversed(judged)
+    for text, name in zip((c.a, c.b), c.names)
+  }
   record = {"prompt": one.prompt, **formats.listed(texts)}
+  record |= formats.of_models([names[text] for text in texts])
   if ranks is None:
     every = len(order) == len(texts) * (len(texts) - 1) // 2
     counts[_CIRCLE if every else _PARTS] += 1

@@ -10,7 +10,7 @@ Counts, Record = formats.Counts, formats.Record
 
 
 def rankings(rows: files.Rows, counts: Counts) -> Iterator[Record]:
-  """A record for each of the three annotators."""
+  """A record for each of the three annotators, with the models' names."""
   for where, row in rows:
     counts["read"] += 1
     prompt = _prompt(row, where)
@@ -25,7 +25,7 @@ def rankings(rows: files.Rows, counts: Counts) -> Iterator[Record]:
     for name in ("annotator1", "annotator2", "annotator3"):
       ranks = _ranks(formats.key(row, name, int, where), name, where)
       for record in formats.ranking(prompt, responses, ranks, counts):
-        yield record | {"labeler": name}
+        yield record | {"labeler": name} | _models(row)
 
 
 def prompts(rows: files.Rows, counts: Counts) -> Iterator[Record]:
@@ -37,6 +37,12 @@ def prompts(rows: files.Rows, counts: Counts) -> Iterator[Record]:
 
 def _prompt(row: Record, where: str) -> str:
   return formats.joined(row, ("instruction", "input"), where)
+
+
+def _models(row: Record) -> Record:
+  """Of "cmp_key", as 'bloom-7b_llama-7b'."""
+  names = str(row.get("cmp_key", "")).split("_")
+  return formats.of_models(names) if len(names) == 2 else {}
 
 
 def _ranks(label: int, name: str, where: str) -> list[int]:

@@ -18,7 +18,7 @@ _SPLITS = {
 
 
 def rankings(rows: files.Rows, counts: Counts) -> Iterator[Record]:
-  """Which of two summaries a labeler chose."""
+  """Which of two summaries a labeler chose, and which policies' they are."""
   for where, row in rows:
     counts["read"] += 1
     summaries = formats.key(row, "summaries", list, where)
@@ -39,6 +39,8 @@ def rankings(rows: files.Rows, counts: Counts) -> Iterator[Record]:
         raise errors.unknown(f'"split" in {where}:', split, _SPLITS)
       more["split"] = _SPLITS[split]
     better, worse = texts[choice], texts[1 - choice]
+    policies = [summaries[n].get("policy") for n in (choice, 1 - choice)]
+    more |= formats.of_models(policies)
     for record in formats.pair(prompt, better, worse, counts):
       yield record | more
 

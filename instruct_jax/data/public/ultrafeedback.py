@@ -24,9 +24,10 @@ def rankings(rows: files.Rows, counts: Counts) -> Iterator[Record]:
     if len(scored) < 2:
       counts["dropped: fewer than two scored completions"] += 1
       continue
-    responses, scores = zip(*scored)
+    responses, scores, models = zip(*scored)
     ranks = formats.dense([-score for score in scores])
-    yield from formats.ranking(prompt, responses, ranks, counts)
+    for record in formats.ranking(prompt, responses, ranks, counts):
+      yield record | formats.of_models(models)
 
 
 def prompts(rows: files.Rows, counts: Counts) -> Iterator[Record]:
@@ -46,8 +47,8 @@ def _prompt(row: Record, where: str) -> str:
 
 def _scored(
   row: Record, where: str, counts: Counts
-) -> Iterator[tuple[str, float]]:
-  """(response, score) of the completions that have both, by one score.
+) -> Iterator[tuple[str, float, Any]]:
+  """(response, score, model) of the completions with both, by one score.
 
   Scores that a judge did not give are spelled 'N/A' in the public files.
   """
@@ -71,7 +72,8 @@ def _scored(
     elif not text:
       counts["dropped: completions without a text"] += 1
     else:
-      yield text, formats.key(one, name, float, f"{where}, completion {n}")
+      value = formats.key(one, name, float, f"{where}, completion {n}")
+      yield text, value, one.get("model")
 
 
 def _binarized(row: Record, where: str, counts: Counts) -> Iterator[Record]:
