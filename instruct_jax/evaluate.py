@@ -42,7 +42,16 @@ _OPTION = flags.DEFINE_multi_string(
   "set_option", [], "SET.OPTION=VALUE, as squadv2.shots=2."
 )
 _SCORER = flags.DEFINE_string(
-  "scorer", "", "A reward model, run or hf:/path, for sets that can use one."
+  "scorer",
+  "",
+  "A reward model, run or hf:/path, for --best_of and sets that can use one;"
+  " several, with commas, judge together.",
+)
+_COMBINE = flags.DEFINE_enum(
+  "combine", "mean", ["mean", "worst"], "What several of --scorer say together."
+)
+_BEST_OF = flags.DEFINE_integer(
+  "best_of", 1, "Each answer is the one of so many that --scorer likes best."
 )
 _LIST = flags.DEFINE_bool("list", False, "Say which sets there are, and end.")
 
@@ -62,9 +71,18 @@ def main(argv: list[str]) -> None:
     raise errors.UserError("--out: name a folder for what is found.")
   allocation.keep()
   compilation.enable_cache()
-  scorer = judging.scorer(_SCORER.value) if _SCORER.value else None
+  if _BEST_OF.value > 1 and not _SCORER.value:
+    raise errors.UserError(
+      f"--best_of={_BEST_OF.value}: --scorer=RUN of a reward model says who"
+      " chooses."
+    )
+  scorer = None
+  if _SCORER.value:
+    scorer = judging.scorer(_SCORER.value, _COMBINE.value)
   models = measured.models(_RUN.value, template=_TEMPLATE.value)
-  settings = contract.Settings(_SEED.value, _LIMIT.value, given)
+  settings = contract.Settings(
+    _SEED.value, _LIMIT.value, given, best_of=_BEST_OF.value
+  )
   results = running.measure(
     *(models, chosen, there, settings, _OUT.value),
     scorer=scorer,

@@ -49,14 +49,14 @@ _JSON = flags.DEFINE_bool("json", False, "One JSON object a prompt (and run).")
 _BEST_OF = flags.DEFINE_integer(
   "best_of", 1, "Each answer is the one of so many that the reward likes best."
 )
-_SCORER = flags.DEFINE_multi_string(
+_SCORER = flags.DEFINE_string(
   "scorer",
-  [],
-  "A reward model, run or hf:PATH, in the place of the run's own; several judge"
-  " together.",
+  "",
+  "A reward model, run or hf:PATH, in the place of the run's own; several, with"
+  " commas, judge together.",
 )
 _COMBINE = flags.DEFINE_enum(
-  "combine", "mean", ["mean", "worst"], "What several --scorer say together."
+  "combine", "mean", ["mean", "worst"], "What several of --scorer say together."
 )
 _SCORES = flags.DEFINE_bool(
   "scores", False, "Also the reward, and the terms that it is the sum of."
@@ -106,11 +106,12 @@ def _settings() -> answers.Settings:
 
 def _scorers() -> speaker.Scorers | None:
   """The reward models that --scorer names."""
-  if _COMBINE.present and len(_SCORER.value) < 2:
-    raise errors.UserError("--combine: is for several --scorer=RUN.")
-  if not _SCORER.value:
+  named = [part.strip() for part in _SCORER.value.split(",") if part.strip()]
+  if _COMBINE.present and len(named) < 2:
+    raise errors.UserError("--combine: is for several, --scorer=RUN,RUN.")
+  if not named:
     return None
-  return speaker.Scorers(tuple(_SCORER.value), _COMBINE.value)
+  return speaker.Scorers(tuple(named), _COMBINE.value)
 
 
 def _given_prompts() -> list[asked.Asked] | None:

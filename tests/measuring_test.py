@@ -1,7 +1,10 @@
 """Models measured on sets: what is found, asked, remembered and written."""
 
+import dataclasses
 import json
+import math
 
+import numpy as np
 import pytest
 
 from instruct_jax import sets as sets_lib
@@ -177,6 +180,42 @@ def test_responses_to_a_prompt_differ_and_stand_together(tmp_path):
   assert first == said[:3]
 
 
+def by_letters(prompts, texts, ended):
+  """Low letters are good; what the prompt 'b' gets nobody can tell."""
+  assert len(prompts) == len(texts) == len(ended)
+  scores = np.asarray([float(-sum(map(ord, text))) for text in texts])
+  return np.where(np.asarray(prompts) == "b", np.nan, scores)
+
+
+def test_each_answer_is_the_best_of_several(tmp_path):
+  prompts = ["a", "b", "the cat"]
+  one = model(tmp_path)
+  every = one.say(prompts, max_tokens=6, temperature=1.0, n=8)
+  chosen = dataclasses.replace(one, choice=models.Choice(4, by_letters))
+  said = chosen.say(prompts, max_tokens=6, temperature=1.0, n=2)
+  expected = []
+  for first in range(0, 24, 4):
+    four = every[first : first + 4]
+    is_told = not 8 <= first < 16
+    best = min(four, key=lambda x: sum(map(ord, x.text)))
+    expected.append(best if is_told else four[0])
+  assert said == expected
+  assert said[::2] != [every[n] for n in (0, 8, 16)]
+  # Where a set asks for the likeliest, temperature 1 has something to choose.
+  greedy = chosen.say(["a"], max_tokens=6)
+  assert greedy == chosen.say(["a"], max_tokens=6, temperature=1.0)
+
+
+def test_more_responses_leave_those_before_as_they_were(tmp_path):
+  one = model(tmp_path)
+  prompts = ["a", "the cat"]
+  many = one.say(prompts, max_tokens=6, temperature=1.0, n=5)
+  few = one.say(prompts, max_tokens=6, temperature=1.0, n=2)
+  first = one.say(prompts, max_tokens=6, temperature=1.0)
+  assert few == [*many[0:2], *many[5:7]]
+  assert first == [many[0], many[5]]
+
+
 def test_no_more_is_said_than_half_of_what_the_model_reads(tmp_path):
   (one,) = model(tmp_path).say(["a"], max_tokens=1000)
   assert one.tokens <= by_hand.REACH // 2
@@ -261,14 +300,15 @@ def given(name, digest="d", reader=None):
   return running.Given(name, described, lambda: reader or by_hand.reader())
 
 
-def measure(names, data, out, calls, *, limit=0, digest="d"):
+def measure(names, data, out, calls, *, limit=0, digest="d", best_of=1):
   found._names.cache_clear()
   found._matching.cache_clear()
   known = toy_sets(calls)
   there = {n: found.of_set(x, str(data), {}) for n, x in known.items()}
-  settings = contract.Settings(limit=limit)
+  settings = contract.Settings(limit=limit, best_of=best_of)
   models_ = [given(name, digest) for name in names]
-  return running.measure(models_, known, there, settings, out)
+  scorer = contract.Scorer("rm", {"run": "runs/rm"}, {}, by_letters)
+  return running.measure(*(models_, known, there, settings, out), scorer=scorer)
 
 
 def test_all_models_on_all_sets(tmp_path, data):
@@ -314,6 +354,22 @@ def test_what_is_known_is_not_measured_again(tmp_path, data):
   calls.clear()
   measure(["m"], data, tmp_path / "out", calls, limit=2, digest="other")
   assert calls == [("likely", "m")]
+
+
+def test_the_best_of_n_is_another_measurement_and_says_so(
+  tmp_path, data, capsys
+):
+  calls, out = [], tmp_path / "out"
+  plain = measure(["m"], data, out, calls)
+  assert "best_of" not in plain["settings"]
+  calls.clear()
+  results = measure(["m"], data, out, calls, best_of=4)
+  assert calls == [("likely", "m"), ("against", "m")]
+  assert results["settings"]["best_of"] == 4
+  assert results["settings"]["best_of_kl"] == pytest.approx(math.log(4) - 0.75)
+  evaluation.print_results(results)
+  assert "of 4 the one that runs/rm likes best" in capsys.readouterr().out
+  assert "0.64 nats" in evaluation.write(out, results).read_text()
 
 
 def test_a_set_that_fails_does_not_stop_the_others(tmp_path, data):

@@ -63,6 +63,24 @@ def test_scores(root, scorer):
   assert len(set(found)) == 3
 
 
+@pytest.mark.parametrize("how", ["mean", "worst"])
+def test_several_judge_together(root, how):
+  run, _ = run_folders.make(root, "rm", name="rm-other", seed=9)
+  path = run / "results.json"
+  written = json.loads(path.read_text()) | {"parameters_digest": "e"}
+  path.write_text(json.dumps(written))
+  names = [str(root / name) for name in ("rm-test", "rm-other")]
+  asked = [PROMPT] * 3, ["ann is a nurse .", "bob", "ann"], [True] * 3
+  each = [judging.scorer(name).score(*asked) for name in names]
+  both = judging.scorer(", ".join(names), how)
+  combined = {"mean": np.mean, "worst": np.min}[how]
+  np.testing.assert_allclose(
+    both.score(*asked), combined(each, axis=0), atol=1e-5
+  )
+  assert both.described["digest"] == "d,e"
+  assert both.described["combine"] == how
+
+
 def test_what_it_cannot_read(scorer):
   found = scorer.score([LONG, PROMPT], ["ann", "ann"], [True, True])
   assert np.isnan(found).tolist() == [True, False]

@@ -259,7 +259,9 @@ def test_several_scorers_judge_together(talk, root, how):
   scorers = [f"--scorer={root / name}" for name in ("rm-test", "rm-other")]
   ask = f"--prompt={PROMPT}", "--json", "--n=4"
   alone = [parsed(talk(*ask, one)[0])[0]["scores"] for one in scorers]
-  both = parsed(talk(*ask, *scorers, f"--combine={how}")[0])[0]["scores"]
+  together = ",".join(str(root / name) for name in ("rm-test", "rm-other"))
+  asked = *ask, f"--scorer={together}", f"--combine={how}"
+  both = parsed(talk(*asked)[0])[0]["scores"]
   combined = {"mean": np.mean, "worst": np.min}[how]
   np.testing.assert_allclose(both, combined(alone, axis=0), rtol=1e-5)
 
@@ -273,7 +275,7 @@ def test_several_scorers_judge_together(talk, root, how):
     (["--best_of=4", "--scorer={root}/sft-test"], "hands on a policy"),
     (["--best_of=4", "--scorer={root}/nowhere"], "not a run"),
     (["--best_of=4", "--scorer={root}/rm-test", "--greedy"], "temperature 0"),
-    (["--combine=worst", "--scorer={root}/rm-test"], "for several --scorer"),
+    (["--combine=worst", "--scorer={root}/rm-test"], "for several, --scorer"),
     (["--scorer={root}/elsewhere/rm-test"], "have different tokenizers"),
   ],
 )

@@ -21,7 +21,6 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 from etils import epath
 
 from instruct_jax.measuring import models
@@ -40,6 +39,7 @@ class Settings:
   options: Mapping[str, Mapping[str, str]] = dataclasses.field(
     default_factory=dict
   )
+  best_of: int = 1  # answers of which a scorer chooses each that is given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Scorer:
   name: str
   described: Mapping[str, Any]
   accuracy: Mapping[str, float]
-  score: Callable[[Sequence[str], Sequence[str], Sequence[bool]], np.ndarray]
+  score: models.Score
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,17 +4,33 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from instruct_jax.base import interrupt, progress
-from instruct_jax.inference import continuing, likelihood
+from instruct_jax.inference import continuing, likelihood, respond
+from instruct_jax.maths import best_of
 from instruct_jax.measuring import asked as asked_lib
 from instruct_jax.tokenizers import templates
 
 Likelihood, Said = likelihood.Likelihood, continuing.Said
+
+
+# (prompts, answers, whether they ended by themselves) -> scores [N]; NaN where
+# nobody can tell.
+Score = Callable[[Sequence[str], Sequence[str], Sequence[bool]], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """Each answer is the best of so many, where they are sampled."""
+
+  n: int
+  score: Score
+  temperature: float = 1.0  # where a set asks for the likeliest answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +42,7 @@ class Model:
   reader: likelihood.Reader
   answers: asked_lib.Answers
   seed: int = 0
+  choice: Choice | None = None
 
   @property
   def reach(self) -> int:
@@ -84,8 +101,29 @@ class Model:
     """What it says to each prompt, `n` times, those of a prompt together.
 
     Up to the first of the stops. The k-th response to the prompt at a place is
-    the same whatever the number of prompts behind it.
+    the same whatever n and the number of prompts behind it. With a `choice`
+    each is the best of several, of equal ones the first, and the k-th is chosen
+    among the k-th so many.
     """
+    samples = n
+    if self.choice is not None:
+      samples = n * self.choice.n
+      temperature = temperature or self.choice.temperature
+    said = self._sampled(
+      prompts, samples, max_tokens, stops, temperature, top_p
+    )
+    if self.choice is None:
+      return said
+    scores = self.choice.score(
+      respond.repeated(prompts, samples),
+      [one.text for one in said],
+      [one.ended for one in said],
+    )
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    return [said[place] for place in best_of.places(scores, self.choice.n)]
+
+  def _sampled(self, prompts, n, max_tokens, stops, temperature, top_p):
+    """As `say`, without a choice."""
     request = continuing.Request(
       max_tokens=self._said_at_most(max_tokens),
       stops=tuple(stops),
@@ -98,14 +136,15 @@ class Model:
     ids = [one for one in encoded for _ in range(n)]
     call = _name("say", [dataclasses.astuple(request), self.seed, n, encoded])
     key = jax.random.key(self.seed)
-    said = self._asked(
-      call,
-      len(ids),
-      "responses",
-      lambda places: continuing.by_batch(
-        self.reader, {place: ids[place] for place in places}, key, request
-      ),
-    )
+    episodes = respond.episodes(len(prompts), n).tolist()
+
+    def ask(places):
+      of_episode = {episodes[place]: place for place in places}
+      asked = {episode: ids[place] for episode, place in of_episode.items()}
+      for some in continuing.by_batch(self.reader, asked, key, request):
+        yield {of_episode[episode]: one for episode, one in some.items()}
+
+    said = self._asked(call, len(ids), "responses", ask)
     return [Said(*row) for row in said]
 
   def _asked(self, call, count, what, ask):

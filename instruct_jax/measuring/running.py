@@ -20,6 +20,7 @@ from etils import epath
 from instruct_jax.base import errors, progress, storage
 from instruct_jax.data.read import files
 from instruct_jax.inference import likelihood
+from instruct_jax.maths import best_of
 from instruct_jax.measuring import asked, contract, found, models
 from instruct_jax.parallel import hosts
 from instruct_jax.scoring import tasks
@@ -74,14 +75,24 @@ class _Work:
     path = self.out / "asked" / name / f"{model}.jsonl"
     of = {"model": given.described["digest"], "template": reader.template}
     answers = asked.Answers(path, of)
-    return models.Model(model, reader, answers, self.settings.seed)
+    return models.Model(
+      model, reader, answers, self.settings.seed, self._choice
+    )
+
+  @property
+  def _choice(self):
+    n = self.settings.best_of
+    if n < 2 or self.scorer is None:
+      return None
+    return models.Choice(n, self.scorer.score)
 
   def header(self, name: str, of: Sequence[Given]) -> dict[str, Any]:
     """What the numbers of a part depend on."""
     chosen = self.there[name].files
-    scorer = self.scorer if self.sets[name].is_scored else None
+    scorer = self.scorer if self.sets[name].is_scored or self._choice else None
     return {
       **({"scorer": dict(scorer.described)} if scorer else {}),
+      **({"best_of": self.settings.best_of} if self._choice else {}),
       "models": {one.name: dict(one.described) for one in of},
       "files": {role: self._digest(spec) for role, spec in chosen.items()},
       "seed": self.settings.seed,
@@ -204,7 +215,8 @@ def _written(
   """results.json of all parts, and the samples of each set."""
   tree: dict[str, Any] = {
     "models": {one.name: dict(one.described) for one in work.given},
-    "settings": {"seed": work.settings.seed, "limit": work.settings.limit},
+    "settings": {"seed": work.settings.seed, "limit": work.settings.limit}
+    | _chosen(work),
     "sets": {},
     "missing": {
       name: f"no file for {work.there[name].missing}; published at"
@@ -223,6 +235,15 @@ def _written(
     _add(tree["sets"].setdefault(name, _described(work, name)), label, part)
   hosts.once("results", lambda: _write_all(work.out, tree))
   return tree
+
+
+def _chosen(work: _Work) -> dict[str, Any]:
+  """Of how many answers the best was given, by whom, how far from a model."""
+  n = work.settings.best_of
+  if n < 2 or work.scorer is None:
+    return {}
+  scorer = dict(work.scorer.described)
+  return {"best_of": n, "best_of_kl": best_of.kl(n), "scorer": scorer}
 
 
 def _described(work, name):

@@ -32,6 +32,8 @@ def print_results(results: Results) -> None:
     for called, rows in one["tables"].items():
       if 0 < len(rows) <= _SHORT:
         _print_table(name, exhibits.arrange(called, rows))
+  if said := chosen(results["settings"]):
+    print(f"Note: {said}")
   for name, why in results["missing"].items():
     print(f"Missing: {name}: {why}")
   for name, one in results["sets"].items():
@@ -45,6 +47,20 @@ def _print_table(name: str, table: exhibits.Table) -> None:
     [[str(cell) for cell in row] for row in table.rows],
     table.headers,
     title=f"{name}: {table.title}",
+  )
+
+
+def chosen(settings: Mapping[str, Any]) -> str:
+  """What a reader must know of the best of n; '' where nothing is chosen."""
+  if "best_of" not in settings:
+    return ""
+  n, nats = settings["best_of"], settings["best_of_kl"]
+  return (
+    f"each sampled answer is of {n} the one that {settings['scorer']['run']}"
+    f" likes best (log {n} - {n - 1}/{n} = {nats:.2f} nats from the model);"
+    " where a set asks for the likeliest, they are sampled at temperature 1."
+    " Likelihoods are the model's own, and what a reward model that chose says"
+    " of its choice is high by construction."
   )
 
 
@@ -117,6 +133,7 @@ def write(out: epath.PathLike, results: Results) -> epath.Path:
   page = pages.template("evaluation.html").render(
     models=results["models"],
     settings=results["settings"],
+    chosen=chosen(results["settings"]),
     headlines=headlines(results),
     sets=[
       one

@@ -8,7 +8,7 @@ from etils import epath
 
 from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
-from instruct_jax.inference import context, encode, score
+from instruct_jax.inference import context, encode, rewards, score
 from instruct_jax.measuring import contract
 from instruct_jax.runs import reading, records, references, stages
 from instruct_jax.tokenizers import templates
@@ -18,30 +18,50 @@ _ROWS = 64  # of a batch
 _ACCURACY = "reward/accuracy/"  # of a run's metrics, by group of labelers
 
 
-def scorer(path: str) -> contract.Scorer:
-  """The reward model of a run or hf:/path; UserError where it is none."""
-  try:
-    there = references.resolve(_NEED, path)
-  except errors.UserError as error:
-    said = str(error).replace(stages.key_of(_NEED), "--scorer")
-    raise errors.UserError(said) from None
+def scorer(path: str, combine: str = "mean") -> contract.Scorer:
+  """The reward model of a run or hf:/path; UserError where it is none.
+
+  Several, with commas between, judge together, as `config.reward.model.combine`
+  says. All are shown what the first one's template makes of a prompt.
+  """
+  there = [_resolved(one) for one in rewards.named(path).values()]
 
   @functools.cache
   def opened():
-    ctx = reading.open_context(there.folder)
-    return ctx, reading.load_parameters(there.folder, ctx, _NEED)
+    ctx = reading.open_context(there[0].folder)
+    for other in there[1:]:
+      if reading.speaks_other_words(other.folder, ctx):
+        raise errors.UserError(
+          f"--scorer: {there[0].folder} and {other.folder} have different"
+          " tokenizers"
+        )
+    needs = rewards.needs(len(there))
+    folders = {need: one.folder for need, one in zip(needs, there)}
+    return reading.by_model_alone(ctx, combine), reading.load_rewards(
+      folders, ctx
+    )
 
   def of_texts(prompts, answers, ended):
     ctx, params = opened()
     return _scores(ctx, params, prompts, answers, ended)
 
   bare = path.removeprefix(hf_folder.PREFIX).rstrip("/")
+  digests = ",".join(one.digest for one in there)
+  several = {"combine": combine} if len(there) > 1 else {}
   return contract.Scorer(
     name=epath.Path(bare).name or bare,
-    described={"run": path, "digest": there.digest},
-    accuracy=_accuracy(path),
+    described={"run": path, "digest": digests} | several,
+    accuracy=_accuracy(path) if not several else {},
     score=of_texts,
   )
+
+
+def _resolved(path: str) -> references.Given:
+  try:
+    return references.resolve(_NEED, path)
+  except errors.UserError as error:
+    said = str(error).replace(stages.key_of(_NEED), "--scorer")
+    raise errors.UserError(said) from None
 
 
 def _accuracy(path: str) -> dict[str, float]:
@@ -56,7 +76,7 @@ def _accuracy(path: str) -> dict[str, float]:
 
 def _scores(
   ctx: context.Context,
-  params: dict,
+  params: rewards.Models,
   prompts: Sequence[str],
   answers: Sequence[str],
   ended: Sequence[bool],

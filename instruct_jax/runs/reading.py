@@ -112,6 +112,13 @@ def load_rewards(
   )
 
 
+def by_model_alone(ctx: context.Context, combine: str) -> context.Context:
+  """A context whose reward is what reward models say, and nothing else."""
+  config = ctx.config.copy_and_resolve_references().unlock()
+  config.reward = rewards.model_alone(combine)
+  return dataclasses.replace(ctx, config=config.lock())
+
+
 def load_kept(
   folder: epath.PathLike, ctx: context.Context, role: str, *, ema: bool = True
 ) -> dict[str, Any]:

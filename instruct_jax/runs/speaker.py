@@ -129,9 +129,7 @@ def _named_scorer(
 ) -> Scorer:
   """Named reward models alone, whatever else the run was rewarded for."""
   rewards.check_combine(scorers.combine, "--combine")
-  config = ctx.config.copy_and_resolve_references().unlock()
-  config.reward = rewards.model_alone(scorers.combine)
-  ctx = dataclasses.replace(ctx, config=config.lock())
+  ctx = reading.by_model_alone(ctx, scorers.combine)
   there = [epath.Path(path) for path in scorers.folders]
   return _scorer(folder, ctx, there, "--scorer")
 
