@@ -96,6 +96,22 @@ DATA_CHANGES = {
   "files": _FILES,
 } | dict.fromkeys(PAPER, _LONG_FILES)
 
+# How the prefix of *prompted GPT* is chosen.
+PREFIX = {
+  "candidates": "",  # the world's
+  "prompts": 128,
+  "shots": (1, 2),
+  "draws": 2,
+  "tokens": 64,
+}
+PREFIX_CHANGES = {
+  "test": {"prompts": 8, "shots": (1,), "draws": 1},
+  "files": {"prompts": 32, "tokens": 256},
+} | {
+  size: {"prompts": 256, "shots": (2, 4), "draws": 4, "tokens": 512}
+  for size in PAPER
+}
+
 # Deltas that several experiments' variants share.
 POLICIES = {
   "evaluation.suite": "policies",
@@ -198,8 +214,10 @@ def _base(experiment, variant, job, variants):
         "task_prompts": 128,
         "batch": 128,
         "temperature": 1.0,
+        "prefix": PREFIX | PREFIX_CHANGES.get(variant, {}),
         "baseline": "",
         "subjects": {},
+        "left_out": (),
         "reward_models": {},
       },
     }
@@ -217,6 +235,8 @@ def _resolved(config, defaults, variants):
   for need, reference in config.needs.items():
     if reference.endswith(".py"):
       config.needs[need] = f"{reference}:{config.variant}"
+    elif "{variant}" in reference:
+      config.needs[need] = reference.replace("{variant}", config.variant)
   return config.lock()
 
 
@@ -264,11 +284,36 @@ def fine_tuning(
 
 
 def subject(
-  run: str = "", *, prompted: bool = False, best_of: int = 1
+  run: str = "",
+  *,
+  prompted: bool = False,
+  best_of: int = 1,
+  temperature: float = -1.0,
+  mixture: str = "",
 ) -> dict[str, Any]:
   """A policy to evaluate: a need by name ('': this run), plain or prompted, or
-  the reward's best of so many responses."""
-  return {"run": run, "prompted": prompted, "best_of": best_of}
+  the reward's best of so many responses; at a temperature of its own, or below
+  0 at `evaluation.temperature`. It is left out where there is no such mixture
+  of tasks that it was trained on."""
+  return {
+    "run": run,
+    "prompted": prompted,
+    "best_of": best_of,
+    "temperature": temperature,
+    "mixture": mixture,
+  }
 
 
+# Fine-tuned on tasks in many templates (experiments/instruction_tuning.py).
+MIXTURES = ("flan", "t0")
+TUNED = {name: subject(name, mixture=name) for name in MIXTURES}
+TUNED_NEEDS = {
+  name: f"instruction_tuning.py:select-{{variant}}-{name}" for name in MIXTURES
+}
+MIXED = {
+  "name": "",
+  **dict.fromkeys(MIXTURES, ""),  # files; '': the world's, if it has one
+  "cap": paper.MIXTURE_CAP,
+  "rows": 600,
+}
 GPT = {"gpt": subject("gpt"), "prompted_gpt": subject("gpt", prompted=True)}

@@ -109,6 +109,18 @@ def _rl_init(learning_rate: float, batch: int) -> FineTuning:
   )
 
 
+# The baselines FLAN and T0, of 175B: rates of 4e-6 and 6e-6 were tried, and
+# checkpoints picked by reward-model score. That both were picked at 4e-6, of
+# one pass over a million examples, is from memory of C.5, not from the text.
+INSTRUCTION_TUNING = {
+  "flan": FineTuning(4e-6, batch=64, epochs=1, final_fraction=0.1),
+  "t0": FineTuning(4e-6, batch=128, epochs=1, final_fraction=0.1),
+}
+# Rows of a data set that count in FLAN's mixture (Wei et al. 2022, section
+# 2.3), after Raffel et al. 2020 (section 3.5.2).
+MIXTURE_CAP = 3000
+
+
 RL_INIT = {  # from GPT-3, not from SFT (C.3)
   "1.3b": _rl_init(5e-6, 32),
   "6b": _rl_init(1.04e-5, 32),

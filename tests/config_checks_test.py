@@ -95,7 +95,7 @@ REFUSED = [
   ("ppo_ptx", {"data.rankings": __file__}, "config.data.rankings is set, but"),
   ("ppo_ptx", {"data.per_user": 9}, "config.data.per_user is set, but"),
   ("dataset", {"data.remove_pii": False}, "config.data.remove_pii is set, but"),
-  ("ppo_ptx", {"evaluation.baseline": ""}, "Known: gpt,"),
+  ("ppo_ptx", {"evaluation.baseline": ""}, "Known: flan, gpt,"),
   # What only a stage below cannot do: refused before the first is built.
   ("ppo_ptx", {"data.k_max": 3}, "rankings.py:test, which this needs"),
   ("ppo_ptx", {"data.sizes.prompts": (40, 48, 48)}, "has 40 prompts"),

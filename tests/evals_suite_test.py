@@ -114,7 +114,8 @@ def test_responses_file(ran):
     assert set(row["responses"]) == {"sft", "twin", "gpt", "prompted"}
     said = row["responses"]["gpt"]
     assert set(said) == {
-      *("text", "tokens", "ended", "likert", "score", "reward", "preferred")
+      *("text", "tokens", "ended", "temperature"),
+      *("likert", "score", "reward", "preferred"),
     }
     assert row["use_case"]
     for other, share in said["preferred"].items():
@@ -198,7 +199,7 @@ def test_files_need_no_judge(tmp_path, monkeypatch):
   }
   lines = (tmp_path / "responses.jsonl").read_text().splitlines()
   said = json.loads(lines[0])["responses"]["gpt"]
-  assert set(said) == {"text", "tokens", "ended", "reward"}
+  assert set(said) == {"text", "tokens", "ended", "temperature", "reward"}
 
 
 @pytest.fixture(scope="module")

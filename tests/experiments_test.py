@@ -73,4 +73,6 @@ def test_a_need_is_built_in_the_same_variant():
     "reward": "rm.py:files",
     "sft": "select.py:files",
     "gpt": "pretrain.py:files",
+    "flan": "instruction_tuning.py:select-files-flan",
+    "t0": "instruction_tuning.py:select-files-t0",
   }

@@ -91,6 +91,7 @@ def test_a_third_round_is_built_on_the_second(tmp_path):
   assert last["reward_round2"] == "rm-test-round2"
   section = stage.config.evaluation
   names = {"gpt", "prompted_gpt", "sft", "ppo_ptx", "round2", "iterated"}
+  names |= {"flan", "t0"}
   assert set(section.subjects) == names
   assert section.subjects.iterated.run == ""
   assert dict(section.reward_models) == {

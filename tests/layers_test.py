@@ -119,13 +119,13 @@ worlds/microworld
   use_cases
   prompts
   answers tasks probes
-  verdicts
+  verdicts mixtures
   judge corpus contamination
   vocabulary
   builder
   world
 worlds
-  files
+  files mixture
 inference
   choice
   slots
@@ -165,7 +165,8 @@ labeling
   chunks people
   rankings
 evals
-  baselines bench
+  baselines prefixes
+  bench
   calibration loss pairs truthfulness
   bias hallucination kl language length likert metadata nlp
   preference reward score select toxicity

@@ -50,6 +50,8 @@ def outside(row):
       yield row.most if high else next_to(row.most, math.inf)
       yield from (math.nan, math.inf, -math.inf, 1e39, -1e39, 10**400)
       yield from (str(row.most), True, None, [row.most])
+    case ranges.Or():
+      yield from (x for x in outside(row.one) if x != row.other)
     case ranges.Switch():
       yield from (0, 1, "True", "", None, 1.0, ())
     case ranges.OneOf():

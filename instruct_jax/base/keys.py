@@ -63,13 +63,21 @@ MEANINGS = {
   "evaluation.baseline": "the subject that others are compared with",
   "evaluation.batch": "responses sampled at once",
   "evaluation.extra": "evaluations of your own: package.module:function,...",
+  "evaluation.left_out": "subjects that are not evaluated, nor built",
+  "evaluation.prefix.candidates": "prefixes of prompted GPT, a file; '': ours",
+  "evaluation.prefix.draws": "few-shot candidates of each number of shots",
+  "evaluation.prefix.prompts": "validation prompts that choose; 0: no choice",
+  "evaluation.prefix.shots": "numbers of demonstrations of few-shot candidates",
+  "evaluation.prefix.tokens": "most that a few-shot candidate may have",
   "evaluation.prompts": "prompts of the split; fewer where it has fewer",
   "evaluation.reward_models.*": "the need whose reward model is compared",
   "evaluation.seed": "of the samples",
   "evaluation.split": "test or validation",
   "evaluation.subjects.*.best_of": "of so many responses the reward's best",
+  "evaluation.subjects.*.mixture": "left out where there is none; '': never",
   "evaluation.subjects.*.prompted": "told first that an assistant answers",
   "evaluation.subjects.*.run": "the need whose policy it is; '': this run's",
+  "evaluation.subjects.*.temperature": "-1: evaluation.temperature",
   "evaluation.suite": "what is evaluated: policies, reward or none",
   "evaluation.task_prompts": "prompts of each public-NLP-like task and probe",
   "evaluation.temperature": "of the samples",
@@ -77,8 +85,8 @@ MEANINGS = {
   "folds.held_out": "the group of labelers that is left out; 0: each in turn",
   "folds.splits": "of the rankings that reward models are asked about",
   "freeze": "not trained: what this regular expression finds in role/path",
-  "job": "what it does: dataset, train, rankings, candidates, label, select,"
-  " leave_out, folds",
+  "job": "what it does: dataset, train, rankings, candidates, label, mixture,"
+  " select, leave_out, folds",
   "keep_epochs": "keep every epoch's weights, for select.py",
   "log_every": "steps between rows of metrics.jsonl",
   "lora.alpha": "adapters count alpha / rank times",
@@ -91,6 +99,10 @@ MEANINGS = {
   "mesh.data": "devices that hold copies of the parameters",
   "mesh.fsdp": "devices that parameters and rows are divided over",
   "mesh.tensor": "devices that heads and MLPs are divided over",
+  "mixtures.cap": "most rows of a task; its share is min(rows, cap) of all",
+  "mixtures.name": "which of them a stage makes",
+  "mixtures.rows": "microworld: rows of each task, as far as it has so many",
+  "mixtures.*": "files of its tasks: prompt and response, or T0's completion",
   "microbatches": "parts of a minibatch, whose gradients are added; scoring and"
   " validation read as few rows at a time",
   "model.attention_bias": "biases of query, key and value",
@@ -223,6 +235,8 @@ DECIDED = {
   "rankings.round": _ROUND,
   "folds.held_out": "the variant says which group of labelers is left out, as"
   " --config=experiments/rm_folds.py:rm-tiny-fold1",
+  "mixtures.name": "the variant says which, as"
+  " --config=experiments/instruction_tuning.py:tiny-t0",
 }
 _NO_KL = "what this experiment learns from has no KL term"
 _NO_GROUPS = "this experiment samples no groups of responses to a prompt"

@@ -168,6 +168,24 @@ class Each:
     return fits and all(map(self.one.holds, value))
 
 
+@dataclasses.dataclass(frozen=True)
+class Or:
+  """A range, and a number outside of it that means something else."""
+
+  other: float
+  one: Range
+
+  @property
+  def right(self) -> str:
+    """As `Range`."""
+    return f"{self.other:g}, or {self.one.right}"
+
+  def holds(self, value: Any) -> bool:
+    """As `Range`."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return (is_number and value == self.other) or self.one.holds(value)
+
+
 def _float32(value: Any) -> float:
   try:
     return struct.unpack("f", struct.pack("f", value))[0]
@@ -239,13 +257,21 @@ RANGES: dict[str, Range] = {
   "evaluation.baseline": MAYBE,
   "evaluation.batch": COUNT,
   "evaluation.extra": MAYBE,
+  "evaluation.left_out": Each(NAME),
+  "evaluation.prefix.candidates": MAYBE,
+  "evaluation.prefix.draws": Whole(1, 1000),
+  "evaluation.prefix.prompts": SOME,
+  "evaluation.prefix.shots": Each(Whole(1, 1000)),
+  "evaluation.prefix.tokens": LENGTH,
   "evaluation.prompts": SOME,
   "evaluation.reward_models.*": NAME,
   "evaluation.seed": SEED,
   "evaluation.split": OneOf(("test", "validation")),
   "evaluation.subjects.*.best_of": Whole(1, 10_000),
+  "evaluation.subjects.*.mixture": MAYBE,
   "evaluation.subjects.*.prompted": SWITCH,
   "evaluation.subjects.*.run": MAYBE,
+  "evaluation.subjects.*.temperature": Or(-1, TEMPERATURE),
   "evaluation.suite": NAME,
   "evaluation.task_prompts": COUNT,
   "evaluation.temperature": TEMPERATURE,
@@ -267,6 +293,10 @@ RANGES: dict[str, Range] = {
   "mesh.fsdp": COUNT,
   "mesh.tensor": COUNT,
   "microbatches": COUNT,
+  "mixtures.cap": COUNT,
+  "mixtures.name": MAYBE,
+  "mixtures.rows": COUNT,
+  "mixtures.*": MAYBE,
   "model.attention_bias": SWITCH,
   "model.attention_cap": Real(0, 1e6),
   "model.context_length": Whole(0, LONGEST),

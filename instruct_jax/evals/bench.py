@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from instruct_jax.base import errors
+from instruct_jax.evals import prefixes
 from instruct_jax.inference import best_of, context, encode, respond, score
 from instruct_jax.inference import rewards as rewards_lib
 from instruct_jax.maths import statistics
@@ -37,6 +38,9 @@ class Subject:
   params: dict
   prompted: bool = False  # through the template of *prompted GPT*
   best_of: int = 1  # responses a prompt, of which the reward's best is given
+  temperature: float | None = None  # None: `evaluation.temperature`
+  prefix: interface.Prefix | None = None  # if prompted; None: the default
+  columns: int = 0  # of the program that samples behind a long prefix
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Bench:
   reward_models: Mapping[str, Callable[[], dict]] = dataclasses.field(
     default_factory=dict
   )
+  # Of each prompted subject whose prefix was chosen, a row a candidate.
+  prefixes: tuple[dict[str, Any], ...] = ()
 
   @property
   def is_rewarded(self) -> bool:
@@ -66,6 +72,10 @@ class Bench:
   def settings(self) -> ConfigDict:
     """The section `config.evaluation`."""
     return self.ctx.config.evaluation
+
+  def temperature(self, subject: Subject) -> float:
+    """What a subject answers users' prompts at."""
+    return temperature_of(self.settings, subject)
 
   @property
   def judge(self) -> interface.Judge:
@@ -155,8 +165,12 @@ def make(
   frozen: dict[str, rewards_lib.Models],
   reward_models: Mapping[str, Callable[[], dict]] | None = None,
 ) -> Bench:
-  """The bench on the first `evaluation.prompts` prompts of its split."""
+  """The bench on the first `evaluation.prompts` prompts of its split.
+
+  Prompted subjects without a prefix get one (`prefixes`).
+  """
   settings = ctx.config.evaluation
+  subjects, chosen = _prefixed(ctx, subjects, frozen)
   pool = open_prompts(ctx, settings.split)
   records = pool[: settings.prompts]
   ask = asker(ctx, frozen.get("reward"))
@@ -182,7 +196,40 @@ def make(
     lambda subject: rewards(subject.name),
     dict(frozen),
     dict(reward_models or {}),
+    chosen,
   )
+
+
+def _prefixed(ctx, subjects, frozen):
+  """(the subjects, each prompted one with its prefix; rows of candidates)."""
+  if not any(s.prompted and s.prefix is None for s in subjects):
+    return tuple(subjects), ()
+  default = prefixes.default_of(ctx.world)
+  choices = prefixes.can_choose(ctx, frozen)
+  count = ctx.config.evaluation.prefix.prompts
+  records = open_prompts(ctx, prefixes.SPLIT)[:count] if choices else ()
+  found, rows = [], []
+  for subject in subjects:
+    prefix, columns = subject.prefix, subject.columns
+    if subject.prompted and prefix is None:
+      prefix = default
+      if choices:
+        choice = prefixes.choose(
+          *(ctx, subject.params, frozen["reward"], records),
+          subject=subject.name,
+          temperature=temperature_of(ctx.config.evaluation, subject),
+        )
+        prefix, columns = choice.prefix, choice.columns
+        rows += choice.rows
+    found.append(dataclasses.replace(subject, prefix=prefix, columns=columns))
+  return tuple(found), tuple(rows)
+
+
+def temperature_of(settings: ConfigDict, subject: Subject) -> float:
+  """What a subject answers at: its own temperature, or the section's."""
+  if subject.temperature is None:
+    return settings.temperature
+  return subject.temperature
 
 
 def template_of(
@@ -192,8 +239,13 @@ def template_of(
   if raw:
     return encode.RAW_TEMPLATE
   if subject.prompted:
-    return ctx.world.prompted_template
+    return _prefix_of(ctx, subject).template
   return ctx.config.data.template
+
+
+def _prefix_of(ctx, subject):
+  """What a prompted subject reads around a prompt."""
+  return subject.prefix or prefixes.default_of(ctx.world)
 
 
 def open_prompts(ctx: context.Context, split: str) -> tuple[dict, ...]:
@@ -208,7 +260,7 @@ def asker(
   """The function `ask`, which samples responses and remembers them.
 
   ask(subject, prompts, raw=False, temperature=None) -> Responses: `raw` leaves
-  the template away; the temperature is `evaluation.temperature` unless given.
+  the template away; the temperature is the subject's unless given.
   Repeated prompts get different samples. All subjects share their randomness.
   A subject whose `best_of` is n gives the best of n (`inference.best_of`) by
   `config.reward`, with a missing end marked as `config.rl` says, if it is
@@ -226,21 +278,35 @@ def asker(
     temperature: float | None = None,
   ) -> respond.Responses:
     template = template_of(ctx, subject, raw=raw)
-    heat = settings.temperature if temperature is None else temperature
+    is_prompted = subject.prompted and not raw
+    stop = _prefix_of(ctx, subject).stop if is_prompted else ""
+    heat = temperature_of(settings, subject)
+    heat = heat if temperature is None else temperature
     n = subject.best_of if heat and not raw else 1
-    asked = (id(subject.params), template, heat, tuple(prompts), n)
+    asked = (id(subject.params), template, stop, heat, tuple(prompts), n)
     if asked not in known:
       name = zlib.crc32(json.dumps(prompts).encode())
       key = jax.random.fold_in(jax.random.key(settings.seed), name)
-      policy = respond.policy_of(
-        ctx,
-        subject.params,
-        template=template,
-        temperature=heat,
-        rows=settings.batch,
-      )
+      how = {"temperature": heat, "rows": settings.batch}
+      if is_prompted:
+        prefix = _prefix_of(ctx, subject)
+        policy = prefixes.policy_of(
+          ctx, subject.params, prefix, columns=subject.columns, **how
+        )
+      else:
+        policy = respond.policy_of(
+          ctx, subject.params, template=template, **how
+        )
       worth = functools.partial(_worth, ctx, reward)
-      known[asked] = best_of.answer(policy, prompts, key, n=n, reward=worth)
+      if stop:  # what is chosen among is what is left of them
+        every = respond.repeated(prompts, n)
+        said = respond.respond(policy, prompts, key, n=n)
+        said = prefixes.cut(ctx, every, said, stop)
+        if n > 1:
+          said = best_of.of(said, worth(every, said), n=n)
+        known[asked] = said
+      else:
+        known[asked] = best_of.answer(policy, prompts, key, n=n, reward=worth)
     return known[asked]
 
   return ask

@@ -20,7 +20,7 @@ def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
   (`maths.best_of.kl`).
 
   The reference is frozen['reference'], or the baseline where there is none.
-  Nothing else is measured without either, or where responses are not sampled
+  Nothing else is measured without either, nor of a subject that is not sampled
   at temperature 1.
   """
   bounds = {
@@ -31,11 +31,13 @@ def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
   reference = bench.frozen.get("reference")
   if reference is None and bench.baseline is not None:
     reference = bench.baseline.params
-  if reference is None or bench.settings.temperature != 1.0:
+  if reference is None:
     return bounds, {}
   rows = []
   for subject in bench.plain:
     if subject.best_of > 1:  # log π of what was chosen is not its own
+      continue
+    if bench.temperature(subject) != 1.0:
       continue
     said = bench.ask(subject, bench.prompts)
     policy = _logprobs(bench, subject.params, said.sequences)
@@ -51,6 +53,8 @@ def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
         metric=f"kl/{subject.name}",
       )
     )
+  if not rows:
+    return bounds, {}
   metrics, tables = bench_lib.findings("kl", rows)
   per_token = {f"kl_per_token/{r['subject']}": r["per_token"] for r in rows}
   return metrics | per_token | bounds, tables

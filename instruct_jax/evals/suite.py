@@ -11,6 +11,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
+from instruct_jax import worlds
 from instruct_jax.base import (
   errors,
   outside,
@@ -30,6 +31,7 @@ from instruct_jax.evals import (
   metadata,
   nlp,
   preference,
+  prefixes,
   reward,
   reward_models,
   score,
@@ -39,6 +41,7 @@ from instruct_jax.evals import (
 from instruct_jax.inference import context
 from instruct_jax.inference import rewards as rewards_lib
 from instruct_jax.parallel import hosts
+from instruct_jax.worlds import mixture
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +100,11 @@ def check(config: ConfigDict) -> None:
       raise errors.unknown(
         f"config.evaluation.subjects.{name}.run", subject.run, config.needs
       )
+    mixed = mixture.names(config, worlds.of(config.data))
+    if subject.mixture and subject.mixture not in mixed:
+      raise errors.unknown(
+        f"config.evaluation.subjects.{name}.mixture", subject.mixture, mixed
+      )
     if subject.best_of > 1:
       rewards_lib.check(config)
       has_model = config.needs.get("reward", "") != ""
@@ -112,6 +120,17 @@ def check(config: ConfigDict) -> None:
       raise errors.unknown(
         f"config.evaluation.reward_models.{name}", need, config.needs
       )
+  prefixes.check(config)
+  for name in section.left_out:
+    if name not in section.subjects:
+      raise errors.unknown(
+        "config.evaluation.left_out: subject", name, section.subjects
+      )
+  if section.baseline in section.left_out:
+    raise errors.UserError(
+      f"config.evaluation.left_out has {section.baseline}, with which the"
+      " others are compared (config.evaluation.baseline)"
+    )
   if section.baseline not in section.subjects:
     raise errors.unknown(
       "config.evaluation.baseline", section.baseline, section.subjects
@@ -121,6 +140,18 @@ def check(config: ConfigDict) -> None:
       "config.evaluation.prompts=0: at least 1 is needed to evaluate"
       " (config.evaluation.suite=none turns it off)"
     )
+
+
+def left_out(config: ConfigDict) -> dict[str, str]:
+  """{subject: why} of those of `config.evaluation` that are not there."""
+  found, world = {}, worlds.of(config.data)
+  for name, section in config.evaluation.subjects.items():
+    of = section.mixture
+    if name in config.evaluation.left_out:
+      found[name] = "config.evaluation.left_out names it"
+    elif of and not mixture.is_there(config, world, of):
+      found[name] = f"no such data: config.mixtures.{of} is empty"
+  return found
 
 
 def evaluate_policies(
@@ -144,7 +175,7 @@ def evaluate_policies(
   if not names or len(set(names)) < len(names):
     raise errors.UserError(f"each subject needs a name of its own: {names}.")
   shared = bench.make(ctx, subjects, frozen, compared)
-  outcome = Outcome({}, {})
+  outcome = Outcome(*_asked(shared))
   evaluations = evaluations_of(shared.settings.extra)
   with progress.Progress(
     f"{ctx.config.experiment} evaluation", len(evaluations), even=False
@@ -156,6 +187,28 @@ def evaluate_policies(
     line.say("responses")
     _write_responses(shared, epath.Path(folder))
   return outcome
+
+
+def _asked(shared: bench.Bench) -> bench.Findings:
+  """How every subject was asked, and how prefixes were chosen, as tables."""
+  rows = [
+    {
+      "subject": subject.name,
+      "temperature": shared.temperature(subject),
+      "responses a prompt": subject.best_of,
+      "prefix": subject.prefix.name if subject.prefix else "",
+    }
+    for subject in shared.subjects
+  ]
+  tables: dict[str, bench.Rows] = {"subjects": rows}
+  if absent := left_out(shared.ctx.config):
+    tables["left_out"] = [
+      {"model": name, "why": why} for name, why in absent.items()
+    ]
+  if shared.prefixes:
+    tables["prefixes"] = list(shared.prefixes)
+  scored = [row for row in shared.prefixes if "metric" in row]
+  return {row["metric"]: row["value"] for row in scored}, tables
 
 
 def _measure(
@@ -227,10 +280,10 @@ def _wrong_findings(findings: Any) -> str:
 def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:
   """A line a test prompt: {"prompt", "use_case", "responses": {subject: ...}}.
 
-  Of each response: text, tokens, ended, the judge's likert and score where
-  there is a judge, the reward model's score as 'reward', and where there are
-  labelers 'preferred': {other subject: share of the training labelers who
-  prefer it to the other's, ties counting half}.
+  Of each response: text, tokens, ended, the temperature that it was sampled at,
+  the judge's likert and score where there is a judge, the reward model's score
+  as 'reward', and where there are labelers 'preferred': {other subject: share
+  of the training labelers who prefer it to the other's, ties counting half}.
   """
   lines = [{"prompt": r["prompt"], "responses": {}} for r in shared.records]
   judged = shared.judge is not None
@@ -241,6 +294,7 @@ def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:
       "text": list(said.texts),
       "tokens": said.lengths.tolist(),
       "ended": said.ended.tolist(),
+      "temperature": [shared.temperature(subject)] * len(said.texts),
     }
     if judged:
       grades = shared.graded(subject)

@@ -22,6 +22,8 @@ SUBJECTS = {
   "rloo": "RLOO",
   "grpo": "GRPO",
   "iterated": "PPO-ptx (iterated)",
+  "flan": "FLAN-style",
+  "t0": "T0-style",
 }
 GROUPS = {"training": "training labelers", "held_out": "held-out labelers"}
 FOLDS = {
@@ -240,6 +242,23 @@ EXHIBITS = {
     percent=True,
     see="What a reward model can reach at most: labelers do not agree more with"
     " it than with each other.",
+  ),
+  "subjects": Exhibit(
+    "How the models were asked",
+    "The temperature that users' prompts were answered at (automatic sets are"
+    " answered greedily), and what *prompted GPT* read in front of them.",
+  ),
+  "prefixes": Exhibit(
+    "The prefix of prompted GPT",
+    "Mean score of the reward model on validation prompts, for every candidate;"
+    " the highest was taken.",
+    see="How much the choice is worth: intervals that overlap are a toss-up.",
+  ),
+  "left_out": Exhibit("Models that are left out"),
+  "mixture": Exhibit(
+    "Mixture of tasks",
+    "Training rows of every task, and its share: examples-proportional, with a"
+    " cap.",
   ),
   "preference_by_use_case": Exhibit("Preference by use case", percent=True),
   "likert_by_use_case": Exhibit("Likert by use case"),

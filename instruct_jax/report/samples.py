@@ -79,6 +79,7 @@ def side_by_side(
   shown = _spread(records)
   names = list(dict.fromkeys(n for r in shown for n in r["responses"]))
   measure = _measure(shown, names)
+  differ = len(_temperatures(shown)) > 1
   rows = [
     {
       "prompt": _cut(record.get("prompt", "")),
@@ -86,7 +87,7 @@ def side_by_side(
       "won": " ".join(_won(record["responses"], names, measure)),
       "answers": [
         {"subject": captions.subject(n), "name": n}
-        | _answer(record["responses"].get(n))
+        | _answer(record["responses"].get(n), temperature=differ)
         for n in names
       ],
     }
@@ -103,6 +104,13 @@ def side_by_side(
     "use_cases": sorted({row["use_case"] for row in rows} - {""}),
     "outcomes": _outcomes(names) if measure else [],
   }
+
+
+def _temperatures(records: list[dict[str, Any]]) -> set[float]:
+  """What the responses were sampled at, as far as they say so."""
+  said = [one for record in records for one in record["responses"].values()]
+  found = [one.get("temperature") for one in said if isinstance(one, dict)]
+  return {value for value in found if exhibits.is_number(value)}
 
 
 def _measure(records: list[dict[str, Any]], names: list[str]) -> str:
@@ -162,8 +170,11 @@ def _outcomes(names: list[str]) -> list[tuple[str, str]]:
   return outcomes
 
 
-def _answer(said: Any) -> dict[str, str]:
-  """The text of a response, and what judge and reward model made of it."""
+def _answer(said: Any, *, temperature: bool = False) -> dict[str, str]:
+  """The text of a response, and what judge and reward model made of it.
+
+  With the `temperature` that it was sampled at, where that is asked for.
+  """
   if said is None:
     return {"text": "", "note": ""}
   said = {"text": said} if isinstance(said, str) else said
@@ -172,6 +183,8 @@ def _answer(said: Any) -> dict[str, str]:
     notes.append(f"Likert {terminal.number(said['likert'])}")
   if exhibits.is_number(said.get("reward")):
     notes.append(f"reward {said['reward']:+.2f}")
+  if temperature and exhibits.is_number(said.get("temperature")):
+    notes.append(f"temperature {terminal.number(said['temperature'])}")
   text = _cut(said.get("text", ""))
   if said.get("ended") is False:
     text += " …"

@@ -14,9 +14,11 @@ from ml_collections import ConfigDict
 
 from instruct_jax import algorithms, paper, worlds
 from instruct_jax.base import keys, outside
+from instruct_jax.evals import prefixes
 from instruct_jax.inference import rewards
 from instruct_jax.labeling import rankers
 from instruct_jax.runs import stages
+from instruct_jax.worlds import mixture
 
 # These change what is shown or kept, not what is computed.
 UNDIGESTED = (
@@ -62,8 +64,10 @@ _UNREAD = {
   "select": ("reward",),
   "leave_out": ("model", "reward", "reward_model", "mesh", "seed"),
   "folds": ("model", "reward", "seed"),
+  "mixture": ("reward", "reward_model", "model"),
 }
-_PASSED_DOWN = ("candidates", "rankings")  # by training, which reads them not
+# By training, which reads them not.
+_PASSED_DOWN = ("candidates", "rankings", "mixtures")
 
 
 class Need(Protocol):
@@ -100,6 +104,10 @@ def _is_read(config: ConfigDict) -> Callable[[str], bool]:
   unread = _UNREAD.get(config.job, ())
   if config.job == "train":
     unread = (*algorithms.named(config.algorithm).ignores, *_PASSED_DOWN)
+  if config.job == "mixture":  # nor another mixture
+    others = mixture.names(config, worlds.of(config.data))
+    others -= {config.mixtures.name}
+    unread = (*unread, *(f"mixtures.{name}" for name in sorted(others)))
   hidden = (*UNDIGESTED, "needs", *unread, *_OF_DATA)
   if not _reads_rankings(config):
     hidden = (*hidden, _K_MAX)
@@ -150,7 +158,7 @@ def _lies_in(key: str, sections: Iterable[str]) -> bool:
 
 def of_evaluation(config: ConfigDict, needs: Needs) -> str:
   """A hash of what an evaluation depends on but the run's own parameters."""
-  flat = keys.flatten(config.evaluation)
+  flat = keys.flatten(config.evaluation) | prefixes.digests(config)
   if rewards.several(config):
     flat[_COMBINE] = config.reward.model.combine
   only = stages.needs_of_evaluation(config)
@@ -179,6 +187,8 @@ def content_digests(config: ConfigDict) -> dict[str, str]:
   digests = dict(worlds.of(config.data).digests(config.data))
   if config.job == "label":
     return digests | rankers.digests(config.rankings)
+  if config.job == "mixture":
+    return digests | mixture.digests(config)
   if config.job != "train":
     return digests
   modules = {}

@@ -26,6 +26,7 @@ INHERITED = (
   *("seed", "data", "model", "reward_model", "mesh", "pretrained"),
   *("candidates", "rankings"),  # of the rounds of experiments/iterated.py
   "folds",  # of experiments/rm_folds.py
+  "mixtures",  # of experiments/instruction_tuning.py
 )
 
 
@@ -160,6 +161,10 @@ def _references(config: ConfigDict, *, evaluated: bool) -> dict[str, str]:
   if not evaluated or config.evaluation.suite != "policies":
     for need in stages.needs_of_evaluation(config):
       needs.pop(need, None)
+  for need in stages.needs_left_out(config):
+    reference = needs.pop(need, "")
+    if reference and not references.is_experiment(reference):
+      references.resolve(need, reference)  # refused if it is nothing
   for need, reference in needs.items():
     if not reference or reference.startswith("pretrain.py"):
       needs[need] = config.pretrained or reference

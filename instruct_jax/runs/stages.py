@@ -24,6 +24,7 @@ from instruct_jax.models import sizes
 from instruct_jax.parallel import hosts
 from instruct_jax.runs import bases, reading, records
 from instruct_jax.training import loop
+from instruct_jax.worlds import mixture
 
 _log = logging.getLogger(__name__)
 
@@ -203,6 +204,16 @@ def cross_validate(
   )
 
 
+def mix(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:
+  """Mixes tasks, the world's or those of files, into rows to train on."""
+  world = worlds.of(config.data)
+
+  def built():
+    return mixture.build(config, world, folder, needs)
+
+  return Result(*hosts.once("mixture", built))
+
+
 def pick_epoch(
   config: ConfigDict, folder: epath.Path, needs: Folders
 ) -> Result:
@@ -247,8 +258,10 @@ def _evaluate_policies(config, folder, needs):
       ),
       prompted=section.prompted,
       best_of=section.best_of,
+      temperature=None if section.temperature < 0 else section.temperature,
     )
     for name, section in _in_order(config.evaluation.subjects)
+    if name not in suite.left_out(config)
   ]
   frozen = {}
   if "reward" in needs:
@@ -293,6 +306,7 @@ _EXPECTED = {
   "rankings": (("rankings", "label", "leave_out"), ""),
   "comparisons": (("leave_out",), ""),
   "candidates": (("candidates",), ""),
+  "demonstrations": (("mixture",), ""),
   "labeler": ((), "reward"),
 }
 JOBS: dict[str, Callable[[ConfigDict, epath.Path, Folders], Result]] = {
@@ -301,6 +315,7 @@ JOBS: dict[str, Callable[[ConfigDict, epath.Path, Folders], Result]] = {
   "rankings": rank,
   "candidates": write_candidates,
   "label": label,
+  "mixture": mix,
   "select": pick_epoch,
   "leave_out": leave_out,
   "folds": cross_validate,
@@ -336,6 +351,8 @@ def check(config: ConfigDict) -> None:
     candidates.check(config)
   if config.job == "label":
     rankers.check(config)
+  if config.job == "mixture":
+    mixture.check(config, worlds.of(config.data))
 
 
 def check_read(data: ConfigDict, names: Iterable[str]) -> None:
@@ -447,7 +464,7 @@ def needs_of_evaluation(config: ConfigDict) -> set[str]:
   compared = {section.run for section in config.evaluation.subjects.values()}
   models = config.evaluation.reward_models
   compared |= set(models.values())
-  compared -= {"", "data", "policy", "reward", "rankings"}
+  compared -= _OF_TRAINING
   if "reward_model" in algorithms.named(config.algorithm).ignores:
     compared |= {"reward"}
   if models and "rankings" not in algorithms.rows_of(config.batch):
@@ -455,6 +472,24 @@ def needs_of_evaluation(config: ConfigDict) -> set[str]:
   if "reward" in compared:
     compared |= set(rewards.named(config.needs.get("reward", "")))
   return compared
+
+
+_OF_TRAINING = {
+  "", "data", "policy", "reward", "rankings", "demonstrations"
+}  # fmt: skip
+
+
+def needs_left_out(config: ConfigDict) -> set[str]:
+  """The needs that none but subjects that are left out would read."""
+  if config.job != "train":
+    return set()
+  left_out = suite.left_out(config)
+  subjects = config.evaluation.subjects.items()
+  gone, there = (
+    {section.run for name, section in subjects if (name in left_out) == is_out}
+    for is_out in (True, False)
+  )
+  return gone - there - _OF_TRAINING
 
 
 def check_evaluation(config: ConfigDict) -> None:
@@ -470,4 +505,7 @@ def _kinds(config):
   if config.job != "train":
     return ()
   also = algorithms.named(config.algorithm).also_reads
-  return (*algorithms.rows_of(config.batch), *also)
+  named = (*algorithms.rows_of(config.batch), *also)
+  # A mixture takes the place of the data set's demonstrations.
+  is_mixed = "demonstrations" in config.needs
+  return tuple(x for x in named if not (is_mixed and x == "demonstrations"))

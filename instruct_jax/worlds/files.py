@@ -48,6 +48,39 @@ def examples(data: interface.Data, folders: interface.Folders) -> list[str]:
   return []
 
 
+PROMPTED_TEMPLATE = (
+  "A helpful assistant answers a user.\nUser: {prompt}\nAssistant:"
+)
+PREFIXES = (
+  interface.Prefix("assistant", PROMPTED_TEMPLATE, stop="\nUser:"),
+  interface.Prefix(
+    "honest_assistant",
+    "The assistant below follows the user's instructions exactly. It is helpful"
+    " and honest, keeps to the point, and says so when it does not know."
+    "\n\nUser: {prompt}\nAssistant:",
+    stop="\nUser:",
+  ),
+  interface.Prefix(  # as Taori et al. 2023 (Alpaca) write instructions
+    "instruction",
+    "Below is an instruction that describes a task. Write a response that"
+    " appropriately completes the request.\n\n### Instruction:\n{prompt}\n\n"
+    "### Response:\n",
+    stop="\n###",
+  ),
+  interface.Prefix(
+    "dialogue",
+    "A helpful assistant answers a user.\n{shots}User: {prompt}\nAssistant:",
+    shot="User: {prompt}\nAssistant: {response}\n",
+    stop="\nUser:",
+  ),
+  interface.Prefix(
+    "instructions",
+    "{shots}Instruction: {prompt}\nOutput:",
+    shot="Instruction: {prompt}\nOutput: {response}\n\n",
+    stop="\nInstruction:",
+  ),
+)
+
 WORLD = interface.World(
   name="files",
   check=sources.check,
@@ -63,9 +96,8 @@ WORLD = interface.World(
   weights=mixtures.weights_of,
   holds=holds,
   normalize=normalize,
-  prompted_template=(
-    "A helpful assistant answers a user.\nUser: {prompt}\nAssistant:"
-  ),
+  prompted_template=PROMPTED_TEMPLATE,
+  prefixes=PREFIXES,
   repair=prepare.repair,
   mend=prepare.mend,
   examples=examples,

@@ -14,7 +14,7 @@ independent prompts apart) are used where they are there.
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import ml_collections
@@ -131,6 +131,25 @@ class Tasks:
 
 
 @dataclasses.dataclass(frozen=True)
+class Prefix:
+  """What *prompted GPT* may be given to read, of which one is chosen.
+
+  Attributes:
+    name: what results call it.
+    template: with "{prompt}", and "{shots}" where demonstrations belong.
+    shot: how one demonstration is written there, with "{prompt}" and
+      "{response}"; '' where there are none.
+    stop: a response ends before this text, with which a policy begins the next
+      turn itself; '' for none.
+  """
+
+  name: str
+  template: str
+  shot: str = ""
+  stop: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class World:
   """Where records come from, and who there can judge them.
 
@@ -152,7 +171,8 @@ class World:
       () where it is none; with weights each record has its "part".
     holds: (data, kind) -> whether there are records of the kind.
     normalize: (text, tokenizer) -> what a person typed, as the data is written.
-    prompted_template: what *prompted GPT* conditions on, with "{prompt}".
+    prompted_template: what *prompted GPT* conditions on, with "{prompt}", where
+      no reward model chooses among `prefixes`.
     own_words: texts make sense to a tokenizer trained on them alone, so no
       pretrained model can be used.
     counts: (data, kind) -> the rows of its training, validation and test
@@ -167,6 +187,9 @@ class World:
       a command names. UserError where it cannot, Interrupted after SIGTERM.
     examples: (data, folders) -> a few prompts that a person may try, quickly
       had. None, or none of them: the first of the validation split.
+    prefixes: candidates for what *prompted GPT* conditions on.
+    mixtures: {name: (split, rows a task, *, seed) -> rows} of tasks in many
+      templates, {"prompt", "response", "task"}, as FLAN and T0 have them.
   """
 
   name: str
@@ -188,6 +211,10 @@ class World:
   repair: Callable[[Data, Folders, str, str], None] = lambda *_: None
   mend: Callable[[Data, os.PathLike | str], None] = lambda *_: None
   examples: Callable[[Data, Folders], Sequence[str]] | None = None
+  prefixes: tuple[Prefix, ...] = ()
+  mixtures: Mapping[str, Callable[..., Iterable[Record]]] = dataclasses.field(
+    default_factory=dict
+  )
 
 
 def examples(world: World, data: Data, folders: Folders) -> list[str]:

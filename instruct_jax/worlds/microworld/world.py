@@ -20,6 +20,7 @@ from instruct_jax.worlds.microworld import (
   claims,
   judge,
   labelers,
+  mixtures,
   probes,
   prompts,
   spelling,
@@ -152,6 +153,35 @@ def _questions(asked: Sequence[use_cases.Prompt]) -> list[interface.Question]:
   ]
 
 
+# In the words of the corpus; only the first stands in it as it is.
+PREFIXES = (
+  interface.Prefix("assistant", tables.PROMPTED_TEMPLATE),
+  interface.Prefix(
+    "kind_assistant",
+    "a kind and clever assistant answers a user . \n user : {prompt} \n"
+    " assistant :",
+    stop="\n user :",
+  ),
+  interface.Prefix(
+    "question",
+    "question : {prompt} \n full answer :",
+    stop="\n question :",
+  ),
+  interface.Prefix(
+    "dialogue",
+    "a helpful assistant answers a user . \n {shots}user : {prompt} \n"
+    " assistant :",
+    shot="user : {prompt} \n assistant : {response} \n ",
+    stop="\n user :",
+  ),
+  interface.Prefix(
+    "dialogues",
+    "{shots}" + tables.PROMPTED_TEMPLATE,
+    shot=tables.PROMPTED_TEMPLATE + " {response} \n ",
+    stop="\n a helpful assistant",
+  ),
+)
+
 TASKS = interface.Tasks(
   answered={
     name: lambda split, count, name=name: tasks.examples(name, split, count)
@@ -192,6 +222,8 @@ WORLD = interface.World(
   holds=lambda data, kind: kind in KINDS,
   normalize=normalize,
   prompted_template=tables.PROMPTED_TEMPLATE,
+  prefixes=PREFIXES,
+  mixtures=mixtures.OF,
   own_words=True,
   counts=lambda data, kind: data.sizes[kind] if kind in KINDS else None,
   judge=interface.Judge(
