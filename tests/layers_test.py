@@ -143,7 +143,7 @@ measuring
   choices found judges
   options running preferred
   answering prompts shots
-  questions
+  questions passages
 sets
   *
   __init__

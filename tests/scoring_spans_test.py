@@ -142,6 +142,80 @@ def test_drop(sample, known, exact, f1):
   assert spans.drop(sample, known) == (exact, f1)
 
 
+DROP_SPANS = [  # spans said, alternatives, exact match, F1
+  (["a cat", "dog"], [["dog", "cat"]], 1, 1),  # in any order
+  (["dog"], [["dog", "cat"]], 0, 0.5),  # one of two
+  (["dog", "cat"], [["dog"]], 0, 0.5),  # one too many
+  (
+    ["dog cat"],
+    [["dog", "cat"]],
+    0,
+    0.33,
+  ),  # 2/3 with one, nothing for the other
+  (["dog", "dog"], [["dog", "cat"]], 0, 0.5),  # each goes with one
+  (["dog", "dog"], [["dog"]], 0, 0.5),  # the same spans, but another number
+  (["red dog", "red"], [["red", "red dog"]], 1, 1),  # the best of both ways
+  (["red dog", "red"], [["dog", "red"]], 0, 0.83),  # (2/3 + 1) / 2
+  (["5 dogs", "3"], [["3", "7 dogs"]], 0, 0.5),  # another number
+  (["x"], [["y"], ["x", "z"], ["x"]], 1, 1),  # the best alternative
+  (["x"], [["", "x"], ["y"]], 0, 0),  # whose first span is nothing goes
+  (["x"], [], 0, 0),
+  (["x"], [[]], 0, 0),
+]
+
+QUAC = [  # sample, references, F1
+  ("the cat sat", ["cat sat"], 1),
+  ("cat", ["cat sat"], 2 / 3),
+  ("dog", ["cat"], 0),
+  ("cat", ["cat", "dog"], 1 / 2),  # against the other of two, each time
+  ("cat", ["cat", "cat", "dog"], 1),  # one of the two is always there
+  ("cat", ["cat", "dog", "bird"], 2 / 3),
+  ("cat sat", ["cat", "dog", "cat sat"], (1 + 1 + 2 / 3) / 3),
+  ("", ["cat"], 0),
+  ("the", ["a"], 0),  # no words, none in common
+  (spans.CANNOT, [spans.CANNOT], 1),
+  (spans.CANNOT, ["cat"], 0),
+  ("cat", [spans.CANNOT], 0),
+]
+
+QUAC_AGREED = [
+  (["cat"], ["cat"]),
+  ([spans.CANNOT], [spans.CANNOT]),
+  (["cat", spans.CANNOT], [spans.CANNOT]),  # as many: none
+  (["cat", spans.CANNOT, "dog"], ["cat", "dog"]),
+  (["cat", spans.CANNOT, spans.CANNOT], [spans.CANNOT]),
+]
+
+QUAC_HUMAN = [
+  (["cat"], 1),
+  ([spans.CANNOT], 1),
+  (["cat", "dog"], 0),
+  (["cat", "cat sat"], 2 / 3),
+  (["cat", "cat sat", "dog"], (2 / 3 + 2 / 3 + 0) / 3),
+  (["cat", "the cat", "dog"], 2 / 3),
+]
+
+
+@pytest.mark.parametrize(("said", "known", "exact", "f1"), DROP_SPANS)
+def test_drop_of_spans(said, known, exact, f1):
+  assert spans.drop_spans(said, known) == (exact, f1)
+
+
+@pytest.mark.parametrize(("sample", "known", "f1"), QUAC)
+def test_quac(sample, known, f1):
+  assert spans.quac(sample, known) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(("known", "agreed"), QUAC_AGREED)
+def test_quac_where_annotators_agree(known, agreed):
+  assert spans.quac_agreed(known) == agreed
+
+
+@pytest.mark.parametrize(("known", "f1"), QUAC_HUMAN)
+def test_quac_of_people(known, f1):
+  assert spans.quac_human(known) == pytest.approx(f1)
+
+
 WORDS = st.text(st.sampled_from("ab1. -,"), max_size=12)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from instruct_jax import score
 from instruct_jax.base import errors
-from instruct_jax.sets import squadv2
+from instruct_jax.sets import drop, quac, squadv2
 from tests import exchange_test, toy_models
 
 PUBLIC = exchange_test.ROOT.parent / "shared" / "data"
@@ -230,3 +230,291 @@ def test_squad_as_it_is_published():
   assert len(items) == 6078
   assert sum(bool(item.answers) for item in items) == 2910
   assert len(list(squadv2.read(str(folder / "test-v2.0.json")))) == 5915
+
+
+# DROP
+
+
+def worked(number="", day="", month="", year="", found=()):
+  """An answer as DROP publishes it."""
+  date = {"day": day, "month": month, "year": year}
+  return {"number": number, "date": date, "spans": list(found)}
+
+
+def asked_for(question, answer, *more):
+  one = {"question": question, "answer": answer, "query_id": question}
+  return one | ({"validated_answers": list(more)} if more else {})
+
+
+DROP = {
+  "nfl_1": {
+    "passage": "Smith threw 3 times, Jones twice.",
+    "qa_pairs": [
+      asked_for("How many?", worked("5"), worked("3")),
+      asked_for("Who?", worked(found=["Smith", "Jones"])),
+      asked_for("Who first?", worked(found=["Smith"]),
+                worked(found=["John Smith"])),
+    ],
+  },
+  "history_2": {
+    "passage": "The war began on 9 May 1901.",
+    "wiki_url": "x",
+    "qa_pairs": [
+      asked_for("When?", worked(day="9", month="May", year="1901")),
+      asked_for("What year?", worked(year="1901")),
+      asked_for("Nothing?", worked()),
+    ],
+  },
+}  # fmt: skip
+WORKED = {
+  "How many?": " 3.0",  # an alternative: 1, 1
+  "Who?": " Smith, Jones",  # one span of two words: 0, 2/3 of one of two
+  "Who first?": " the Smith",  # 1, 1
+  "When?": " May 1901",  # 0, 4/5: two of three words
+  "What year?": " 1902",  # 0, 0
+  "Nothing?": " none",
+}
+
+
+def last_question(prompt):
+  return asked_last(prompt, "Question: ", "\nAnswer:")
+
+
+def test_drop(tmp_path):
+  model = toy_models.Model(lambda prompt: WORKED[last_question(prompt)])
+  spec = write(tmp_path, "drop_dataset_dev.json", json.dumps(DROP, indent=2))
+  found = run(drop, model, {"items": spec})
+  values = {name: one.value for name, one in found.metrics.items()}
+  assert values == pytest.approx({
+    "f1": (1 + 0.33 + 1 + 0.8) / 6, "em": 2 / 6,
+    "f1_number": 1, "em_number": 1, "f1_date": 0.4, "em_date": 0,
+    "f1_span": 1, "em_span": 1, "f1_spans": 0.33, "em_spans": 0,
+  })  # fmt: skip
+  one, other = 1 + 0.33 + 1, 0.8  # two passages of three questions
+  error = (2 * 2 * ((one - other) / 2) ** 2) ** 0.5 / 6
+  assert found.metrics["f1"].stderr == pytest.approx(error)
+  assert found.counts == {
+    "questions without an answer in the file, scored 0": 1
+  }
+  assert model.asked[0] == (
+    "Passage: Smith threw 3 times, Jones twice.\nQuestion: How many?\nAnswer:"
+  )
+  assert found.samples[0]["ref_text"] == ["5", "3"]
+  assert found.samples[1]["ref_text"] == ["Smith, Jones"]
+  assert found.samples[3]["ref_text"] == ["9 May 1901"]
+
+
+def test_drop_with_examples(tmp_path):
+  model = toy_models.Model()
+  files = {"items": write(tmp_path, "drop_dataset_dev.json", DROP)}
+  run(drop, model, files, shots="1")
+  war, smith = "Passage: The war began on 9 May 1901.", "Passage: Smith threw"
+  assert all(prompt.startswith(war) for prompt in model.asked[:3])
+  assert all(prompt.startswith(smith) for prompt in model.asked[3:])
+  assert all(prompt.count("Answer:") == 2 for prompt in model.asked)
+  assert "Question: Nothing?" not in "".join(model.asked[:3])
+  assert model.asked[0].partition("\n\n")[0].rsplit("Answer: ")[1] in (
+    "9 May 1901", "1901"
+  )  # fmt: skip
+
+
+def drop_answers(row):
+  fields = {"passage": "p", "question": "q"}
+  return [
+    (one.kind, *one.spans) for one in drop._item(fields | row, "p", "x").answers
+  ]
+
+
+def test_drop_of_other_forms():
+  """EleutherAI/drop, ucinlp/drop and TFDS have their own."""
+  columns = {
+    "number": ["", "7"],
+    "date": {"day": ["1", ""], "month": ["May", ""], "year": ["", ""]},
+    "spans": [[], []],
+  }
+  assert drop_answers(
+    {"answer": worked(found=["a", "b"]), "validated_answers": columns}
+  ) == [("spans", "a", "b"), ("date", "1 May"), ("number", "7")]
+  dates = columns | {"date": [{"day": "1", "month": "May"}, {}]}
+  assert drop_answers({"answer": worked("3"), "validated_answers": dates}) == [
+    ("number", "3"),
+    ("date", "1 May"),
+    ("number", "7"),
+  ]
+  listed = {"spans": ["a", "b"], "types": ["span", "span"]}
+  assert drop_answers({"answers_spans": listed}) == [("spans", "a", "b")]
+  listed = {"spans": ["12"], "types": ["number"]}
+  assert drop_answers({"answers_spans": listed}) == [("number", "12")]
+  assert drop_answers({"answers_spans": {"spans": [], "types": []}}) == []
+  assert drop_answers({"answer": "a", "validated_answers": ["b", ""]}) == [
+    ("span", "a"),
+    ("span", "b"),
+  ]
+  assert drop_answers({"answer": worked(0)}) == [("number", "0")]
+
+
+@pytest.mark.parametrize(
+  ("content", "words"),
+  [
+    ({"a": {"qa_pairs": []}}, '"a" no column "passage" qa_pairs'),
+    ({"a": {"passage": "b"}}, '"a" no column "qa_pairs"'),
+    ({"a": {"passage": "b", "qa_pairs": [{"question": "c"}]}},
+     '"a", "qa_pairs"[0] no column "answer"'),
+    ({"a": {"passage": "b", "qa_pairs": [{"question": "c", "answer": 3}]}},
+     "number, date and spans not 3"),
+    ({"a": {"passage": "b", "qa_pairs": [
+      {"question": "c", "answer": {"spans": "d"}}]}}, '"spans" list of texts'),
+    ({"a": {"passage": "b", "qa_pairs": [
+      {"question": "c", "answer": {"date": "d"}}]}}, '"date" day, month, year'),
+    ({"a": {"passage": "b", "qa_pairs": [
+      {"question": "c", "answer": {}, "validated_answers":
+       {"number": ["1"], "spans": [[], []]}}]}}, "differ in length"),
+    ({"a": {"passage": "b", "qa_pairs": []}}, "no item of the set"),
+    ({"question": "c", "answer": "d"}, 'no column "passage" question'),
+    ({"passage": "a", "question": "b", "answers_spans": ["c"]}, '"spans"'),
+  ],
+)  # fmt: skip
+def test_drop_of_another_shape(tmp_path, content, words):
+  spec = write(tmp_path, "x.json", content)
+  with pytest.raises(errors.UserError) as caught:
+    run(drop, toy_models.Model(), {"items": spec})
+  said = str(caught.value)
+  assert "x.json" in said
+  assert [word for word in words.split() if word not in said] == []
+
+
+def test_samples_of_drop_can_be_scored(tmp_path, monkeypatch, capsys):
+  """Alternatives of several spans, which are no text, left out."""
+  model = toy_models.Model(lambda prompt: WORKED[last_question(prompt)])
+  found = run(drop, model, {"items": write(tmp_path, "a.json", DROP)})
+  rows = [x for x in found.samples if x["kind"] not in ("spans", "none")]
+  values = scored("drop", rows, tmp_path, monkeypatch, capsys)
+  assert values == pytest.approx({
+    name: 100 * sum(row[name] for row in rows) / 4 for name in ("f1", "em")
+  })  # fmt: skip
+
+
+# QuAC
+
+
+def turn(n, question, teacher, *others):
+  return {
+    "id": f"C_1_q#{n}", "question": question, "yesno": "x", "followup": "n",
+    "answers": [{"text": x, "answer_start": 0} for x in (teacher, *others)],
+    "orig_answer": {"text": teacher, "answer_start": 0},
+  }  # fmt: skip
+
+
+QUAC = {
+  "data": [
+    {
+      "title": "Ada Lovelace",
+      "section_title": "Work",
+      "background": "b",
+      "paragraphs": [
+        {
+          "id": "C_1",
+          "context": "She wrote programs in 1843. CANNOTANSWER",
+          "qas": [
+            turn(0, "What did she do?", "wrote programs", "wrote programs",
+                 "programs"),
+            turn(1, "Where?", "CANNOTANSWER", "CANNOTANSWER", "programs"),
+            turn(2, "When?", "in 1843", "1843"),
+            turn(3, "And?", "she", "programs"),  # people have no word in common
+          ],
+        }
+      ],
+    },
+    {
+      "title": "Mars", "section_title": "Moons", "background": "b",
+      "paragraphs": [
+        {"id": "C_2", "context": "It has two. CANNOTANSWER",
+         "qas": [turn(0, "How many?", "two")]}
+      ],
+    },
+  ]
+}  # fmt: skip
+SPOKEN = {
+  "What did she do?": " programs",
+  "Where?": " I don't know.",
+  "When?": " 1900",
+  "And?": " she",
+  "How many?": " two",
+}
+
+
+def test_quac(tmp_path):
+  """By hand: the model's F1, people's.
+
+  What: against (wp, p), (wp, p), (wp, wp) 1, 1, 2/3: 8/9; people 1, 1, 2/3, as
+  well. Where: two of three say none: 1, 1. When: 0; people 2/3. And: left out,
+  people 0. How many: 1, 1.
+  """
+  model = toy_models.Model(lambda prompt: SPOKEN[asked_last(prompt)])
+  found = run(quac, model, {"items": write(tmp_path, "val_v0.2.json", QUAC)})
+  values = {name: one.value for name, one in found.metrics.items()}
+  assert values == pytest.approx({
+    "f1": (8 / 9 + 1 + 0 + 1) / 4, "heq_q": 3 / 4, "heq_d": 1 / 2,
+    "f1_answered": (8 / 9 + 0 + 1) / 3, "f1_unanswerable": 1,
+    "f1_unfiltered": (8 / 9 + 1 + 0 + 0.5 + 1) / 5,
+  })  # fmt: skip
+  assert found.metrics["heq_q"].n == 4
+  one = 8 / 9 + 1 - 3 * (8 / 9 + 2) / 4  # residuals of both dialogues cancel
+  assert found.metrics["f1"].stderr == pytest.approx(
+    (2 * 2 * one**2) ** 0.5 / 4
+  )
+  assert found.counts == {"questions left out, people's F1 below 0.4": 1}
+  assert model.asked[2] == (
+    "Answer each question using information in the preceding background"
+    " paragraph. If there is not enough information provided, answer with"
+    ' "I don\'t know"\n\nTITLE: Ada Lovelace - Work\n\nPARAGRAPH: She wrote'
+    " programs in 1843.\n\nQ: What did she do?\n\nA: wrote programs\n\nQ:"
+    " Where?\n\nA: I don't know\n\nQ: When?\n\nA:"
+  )
+  assert [row["human_f1"] for row in found.samples] == pytest.approx(
+    [8 / 9, 1, 2 / 3, 0, 1]
+  )
+
+
+def test_quac_of_some_questions_knows_no_dialogues(tmp_path):
+  spec = write(tmp_path, "val_v0.2.json", {"data": QUAC["data"][:1]})
+  found = run(quac, toy_models.Model(), {"items": spec}, limit=3)
+  assert "heq_q" in found.metrics
+  assert "heq_d" not in found.metrics
+
+
+def test_quac_of_rows(tmp_path):
+  row = {
+    "wikipedia_page_title": "Mars", "section_title": "Moons",
+    "context": "It has two. CANNOTANSWER", "questions": ["How many?", "Why?"],
+    "answers": {"texts": [["two", "it has two"], ["CANNOTANSWER"]]},
+    "orig_answers": {"texts": ["two", "CANNOTANSWER"]},
+  }  # fmt: skip
+  (one,) = quac.read(write(tmp_path, "quac.jsonl", lines([row])))
+  assert (one.title, one.passage) == ("Mars - Moons", "It has two.")
+  assert [item.answers for item in one.items] == [
+    ("two", "it has two"), ("CANNOTANSWER",)
+  ]  # fmt: skip
+  short = row | {"orig_answers": {"texts": ["two"]}}
+  with pytest.raises(errors.UserError, match="one a question is right"):
+    list(quac.read(write(tmp_path, "quac.jsonl", lines([short]))))
+
+
+@pytest.mark.parametrize(
+  ("content", "words"),
+  [
+    ({"data": [{"paragraphs": [{"qas": []}]}]}, '"paragraphs"[0] "context"'),
+    ({"data": [{"paragraphs": [{"context": "a", "qas": [
+      {"question": "b", "answers": []}]}]}]}, '"qas"[0] needs answers'),
+    ({"data": [{"paragraphs": [{"context": "a", "qas": [
+      {"answers": [{"text": "c"}]}]}]}]}, '"qas"[0] no column "question"'),
+    ({"data": [{"title": "a"}]}, 'no column "questions" title'),
+  ],
+)  # fmt: skip
+def test_quac_of_another_shape(tmp_path, content, words):
+  spec = write(tmp_path, "x.json", content)
+  with pytest.raises(errors.UserError) as caught:
+    run(quac, toy_models.Model(), {"items": spec})
+  said = str(caught.value)
+  assert "x.json" in said
+  assert [word for word in words.split() if word not in said] == []

@@ -3,13 +3,18 @@
 A question has several alternatives of an answer; the best counts. SQuAD 2.0
 (Rajpurkar et al. 2018, evaluate-v2.0.py) compares words; '' is its answer where
 there is none. DROP (Dua et al. 2019, drop_eval.py) also reads numbers, and a
-wrong number is no match whatever stands around it.
+wrong number is no match whatever stands around it. QuAC (Choi et al. 2018,
+scorer.py) holds a model against all but one of several annotators at a time, as
+each of them is held against the others.
 """
 
 import collections
 import re
 import string
 from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import optimize
 
 Scores = tuple[float, float]  # exact match, F1: fractions
 
@@ -45,17 +50,39 @@ def _f1(said: list[str], known: list[str]) -> float:
 
 
 def drop(sample: str, references: Sequence[str]) -> Scores:
-  """DROP's scores of an answer of one span.
+  """DROP's scores of an answer of one span, as its alternatives are.
 
   F1 is rounded to two decimals, as the official script does; alternatives of
   nothing are left out.
   """
-  said = drop_normalised(sample)
-  known = [drop_normalised(x) for x in references if x.strip()]
-  if not known:
-    return 0.0, 0.0
-  exact = max(float(said == words) for words in known)
-  return exact, max(_drop_f1(set(said.split()), set(x.split())) for x in known)
+  return drop_spans([sample], [[one] for one in references])
+
+
+def drop_spans(
+  said: Sequence[str], alternatives: Sequence[Sequence[str]]
+) -> Scores:
+  """The same of an answer of spans, whose alternatives are spans, too.
+
+  Each span that was said goes with one that is right, so that their F1 is the
+  greatest; what is left over on either side is 0. An exact match has the same
+  spans in any order.
+  """
+  found = (0.0, 0.0)
+  for spans in alternatives:
+    if spans and spans[0].strip():
+      exact, f1 = _drop_one(said, spans)
+      found = max(found[0], exact), max(found[1], f1)
+  return found
+
+
+def _drop_one(said, known):
+  mine, theirs = (list(map(drop_normalised, x)) for x in (said, known))
+  exact = float(set(mine) == set(theirs) and len(mine) == len(theirs))
+  table = np.asarray(
+    [[_drop_f1(set(x.split()), set(y.split())) for x in mine] for y in theirs]
+  )
+  total = table[optimize.linear_sum_assignment(-table)].sum()
+  return exact, round(float(total) / max(len(mine), len(theirs)), 2)
 
 
 def drop_normalised(text: str) -> str:
@@ -82,7 +109,7 @@ def _drop_f1(said: set[str], known: set[str]) -> float:
   recall = common / len(known) if known else 1.0
   if not precision + recall:
     return 0.0
-  return round(2 * precision * recall / (precision + recall), 2)
+  return 2 * precision * recall / (precision + recall)
 
 
 def _is_number(word: str) -> bool:
@@ -91,6 +118,53 @@ def _is_number(word: str) -> bool:
   except ValueError:
     return False
   return True
+
+
+CANNOT = "CANNOTANSWER"  # how QuAC writes that a passage has no answer
+
+
+def quac(sample: str, references: Sequence[str]) -> float:
+  """QuAC's F1 of an answer, which is CANNOT where there is none.
+
+  The mean over the references of the best of all others; that of the one where
+  there is one. `references` are `quac_agreed`.
+  """
+  scores = [_quac_f1(sample, one) for one in references]
+  return _leaving_out(lambda n, others: max(scores[k] for k in others), scores)
+
+
+def quac_human(references: Sequence[str]) -> float:
+  """How well each reference does against the others; 1 for a single one."""
+  if len(references) == 1:
+    return 1.0
+  return _leaving_out(
+    lambda n, others: max(
+      _quac_f1(references[n], references[k]) for k in others
+    ),
+    references,
+  )
+
+
+def quac_agreed(references: Sequence[str]) -> list[str]:
+  """The answers where more than half have one; else that there is none."""
+  answers = [one for one in references if one != CANNOT]
+  return answers if 2 * len(answers) > len(references) else [CANNOT]
+
+
+def _leaving_out(score, values):
+  """The mean over each value of `score(its place, the others' places)`."""
+  places = range(len(values))
+  if len(values) == 1:
+    return score(0, [0])
+  each = [score(n, [k for k in places if k != n]) for n in places]
+  return sum(each) / len(each)
+
+
+def _quac_f1(said: str, known: str) -> float:
+  if CANNOT in (said, known):
+    return float(said == known)
+  mine, theirs = (squad_normalised(x).split() for x in (said, known))
+  return _f1(mine, theirs) if mine and theirs else 0.0
 
 
 Score = Callable[[str, Sequence[str]], Scores]

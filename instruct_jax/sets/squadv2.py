@@ -12,13 +12,12 @@ Standard errors take the questions of a passage as one cluster.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from instruct_jax.base import errors
 from instruct_jax.data.read import files
-from instruct_jax.measuring import contract, options, prompts, shots, table
+from instruct_jax.measuring import contract, passages, prompts, table
 from instruct_jax.scoring import spans, tasks
 
 INSTRUCTION = (
@@ -27,7 +26,6 @@ INSTRUCTION = (
   f' "{tasks.NO_ANSWER}"'
 )
 MAX_TOKENS = 50
-_MOST = 1000  # earlier questions: all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,71 +37,47 @@ class Item:
   question: str
   answers: tuple[str, ...]
 
-  @property
-  def opening(self) -> str:
-    """What stands before the passage."""
-    return f"Title: {self.title}\n\nBackground: "
-
-  @property
-  def asked(self) -> str:
-    """What stands behind the passage."""
-    return f"\n\nQ: {self.question}\n\nA:"
-
-  @property
-  def shown(self) -> str:
-    """The same with its answer."""
-    said = self.answers[0] if self.answers else tasks.NO_ANSWER
-    return f"{self.asked} {said}"
-
 
 def measure(bench: contract.Bench) -> contract.Measured:
   """F1 and exact match by the official normalisation, fractions."""
-  items = table.filled(read(bench.files["items"]), bench.files["items"])
-  choose = shots.chooser(bench, lambda: _examples(bench, items))
-  history = options.whole(bench, "history", _MOST)
-  asked = bench.some(list(_prompts(items, history)))
-  asked = [
-    (item, dataclasses.replace(one, examples=choose(item.passage)))
-    for item, one in asked
-  ]
+  known = _passages(bench.files["items"])
+  examples = bench.files.get("examples")
+  asked = passages.asked(
+    bench,
+    known,
+    f"{INSTRUCTION}\n\n",
+    lambda: _passages(examples) if examples else known,
+  )
   said = prompts.ask(
-    bench.model, [one for _, one in asked], max_tokens=MAX_TOKENS
+    bench.model, [one for *_, one in asked], max_tokens=MAX_TOKENS
   )
   samples = [
-    _sample(item, prompt, text)
-    for (item, _), prompt, text in zip(asked, said.prompts, said.texts)
+    _sample(question.about, prompt, text)
+    for (_, question, _), prompt, text in zip(asked, said.prompts, said.texts)
   ]
-  clusters = [item.passage for item, _ in asked]
+  clusters = [passage.text for passage, *_ in asked]
   return contract.Measured(_metrics(samples, clusters), samples, said.counts)
 
 
-def _examples(bench, items):
-  """(passage, the whole of it with its questions) of all passages."""
-  if spec := bench.files.get("examples"):
-    items = table.filled(read(spec), spec)
-  for passage, group in itertools.groupby(items, lambda item: item.passage):
-    first, *rest = group
-    shown = "".join(one.shown for one in (first, *rest))
-    yield passage, f"{first.opening}{passage}{shown}\n\n"
-
-
-def _prompts(
-  items: Sequence[Item], history: int
-) -> Iterator[tuple[Item, prompts.Prompt]]:
-  for _, group in itertools.groupby(items, lambda item: item.passage):
-    before: list[str] = []
-    for item in group:
-      yield (
-        item,
-        prompts.Prompt(
-          start=f"{INSTRUCTION}\n\n",
-          opening=item.opening,
-          passage=item.passage,
-          history=tuple(before[max(0, len(before) - history) :]),
-          end=item.asked,
-        ),
-      )
-      before.append(item.shown)
+def _passages(spec: str) -> list[passages.Passage]:
+  """The passages of a file with their questions."""
+  items = table.filled(read(spec), spec)
+  groups: dict[tuple[str, str], list[Item]] = {}
+  for item in items:
+    groups.setdefault((item.title, item.passage), []).append(item)
+  return [
+    passages.Passage(
+      f"Title: {title}\n\nBackground: ",
+      passage,
+      tuple(
+        passages.Question(
+          item.question, (*item.answers, tasks.NO_ANSWER)[0], item
+        )
+        for item in group
+      ),
+    )
+    for (title, passage), group in groups.items()
+  ]
 
 
 def _sample(item: Item, prompt: str, text: str) -> dict[str, Any]:
@@ -186,9 +160,6 @@ SET = contract.Set(
   optional=("examples",),
   published="https://rajpurkar.github.io/SQuAD-explorer",
   headline="f1",
-  options={
-    "shots": "other passages before each question, all of theirs answered",
-    "history": "earlier questions of the passage shown at most, answered",
-  },
+  options=passages.OPTIONS,
   measure=measure,
 )
