@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import optimize, special
 
 from instruct_jax.base import errors
-from instruct_jax.maths import length_control
+from instruct_jax.maths import length_control, statistics
 
 quick = hypothesis.settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 10**6)
@@ -131,7 +131,21 @@ def test_all_won():
 
 def test_one_comparison():
   found = length_control.win_rate(np.ones(1), np.asarray([[9, 3]]), np.zeros(1))
-  assert 0 <= found.rate.low <= found.rate.value <= found.rate.high <= 1
+  rate = found.rate
+  assert 0.5 < rate.value < 1
+  assert (rate.low, rate.high) == statistics.wilson(rate.value, 1)
+
+
+def test_few_comparisons_by_hand():
+  """3 of 6: a rate of 1/2, whose error is √(6/5 · 6 · (1/2)²) / 6; in logits
+  four times that, and t has 5 degrees of freedom."""
+  won = np.asarray([1.0, 1, 1, 0, 0, 0])
+  rate = length_control.win_rate(won, np.full((6, 2), 9), np.arange(6)).rate
+  half = 2.5706 * 4 * math.sqrt(6 / 5 * 6 / 4) / 6
+  np.testing.assert_allclose(rate.value, 0.5)
+  np.testing.assert_allclose(
+    special.logit([rate.low, rate.high]), [-half, half], rtol=0.01
+  )
 
 
 def test_difficulties_find_who_is_easy():

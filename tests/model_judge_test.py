@@ -255,6 +255,39 @@ def test_retries_have_an_end(serve, cache):
   assert server.asked["a", "bb"] == 3
 
 
+class Clock:
+  """Stands for an event that is waited for: it writes down how long."""
+
+  def __init__(self, is_set=False):
+    self.waited, self._is_set = [], is_set
+
+  def wait(self, seconds):
+    self.waited.append(seconds)
+    return self._is_set
+
+
+@pytest.mark.parametrize(
+  ("headers", "waited"),
+  [
+    ({}, [2, 4, 8, 16, 32, 60]),
+    ({"Retry-After": "7"}, [7] * 6),
+    ({"Retry-After": "1000"}, [60] * 6),
+  ],
+)
+def test_pauses_grow_unless_the_server_knows(
+  serve, headers, waited, monkeypatch
+):
+  monkeypatch.setattr(endpoint_lib.random, "uniform", lambda *_: 1.0)
+  server, clock = serve(lambda *_: (503, headers, b"")), Clock()
+  messages = model_judge._messages(model_judge.Question("p", "a", "b"))
+  with pytest.raises(endpoint_lib.Failed, match="503"):
+    endpoint_lib.ask(at(server, retries=6, pause=2), messages, stop=clock)
+  assert clock.waited == waited
+  with pytest.raises(endpoint_lib.Failed, match="503"):  # told to stop
+    endpoint_lib.ask(at(server, retries=6), messages, stop=Clock(is_set=True))
+  assert server.asked["a", "b"] == 7 + 1
+
+
 def test_a_server_that_is_not_there(cache):
   gone = endpoint_lib.Endpoint(
     "http://127.0.0.1:9/v1", "m", retries=0, timeout=1.0
@@ -307,7 +340,7 @@ def test_nothing_is_asked_twice(serve, cache):
   server = serve(longer)
   asked = questions(("a", "bb"), ("c", "dd"))
   model_judge.judge(at(server), asked, cache, workers=1)
-  cut = cache.read_bytes()[:-10]
+  cut, inode = cache.read_bytes()[:-10], cache.stat().st_ino
   cache.write_bytes(cut)
   more = [*asked, *questions(("a", "bb"), ("c", "dd"), ("e", "ff"))]
   shares, counts = model_judge.judge(at(server), more, cache)
@@ -317,6 +350,7 @@ def test_nothing_is_asked_twice(serve, cache):
   assert max(server.asked.values()) == 2
   lines = [json.loads(line) for line in cache.read_text().splitlines()]
   assert len({line["key"] for line in lines}) == len(lines) == 6
+  assert cache.stat().st_ino == inode  # the file that is locked
 
 
 def test_what_an_answer_depends_on_is_asked_anew(serve, cache):
@@ -364,6 +398,8 @@ def test_verdicts(text, share):
   ("endpoint", "said"),
   [
     (endpoint_lib.Endpoint("api.openai.com", "m"), "no address"),
+    (endpoint_lib.Endpoint("ftp://host/v1", "m"), "no address"),
+    (endpoint_lib.Endpoint("https:///v1", "m"), "no address"),
     (endpoint_lib.Endpoint("https://me:pw@host/v1", "m"), "a password"),
     (endpoint_lib.Endpoint("https://host/v1", ""), "no model"),
     (

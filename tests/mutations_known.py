@@ -24,6 +24,12 @@ TARGETS = {
   "instruct_jax/maths/rl.py": ("tests/rl_test.py",),
   "instruct_jax/maths/preferences.py": ("tests/preferences_test.py",),
   "instruct_jax/maths/statistics.py": ("tests/statistics_test.py",),
+  "instruct_jax/maths/agreement.py": ("tests/agreement_test.py",),
+  "instruct_jax/maths/strengths.py": ("tests/strengths_test.py",),
+  "instruct_jax/maths/length_control.py": ("tests/length_control_test.py",),
+  "instruct_jax/scoring/comparisons.py": ("tests/scoring_comparisons_test.py",),
+  "instruct_jax/scoring/model_judge.py": ("tests/model_judge_test.py",),
+  "instruct_jax/scoring/endpoint.py": ("tests/model_judge_test.py",),
   "instruct_jax/models/heads.py": ("tests/heads_test.py",),
   "instruct_jax/inference/generate.py": (
     "tests/generate_test.py",

@@ -13,6 +13,13 @@ def made(won, models=("b", "a"), prompt="p", lengths=(3, 3), **labels):
   return Comparison(prompt, models, won, lengths, labels=labels)
 
 
+def test_turned():
+  one = made(0.75, models=("b", "a"), lengths=(5, 2), source="gpt")
+  other = made(0.25, models=("a", "b"), lengths=(2, 5), source="gpt")
+  assert one.turned() == other
+  assert (one.longer, other.longer) == (3, -3)
+
+
 def test_of_worth():
   """Two of three labelers prefer b's first; the second texts are the same."""
   records = [

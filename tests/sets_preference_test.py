@@ -234,7 +234,7 @@ class TestReward:
 class TestEndpoint:
   def options(self, server, **more):
     of = {"judge": "endpoint", "endpoint": server.url, "model": "j"}
-    return of | {"key": "none"} | more
+    return of | more
 
   def test_what_it_says(self, serve, tmp_path):
     server = serve(model_judge_test.longer)
@@ -252,6 +252,7 @@ class TestEndpoint:
     assert preference.compare(given) == found
     assert sum(server.asked.values()) == 4
     assert server.bodies[0]["max_tokens"] == 16
+    assert "Authorization" not in server.headers[0]
 
   def test_which_pairs(self, serve, tmp_path):
     three = TWO | {"c": Speaker(("zz", "zz"))}
@@ -302,7 +303,7 @@ class TestEndpoint:
     monkeypatch.delenv("NO_SUCH_VARIABLE", raising=False)
     if "judge" not in options:
       options = options | {"judge": "endpoint", "model": "j"}
-      options = {"key": "none", "endpoint": "http://127.0.0.1:9/v1"} | options
+      options = {"endpoint": "http://127.0.0.1:9/v1"} | options
     speakers = {
       name: dataclasses.replace(x, heard=[]) for name, x in TWO.items()
     }

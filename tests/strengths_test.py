@@ -51,7 +51,7 @@ def test_baseball():
 
 def test_two_models_by_hand():
   """3 wins to 1: log 3, of which the error is √(4 / (3 · 1))."""
-  fitted = strengths.fit(np.asarray([[0, 3], [1, 0]]))
+  fitted = strengths.fit([[0, 3], [1, 0]])
   np.testing.assert_allclose(fitted.values, [math.log(3) / 2, -math.log(3) / 2])
   np.testing.assert_allclose(
     fitted.difference(0, 1), (math.log(3), math.sqrt(4 / 3))

@@ -25,13 +25,13 @@ _DRAWS = 1000  # of the bootstrap
 class Alpha:
   """Krippendorff's alpha with its 95 % interval.
 
-  All three are NaN where nobody ever said two different things: chance gives
+  All three are None where nobody ever said two different things: chance gives
   no disagreement then, and alpha is not defined.
   """
 
-  value: float
-  low: float
-  high: float
+  value: float | None
+  low: float | None
+  high: float | None
   units: int  # that at least two labelers judged
   values: int  # that were said of them
 
@@ -102,11 +102,11 @@ def alpha(
   )
   drawn = _alphas(np.tensordot(draws, tables, 1), values, level)
   drawn = drawn[np.isfinite(drawn)]
-  low = high = math.nan
-  if math.isfinite(value):
-    low, high = np.quantile(drawn, (0.025, 0.975)) if len(drawn) else (-1, 1)
-    low, high = min(float(low), value), max(float(high), value)
-  return Alpha(value, low, high, ratings.shape[1], int(said[said > 1].sum()))
+  sizes = ratings.shape[1], int(said[said > 1].sum())
+  if not math.isfinite(value):
+    return Alpha(None, None, None, *sizes)
+  low, high = np.quantile(drawn, (0.025, 0.975)) if len(drawn) else (-1, 1)
+  return Alpha(value, min(float(low), value), max(float(high), value), *sizes)
 
 
 def _coincidences(ratings: np.ndarray, values: np.ndarray) -> np.ndarray:

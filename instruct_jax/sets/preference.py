@@ -22,7 +22,6 @@ from instruct_jax.scoring import comparisons as comparisons_lib
 from instruct_jax.scoring import endpoint, model_judge, rankings, tasks
 
 _NORMAL = 1.959963984540054
-_KEY = "OPENAI_API_KEY"
 
 
 def compare(bench: contract.Bench) -> contract.Compared:
@@ -171,17 +170,16 @@ def _endpoint(bench, flag):
   if "endpoint" not in given or "model" not in given:
     raise errors.UserError(
       f"{flag}.judge=endpoint: {flag}.endpoint=https://HOST/v1 and"
-      f" {flag}.model=NAME say who is asked, {flag}.key=VARIABLE which"
-      " environment variable holds the key"
+      f" {flag}.model=NAME say who is asked, and {flag}.key=VARIABLE which"
+      " environment variable holds the key, if it wants one"
     )
   more = model_judge.OPTIONS
   if "request" in given:
     more = judges.options_of(given["request"], f"{flag}.request")
-  key = given.get("key", _KEY)
   return endpoint.Endpoint(
     given["endpoint"],
     given["model"],
-    "" if key == "none" else key,
+    given.get("key", ""),
     more,
     timeout=float(options.whole(bench, "timeout", 60, 1)),
     retries=options.whole(bench, "retries", 5),
@@ -216,7 +214,7 @@ SET = contract.Set(
     "world": "whose labelers judge; microworld",
     "endpoint": "https://HOST/v1 of a judge",
     "model": "the judge, as the endpoint calls it",
-    "key": f"the environment variable with its key; {_KEY}, or none",
+    "key": "the environment variable that holds its key; without it, no key",
     "request": f"JSON of its request; {model_judge.OPTIONS}",
     "pairs": "baseline (asked: each against it) or all",
     "timeout": "seconds for an answer; 60",
