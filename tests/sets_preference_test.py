@@ -113,6 +113,17 @@ class TestWorld:
     assert "win_rate" not in found.metrics["sft"]
     assert "labelers of microworld" in found.notes[0]
 
+  def test_it_goes_before_a_scorer_that_may_have_chosen(self, tmp_path, asked):
+    found = preference.compare(
+      bench(tmp_path, asked, SPEAKERS, scorer=scorer())
+    )
+    assert "labelers of microworld" in found.notes[0]
+    options = {"judge": "reward"}
+    found = preference.compare(
+      bench(tmp_path, asked, SPEAKERS, scorer=scorer(), options=options)
+    )
+    assert "the reward model rm" in found.notes[0]
+
   def test_samples(self, tmp_path, asked):
     found = preference.compare(bench(tmp_path, asked, SPEAKERS))
     assert len(found.samples) == 6

@@ -154,10 +154,10 @@ def _judge(bench, records):
 
 
 def _usual(bench, records, flag):
+  if all("spec" in record for record in records):
+    return "world"  # A scorer may have chosen the answers (--best_of).
   if bench.scorer is not None:
     return "reward"
-  if all("spec" in record for record in records):
-    return "world"
   raise errors.UserError(
     "nobody judges, since the prompts have no spec for a world's judge: give"
     f" --scorer=RUN of a reward model, {flag}.judge=endpoint, or people's"
