@@ -8,7 +8,8 @@
 Models are finished runs and hf:/path of checkpoints in Hugging Face format. The
 files of the sets lie anywhere in --data, as they were published (--list says
 where, and what they are called), or are named: --file sst2=tfds:glue/sst2:test.
-A set whose files are not there is listed as missing.
+A set whose files are not there is listed as missing. Where a file brings the
+answers, as people's rankings do, no model need be named.
 
 Writes OUT/results.json, OUT/SET.jsonl (what was asked and answered) and
 OUT/report.html. The same command goes on where it was broken off; what has been
@@ -79,7 +80,12 @@ def main(argv: list[str]) -> None:
   scorer = None
   if _SCORER.value:
     scorer = judging.scorer(_SCORER.value, _COMBINE.value)
-  models = measured.models(_RUN.value, template=_TEMPLATE.value)
+  asks = any(
+    one.asks_models for name, one in chosen.items() if not there[name].missing
+  )
+  models = []
+  if _RUN.value or asks:
+    models = measured.models(_RUN.value, template=_TEMPLATE.value)
   settings = contract.Settings(
     _SEED.value, _LIMIT.value, given, best_of=_BEST_OF.value
   )

@@ -1,5 +1,6 @@
 """Bad command lines: exit code 2, one message, and nothing new on disk."""
 
+import json
 import os
 import pathlib
 
@@ -330,3 +331,27 @@ def test_a_bad_command_line(line, words, folder, house):
   for word in words.split():
     assert word in message, (word, message)
   assert there(folder) == before
+
+
+def test_people_s_files_need_no_model(tmp_path, house):
+  """Two sets at once, by what their files may be called."""
+  ranked = {
+    "prompt": "p",
+    "responses": ["one", "two"],
+    "models": ["a", "b"],
+    "ranks": [1, 2],
+    "ratings": [7, 3],
+  }
+  for name in ("preference_rankings.jsonl", "likert.jsonl"):
+    (tmp_path / name).write_text(json.dumps(ranked) + "\n")
+  line = f"{EVALUATE} --data=. --out=out --sets=preference,likert"
+  done = house.run(tmp_path, *line.split(" "))
+  assert done.code == 0, done.err
+  for part in ("preference: Strengths", "likert: Overall quality"):
+    assert part in done.out
+  results = json.loads((tmp_path / "out" / "results.json").read_text())
+  assert results["models"] == {}
+  rows = results["sets"]["preference"]["tables"]["win_rates"]
+  assert (rows[0]["subject"], rows[0]["value"]) == ("b", 0.0)
+  page = (tmp_path / "out" / "report.html").read_text()
+  assert "Evaluation of preference, likert" in page

@@ -334,7 +334,7 @@ class TestPeople:
       self.ranking([1, 2], labeler="l2", source="gpt"),
       self.ranking([2, 1], prompt="q", source="own"),
     ]
-    found = preference.compare(bench(tmp_path, given, {"m": None}))
+    found = preference.compare(bench(tmp_path, given, {}))
     assert rates(found) == {
       ("b", "a"): 1 / 3,
       ("b", "a", "gpt"): 0.0,
@@ -382,6 +382,12 @@ class TestPeople:
     given = [self.ranking([1, 2])]
     with pytest.raises(errors.UserError, match='neither "ratings" nor'):
       likert.compare(bench(tmp_path, given, {"m": None}, name="likert"))
+
+
+def test_no_model_where_somebody_must_answer(tmp_path, asked):
+  for one, name in ((preference, "preference"), (likert, "likert")):
+    with pytest.raises(errors.UserError, match="--run: name the models"):
+      one.compare(bench(tmp_path, asked, {}, name=name))
 
 
 def test_one_model_alone(tmp_path, asked):

@@ -21,8 +21,9 @@ def answers(
 ) -> dict[str, list[models.Said]]:
   """{model: its answers [N] to the prompts of the records}.
 
-  Raises UserError for options that cannot be.
+  Raises UserError for no model, and options that cannot be.
   """
+  check_models(bench)
   prompts = [record["prompt"] for record in records]
   heat, most = _temperature(bench), options_lib.whole(bench, "max_tokens", 0)
   found = {}
@@ -34,6 +35,12 @@ def answers(
       prompts, max_tokens=most or length, temperature=heat
     )
   return found
+
+
+def check_models(bench: contract.Bench) -> None:
+  """UserError where nobody can be asked."""
+  if not bench.names:
+    raise errors.UserError("--run: name the models that answer the prompts")
 
 
 def in_own_template(model: models.Model) -> models.Model:

@@ -130,6 +130,8 @@ class Set:
   # What each option is, for people: {"shots": "examples before each item"}.
   options: Mapping[str, str] = dataclasses.field(default_factory=dict)
   is_scored: bool = False  # whether it may use a reward model
+  # False: its file may bring the answers, and the names of who gave them.
+  asks_models: bool = True
   # Metrics (patterns of their names) that are no fractions; others are shown
   # in percent.
   plain: Sequence[str] = ()

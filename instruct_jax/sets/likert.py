@@ -89,6 +89,7 @@ SET = contract.Set(
   published="people's judgments, or prompts of a world; see the README",
   headline="likert",
   plain=("likert",),
+  asks_models=False,
   options=answering.OPTIONS | {"world": "whose judge grades; microworld"},
   compare=compare,
 )

@@ -30,7 +30,8 @@ def compare(bench: contract.Bench) -> contract.Compared:
   _, first = next(iter(files.rows(spec)), ("", {}))
   if "responses" in first:
     return _of_people(bench, bench.some(rankings.read(spec)))
-  if len(bench.names) < 2:
+  answering.check_models(bench)
+  if len(bench.names) == 1:
     note = "One model alone: there is nobody to be preferred to."
     return contract.Compared({}, [], notes=(note,))
   records = bench.some(sources.read(spec, "prompts"))
@@ -207,6 +208,7 @@ SET = contract.Set(
   published="people's rankings, or prompts for the judge; see the README",
   headline="win_rate",
   plain=("strength",),
+  asks_models=False,
   options=answering.OPTIONS
   | {
     "judge": "world, reward or endpoint",
