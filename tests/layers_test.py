@@ -133,7 +133,7 @@ inference
   growing
   context
   batching encode
-  rewards
+  rewards rows
   respond likelihood
   best_of score continuing
 measuring

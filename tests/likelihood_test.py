@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from instruct_jax import tokenizers
-from instruct_jax.inference import likelihood
+from instruct_jax.inference import likelihood, rows
 from instruct_jax.models import attention, heads
 from instruct_jax.parallel import sharding
 from tests import toys
@@ -117,22 +117,91 @@ def test_devices_change_nothing(said, mesh):
     assert one.is_greedy == other.is_greedy
 
 
-@pytest.mark.parametrize("slots", [1, 200])
-def test_batches_change_nothing(said, slots, monkeypatch):
-  monkeypatch.setattr(likelihood, "SLOTS", slots)
-  monkeypatch.setattr(likelihood, "MOST", 2)
+@pytest.mark.parametrize(("slots", "least"), [(1, 512), (200, 50), (64, 16)])
+def test_batches_change_nothing(said, slots, least, monkeypatch):
+  monkeypatch.setattr(rows, "CPU_SLOTS", slots)
+  monkeypatch.setattr(rows, "_LEAST", least)
   for one, other in zip(said, likelihood.of_texts(reader(), ASKED)):
     assert one.logprob == pytest.approx(other.logprob, rel=1e-5, abs=1e-5)
+    assert one.is_greedy == other.is_greedy
 
 
 def test_more_continuations_than_an_item_holds(monkeypatch):
-  monkeypatch.setattr(likelihood, "MOST", 3)
-  asked = [("the cat", f" {letter}") for letter in "abcdefgh"]
+  monkeypatch.setattr(rows, "_LEAST", 16)
+  asked = [("the cat", f" {letter} is") for letter in "abcdefgh"]
   found = likelihood.of_texts(reader(), asked)
   for (context, continuation), one in zip(asked, found, strict=True):
     before = (*TOKENIZER.start_ids, *ids(context))
     expected, _ = by_hand(before, ids(continuation))
     assert one.logprob == pytest.approx(expected, rel=1e-4)
+
+
+# Rows
+
+
+PAIRS = [
+  ((5, 6, 7), (8, 9)),
+  ((5, 6), (8,)),
+  ((5, 6, 7), (3, 4, 2)),
+  ((5, 6), ()),
+]
+
+
+def test_rows_hold_contexts_once_and_no_last_token():
+  laid = rows.laid(PAIRS, reader().mesh)
+  (batch,) = laid.batches()
+  table = {name: x[0] for name, x in batch.table.items()}
+  # The first item: its context, 8 of the first continuation, 3 and 4 of the
+  # other; then the second item, whose continuation needs no slot.
+  assert table["tokens"][:9].tolist() == [5, 6, 7, 8, 3, 4, 5, 6, 0]
+  assert table["positions"][:8].tolist() == [0, 1, 2, 3, 3, 4, 0, 1]
+  assert table["segments"][:9].tolist() == [1, 1, 1, 1, 1, 1, 2, 2, 0]
+  assert table["branches"][:8].tolist() == [0, 0, 0, 1, 2, 2, 0, 0]
+  asked = batch.is_asked[0]
+  assert table["at"][asked].tolist() == [2, 3, 2, 4, 5, 7]
+  assert table["target"][asked].tolist() == [8, 9, 3, 4, 2, 8]
+  assert batch.place[0][asked].tolist() == [0, 0, 2, 2, 2, 1]
+  assert not batch.is_asked[1:].any()
+  assert laid.padding == 1 - 8 / batch.table["tokens"].size
+
+
+@pytest.mark.parametrize("count", [1, 7, 60])
+def test_every_continuation_has_its_place_and_little_is_padding(count):
+  rng = np.random.default_rng(count)
+  pairs = []
+  for n in range(count):
+    context = (n, *rng.integers(1, 9, rng.integers(40, 400)))
+    pairs += [(context, (n,) * rng.integers(1, 60)) for _ in range(4)]
+  laid = rows.laid(pairs, reader().mesh)
+  batches = list(laid.batches())
+  places = np.concatenate([x.place[x.is_asked] for x in batches])
+  sizes = [len(ids) for _, ids in pairs]
+  assert np.bincount(places).tolist() == sizes
+  assert len({x.table["tokens"].shape for x in batches}) == 1
+  if count == 60:
+    assert laid.padding < 0.15
+  for one in batches:  # no token is computed twice but contexts of split items
+    assert one.table["tokens"].shape[1] >= 512
+
+
+def test_few_are_asked_where_continuations_are_short():
+  pairs = [((1,) * 100 + (n,), (2, 3)) for n in range(20)]
+  laid = rows.laid(pairs, reader().mesh)
+  (batch,) = laid.batches()
+  assert batch.is_asked.shape[1] == batch.table["tokens"].shape[1] // 8
+  assert batch.is_asked.sum() == 40
+
+
+@pytest.mark.parametrize(
+  ("least", "widths"),
+  [
+    (512, [512, 768, 1024]),
+    (513, [768, 1024, 1536]),
+    (1025, [1536, 2048, 3072]),
+  ],
+)
+def test_widths(least, widths):
+  assert rows._widths(least) == widths
 
 
 def test_long_contexts_lose_their_beginning():

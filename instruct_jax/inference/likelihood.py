@@ -2,31 +2,24 @@
 
 Texts become tokens as in lm-evaluation-harness: spaces at a context's end
 belong to what follows, and a continuation's tokens are those of the whole text
-beyond the context's own. Continuations of the same context are one item, whose
-context is computed once; items of like lengths are one table, and share rows of
-the device without padding (`models.packed`). The sizes of tables are powers of
-four, so that sets of data share programs.
-
-I items, P context, K continuations of an item, R tokens of one.
+beyond the context's own. Continuations of the same context cost it once, and
+what is asked shares rows of the device (`rows`).
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 
 from instruct_jax import tokenizers
-from instruct_jax.inference import batching, encode
 from instruct_jax.inference import context as context_lib
-from instruct_jax.models import forward, heads, packed
+from instruct_jax.inference import encode, rows
+from instruct_jax.models import heads
+from instruct_jax.parallel import hosts
 from instruct_jax.tokenizers import answers, templates
 
-Ids = tuple[int, ...]
-SLOTS = 2**15  # of a batch, as it is padded
-MOST = 16  # continuations of an item
-_CONTEXT, _CONTINUATION = 64, 16  # tokens, of the smallest tables
+Ids = rows.Ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,23 +116,52 @@ def by_batch(
   rounding.
   """
   kept = [_cut(*pair, reader.reach) for pair in asked]
-  read = functools.partial(_read, reader.model, reader.params)
-  for shape, items in _classes(kept).items():
-    for start in range(0, len(items), shape.rows):
-      some = items[start : start + shape.rows]
-      said = batching.in_batches(
-        read, _table(kept, some, shape), reader.mesh, rows=shape.rows
-      )
-      yield {
-        place: Likelihood(
-          logprob=float(said["logprobs"][n, k]),
-          tokens=len(kept[place][1]),
-          is_greedy=bool(said["is_greedy"][n, k]),
-          is_cut=kept[place] != asked[place],
-        )
-        for n, item in enumerate(some)
-        for k, place in enumerate(item)
-      }
+  is_cut = [
+    len(one[0]) < len(context) or len(one[1]) < len(ids)
+    for one, (context, ids) in zip(kept, asked)
+  ]
+  places: dict[tuple[Ids, Ids], list[int]] = {}
+  for place, one in enumerate(kept):  # What is asked twice is read once.
+    places.setdefault(one, []).append(place)
+  for some in _by_batch(reader, [*places]):
+    yield {
+      place: dataclasses.replace(found, is_cut=is_cut[place])
+      for one, found in some.items()
+      for place in places[one]
+    }
+
+
+def _by_batch(reader, pairs):
+  """{pair: its likelihood} of different pairs that fit the model."""
+  if empty := [one for one in pairs if not one[1]]:
+    yield {one: Likelihood(0.0, 0, True) for one in empty}
+  if len(empty) == len(pairs):
+    return
+  pending = None  # One batch is computed while the next is laid out.
+  for batch in rows.laid(pairs, reader.mesh).batches():
+    said = rows.read(reader.model, reader.params, batch, reader.mesh)
+    if pending:
+      yield _found(*pending, pairs)
+    pending = batch, said
+  if pending:
+    yield _found(*pending, pairs)
+
+
+def _found(batch, said, pairs):
+  """{pair: its likelihood} of a batch."""
+  logprobs, is_likeliest = (x[batch.is_asked] for x in hosts.fetch(said))
+  places, which = np.unique(batch.place[batch.is_asked], return_inverse=True)
+  sums = np.bincount(which, logprobs.astype(np.float64))
+  counts = np.bincount(which)
+  is_greedy = np.bincount(which, is_likeliest) == counts
+  return {
+    pairs[place]: Likelihood(
+      logprob=float(sums[n]),
+      tokens=int(counts[n]),
+      is_greedy=bool(is_greedy[n]),
+    )
+    for n, place in enumerate(places)
+  }
 
 
 def _cut(context, continuation, reach):
@@ -147,83 +169,3 @@ def _cut(context, continuation, reach):
   ids = (*context, *continuation)[-reach:]
   first = max(1, len(ids) - len(continuation))
   return ids[:first], ids[first:]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shape:
-  """Of a table: all of a class have it, and so share a program."""
-
-  context: int  # P
-  continuations: int  # K
-  continuation: int  # R
-
-  @property
-  def rows(self) -> int:
-    """Items at a time."""
-    width = self.context + self.continuations * self.continuation
-    return max(1, SLOTS // width)
-
-
-def _classes(pairs: Sequence[tuple[Ids, Ids]]) -> dict[_Shape, list[list[int]]]:
-  """Places of continuations that share a context, by the table they fit."""
-  of_context: dict[Ids, list[int]] = {}
-  for place, (context, _) in enumerate(pairs):
-    of_context.setdefault(context, []).append(place)
-  classes: dict[_Shape, list[list[int]]] = {}
-  for places in of_context.values():
-    for n in range(0, len(places), MOST):
-      item = places[n : n + MOST]
-      longest = max(len(pairs[place][1]) for place in item)
-      shape = _Shape(
-        context=_power(len(pairs[item[0]][0]), _CONTEXT),
-        continuations=_power(len(item), 1),
-        continuation=_power(longest, _CONTINUATION),
-      )
-      classes.setdefault(shape, []).append(item)
-  return dict(sorted(classes.items(), key=lambda x: dataclasses.astuple(x[0])))
-
-
-def _power(count: int, least: int) -> int:
-  """`least` times the next power of four."""
-  while least < count:
-    least *= 4
-  return least
-
-
-def _table(
-  pairs: Sequence[tuple[Ids, Ids]], items: Sequence[list[int]], shape: _Shape
-) -> dict[str, np.ndarray]:
-  """The items as rankings: contexts padded on the left, what follows on the
-  right, and continuations of nothing where an item has fewer."""
-  contexts = (len(items), shape.context)
-  responses = (len(items), shape.continuations, shape.continuation)
-  table = {
-    "prompt": np.zeros(contexts, np.int32),
-    "is_prompt": np.zeros(contexts, bool),
-    "response": np.zeros(responses, np.int32),
-    "is_response": np.zeros(responses, bool),
-  }
-  for i, item in enumerate(items):
-    context = pairs[item[0]][0]
-    table["prompt"][i, shape.context - len(context) :] = context
-    table["is_prompt"][i, shape.context - len(context) :] = True
-    for k, place in enumerate(item):
-      ids = pairs[place][1]
-      table["response"][i, k, : len(ids)] = ids
-      table["is_response"][i, k, : len(ids)] = True
-  return table
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _read(
-  model: heads.LanguageModel, params: dict, rankings: dict[str, jax.Array]
-) -> dict[str, jax.Array]:
-  def of_items(rows):
-    logprobs, is_likeliest = forward.completions_read(model, params, rows)
-    is_greedy = is_likeliest | ~rows["is_response"]
-    return {
-      "logprobs": logprobs.sum(axis=2),
-      "is_greedy": is_greedy.all(axis=2),
-    }
-
-  return packed.mapped(of_items, rankings)[0]

@@ -177,12 +177,27 @@ def completion_logprobs(
   return _read_response(model, params, rankings, None, key, read)
 
 
-def completions_read(
-  model: heads.LanguageModel, params: dict, rankings: dict[str, jax.Array]
+def targets_read(
+  model: heads.LanguageModel,
+  params: dict,
+  tokens: jax.Array,
+  structure: attention.Structure,
+  *,
+  at: jax.Array,
+  targets: jax.Array,
+  where: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """`completion_logprobs`, and [B, K, R] bool: where no token is likelier."""
-  read = vocabulary.logprobs_and_likeliest
-  return _read_response(model, params, rankings, None, None, read)
+  """log π [B, A] float32 of targets [B, A], in nats, and where no token is
+  likelier, bool.
+
+  Rows of tokens [B, T] are what the structure says; the target of a row is
+  predicted by its token in the slot that `at` [B, A] names. With `where` [B, A]
+  bool others are 0.
+  """
+  hidden = _apply(model, params, tokens, structure, at, None, "hidden")
+  return vocabulary.logprobs_and_likeliest(
+    hidden, targets, where=where, **_vocabulary(model, params)
+  )
 
 
 def _before(sequences):
