@@ -143,7 +143,7 @@ measuring
   choices found judges
   options running preferred
   answering prompts shots
-  questions passages
+  questions passages summaries
 sets
   *
   __init__

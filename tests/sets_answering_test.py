@@ -3,10 +3,12 @@
 import json
 
 import pytest
+import sacrebleu
 
 from instruct_jax import score
 from instruct_jax.base import errors
-from instruct_jax.sets import drop, quac, squadv2
+from instruct_jax.measuring import summaries
+from instruct_jax.sets import cnn_dm, drop, quac, squadv2, tldr, wmt15_fr_en
 from tests import exchange_test, toy_models
 
 PUBLIC = exchange_test.ROOT.parent / "shared" / "data"
@@ -518,3 +520,214 @@ def test_quac_of_another_shape(tmp_path, content, words):
   said = str(caught.value)
   assert "x.json" in said
   assert [word for word in words.split() if word not in said] == []
+
+
+# WMT 2015
+
+
+SGM = """<srcset setid="newsdiscusstest2015" srclang="any">
+<doc docid="1" genre="newsdiscuss" origlang="fr">
+<p>
+<seg id="1">Super article, merci !</seg>
+<seg id="2"> Le chat &amp; le chien dorment. </seg>
+</p>
+</doc>
+<doc docid="2">
+<seg id="1">Il pleut.</seg>
+</doc>
+</srcset>
+"""
+ENGLISH = ["Great article, thanks!", "The cat & the dog sleep.", "It rains."]
+TRANSLATED = {
+  "Super article, merci !": " Great article, thanks!\nFrench:",
+  "Le chat & le chien dorment.": " The cat and the dog sleep here now.",
+  "Il pleut.": " Rain.",
+}
+
+
+def french(prompt):
+  return asked_last(prompt, "French: ", "\nEnglish:")
+
+
+def wmt_files(folder):
+  english = "\n".join(
+    f'<seg id="{n}">{text.replace("&", "&amp;")}</seg>'
+    for n, text in enumerate(ENGLISH)
+  )
+  return {
+    "source": write(folder, "newsdiscusstest2015-fren-src.fr.sgm", SGM),
+    "reference": write(folder, "newsdiscusstest2015-fren-ref.en.sgm", english),
+  }
+
+
+def test_wmt(tmp_path, monkeypatch, capsys):
+  model = toy_models.Model(lambda prompt: TRANSLATED[french(prompt)])
+  found = run(wmt15_fr_en, model, wmt_files(tmp_path))
+  texts = [TRANSLATED[french(x)].split("\n")[0].strip() for x in model.asked]
+  one = found.metrics["bleu"]
+  expected = sacrebleu.corpus_bleu(texts, [ENGLISH])
+  assert one.value == pytest.approx(expected.score)
+  assert 0 < one.value < 100
+  assert one.n == 3
+  assert one.stderr is not None
+  assert wmt15_fr_en.SET.plain == ("bleu",)
+  version = sacrebleu.__version__
+  assert found.notes == (
+    "sacrebleu: nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:"
+    + version,
+  )
+  assert model.asked[1] == (
+    "Translate the following sentences from French into English.\n\n"
+    "French: Le chat & le chien dorment.\nEnglish:"
+  )
+  assert found.samples[0] == {
+    "context": model.asked[0], "sample": "Great article, thanks!",
+    "ref_text": ["Great article, thanks!"],
+  }  # fmt: skip
+  values = scored("wmt", found.samples, tmp_path, monkeypatch, capsys)
+  assert values == pytest.approx({"bleu": one.value})
+
+
+def test_wmt_of_other_forms(tmp_path):
+  texts = list(wmt15_fr_en.read(*wmt_files(tmp_path).values()))
+  assert [one.english for one in texts] == ENGLISH
+  plain = [
+    write(tmp_path, name, "\n".join(some) + "\n")
+    for name, some in (
+      ("wmt15.fr-en.src", [one.french for one in texts]),
+      ("wmt15.fr-en.ref", ENGLISH),
+    )
+  ]
+  assert list(wmt15_fr_en.read(*plain)) == texts
+  rows = [{"fr": one.french, "en": one.english} for one in texts]
+  flat = write(tmp_path, "a.jsonl", lines(rows))
+  deep = write(tmp_path, "b.jsonl", lines([{"translation": x} for x in rows]))
+  assert list(wmt15_fr_en.read(flat)) == texts
+  assert list(wmt15_fr_en.read(deep)) == texts
+
+
+def test_wmt_with_examples(tmp_path):
+  model = toy_models.Model()
+  files = wmt_files(tmp_path)
+  run(wmt15_fr_en, model, files, shots="2")
+  assert all(prompt.count("French: ") == 3 for prompt in model.asked)
+  for n, prompt in enumerate(model.asked):
+    assert ENGLISH[n] not in prompt
+  files["examples"] = write(
+    tmp_path, "dev.jsonl", lines([{"fr": "Oui", "en": "Yes"}])
+  )
+  model.asked.clear()
+  run(wmt15_fr_en, model, files, shots="1")
+  assert "\n\nFrench: Oui\nEnglish: Yes\n\nFrench: Il pleut." in model.asked[2]
+
+
+@pytest.mark.parametrize(
+  ("name", "source", "reference", "words"),
+  [
+    ("a.src", "un\ndeux\n", "one\n", "a.src 2 segments 1 as many"),
+    ("a.src", "un\n", None, "a.src French alone reference"),
+    ("a.sgm", '<seg id="1">un</seg>\n<seg id="2">deux\n</seg>\n', "one\ntwo\n",
+     "a.sgm:2 on one line"),
+    ("a.jsonl", '{"fr": "un"}', None, 'a.jsonl:1 no column "en"'),
+    ("a.jsonl", '{"translation": "un"}', None, "a.jsonl:1 translation object"),
+    ("a.src", "", "", "no item of the set"),
+  ],
+)  # fmt: skip
+def test_wmt_of_another_shape(tmp_path, name, source, reference, words):
+  files = {"source": write(tmp_path, name, source)}
+  if reference is not None:
+    files["reference"] = write(tmp_path, "b.ref", reference)
+  with pytest.raises(errors.UserError) as caught:
+    run(wmt15_fr_en, toy_models.Model(), files)
+  assert [x for x in words.split() if x not in str(caught.value)] == []
+
+
+# Summaries
+
+NEWS = [
+  {"id": "1", "article": "A cat sat on a mat. It slept.",
+   "highlights": "A cat sat .\nIt slept ."},
+  {"id": "2", "article": "Rain fell.", "highlights": "Rain ."},
+  {"id": "3", "article": " ", "highlights": "Nothing ."},
+]  # fmt: skip
+
+
+def summed_up(prompt):
+  last = prompt.removesuffix("\n\nTL;DR:").rsplit("\n\n", 1)[-1]
+  return {"Rain fell.": " Snow"}.get(last, " A cat slept\n\nTL;DR: more")
+
+
+def test_cnn_dm(tmp_path, monkeypatch, capsys):
+  """a cat slept: 3 of 3 words in order, 3 of 5 (a cat sat it slept): 3/4."""
+  model = toy_models.Model(summed_up)
+  spec = write(tmp_path, "cnn_test.jsonl", lines(NEWS))
+  found = run(cnn_dm, model, {"items": spec})
+  assert [row["rougeL"] for row in found.samples] == pytest.approx([0.75, 0])
+  one = found.metrics["rougeL"]
+  assert (one.value, one.n) == (pytest.approx(0.375), 2)
+  assert found.counts == {"items without text or summary, left out": 1}
+  assert model.asked == [
+    "A cat sat on a mat. It slept.\n\nTL;DR:", "Rain fell.\n\nTL;DR:"
+  ]  # fmt: skip
+  values = scored("summarization", found.samples, tmp_path, monkeypatch, capsys)
+  assert values == pytest.approx({"rougeL": 0.375})
+  model.asked.clear()
+  run(cnn_dm, model, {"items": spec}, shots="1")
+  assert model.asked[1] == (
+    "A cat sat on a mat. It slept.\n\nTL;DR: A cat sat . It slept .\n\n"
+    "Rain fell.\n\nTL;DR:"
+  )
+
+
+def test_stories_of_cnn(tmp_path):
+  write(tmp_path, "a.story", "(CNN) A cat sat.\n\nIt slept.\n\n@highlight\n\n"
+        "A cat sat\n\n@highlight\n\nIt slept\n")  # fmt: skip
+  (one,) = cnn_dm.read(str(tmp_path / "*.story"))
+  assert one == summaries.Item(
+    "(CNN) A cat sat.\nIt slept.", "A cat sat\nIt slept"
+  )
+  write(tmp_path, "b.story", "No points.\n")
+  with pytest.raises(errors.UserError, match=r"b\.story: no line @highlight"):
+    list(cnn_dm.read(str(tmp_path / "*.story")))
+
+
+def test_tldr(tmp_path):
+  rows = [
+    {"author": "a", "body": "long", "content": "I sat.", "summary": "sat",
+     "subreddit": "b"},
+    {"id": "1", "title": "t", "post": "I ran.", "summary": " ran fast "},
+  ]  # fmt: skip
+  model = toy_models.Model(lambda prompt: " I " + prompt.split()[1])
+  spec = write(tmp_path, "tldr_test.jsonl", lines(rows))
+  found = run(tldr, model, {"items": spec})
+  assert model.asked == ["I sat.\n\nTL;DR:", "I ran.\n\nTL;DR:"]
+  # One of two words each, of one and of two.
+  assert [x["rougeL"] for x in found.samples] == pytest.approx([2 / 3, 1 / 2])
+
+
+@pytest.mark.parametrize(
+  ("one", "row", "words"),
+  [
+    (cnn_dm, {"article": "a"}, 'no column "highlights" article'),
+    (cnn_dm, {"article": 3, "highlights": "b"}, '"article" text 3'),
+    (tldr, {"body": "a", "summary": "b"}, 'no column "post" body'),
+    (tldr, {"post": "a"}, 'no column "summary"'),
+    (tldr, {"post": "", "summary": ""}, "no item of the set"),
+  ],
+)
+def test_summaries_of_another_shape(tmp_path, one, row, words):
+  spec = write(tmp_path, "x.jsonl", lines([row]))
+  with pytest.raises(errors.UserError) as caught:
+    run(one, toy_models.Model(), {"items": spec})
+  said = str(caught.value)
+  assert "x.jsonl" in said
+  assert [word for word in words.split() if word not in said] == []
+
+
+def test_a_long_article_loses_its_end(tmp_path):
+  model = toy_models.Model(lambda prompt: " A cat", reach=24)
+  rows = [{"article": "word " * 30 + "end", "highlights": "A cat ."}]
+  spec = write(tmp_path, "x.jsonl", lines(rows))
+  found = run(cnn_dm, model, {"items": spec})
+  assert model.asked == ["word " * 10 + "word\n\nTL;DR:"]  # 12: half of 24
+  assert found.counts == {"passages cut at their end, to fit": 1}
