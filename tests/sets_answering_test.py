@@ -108,6 +108,7 @@ def test_squad(tmp_path):
   assert found.metrics["f1"].n == 5
   assert found.metrics["f1_unanswerable"].stderr is None
   assert found.counts == {"responses without a word": 1}
+  assert "no word at all" in found.notes[0]
   assert model.asked[2] == (
     "Answer each question using information in the preceding background"
     " paragraph. If there is not enough information provided, answer with"

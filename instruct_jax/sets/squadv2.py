@@ -26,6 +26,10 @@ INSTRUCTION = (
   f' "{tasks.NO_ANSWER}"'
 )
 MAX_TOKENS = 50
+_SILENCE = (
+  "To the official script no word at all (but articles) says that there is no"
+  " answer."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,10 @@ def measure(bench: contract.Bench) -> contract.Measured:
     for (_, question, _), prompt, text in zip(asked, said.prompts, said.texts)
   ]
   clusters = [passage.text for passage, *_ in asked]
-  return contract.Measured(_metrics(samples, clusters), samples, said.counts)
+  notes = () if all(map(spans.squad_normalised, said.texts)) else (_SILENCE,)
+  return contract.Measured(
+    _metrics(samples, clusters), samples, said.counts, notes
+  )
 
 
 def _passages(spec: str) -> list[passages.Passage]:
