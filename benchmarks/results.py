@@ -4,13 +4,13 @@
   python -m benchmarks.results --runs=runs > docs/results.md
 
 The second first takes over the finished runs under `runs` of the experiments
-of EXPERIMENTS in their variant :tiny, whichever seeds are there: what was
-measured, and the seconds of every stage that they were built on.
+of EXPERIMENTS, and of FOLDS, in their variant :tiny, whichever seeds are there:
+what was measured, and the seconds of every stage that they were built on.
 """
 
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from instruct_jax import paper
@@ -28,6 +28,12 @@ EXPERIMENTS = {
   "ppo_ptx": "PPO-ptx",
   "iterated": "PPO-ptx, iterated",
 }
+FOLDS = "rm_folds"  # cross-validation over labelers
+LEFT_OUT = (  # label, labelers of its metrics, the paper's
+  ("labelers trained on", "trained_on", paper.RM_ACCURACY["training"]),
+  ("the group left out", "left_out", paper.RM_ACCURACY["held_out"]),
+  ("labelers of no group", "nobody", None),
+)
 STAGES = (
   "dataset",
   "pretrain",
@@ -99,10 +105,12 @@ Rows = Sequence[Sequence[str]]
 Results = dict[str, dict[int, dict[str, Any]]]  # by experiment and seed
 
 
-def read(folder: pathlib.Path = FOLDER) -> Results:
+def read(
+  folder: pathlib.Path = FOLDER, names: Iterable[str] = tuple(EXPERIMENTS)
+) -> Results:
   """{experiment: {seed: its results}} of the experiments that are there."""
   results: Results = {}
-  for name in EXPERIMENTS:
+  for name in names:
     for path in sorted(folder.glob(f"{name}-tiny-seed*.json")):
       seed = int(path.stem.rpartition("seed")[2])
       results.setdefault(name, {})[seed] = json.loads(path.read_text())
@@ -112,7 +120,7 @@ def read(folder: pathlib.Path = FOLDER) -> Results:
 def take_over(runs: pathlib.Path, folder: pathlib.Path = FOLDER) -> None:
   """Copies the finished runs of `runs`; UserError where there is none."""
   taken = 0
-  for name in EXPERIMENTS:
+  for name in (*EXPERIMENTS, FOLDS):
     for path in sorted(runs.glob(f"{name}-tiny*/results.json")):
       results = json.loads(path.read_text())
       seed = results["seed"]
@@ -289,6 +297,23 @@ def reward_model(results: Results) -> Rows:
   return rows
 
 
+def folds(by_seed: dict[int, dict[str, Any]], seeds: Iterable[int]) -> Rows:
+  """Accuracy of five reward models by the labelers asked about, per cent."""
+  rows = []
+  for label, labelers, theirs in LEFT_OUT:
+    cells = []
+    for seed in seeds:
+      metrics = by_seed[seed]["metrics"] if seed in by_seed else {}
+      mean = metrics.get(f"folds/accuracy/{labelers}")
+      error = metrics.get(f"folds/standard_error/{labelers}")
+      is_there = mean is not None and error is not None
+      cells.append(f"{100 * mean:.1f} ± {100 * error:.1f}" if is_there else "–")
+    rows.append(
+      [label, *cells, f"{theirs.value} ± {theirs.margin}" if theirs else ""]
+    )
+  return rows
+
+
 def seconds(results: Results) -> Rows:
   """Wall seconds of every stage, of them compiling."""
   stages: dict[str, dict[int, dict]] = {name: {} for name in STAGES}
@@ -371,7 +396,15 @@ Tasks are asked as plain text, so those of prompted GPT are GPT's.
 {table(["pairs of test prompts", *seeds, "the paper"], reward_model(results))}
 
 The paper's accuracies are five-fold over labelers, each group held out once;
-here one fixed group is held out, which is not the same figure.
+here one fixed group is held out, which is not the same figure. This is
+(`experiments/rm_folds.py`; means of five reward models and standard errors):
+
+{
+    table(
+      ["pairs of test prompts", *seeds, "the paper"],
+      folds(read(folder, [FOLDS])[FOLDS], main_),
+    )
+  }
 
 ## Seconds of every stage, and of them compiling
 

@@ -307,6 +307,21 @@ def test_scores_on_and_off(talk):
   assert shown == ["scores on", "scores off", "scores off"]
 
 
+def test_the_best_of_n_needs_a_reward_and_keeps_it(talk):
+  lines = "/best_of 3\n", "ann\n", "/scores on\n", "/best_of 3\n", "ann\n"
+  out, err = talk(
+    *lines, "/scores off\n", "ann\n", runs=("ppo_ptx-turns",), json=True
+  )
+  plain, *chosen = map(json.loads, out.splitlines())
+  assert "best_of" not in plain
+  assert "note: /best_of 3: " in err
+  assert "has no reward to choose by" in err
+  assert "best_of 3 (0.43 nats from the run's own)\n" in err
+  assert "note: /scores off: /best_of 3 chooses by them" in err
+  assert [record["best_of"] for record in chosen] == [3, 3]
+  assert all(len(record["scores"]) == 1 for record in chosen)
+
+
 def test_scores_of_those_that_have_a_reward(talk):
   lines = "/scores on\n", "ann\n"
   out, err = talk(*lines, runs=("sft-test", "ppo_ptx-turns"), json=True)

@@ -12,6 +12,7 @@ from instruct_jax.evals import (
   bench,
   bias,
   hallucination,
+  kl,
   language,
   length,
   likert,
@@ -286,6 +287,14 @@ def test_the_best_of_n_after_rl_is_what_training_would_keep(
   after_rl = dataclasses.replace(ctx, config=config.lock())
   said = bench.asker(after_rl, {})(bench.Subject("b", {}, best_of=3), ["x"])
   assert said.texts == (chosen,)
+
+
+def test_how_far_the_best_of_n_is_stands_among_the_metrics(ctx):
+  subjects = (bench.Subject("plain", {}), bench.Subject("b", {}, best_of=4))
+  shared = bench.Bench(ctx, subjects, (), (), None, None, {})
+  metrics, tables = kl.evaluate_kl(shared)  # there is no reference
+  assert metrics == {"kl_bound/b": pytest.approx(np.log(4) - 3 / 4)}
+  assert tables == {}
 
 
 def test_tasks(ctx):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from etils import epath
 
+from experiments import dpo as dpo_experiment
 from experiments import ppo as ppo_experiment
 from instruct_jax.algorithms import episodes, ppo
 from instruct_jax.base import errors
 from instruct_jax.inference import respond, rewards, score
 from instruct_jax.models import heads
 from instruct_jax.parallel import sharding
-from instruct_jax.runs import answers, plan
+from instruct_jax.runs import answers, digests, plan, stages
 from instruct_jax.training import loop, step
 from tests import toys
 
@@ -424,6 +425,22 @@ def test_reward_models_that_cannot_judge_together(changes, message, tmp_path):
   source = epath.Path(ppo_experiment.__file__)
   with pytest.raises(errors.UserError, match=message):
     plan.plan(config, source, epath.Path(tmp_path), {})
+
+
+def test_reward_models_that_only_the_evaluation_asks(tmp_path):
+  """DPO learns from rankings: how scores are combined trains nothing anew."""
+  config = dpo_experiment.get_config("test").unlock()
+  config.needs.reward = "rm.py:test,rm_folds.py:rm-test-fold1"
+  source = epath.Path(ppo_experiment.__file__)
+  found = {}
+  for how in ("mean", "worst"):
+    config.reward.model.combine = how
+    given = config.copy_and_resolve_references()
+    stage = plan.plan(given, source, epath.Path(tmp_path), {})
+    assert {"reward", "reward_2"} <= stages.needs_of_evaluation(stage.config)
+    found[how] = stage.digest, digests.of_evaluation(stage.config, stage.needs)
+  assert found["mean"][0] == found["worst"][0]
+  assert found["mean"][1] != found["worst"][1]
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])

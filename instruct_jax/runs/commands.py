@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 
 from instruct_jax.base import errors, ranges
+from instruct_jax.maths import best_of
 from instruct_jax.runs import conversation, introduction, speaker
 
 Talk = conversation.Talk
@@ -133,6 +134,8 @@ def _shown(talk: Talk, name: str) -> str:
     }
     return f"{name} 0 (as in training: {', '.join(map(str, sorted(limits)))})"
   meant = {("temperature", 0): " (greedy)", ("top_k", 0): " (of all)"}
+  if name == "best_of" and value > 1:
+    meant[name, value] = f" ({best_of.kl(value):.2f} nats from the run's own)"
   return f"{name} {value:g}{meant.get((name, value), '')}"
 
 
