@@ -225,6 +225,13 @@ class TestJudgments:
     one, other = judgments.of_rankings([record, ranking([1, 2, 3])])
     assert (one.model, one.likert, one.flags) == ("a", 7, {"opinion": True})
     assert (other.model, other.likert) == ("b", 2.5)
+    del record["metadata"]
+    assert [x.likert for x in judgments.of_rankings([record])] == [7, 2.5]
+    flags = ranking([1, 2], models=("a", "b"), metadata=[{}, {"opinion": True}])
+    assert [x.flags for x in judgments.of_rankings([flags])] == [
+      {},
+      {"opinion": True},
+    ]
 
   def test_agreement_by_hand(self, written):
     """Likert 1 and 3, 5 and 5; a flag that both say alike but once."""
@@ -244,6 +251,21 @@ class TestJudgments:
     np.testing.assert_allclose(likert["alpha"], 1 - 3 * observed / expected)
     assert (violent["what"], violent["level"]) == ("violent", "nominal")
     np.testing.assert_allclose(violent["alpha"], 1 - 3 * 2 / (2 * 1 * 3))
+
+  def test_prompts_of_one_core_are_one(self, written):
+    said = [
+      judgment(grade, prompt=prompt, labeler=who, core=core)
+      for prompt, core in (("p", "c"), ("q", "c"), ("r", "d"))
+      for who, grade in (("l1", 1), ("l2", 2))
+    ]
+    read = judgments.read(written(said))
+    (found,) = judgments.agreeing(read)
+    assert (found["units"], found["clusters"]) == (3, 2)
+    assert judgments.table(read)[0]["clusters"] == 2
+    for record in said:
+      del record["core"]
+    (found,) = judgments.agreeing(judgments.read(written(said)))
+    assert found["clusters"] == 3
 
   def test_who_says_two_things_says_none(self, written):
     path = written([judgment(1), judgment(2), judgment(3, labeler="l2")])

@@ -24,12 +24,13 @@ class Speaker:
   """A model that says what it is told to."""
 
   said: tuple[str, ...]
+  ended: bool = True
   heard: list = dataclasses.field(default_factory=list)
   reader = types.SimpleNamespace(ctx=None)
 
   def say(self, prompts, *, max_tokens, temperature):
     self.heard.append((list(prompts), max_tokens, temperature))
-    return [models.Said(text, 3, ended=True) for text in self.said]
+    return [models.Said(text, 3, ended=self.ended) for text in self.said]
 
 
 def bench(tmp_path, records, speakers, name="preference", **more):
@@ -169,6 +170,13 @@ class TestWorld:
     assert "sexual" in found.notes[-1]
     assert "wrong_task" not in found.notes[-1]
     assert found.metrics["sft"]["likert"].value == row["value"]
+
+  def test_an_answer_that_was_cut(self, tmp_path, asked):
+    """It is no fluent one, which the judge and the labelers can see."""
+    cut = {"cut": dataclasses.replace(SPEAKERS["sft"], ended=False)}
+    found = likert.compare(bench(tmp_path, asked, cut, name="likert"))
+    assert found.metrics["cut"]["inappropriate"].value == 1
+    assert found.counts == {"responses cut by their length": 6}
 
   def test_prompts_without_a_spec(self, tmp_path, asked):
     given = [*asked[:2], {"prompt": "mine"}]

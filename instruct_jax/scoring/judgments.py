@@ -202,8 +202,8 @@ def agreeing(judgments: Sequence[Judgment]) -> comparisons.Rows:
 
   "pairwise" is the share of pairs of labelers who say the same of an answer,
   with "low" and "high"; "alpha" Krippendorff's, ordinal for Likert and nominal
-  for flags, with "alpha_low" and "alpha_high". What a labeler said twice of an
-  answer, differently, is left out.
+  for flags, with "alpha_low" and "alpha_high"; intervals are clustered by
+  prompt. What a labeler said twice of an answer, differently, is left out.
   """
   rows = []
   for what in (LIKERT, *flags_of(judgments)):
@@ -225,6 +225,7 @@ def agreeing(judgments: Sequence[Judgment]) -> comparisons.Rows:
         "alpha_high": found.high,
         "labelers": len(labelers),
         "units": found.units,
+        "clusters": share.clusters,
       }
     )
   return rows
