@@ -1,6 +1,6 @@
 """Installs instruct_jax.
 
-Extras: baselines, parquet, test, parity, gpu, tpu, notebooks.
+Extras: baselines, lm-eval, parquet, test, parity, gpu, tpu, notebooks.
 """
 
 import setuptools
@@ -49,6 +49,7 @@ setuptools.setup(
   ],
   extras_require={
     "baselines": ["scikit-learn>=1.5"],
+    "lm-eval": ["lm_eval>=0.4.10"],
     "parquet": ["pyarrow>=17"],
     "test": [
       "hypothesis>=6.100",

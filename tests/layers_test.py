@@ -193,11 +193,12 @@ runs
   references seeds aside
   plan
   costs turns measured judging
+  harness
   build
 .
-  main sample convert score evaluate
+  main sample convert score evaluate harness
 """
-DOORS = ("main", "sample", "convert", "score", "evaluate")
+DOORS = ("main", "sample", "convert", "score", "evaluate", "harness")
 MOST_ROOMS, MOST_FLOORS = 24, 10
 
 

@@ -54,7 +54,8 @@ def logits_of(tokens):
 
 def by_hand(context, continuation):
   """(log-probability, is greedy) by the logits of this text alone."""
-  logits = logits_of([*context, *continuation])[len(context) - 1 : -1]
+  read = [*context, *continuation][:-1]
+  logits = logits_of(read)[len(context) - 1 :]
   chosen = logits[np.arange(len(continuation)), list(continuation)]
   sums = np.log(np.exp(logits).sum(axis=1))
   return (chosen - sums).sum(), (chosen >= logits.max(axis=1)).all()
@@ -207,19 +208,21 @@ def test_widths(least, widths):
 def test_long_contexts_lose_their_beginning():
   long, after = ids("abcdefgh" * 10), ids("xyz")
   (found,) = likelihood.of_tokens(reader(), [(long, after)])
-  expected, _ = by_hand(long[3 - REACH :], after)
+  # The last token is predicted, not read: z needs no room.
+  kept = long[2 - REACH :]
+  expected, _ = by_hand(kept, after)
   assert found.is_cut
   assert found.logprob == pytest.approx(expected, rel=1e-4)
-  (found,) = likelihood.of_tokens(reader(), [(long[3 - REACH :], after)])
+  (found,) = likelihood.of_tokens(reader(), [(kept, after)])
   assert not found.is_cut
 
 
 def test_a_continuation_longer_than_the_model_reads_is_read_at_its_end():
   after = ids("abcdefgh" * 10)
   (found,) = likelihood.of_tokens(reader(), [(ids("x"), after)])
-  expected, _ = by_hand(after[-REACH : 1 - REACH], after[1 - REACH :])
+  expected, _ = by_hand(after[-REACH - 1 : -REACH], after[-REACH:])
   assert found.is_cut
-  assert found.tokens == REACH - 1
+  assert found.tokens == REACH
   assert found.logprob == pytest.approx(expected, rel=1e-4)
 
 

@@ -165,7 +165,10 @@ def _found(batch, said, pairs):
 
 
 def _cut(context, continuation, reach):
-  """The last tokens that fit, at least one of them before what is read."""
-  ids = (*context, *continuation)[-reach:]
+  """The last tokens that fit, at least one of them before what is read.
+
+  The very last is predicted, not read: it needs no room.
+  """
+  ids = (*context, *continuation)[-(reach + 1) :]
   first = max(1, len(ids) - len(continuation))
   return ids[:first], ids[first:]
