@@ -97,8 +97,22 @@ def test_win_rates_by_hand():
   every, alike = rows[:2]
   # All as long: the controlled rate is the raw one, but for its ridge.
   np.testing.assert_allclose(alike["value"], 0.75, atol=5e-3)
-  assert (alike["rate"], alike["longer"]) == ("length-controlled", 0)
+  assert (alike["rate"], alike["characters_longer"]) == ("length-controlled", 0)
   assert every["low"] < 0.75 < every["high"]
+
+
+def test_tables_apart():
+  rows = [
+    {"a": 1},
+    {"a": 2, "source": "x"},
+    {"a": 3},
+    {"a": 4, "use_case": "y"},
+  ]
+  assert comparisons.apart("t", rows) == {
+    "t": [rows[0], rows[2]],
+    "t_by_source": [rows[1]],
+    "t_by_use_case": [rows[3]],
+  }
 
 
 def test_clustered_by_prompt():
@@ -131,7 +145,7 @@ def test_longer_answers_are_controlled_for():
   raw, alike = comparisons.win_rates(given, ["a", "b"])
   assert raw["value"] > 0.6
   assert abs(alike["value"] - 0.5) < 0.1
-  assert alike["longer"] == pytest.approx(
+  assert alike["characters_longer"] == pytest.approx(
     np.mean([x.lengths[0] - x.lengths[1] for x in given])
   )
 

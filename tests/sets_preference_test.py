@@ -75,8 +75,9 @@ def rates(found, rate="raw"):
     tuple(v for k, v in row.items() if isinstance(v, str) and k != "rate"): (
       row["value"]
     )
-    for row in found.tables["win_rates"]
-    if row["rate"] == rate
+    for name, rows in found.tables.items()
+    for row in rows
+    if name.startswith("win_rates") and row["rate"] == rate
   }
 
 

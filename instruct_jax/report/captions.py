@@ -94,6 +94,13 @@ EXHIBITS = {
     percent=True,
     but=("longer",),
   ),
+  "win_rates_by_labelers": Exhibit("Win rates by labelers", percent=True),
+  "win_rates_by_source": Exhibit(
+    "Win rates by where prompts come from",
+    "Figure 3: prompts written for models of one kind or another.",
+    percent=True,
+  ),
+  "win_rates_by_use_case": Exhibit("Win rates by use case", percent=True),
   "strengths": Exhibit(
     "Strengths",
     "Bradley and Terry's, in log-odds against the average model.",
@@ -108,6 +115,9 @@ EXHIBITS = {
     "pairwise: how often two say the same; alpha: Krippendorff's, 0 as much as"
     " by chance, 1 always.",
   ),
+  "metadata_by_labelers": Exhibit("Metadata by labelers", percent=True),
+  "metadata_by_source": Exhibit("Metadata by prompts' source", percent=True),
+  "metadata_by_use_case": Exhibit("Metadata by use case", percent=True),
   "hallucination": Exhibit(
     "Closed-domain hallucination",
     "Share that makes up what the given text does not say. The paper: "

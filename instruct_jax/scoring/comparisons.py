@@ -117,7 +117,7 @@ def win_rates(comparisons: Sequence[Comparison], models: Sequence[str]) -> Rows:
   "value", "low", "high", "n", "clusters"}, whose "rate" is 'raw' or
   'length-controlled' (AlpacaEval 2, `length_control.win_rate`, its difficulties
   from the other models that were compared with the same baseline); of all
-  prompts that one says in "longer" by how many characters the subject's answers
+  prompts that one says in "characters_longer" by how many the subject's answers
   are on average. Intervals are clustered by prompt.
   """
   by_pair = collections.defaultdict(list)
@@ -136,9 +136,21 @@ def win_rates(comparisons: Sequence[Comparison], models: Sequence[str]) -> Rows:
       for rate, interval in _rates(mine, hard).items():
         row = names | {"rate": rate} | dataclasses.asdict(interval)
         if rate == ALIKE and not group:
-          row["longer"] = float(np.mean([x.longer for x in mine]))
+          row["characters_longer"] = float(np.mean([x.longer for x in mine]))
         rows.append(row)
   return rows
+
+
+def apart(name: str, rows: Rows) -> dict[str, Rows]:
+  """A table of what holds for all prompts, and one by each of BY.
+
+  {'win_rates': ..., 'win_rates_by_source': ...}, those that have rows.
+  """
+  tables: dict[str, Rows] = {}
+  for row in rows:
+    by = [key for key in BY if key in row]
+    tables.setdefault("_by_".join([name, *by]), []).append(row)
+  return tables
 
 
 def _groups(

@@ -22,7 +22,7 @@ _NORMAL = 1.959963984540054
 
 
 def compare(bench: contract.Bench) -> contract.Compared:
-  """Tables likert and metadata, by model; labeler_agreement, of people's."""
+  """Tables likert and metadata (and by group); agreement, of people's."""
   spec = bench.files["items"]
   _, first = next(iter(files.rows(spec)), ("", {}))
   if "responses" in first or "response" in first:
@@ -55,9 +55,11 @@ def _found(
   counts: dict[str, int],
 ) -> contract.Compared:
   rows = judgments.table(said)
+  grades = [_bare(row) for row in rows if row["what"] == judgments.LIKERT]
+  flags = [_flag(row) for row in rows if row["what"] != judgments.LIKERT]
   tables = {
-    "likert": [_bare(row) for row in rows if row["what"] == judgments.LIKERT],
-    "metadata": [_flag(row) for row in rows if row["what"] != judgments.LIKERT],
+    **comparisons.apart("likert", grades),
+    **comparisons.apart("metadata", flags),
     "labeler_agreement": judgments.agreeing(said),
   }
   silent = [x for x in paper.METADATA if x not in judgments.flags_of(said)]

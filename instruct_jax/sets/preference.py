@@ -25,7 +25,7 @@ _NORMAL = 1.959963984540054
 
 
 def compare(bench: contract.Bench) -> contract.Compared:
-  """Tables win_rates, strengths, judge_accuracy, labeler_agreement."""
+  """Tables win_rates (and by group), strengths, judge_accuracy, agreement."""
   spec = bench.files["items"]
   _, first = next(iter(files.rows(spec)), ("", {}))
   if "responses" in first:
@@ -79,22 +79,20 @@ def _of_people(
 
 def _tables(found, names):
   strengths, note = comparisons_lib.strengths_table(found, names)
-  tables = {
-    "win_rates": comparisons_lib.win_rates(found, names),
-    "strengths": strengths,
-  }
+  rates = comparisons_lib.win_rates(found, names)
+  tables = comparisons_lib.apart("win_rates", rates) | {"strengths": strengths}
   return tables, (note,) if note else ()
 
 
 def _metrics(tables, baseline):
   """By model: how often it is preferred to the first of all."""
-  metrics, by = collections.defaultdict(dict), set(comparisons_lib.BY)
+  metrics = collections.defaultdict(dict)
   called = {
     comparisons_lib.RAW: "win_rate",
     comparisons_lib.ALIKE: "win_rate_length_controlled",
   }
   for row in tables["win_rates"]:
-    if row["baseline"] == baseline and not row.keys() & by:
+    if row["baseline"] == baseline:
       metrics[row["subject"]][called[row["rate"]]] = _estimate(row)
   for row in tables["strengths"]:
     metrics[row["model"]]["strength"] = _estimate(row)
