@@ -137,8 +137,9 @@ inference
   respond likelihood
   best_of score continuing
 measuring
-  asked table
-  models
+  asked table classifiers
+  nearness
+  models truth_judges
   contract
   choices found judges
   options running preferred

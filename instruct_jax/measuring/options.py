@@ -1,9 +1,11 @@
 """What people set for one set (`--set_option squadv2.shots=2`), and what sets
 count alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from instruct_jax.base import errors
+import numpy as np
+
+from instruct_jax.base import errors, outside
 from instruct_jax.measuring import choices, contract, models
 
 
@@ -24,6 +26,36 @@ def one_of(bench: contract.Bench, name: str, known: Sequence[str]) -> str:
   if given not in known:
     raise errors.unknown(f"--set_option {bench.name}.{name}", given, known)
   return given
+
+
+def function(
+  bench: contract.Bench, name: str, *, lists: int = 1
+) -> Callable[..., np.ndarray]:
+  """The function 'package.module:function' that an option names.
+
+  It is called with lists of N texts and gives a list of N numbers in 0 .. 1, or
+  so many `lists` of these: [N] or [lists, N]. UserError where it does not.
+  """
+  path = bench.options[name]
+  flag = f"--set_option {bench.name}.{name}"
+  named = outside.function(path, flag)
+
+  def ask(*texts: Sequence[str]) -> np.ndarray:
+    shape = (len(texts[0]),) if lists == 1 else (lists, len(texts[0]))
+    try:
+      found = np.asarray(named(*map(list, texts)), np.float64)
+    except Exception as error:  # Somebody's own code may raise anything.
+      raise errors.UserError(
+        f"{flag}={path}: {outside.described(error)}"
+      ) from error
+    if found.shape != shape or not ((found >= 0) & (found <= 1)).all():
+      raise errors.UserError(
+        f"{flag}={path}: should give numbers from 0 to 1 of the shape"
+        f" {list(shape)}; it gave {str(found)[:80]!r} of {list(found.shape)}"
+      )
+    return found
+
+  return ask
 
 
 Named = dict[str, dict[str, str]]
