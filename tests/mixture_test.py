@@ -252,6 +252,18 @@ def test_t0_as_it_is_published(tmp_path):
   assert found == expected
 
 
+def test_an_empty_file_is_listed(tmp_path, caplog):
+  write(tmp_path / "full.jsonl", numbered(40))
+  write(tmp_path / "none.jsonl", [])
+  out = tmp_path / "out"
+  out.mkdir()
+  (figures, found), _ = build(out, of_files(tmp_path))
+  rows = {row["task"]: row["taken"] for row in found["mixture"]}
+  assert rows["none"] == 0 < rows["full"]
+  assert figures["mixture/tasks"] == 1
+  assert "none.jsonl: empty" in caplog.text
+
+
 def test_the_same_row_twice_counts_once(tmp_path):
   write(tmp_path / "a.jsonl", numbered(60) + numbered(60))
   out = tmp_path / "out"
@@ -288,7 +300,7 @@ def test_prompts_that_are_kept_for_tests_are_not_trained_on(tmp_path):
   [
     ('{"prompt": "a"}', r"a\.jsonl:1: .*response"),
     ('{"prompt": "a", "completion": 3}', r"a\.jsonl:1: .*completion"),
-    ("", r"a\.jsonl: empty"),
+    ("", "no row in its train split"),
     ('{"prompt": "a", "response": "b", "split": "train"}',
      "no row in its validation split"),
   ],

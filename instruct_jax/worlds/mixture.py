@@ -14,6 +14,7 @@ its file, says which task it is of. The result is a file a split,
 import hashlib
 import heapq
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ from instruct_jax.base import errors, interrupt, progress, storage
 from instruct_jax.data.public import formats, t0
 from instruct_jax.data.read import files, kinds, sources, specs
 from instruct_jax.worlds import interface
+
+_log = logging.getLogger(__name__)
 
 KIND = "demonstrations"
 _COUNTED = 1000  # rows between two looks at the clock
@@ -101,6 +104,9 @@ def build(
       if number % _COUNTED == 0:
         interrupt.check()
         line.say(f"{number:,} rows")
+      if row is None:
+        found[split, task] = _Drawn(cap, seed)
+        continue
       if split == "train" and kinds.known_by(dict(row), KIND) in held_out:
         lost["held out elsewhere"] += 1
         continue
@@ -121,8 +127,8 @@ def build(
 
 def _rows(
   config: ConfigDict, world: interface.World
-) -> Iterator[tuple[str, str, Row]]:
-  """(split, task, row) of everything that there is to mix."""
+) -> Iterator[tuple[str, str, Row | None]]:
+  """(split, task, row) of all that there is to mix; None for an empty file."""
   name, spec = config.mixtures.name, config.mixtures[config.mixtures.name]
   if not spec:
     for split in kinds.SPLITS:
@@ -138,6 +144,10 @@ def _rows(
   }
   for path in specs.paths(spec):
     stem = path.name.partition(".")[0]
+    if next(iter(files.unit_rows(path)), None) is None:
+      _log.warning("warning: %s: empty, so this task has no row", path)
+      yield "train", stem, None
+      continue
     for record in _of_file(path):
       row = {key: record[key] for key in ("prompt", "response")}
       split = kinds.split_of(record, KIND, **fractions)
@@ -147,7 +157,7 @@ def _rows(
 def _of_file(path: epath.Path) -> Iterator[dict[str, Any]]:
   """The records of a file, in the house's form or in T0's."""
   rows = files.unit_rows(path)
-  _, first = next(iter(files.unit_rows(path)), ("", {}))
+  _, first = next(iter(files.unit_rows(path)))
   if "completion" in first and "response" not in first:
     for asked, said in t0.pairs(rows, formats.Counts()):
       if asked.strip() and said.strip():
@@ -207,7 +217,7 @@ def _figures(found, lost) -> Found:
     }
     for task, drawn in sorted(train.items())
   ]
-  figures = {"mixture/tasks": float(len(train))}
+  figures = {"mixture/tasks": float(sum(row["taken"] > 0 for row in table))}
   for split in kinds.SPLITS:
     taken = [len(x.kept) for (of, _), x in found.items() if of == split]
     figures[f"mixture/rows/{split}"] = float(sum(taken))
