@@ -20,8 +20,9 @@ which are the rows `flan` and `t0` of `ppo_ptx.py`'s evaluation, if asked for:
 --config.mixtures.t0='t0/*.jsonl'. DEPARTS: the paper goes over a million
 examples once; here it is `epochs` over what the cap leaves, each kept.
 
-Hardware: `:tiny` 2 CPU cores, half a minute after `pretrain.py`. Expected for
-`:tiny`: short right answers to closed questions, and little else.
+Hardware: `:tiny` 2 CPU cores, about a minute after `pretrain.py`. Expected for
+`:tiny`: short right answers to closed questions, and little else; the README's
+results say by how much PPO-ptx is preferred.
 
   python -m instruct_jax.main --config=experiments/instruction_tuning.py
   python -m instruct_jax.main --config=experiments/instruction_tuning.py:tiny-t0
