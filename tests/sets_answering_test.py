@@ -123,6 +123,18 @@ def test_squad(tmp_path):
   assert found.samples[1]["ref_text"] == ["Not in background."]
 
 
+@pytest.mark.parametrize(
+  ("said", "f1"),
+  [("", 1), ("The.", 1), ("Not in background", 1), ("in the background", 0)],
+)
+def test_squad_without_an_answer(tmp_path, said, f1):
+  """No word is none, as to the official script; a part of its text is not."""
+  model = toy_models.Model(lambda prompt: said)
+  found = run(squadv2, model, {"items": write(tmp_path, "a.json", SQUAD)})
+  assert found.metrics["f1_unanswerable"].value == f1
+  assert found.metrics["f1_answered"].value == 0
+
+
 def test_squad_without_history(tmp_path):
   model = toy_models.Model()
   run(squadv2, model, {"items": write(tmp_path, "a.json", SQUAD)}, history="1")
@@ -354,6 +366,7 @@ def test_drop_of_other_forms():
     ("span", "b"),
   ]
   assert drop_answers({"answer": worked(0)}) == [("number", "0")]
+  assert drop_answers({"answer": worked(found=[" "])}) == []
 
 
 @pytest.mark.parametrize(
