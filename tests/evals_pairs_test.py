@@ -44,7 +44,10 @@ def test_kinds_by_hand():
     "two of sft": [1],
     "prompts of customer": [0, 1, 2, 3, 4],
   }
-  assert list(found)[:3] == ["1 place apart", "2 places apart", "rated 4 apart"]
+  assert list(found) == [
+    *("1 place apart", "2 places apart", "rated 4 apart"),
+    *("gpt and sft", "two of gpt", "two of sft", "prompts of customer"),
+  ]
 
 
 def test_far_apart_is_one_kind():

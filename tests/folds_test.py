@@ -23,9 +23,9 @@ LABELERS = "abcde"  # a group each, as they rank equally often
 
 
 def test_groups_by_hand():
-  """By rankings: a5 b4 c3 d3 e2 open a group each, f2 joins e, g1 joins c."""
-  counts = {"g": 1, "f": 2, "e": 2, "d": 3, "c": 3, "b": 4, "a": 5}
-  expected = (("a",), ("b",), ("c", "g"), ("d",), ("e", "f"))
+  """By rankings: g5 f4 c3 d3 b2 open a group each, e2 joins b, a1 joins c."""
+  counts = {"a": 1, "b": 2, "c": 3, "d": 3, "e": 2, "f": 4, "g": 5}
+  expected = (("g",), ("f",), ("a", "c"), ("d",), ("b", "e"))
   assert folds.grouped(counts) == expected
 
 
@@ -54,8 +54,11 @@ def left_out(monkeypatch, tmp_path, number=1, splits=("test",), **rankings):
     assert (kind, folders) == ("rankings", {"data": "here"})
     return rankings[split]
 
-  world = types.SimpleNamespace(records=records)
-  monkeypatch.setattr(worlds, "of", lambda data: world)
+  def of(data):
+    assert data.source == "microworld"
+    return types.SimpleNamespace(records=records)
+
+  monkeypatch.setattr(worlds, "of", of)
   config = rm_folds.get_config(f"rankings-test-fold{number}").unlock()
   config.folds.splits = splits
   return folds.leave_out(config, epath.Path(tmp_path), {"data": "here"})

@@ -151,6 +151,6 @@ def _means(rows: bench_lib.Rows) -> tuple[dict[str, float], bench_lib.Rows]:
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float]:
-  """The mean of several numbers and its standard error."""
-  deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+  """The mean of two numbers or more, and its standard error."""
+  deviation = float(np.std(values, ddof=1))
   return float(np.mean(values)), deviation / math.sqrt(len(values))
