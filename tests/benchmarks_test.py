@@ -321,6 +321,31 @@ def test_the_readme_shows_what_was_measured():
     assert table.markdown(table.lines(found)) in readme
 
 
+def test_likelihoods_are_compared():
+  ready = {"weights": "w", "probe": [1.0]}
+
+  def sides(*nats):
+    return {
+      str(n): (ready, [{"units": 4, "seconds": 1.0, "nats": x}])
+      for n, x in enumerate(nats)
+    }
+
+  assert figures.problems({"units": 4}, sides(-200.0, -200.001)) == []
+  (problem,) = figures.problems({"units": 4}, sides(-200.0, -200.1))
+  assert problem == "1: other likelihoods than 0's"
+
+
+def test_operations_of_likelihoods_by_hand():
+  """One layer of width 2, a vocabulary of 3: a context of 2 tokens with
+  continuations of 1 and 3, of which 0 and 2 are read."""
+  model = {"width": 2, "layers": 1, "vocab_size": 3}
+  spec = {"model": model, "prompts": [[5, 6]], "choices": [[[7], [8, 9, 10]]]}
+  products = 24 * 2 * 2 * (2 + 2)  # of 4 tokens
+  attention = 2 * 2 * 4 * 5  # of a text of 4; that of the context is in it
+  logits = 2 * 2 * 3 * 4
+  assert flops.choices(spec) == products + attention + logits
+
+
 def test_rows_of_a_suite_and_unknown_ones():
   assert [x.name for x in rows.chosen(["rm"])] == ["rm"]
   assert {x.suite for x in rows.chosen(["ppo", "ptx"])} == {"ppo", "ptx"}

@@ -22,6 +22,7 @@ REQUIREMENTS = {
   "trl": (_TORCH, _TRANSFORMERS, "trl==1.16.0"),
   "trl-ppo": (_TORCH, _TRANSFORMERS, "trl==1.10.0"),  # the last with PPO
   "peft": (_TORCH, _TRANSFORMERS, "peft==0.21.2"),
+  "lm-eval": (_TORCH, _TRANSFORMERS, "accelerate>=1.0", "lm_eval==0.4.13"),
   "llama": ("llama-cpp-python==0.3.36", "gguf==0.19.0", "safetensors>=0.5"),
 }
 # Of the pinned version: the library alone, several files at a time. Neither

@@ -81,7 +81,9 @@ def summary(
   if "compile_seconds" in first:
     found["compile_s"] = round(first["compile_seconds"], 2)
   found |= {key: ready[key] for key in ("versions", "chosen") if key in ready}
-  found |= {key: runs[-1][key] for key in ("chosen",) if key in runs[-1]}
+  found |= {
+    key: runs[-1][key] for key in ("chosen", "padding") if key in runs[-1]
+  }
   return found
 
 
@@ -116,6 +118,7 @@ def problems(
         found.append(f"{name}: an update was skipped")
         break
   found += _unlike({name: ready for name, (ready, _) in sides.items()})
+  found += _unlikely({name: runs[-1] for name, (_, runs) in sides.items()})
   return found
 
 
@@ -129,6 +132,16 @@ def _unlike(ready):
     elif not are_close(one.get("probe", []), other.get("probe", [])):
       found.append(f"{name}: other logits than {first}'s for the probe")
   return found
+
+
+def _unlikely(runs):
+  """Whose likelihoods, where runs say them, are not the first side's."""
+  (first, one), *others = runs.items()
+  return [
+    f"{name}: other likelihoods than {first}'s"
+    for name, other in others
+    if "nats" in one and not are_close([one["nats"]], [other["nats"]])
+  ]
 
 
 def are_close(one: Sequence[float], other: Sequence[float]) -> bool:

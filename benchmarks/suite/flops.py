@@ -64,4 +64,21 @@ def rm(spec: dict[str, Any]) -> int:
   return 3 * total
 
 
-OF_WORKLOAD = {"generate": generate, "rl": rl, "sft": sft, "rm": rm}
+def choices(spec: dict[str, Any]) -> int:
+  """Likelihoods: each context once, of each continuation all but the last."""
+  model, total = spec["model"], 0
+  for prompt, some in zip(spec["prompts"], spec["choices"]):
+    before = trunk(model, len(prompt))
+    total += before + unembedding(model, sum(map(len, some)))
+    for one in some:
+      total += trunk(model, len(prompt) + len(one) - 1) - before
+  return total
+
+
+OF_WORKLOAD = {
+  "generate": generate,
+  "rl": rl,
+  "sft": sft,
+  "rm": rm,
+  "choices": choices,
+}

@@ -22,7 +22,8 @@ from instruct_jax import algorithms, tokenizers
 from instruct_jax.algorithms import episodes
 from instruct_jax.base import compilation
 from instruct_jax.data.batch import packing
-from instruct_jax.inference import context
+from instruct_jax.inference import context, likelihood
+from instruct_jax.inference import rows as rows_lib
 from instruct_jax.maths import preferences
 from instruct_jax.models import forward, heads, lora
 from instruct_jax.parallel import sharding
@@ -176,6 +177,31 @@ def ranked(spec: dict, channel: channel_lib.Channel) -> None:
   learn(spec, channel, ctx, "rm", given, [{"rankings": rankings}])
 
 
+def choices(spec: dict, channel: channel_lib.Channel) -> None:
+  """The likelihood of every continuation."""
+  ctx = make(spec, "sft", {"demonstrations": 1})
+  params = load(ctx, spec, "policy")
+  reader = likelihood.Reader(ctx.policy, params, ctx.tokenizer, ctx.mesh)
+  asked = [
+    (tuple(prompt), tuple(one))
+    for prompt, some in zip(spec["prompts"], spec["choices"])
+    for one in some
+  ]
+  with jax.set_mesh(ctx.mesh):
+    probe = probed(ctx, params)
+  channel.ready(probe=probe, weights=work.digest(spec))
+  while True:
+    said = likelihood.of_tokens(reader, asked)
+    mean = sum(one.logprob for one in said) / len(said)
+    channel.done(
+      units=len(said),
+      nats=mean,
+      finite=math.isfinite(mean),
+      padding=round(rows_lib.laid(asked, ctx.mesh).padding, 4),
+      compile_seconds=compilation.compile_seconds(),
+    )
+
+
 def learn(
   spec: dict,
   channel: channel_lib.Channel,
@@ -281,6 +307,7 @@ WORKLOADS: dict[str, Callable] = {
   "rl": rl,
   "sft": supervised,
   "rm": ranked,
+  "choices": choices,
 }
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ TRL_PPO = Peer("TRL 1.10", "trl-ppo", "trl_ppo.py")
 TRL = Peer("TRL 1.16", "trl", "trl_supervised.py")
 TRL_BFD = Peer("TRL 1.16 `bfd`", "trl", "trl_supervised.py")
 TRL_WRAPPED = Peer("TRL 1.16 `wrapped`", "trl", "trl_supervised.py")
+HARNESS = Peer("lm-evaluation-harness", "lm-eval", "hf_harness.py")
 PEFT = Peer("PEFT", "peft", "peft_supervised.py")
 OURS = Peer("PPO", "", "")  # our own other side
 
@@ -146,6 +147,24 @@ def _lora() -> Spec:
   return _sft() | {"rank": 16}
 
 
+def choosing(model: Spec, count: int, **given: int) -> Spec:
+  """The spec of likelihoods of four continuations each."""
+  spec = {"model": model, "ways": [16, 64]}
+  spec |= work.choices(
+    count=count, each=4, vocab_size=model["vocab_size"], **given
+  )
+  return spec | {"units": 4 * count}
+
+
+def _choices() -> Spec:
+  """Lengths about as HellaSwag's."""
+  return choosing(TINY, 64, shortest=32, prompt=128, response=64, mean=24)
+
+
+def _toy_choices() -> Spec:
+  return choosing(TOY, 3, shortest=3, prompt=6, response=5, mean=2)
+
+
 def _toy() -> Spec:
   spec = rollout(TOY, count=4, shortest=3, prompt=6, response=12, mean=4)
   return spec | {"minibatches": 2}
@@ -190,6 +209,9 @@ ROWS = (
       "sft", 0.0, changes={"packing": ""}),
   Row("sft_lora", "SFT with adapters of rank 16", "sft", _lora, "loss tokens",
       PEFT, "sft", 0.0),
+  Row("choices", "likelihoods of 64 × 4 continuations, mean 24 of 64, contexts"
+      " 32–128", "choices", _choices, "continuations", HARNESS, "evaluation",
+      2.0),
   Row("ptx", "PPO-ptx against PPO, 64 texts of 128 tokens: time", "rl", _ptx,
       "response tokens", OURS, "ptx", 0.0, measure="slower",
       changes={"texts": None}),
@@ -206,6 +228,8 @@ SMOKE = (
       "pairs", None, "smoke", 0.0),
   Row("smoke_sft", "SFT, packed, toy", "sft", _toy_packed, "loss tokens",
       None, "smoke", 0.0),
+  Row("smoke_choices", "likelihoods, toy", "choices", _toy_choices,
+      "continuations", None, "smoke", 0.0),
 )  # fmt: skip
 OTHERS = ("chain", "growth")  # suites that are no rows: `parent`, `growth`
 

@@ -128,6 +128,30 @@ def demonstrations(
   }
 
 
+def choices(
+  *,
+  count: int,
+  each: int,
+  shortest: int,
+  prompt: int,
+  response: int,
+  mean: float,
+  vocab_size: int,
+) -> dict[str, Any]:
+  """Contexts with so many continuations each, whose lengths have this mean."""
+  drawn = lengths.ragged(SEED, count * each, mean=mean, longest=response)
+  lasts = np.full(count, END + 1)
+  draw = np.random.default_rng(SEED + 3)
+  said = [draw.integers(2, vocab_size, n).tolist() for n in drawn]
+  return {
+    "prompts": lengths.prompts(SEED, lasts, shortest, prompt, vocab_size),
+    "choices": [said[n : n + each] for n in range(0, len(said), each)],
+    "lengths": drawn.tolist(),
+    "prompt": prompt,
+    "response": response,
+  }
+
+
 def texts(count: int, length: int, vocab_size: int) -> list[list[int]]:
   """Rows of pretraining text, of random tokens."""
   draw = np.random.default_rng(SEED + 2)
