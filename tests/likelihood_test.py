@@ -127,6 +127,24 @@ def test_batches_change_nothing(said, slots, least, monkeypatch):
     assert one.is_greedy == other.is_greedy
 
 
+def test_what_is_known_changes_nothing_of_the_rest(monkeypatch):
+  monkeypatch.setattr(rows, "CPU_SLOTS", 1)
+  monkeypatch.setattr(rows, "_LEAST", 16)
+  asked = [
+    (ids(word * n), ids(f" {letter}"))
+    for n, word in enumerate(("ab", "cde", "fghi"), start=3)
+    for letter in "xyz"
+  ]
+  asked = [*likelihood.encoded(reader(), [("", "what")]), *asked]
+  whole = dict(enumerate(likelihood.of_tokens(reader(), asked)))
+  known = {*range(len(asked))} - {8}
+  batches = list(likelihood.by_batch(reader(), asked, known))
+  rest = {place: one for some in batches for place, one in some.items()}
+  assert rest == {n: one for n, one in whole.items() if n not in known}
+  everything = list(likelihood.by_batch(reader(), asked))
+  assert len(batches) < len(everything), "a batch of known ones is left out"
+
+
 def test_more_continuations_than_an_item_holds(monkeypatch):
   monkeypatch.setattr(rows, "_LEAST", 16)
   asked = [("the cat", f" {letter} is") for letter in "abcdefgh"]

@@ -7,7 +7,7 @@ what is asked shares rows of the device (`rows`).
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -107,9 +107,14 @@ def _in_template(reader, asked):
 
 
 def by_batch(
-  reader: Reader, asked: Sequence[tuple[Ids, Ids]]
+  reader: Reader,
+  asked: Sequence[tuple[Ids, Ids]],
+  known: Container[int] = (),
 ) -> Iterator[dict[int, Likelihood]]:
   """{place in `asked`: its likelihood}, as they are computed.
+
+  But for the places that are `known`: the others' are bit for bit what they are
+  when none is.
 
   What is longer than the model reads loses tokens on the left. Neither what is
   asked beside a continuation nor the devices change what is said of it, but by
@@ -123,22 +128,31 @@ def by_batch(
   places: dict[tuple[Ids, Ids], list[int]] = {}
   for place, one in enumerate(kept):  # What is asked twice is read once.
     places.setdefault(one, []).append(place)
-  for some in _by_batch(reader, [*places]):
+  pairs = [*places]
+  wanted = {
+    n
+    for n, one in enumerate(pairs)
+    if any(place not in known for place in places[one])
+  }
+  for some in _by_batch(reader, pairs, wanted):
     yield {
       place: dataclasses.replace(found, is_cut=is_cut[place])
       for one, found in some.items()
       for place in places[one]
+      if place not in known
     }
 
 
-def _by_batch(reader, pairs):
+def _by_batch(reader, pairs, wanted):
   """{pair: its likelihood} of different pairs that fit the model."""
+  if not wanted:
+    return
   if empty := [one for one in pairs if not one[1]]:
     yield {one: Likelihood(0.0, 0, True) for one in empty}
   if len(empty) == len(pairs):
     return
   pending = None  # One batch is computed while the next is laid out.
-  for batch in rows.laid(pairs, reader.mesh).batches():
+  for batch in rows.laid(pairs, reader.mesh).batches(wanted):
     said = rows.read(reader.model, reader.params, batch, reader.mesh)
     if pending:
       yield _found(*pending, pairs)

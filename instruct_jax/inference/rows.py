@@ -11,7 +11,7 @@ N rows of W slots; A of them are asked for what comes next.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -67,10 +67,17 @@ class Rows:
   few: bool  # whether few slots are asked for
   at_once: int  # N
 
-  def batches(self) -> Iterator[Batch]:
-    """The rows, so many at a time; the last has empty ones."""
+  def batches(self, wanted: Container[int] | None = None) -> Iterator[Batch]:
+    """The rows, so many at a time; the last has empty ones.
+
+    Those that hold nothing `wanted` are left out: what is beside a continuation
+    is the same, whatever else is known already.
+    """
     for start in range(0, len(self.items), self.at_once):
-      yield self._batch(self.items[start : start + self.at_once])
+      some = self.items[start : start + self.at_once]
+      places = (n for row in some for one in row for n in one.places)
+      if wanted is None or any(n in wanted for n in places):
+        yield self._batch(some)
 
   @property
   def padding(self) -> float:

@@ -81,9 +81,8 @@ class Model:
       call,
       len(pairs),
       "likelihoods",
-      lambda places: _numbered(
-        places,
-        likelihood.by_batch(self.reader, [pairs[n] for n in places]),
+      lambda places: likelihood.by_batch(
+        self.reader, pairs, {*range(len(pairs))} - {*places}
       ),
     )
     return [Likelihood(*row) for row in said]
@@ -159,12 +158,6 @@ class Model:
       interrupt.check()
     progress.say("")
     return [known[place] for place in range(count)]
-
-
-def _numbered(places, batches):
-  """Batches by place among those that are asked, by place of the call."""
-  for some in batches:
-    yield {places[n]: one for n, one in some.items()}
 
 
 def _row(one: Any) -> list[Any]:
