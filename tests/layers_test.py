@@ -166,7 +166,8 @@ labeling
   chunks people
   rankings
 evals
-  baselines prefixes
+  baselines prefix_file
+  prefixes
   bench
   calibration loss pairs truthfulness
   bias hallucination kl language length likert metadata nlp

@@ -9,7 +9,7 @@ import pytest
 
 from instruct_jax import worlds
 from instruct_jax.base import errors
-from instruct_jax.evals import bench, kl, prefixes, suite
+from instruct_jax.evals import bench, kl, prefix_file, prefixes, suite
 from instruct_jax.inference import encode, respond, score
 from instruct_jax.models import heads
 from instruct_jax.runs import digests
@@ -53,7 +53,7 @@ def test_the_default_is_the_worlds_own(source):
   assert prefixes.default_of(bare).template == world.prompted_template
   for prefix in world.prefixes:  # as those of a file are held to
     row = dataclasses.asdict(prefix)
-    assert prefixes._wrong({k: v for k, v in row.items() if v}) == ""
+    assert prefix_file.wrong({k: v for k, v in row.items() if v}) == ""
 
 
 def test_a_response_ends_where_the_next_turn_begins(ctx):
@@ -193,7 +193,7 @@ def test_candidates_of_a_file(tmp_path):
   path = tmp_path / "mine.jsonl"
   path.write_text(FILE)
   ctx = context_of(**{"evaluation.prefix.candidates": str(path)})
-  assert prefixes.read(str(path)) == (
+  assert prefix_file.read(str(path)) == (
     interface.Prefix("mine", "Q: {prompt}\nA:", stop="\nQ:"),
   )
   possible, _ = prefixes.candidates(ctx, PROMPTS)
@@ -224,14 +224,14 @@ def test_a_line_that_is_no_candidate(line, message, tmp_path):
   path.write_text(line + "\n" if line else "")
   config = evals_toys.config_of(**{"evaluation.prefix.candidates": str(path)})
   with pytest.raises(errors.UserError, match=message):
-    prefixes.check(config)
+    prefix_file.check(config)
 
 
 def test_a_file_of_candidates_that_is_not_there(tmp_path):
   name = str(tmp_path / "none.jsonl")
   config = evals_toys.config_of(**{"evaluation.prefix.candidates": name})
   with pytest.raises(errors.UserError, match="none"):
-    prefixes.check(config)
+    prefix_file.check(config)
 
 
 GPT = bench.Subject("gpt", {}, prompted=True)
@@ -261,6 +261,21 @@ def test_the_choice_can_be_left_out(changes):
   frozen = {"reward": evals_toys.params("reward")}
   shared = made(context_of(**changes), GPT, frozen=frozen)
   assert shared.prefixes == ()
+
+
+def test_without_validation_prompts_nothing_is_chosen(ctx, monkeypatch, caplog):
+  opened = bench.open_prompts
+
+  def open_prompts(ctx, split):
+    if split == "validation":
+      raise errors.UserError("the validation split is empty")
+    return opened(ctx, split)
+
+  monkeypatch.setattr(bench, "open_prompts", open_prompts)
+  shared = made(ctx, GPT, frozen={"reward": evals_toys.params("reward")})
+  assert shared.prefixes == ()
+  assert shared.subjects[0].prefix == prefixes.default_of(ctx.world)
+  assert "is not chosen: the validation split is empty" in caplog.text
 
 
 def test_a_prefix_is_chosen_on_validation_prompts(monkeypatch):

@@ -8,6 +8,7 @@ asked before, and is sampled once.
 import dataclasses
 import functools
 import json
+import logging
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -22,6 +23,8 @@ from instruct_jax.inference import best_of, context, encode, respond, score
 from instruct_jax.inference import rewards as rewards_lib
 from instruct_jax.maths import statistics
 from instruct_jax.worlds import interface
+
+_log = logging.getLogger(__name__)
 
 Rows = list[dict[str, Any]]
 Findings = tuple[dict[str, float], dict[str, Rows]]
@@ -205,15 +208,13 @@ def _prefixed(ctx, subjects, frozen):
   if not any(s.prompted and s.prefix is None for s in subjects):
     return tuple(subjects), ()
   default = prefixes.default_of(ctx.world)
-  choices = prefixes.can_choose(ctx, frozen)
-  count = ctx.config.evaluation.prefix.prompts
-  records = open_prompts(ctx, prefixes.SPLIT)[:count] if choices else ()
+  records = _choosing(ctx) if prefixes.can_choose(ctx, frozen) else ()
   found, rows = [], []
   for subject in subjects:
     prefix, columns = subject.prefix, subject.columns
     if subject.prompted and prefix is None:
       prefix = default
-      if choices:
+      if records:
         choice = prefixes.choose(
           *(ctx, subject.params, frozen["reward"], records),
           subject=subject.name,
@@ -223,6 +224,16 @@ def _prefixed(ctx, subjects, frozen):
         rows += choice.rows
     found.append(dataclasses.replace(subject, prefix=prefix, columns=columns))
   return tuple(found), tuple(rows)
+
+
+def _choosing(ctx):
+  """The validation prompts that choose a prefix; none where there are none."""
+  try:
+    records = open_prompts(ctx, prefixes.SPLIT)
+  except errors.UserError as error:
+    _log.warning("the prefix of prompted GPT is not chosen: %s", error)
+    return ()
+  return records[: ctx.config.evaluation.prefix.prompts]
 
 
 def temperature_of(settings: ConfigDict, subject: Subject) -> float:

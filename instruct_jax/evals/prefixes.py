@@ -10,19 +10,17 @@ reward model the world's `prompted_template` is taken as it is.
 """
 
 import dataclasses
-import hashlib
 import logging
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from instruct_jax.base import errors, progress
+from instruct_jax.base import progress
 from instruct_jax.data.batch import loader
-from instruct_jax.data.read import files
+from instruct_jax.evals import prefix_file
 from instruct_jax.inference import context, encode, respond, score
 from instruct_jax.inference import rewards as rewards_lib
 from instruct_jax.maths import statistics
@@ -36,8 +34,6 @@ SPLIT = "validation"
 POOL = 1000  # demonstrations that shots are drawn from
 SPARE = 4  # tokens more that a prompt may be between other texts
 DEFAULT = "default"  # the name of a template that is no candidate
-SHOTS, PROMPT, RESPONSE = "{shots}", "{prompt}", "{response}"
-_KEYS = {"name", "template", "shot", "stop"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,83 +51,6 @@ def default_of(world: interface.World) -> Prefix:
     if prefix.template == world.prompted_template:
       return prefix
   return Prefix(DEFAULT, world.prompted_template)
-
-
-def check(config: ConfigDict) -> None:
-  """UserError for a file of candidates that is not there, or wrong."""
-  if config.evaluation.prefix.candidates:
-    read(config.evaluation.prefix.candidates)
-
-
-def digests(config: ConfigDict) -> dict[str, str]:
-  """{key: a hash of the content} of a file of candidates."""
-  path = config.evaluation.prefix.candidates
-  if not path:
-    return {}
-  content = hashlib.sha256()
-  for file in files.paths(path):
-    content.update(file.read_bytes())
-  return {"evaluation.prefix.candidates": content.hexdigest()[:16]}
-
-
-def read(path: str) -> tuple[Prefix, ...]:
-  """The candidates of a file: JSON lines, CSV, ... with `Prefix`'s fields.
-
-  Raises UserError that names file, line and key.
-  """
-  found: dict[str, Prefix] = {}
-  for where, row in _rows(path):
-    prefix = _parsed(where, row)
-    if prefix.name in found:
-      raise errors.UserError(
-        f'{where}: the name "{prefix.name}" stands there a second time; give'
-        " each candidate a name of its own"
-      )
-    found[prefix.name] = prefix
-  if not found:
-    raise errors.UserError(
-      f"config.evaluation.prefix.candidates={path}: empty; at least one line"
-      ' such as {"name": "mine", "template": "Q: {prompt}\\nA:"} is needed'
-    )
-  return tuple(found.values())
-
-
-def _rows(path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-  for unit in files.units(path):
-    yield from files.unit_rows(unit)
-
-
-def _parsed(where: str, row: Mapping[str, Any]) -> Prefix:
-  """A line as a candidate; UserError where it is none."""
-  wrong = _wrong(row)
-  if wrong:
-    raise errors.UserError(f"{where}: {wrong}")
-  return Prefix(**{key: row[key] for key in sorted(_KEYS & set(row))})
-
-
-def _wrong(row: Mapping[str, Any]) -> str:
-  """What is wrong with a line, or ''."""
-  if not isinstance(row, Mapping):
-    return f"a candidate is an object with {', '.join(sorted(_KEYS))}"
-  if unknown := sorted(set(row) - _KEYS):
-    return str(errors.unknown("key of a candidate", unknown[0], _KEYS))
-  for key in ("name", "template"):
-    if not isinstance(row.get(key), str) or not row[key].strip():
-      return f'"{key}" should be text that is not empty'
-  for key in ("shot", "stop"):
-    if not isinstance(row.get(key, ""), str):
-      return f'"{key}" should be text'
-  if row["template"].count(PROMPT) != 1:
-    return f'"template" should have {PROMPT} once, where the prompt belongs'
-  shot, has_shots = row.get("shot", ""), SHOTS in row["template"]
-  if has_shots != bool(shot):
-    return (
-      f'{SHOTS} in "template" and a "shot" belong together: a "shot" says how a'
-      f" demonstration is written, with {PROMPT} and {RESPONSE}"
-    )
-  if shot and not (PROMPT in shot and RESPONSE in shot):
-    return f'"shot" should have {PROMPT} and {RESPONSE} in it'
-  return ""
 
 
 def choose(
@@ -156,37 +75,42 @@ def choose(
   What does not fit is listed with the reason and takes no part.
   """
   possible, left_out = candidates(ctx, [r["prompt"] for r in records])
-  prompts = [record["prompt"] for record in records]
-  clusters = np.asarray([r.get("core", r["prompt"]) for r in records])
-  rows = ctx.config.evaluation.batch
-  key = jax.random.key(ctx.config.evaluation.seed)
-  key = jax.random.fold_in(key, zlib.crc32(b"prefix"))
   policies = [
-    policy_of(ctx, params, prefix, temperature=temperature, rows=rows)
+    policy_of(
+      *(ctx, params, prefix),
+      temperature=temperature,
+      rows=ctx.config.evaluation.batch,
+    )
     for prefix in possible
   ]
   widest = max(policy.columns for policy in policies)
-  scores, figures = [], []
+  figures = []
   title = f"{ctx.config.experiment} prefix of {subject}"
   with progress.Progress(title, len(possible)) as line:
     for done, (prefix, policy) in enumerate(zip(possible, policies), start=1):
       policy = _widened(ctx, policy, widest)
-      said = cut(
-        ctx, prompts, respond.respond(policy, prompts, key), prefix.stop
-      )
-      values = score.rewards_of(ctx, reward, prompts, said, rows=rows)
-      values = np.asarray(values, np.float64)
-      scores.append(float(values.mean()))
-      figures.append(statistics.mean_interval(values, clusters))
-      _log.info("prefix %s: score %.4f", prefix.name, scores[-1])
+      figures.append(_score(ctx, policy, prefix, reward, records))
+      _log.info("prefix %s: score %.4f", prefix.name, figures[-1].value)
       line.update(done)
-  best = max(range(len(scores)), key=lambda n: (scores[n], -n))
+  best = max(range(len(figures)), key=lambda n: (figures[n].value, -n))
   found = [
     _row(subject, prefix, figure, "yes" if n == best else "no")
     for n, (prefix, figure) in enumerate(zip(possible, figures))
   ]
   found += [_row(subject, x, None, f"left out: {why}") for x, why in left_out]
   return Choice(possible[best], tuple(found), widest)
+
+
+def _score(ctx, policy, prefix, reward, records) -> statistics.Interval:
+  """The mean reward of a policy's responses; all policies share the keys."""
+  prompts = [record["prompt"] for record in records]
+  clusters = np.asarray([r.get("core", r["prompt"]) for r in records])
+  settings = ctx.config.evaluation
+  key = jax.random.fold_in(jax.random.key(settings.seed), zlib.crc32(b"prefix"))
+  said = respond.respond(policy, prompts, key)
+  said = cut(ctx, prompts, said, prefix.stop)
+  values = score.rewards_of(ctx, reward, prompts, said, rows=settings.batch)
+  return statistics.mean_interval(np.asarray(values, np.float64), clusters)
 
 
 def _row(subject, prefix, figure, chosen):
@@ -212,7 +136,7 @@ def candidates(
   The default is among them, wherever they are from.
   """
   path = ctx.config.evaluation.prefix.candidates
-  every = read(path) if path else ctx.world.prefixes
+  every = prefix_file.read(path) if path else ctx.world.prefixes
   named, default = list(every), default_of(ctx.world)
   if default.template not in [prefix.template for prefix in named]:
     named.insert(0, default)
@@ -231,12 +155,12 @@ def candidates(
 
 def _filled(ctx, prefix):
   """Yields (prefix, why it cannot be), of few-shot ones one for each draw."""
-  if SHOTS not in prefix.template:
+  if prefix_file.SHOTS not in prefix.template:
     yield prefix, ""
     return
   settings = ctx.config.evaluation.prefix
   shots = _shots(ctx, prefix)
-  bare = prefix.template.replace(SHOTS, "")
+  bare = prefix.template.replace(prefix_file.SHOTS, "")
   room = settings.tokens - templates.added(ctx.tokenizer, bare)
   for count in settings.shots:
     short = [text for text, tokens in shots if tokens <= room // count]
@@ -254,7 +178,7 @@ def _filled(ctx, prefix):
       )
       drawn = rng.choice(len(short), count, replace=False)
       text = "".join(short[n] for n in drawn.tolist())
-      template = prefix.template.replace(SHOTS, text)
+      template = prefix.template.replace(prefix_file.SHOTS, text)
       yield dataclasses.replace(prefix, name=name, template=template), ""
 
 
@@ -271,7 +195,12 @@ def _shots(ctx: context.Context, prefix: Prefix) -> list[tuple[str, int]]:
   )
   rng = np.random.default_rng(ctx.config.evaluation.seed)
   pool = rng.permutation(len(records))[:POOL]
-  special = (*ctx.tokenizer.special_ids, PROMPT, RESPONSE, SHOTS)
+  special = (
+    *ctx.tokenizer.special_ids,
+    prefix_file.PROMPT,
+    prefix_file.RESPONSE,
+    prefix_file.SHOTS,
+  )
   texts = []
   for n in pool.tolist():
     asked, said = (str(records[n][key]) for key in ("prompt", "response"))
@@ -279,8 +208,10 @@ def _shots(ctx: context.Context, prefix: Prefix) -> list[tuple[str, int]]:
     if any(name in within for name in special):
       continue
     if said.strip() and not (prefix.stop and prefix.stop in within):
-      before, _, rest = prefix.shot.partition(PROMPT)
-      texts.append(before + asked + rest.replace(RESPONSE, said.strip()))
+      before, _, rest = prefix.shot.partition(prefix_file.PROMPT)
+      texts.append(
+        before + asked + rest.replace(prefix_file.RESPONSE, said.strip())
+      )
   lengths = map(len, ctx.tokenizer.encode_batch(texts))
   return list(zip(texts, lengths))
 

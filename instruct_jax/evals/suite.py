@@ -31,7 +31,7 @@ from instruct_jax.evals import (
   metadata,
   nlp,
   preference,
-  prefixes,
+  prefix_file,
   reward,
   reward_models,
   score,
@@ -120,7 +120,7 @@ def check(config: ConfigDict) -> None:
       raise errors.unknown(
         f"config.evaluation.reward_models.{name}", need, config.needs
       )
-  prefixes.check(config)
+  prefix_file.check(config)
   for name in section.left_out:
     if name not in section.subjects:
       raise errors.unknown(

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax import algorithms, paper, worlds
 from instruct_jax.base import keys, outside
-from instruct_jax.evals import prefixes
+from instruct_jax.evals import prefix_file
 from instruct_jax.inference import rewards
 from instruct_jax.labeling import rankers
 from instruct_jax.runs import stages
@@ -158,7 +158,7 @@ def _lies_in(key: str, sections: Iterable[str]) -> bool:
 
 def of_evaluation(config: ConfigDict, needs: Needs) -> str:
   """A hash of what an evaluation depends on but the run's own parameters."""
-  flat = keys.flatten(config.evaluation) | prefixes.digests(config)
+  flat = keys.flatten(config.evaluation) | prefix_file.digests(config)
   if rewards.several(config):
     flat[_COMBINE] = config.reward.model.combine
   only = stages.needs_of_evaluation(config)
