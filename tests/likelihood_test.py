@@ -203,6 +203,18 @@ def test_every_continuation_has_its_place_and_little_is_padding(count):
     assert one.table["tokens"].shape[1] >= 512
 
 
+def test_more_may_be_asked_for_than_there_are_slots():
+  """Behind a context of one token: texts from their beginning."""
+  pairs = [((1,), (2, 3, n)) for n in range(400)]
+  laid = rows.laid(pairs, reader().mesh)
+  batches = list(laid.batches())
+  places = np.concatenate([x.place[x.is_asked] for x in batches])
+  assert np.bincount(places).tolist() == [3] * 400
+  tokens = sum(int((x.table["segments"] > 0).sum()) for x in batches)
+  items = sum(len(row) for row in laid.items)
+  assert tokens == 2 * 400 + items
+
+
 def test_few_are_asked_where_continuations_are_short():
   pairs = [((1,) * 100 + (n,), (2, 3)) for n in range(20)]
   laid = rows.laid(pairs, reader().mesh)

@@ -36,7 +36,16 @@ class Item:
 
   context: Ids
   places: tuple[int, ...]  # of its continuations among all
-  length: int  # in slots
+  slots: int
+  asked: int
+
+  @property
+  def length(self) -> int:
+    """What it takes of a row, which is asked for no more than it has slots.
+
+    Behind a context of one token more is asked for than there are slots.
+    """
+    return max(self.slots, self.asked)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +92,7 @@ class Rows:
   def padding(self) -> float:
     """The share of the slots that hold no token."""
     slots = -(-len(self.items) // self.at_once) * self.at_once * self.width
-    used = sum(one.length for row in self.items for one in row)
+    used = sum(one.slots for row in self.items for one in row)
     return 1 - used / max(1, slots)
 
   def _batch(self, some):
@@ -118,7 +127,7 @@ def laid(asked: Sequence[tuple[Ids, Ids]], mesh: jax.sharding.Mesh) -> Rows:
     found[row].append(item)
   slots = CPU_SLOTS if sharding.platform() == "cpu" else DEVICE_SLOTS
   ways = mesh.shape["data"] * mesh.shape["fsdp"]
-  counts = [_asked(row, asked) for row in found]
+  counts = [sum(one.asked for one in row) for row in found]
   return Rows(
     asked=asked,
     items=found,
@@ -137,10 +146,6 @@ def _widths(least: int) -> list[int]:
   return found[:3]
 
 
-def _asked(items, asked):
-  return sum(len(asked[place][1]) for one in items for place in one.places)
-
-
 def _items(asked, most):
   """Continuations by context, as many in an item as fit `most` slots."""
   of_context: dict[Ids, list[int]] = {}
@@ -149,15 +154,17 @@ def _items(asked, most):
       of_context.setdefault(context, []).append(place)
   items = []
   for context, places in of_context.items():
-    some, length = [], len(context)
+    one = Item(context, (), len(context), 0)
     for place in places:
-      more = len(asked[place][1]) - 1
-      if some and length + more > most:
-        items.append(Item(context, tuple(some), length))
-        some, length = [], len(context)
-      some.append(place)
-      length += more
-    items.append(Item(context, tuple(some), length))
+      size = len(asked[place][1])
+      more = Item(
+        context, (*one.places, place), one.slots + size - 1, one.asked + size
+      )
+      if one.places and more.length > most:
+        items.append(one)
+        more = Item(context, (place,), len(context) + size - 1, size)
+      one = more
+    items.append(one)
   return items
 
 
@@ -165,7 +172,7 @@ def _lay(row, items, asked):
   """Writes the items of a row into its arrays."""
   slot = number = 0
   for segment, one in enumerate(items, start=1):
-    end, size = slot + one.length, len(one.context)
+    end, size = slot + one.slots, len(one.context)
     row["tokens"][slot : slot + size] = one.context
     row["positions"][slot : slot + size] = np.arange(size)
     row["segments"][slot:end] = segment
