@@ -139,7 +139,7 @@ inference
 measuring
   asked table classifiers
   nearness
-  models truth_judges
+  models truth_judges toxicity
   contract
   choices found judges
   options running preferred
