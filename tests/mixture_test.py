@@ -71,6 +71,8 @@ def test_every_task_is_asked_in_the_worlds_words(microworld):
     assert set(counts) == set(mixtures.MIXTURES[name]), (name, split)
     assert max(counts.values()) == 25
     for row in rows:
+      if row["task"] in ("sentiment", "to_zorp", "to_english"):
+        assert tables.split_of(row["prompt"]) == split  # a user may ask so
       words = f"{row['prompt']} {row['response']}".split(" ")
       assert set(words) <= known, row
       assert len(row["prompt"].split(" ")) <= prompts.LONGEST
@@ -397,6 +399,12 @@ def test_a_mixtures_files_and_cap_count_for_its_own_stages(tmp_path):
   other = named(planned(tmp_path, **everyone, **files))
   moved = {n for n, x in other.items() if given[n].digest != x.digest}
   assert moved == {name for name in TUNED if name.endswith("t0")}
+  folder = tmp_path / "elsewhere"
+  folder.mkdir()
+  path.rename(folder / path.name)
+  files = {"mixtures.t0": str(folder / path.name)}
+  same = named(planned(tmp_path, **everyone, **files))
+  assert all(other[n].digest == x.digest for n, x in same.items())
 
 
 def test_rows_without_data_are_listed_as_not_there(tmp_path):

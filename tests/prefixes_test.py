@@ -309,14 +309,20 @@ def test_a_prefix_is_chosen_on_validation_prompts(monkeypatch):
 
 
 def test_who_is_prompted_reads_the_prefix(ctx):
-  prefix = interface.Prefix("x", "where ? {prompt} \n", stop="ann")
+  prefix = interface.Prefix("x", "where ? {prompt} \n")
+  shared = made(ctx, dataclasses.replace(GPT, prefix=prefix))
+  (whole,) = (shared.ask(s, PROMPTS).texts[0] for s in shared.subjects)
+  first, *rest = whole.split(" ")
+  stop = next(word for word in rest if word != first)
+  prefix = dataclasses.replace(prefix, stop=stop)
   shared = made(ctx, dataclasses.replace(GPT, prefix=prefix))
   (subject,) = shared.subjects
   answer = shared.ask(subject, PROMPTS)
   first = ctx.tokenizer.encode("where ? what job")
   row = answer.prompt[0][answer.is_prompt[0]].tolist()
   assert row[-len(row) :][: len(first) + 1][-len(first) :] == first
-  assert "ann" not in " ".join(answer.texts)
+  assert answer.texts[0] == whole.partition(stop)[0].rstrip() != whole
+  assert answer.ended[0]
   raw = shared.ask(subject, PROMPTS, raw=True)
   whole = encode.prompts(
     PROMPTS, ctx.tokenizer, encode.RAW_TEMPLATE, raw.prompt.shape[1]

@@ -104,10 +104,9 @@ def _is_read(config: ConfigDict) -> Callable[[str], bool]:
   unread = _UNREAD.get(config.job, ())
   if config.job == "train":
     unread = (*algorithms.named(config.algorithm).ignores, *_PASSED_DOWN)
-  if config.job == "mixture":  # nor another mixture
-    others = mixture.names(config, worlds.of(config.data))
-    others -= {config.mixtures.name}
-    unread = (*unread, *(f"mixtures.{name}" for name in sorted(others)))
+  if config.job == "mixture":  # What it names counts by its content.
+    named = mixture.names(config, worlds.of(config.data))
+    unread = (*unread, *(f"mixtures.{name}" for name in sorted(named)))
   hidden = (*UNDIGESTED, "needs", *unread, *_OF_DATA)
   if not _reads_rankings(config):
     hidden = (*hidden, _K_MAX)
