@@ -6,11 +6,22 @@ import json
 import math
 import pathlib
 
+import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.measuring import found, preferred, questions
+from instruct_jax.hf import llama2c
+from instruct_jax.measuring import (
+  asked,
+  contract,
+  found,
+  models,
+  preferred,
+  questions,
+)
+from instruct_jax.runs import measured
 from instruct_jax.sets import (
   crows_pairs,
   hellaswag,
@@ -638,3 +649,48 @@ def test_winogender_s_occupations_all_have_statistics():
   groups = winogender.read(str(path / "all_sentences.tsv"))
   assert {one.occupation for one in groups} == set(known)
   assert len(known) == 60
+
+
+@pytest.fixture(scope="module")
+def readers(tmp_path_factory):
+  """A story-teller, and the same network with weights of chance."""
+  stories = DATA / "stories260K"
+  if not stories.exists():
+    pytest.skip(f"the public checkpoint is not here: {stories}")
+  folder = tmp_path_factory.mktemp("stories")
+  llama2c.to_hf(stories / "stories260K.bin", stories / "tok512.bin", folder)
+  (given,) = measured.models([f"hf:{folder}"], template="none")
+  told = given.open()
+  leaves, tree = jax.tree.flatten(told.params)
+  keys = jax.random.split(jax.random.key(0), len(leaves))
+  chance = [
+    0.02 * jax.random.normal(key, x.shape) if x.ndim > 1 else x
+    for key, x in zip(keys, leaves)
+  ]
+  params = jax.tree.unflatten(tree, chance)
+  return {"stories": told, "chance": dataclasses.replace(told, params=params)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stories", "chance"])
+@pytest.mark.parametrize(
+  ("one", "file", "metric", "chance"),
+  [
+    (hellaswag, "hellaswag/hellaswag_val_full.txt.bz2", "accuracy", 1 / 4),
+    (rte, "rte/rte.zip", "accuracy_balanced", 1 / 2),
+    (sst2, "sst2/dev.tsv", "accuracy_balanced", 1 / 2),
+    (wsc, "superglue_wsc/val.jsonl", "accuracy_balanced", 1 / 2),
+  ],
+)
+def test_who_knows_nothing_is_at_chance(
+  readers, tmp_path, name, one, file, metric, chance
+):
+  answers = asked.Answers(tmp_path / "asked.jsonl", {})
+  model = models.Model(name, readers[name], answers)
+  settings = contract.Settings(limit=200)
+  files = {"items": str(DATA / file)}
+  bench = contract.Bench(
+    "set", files, settings, (name,), lambda _: model, epath.Path(tmp_path)
+  )
+  estimate = one.measure(bench).metrics[metric]
+  assert abs(estimate.value - chance) <= 3 * estimate.stderr
