@@ -203,6 +203,37 @@ def _number(path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_its_policies_are_measured_on_sets_of_data(whole, cache, tmp_path):
+  workdir, _ = whole
+  endings = ["ann is a nurse .", "a cow .", "bob lives", "in oslo ."]
+  lines = [["what job does ann have ?", str(n), *endings] for n in range(4)]
+  path = tmp_path / "hellaswag_val.txt"
+  path.write_text("\n".join(line for item in lines for line in item))
+  flags = f"--config.measure.data={tmp_path}", "--config.needs.ppo=../none"
+  experiment = "experiments/evaluate.py:test"
+  code, output = finish(workdir, cache, *flags, config=experiment)
+  assert code == 2
+  assert "config.needs.ppo" in output
+  flags = flags[0], "--config.measure.sets=hellaswag,squadv2"
+  code, output = finish(workdir, cache, *flags, config=experiment)
+  assert code == 0, output
+  assert re.findall(r"(\w+)-test: starts", output) == ["ppo", "evaluate"]
+  found = results(workdir, "evaluate")
+  policies = ("gpt", "sft", "ppo", "ppo_ptx")
+  for name in policies:
+    share = found["metrics"][f"hellaswag/accuracy/{name}"]
+    assert share == 0.25, "each ending is right once"
+  report = (workdir / "evaluate-test" / "report.html").read_text()
+  assert "hellaswag accuracy" in report
+  page = (workdir / "evaluate-test" / "sets" / "report.html").read_text()
+  assert "dev-v2.0.json" in page, "the set that is missing"
+  code, output = finish(workdir, cache, *flags, config=experiment)
+  assert code == 0, output
+  assert "starts" not in output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_finished_chain_is_reused(whole, cache):
   workdir, _ = whole
   before = {

@@ -185,6 +185,8 @@ runs
   records
   bases
   reading
+  readers
+  evaluating
   stages speaker exchange holders provenance machine
   lock marks
   answers asked digests

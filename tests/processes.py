@@ -55,7 +55,7 @@ def together(
     for rank in range(count)
   ]
   try:
-    outputs = [process.communicate(timeout=120) for process in processes]
+    outputs = [process.communicate(timeout=400) for process in processes]
   finally:
     for process in processes:
       process.kill()

@@ -63,5 +63,6 @@ def make(root, experiment, *, name="", seed=0, steps=(3,), done=True, **needs):
   if done:
     product = {"run": ".", "step": steps[-1], "item": item}
     results = {"experiment": experiment, "metrics": {}, "product": product}
+    results["config_digest"] = name or experiment
     write_json(folder / "results.json", results)
   return folder, found

@@ -29,10 +29,15 @@ class Found:
   others: tuple[str, ...] = ()  # files that would have done as well
 
 
-def of_set(one: contract.Set, folder: str, named: Mapping[str, str]) -> Found:
+def of_set(
+  one: contract.Set,
+  folder: str,
+  named: Mapping[str, str],
+  flag: str = "--data",
+) -> Found:
   """The files of a set in a folder, or as they are `named` by role.
 
-  The role '' is the first.
+  The role '' is the first; `flag` is what names the folder, for errors.
   """
   first = next(iter(one.files), "")
   named = {role or first: spec for role, spec in named.items()}
@@ -44,7 +49,7 @@ def of_set(one: contract.Set, folder: str, named: Mapping[str, str]) -> Found:
     if role in named:
       files.units(named[role])  # UserError where it is not there
       chosen[role] = named[role]
-    elif there := _matching(folder, tuple(patterns)):
+    elif there := _matching(folder, tuple(patterns), flag):
       chosen[role], *more = there
       others += more
     elif role not in one.optional:
@@ -53,11 +58,11 @@ def of_set(one: contract.Set, folder: str, named: Mapping[str, str]) -> Found:
 
 
 @functools.cache
-def _matching(folder: str, patterns: Sequence[str]) -> list[str]:
+def _matching(folder: str, patterns: Sequence[str], flag: str) -> list[str]:
   """The files that the first pattern with any fits, the shallowest first."""
   if not folder:
     return []
-  root, names = epath.Path(folder), _names(folder)
+  root, names = epath.Path(folder), _names(folder, flag)
   for pattern in patterns:
     fits = [name for name in names if _fits(name, pattern)]
     if fits:
@@ -66,11 +71,11 @@ def _matching(folder: str, patterns: Sequence[str]) -> list[str]:
 
 
 @functools.cache
-def _names(folder: str) -> tuple[str, ...]:
+def _names(folder: str, flag: str) -> tuple[str, ...]:
   """Relative to the folder; UserError where there is no such folder."""
   root = epath.Path(folder)
   if not root.is_dir():
-    raise errors.UserError(f"--data={folder}: no such folder")
+    raise errors.UserError(f"{flag}={folder}: no such folder")
   names = _below(root, "", DEEP)
   return tuple(sorted(names, key=lambda name: (name.count("/"), name)))
 

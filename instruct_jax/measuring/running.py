@@ -9,6 +9,7 @@ In the folder of results:
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -52,7 +53,9 @@ class _Work:
   scorer: contract.Scorer | None = None
   failed: dict[str, str] = dataclasses.field(default_factory=dict)
   opened: dict[str, likelihood.Reader] = dataclasses.field(default_factory=dict)
-  _digests: dict[str, str] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    self.digest_of = functools.cache(digest_of)
 
   def bench(self, name: str, of: Sequence[Given]) -> contract.Bench:
     """What a set may use, to measure some of the models."""
@@ -94,21 +97,21 @@ class _Work:
       **({"scorer": dict(scorer.described)} if scorer else {}),
       **({"best_of": self.settings.best_of} if self._choice else {}),
       "models": {one.name: dict(one.described) for one in of},
-      "files": {role: self._digest(spec) for role, spec in chosen.items()},
+      "files": {role: self.digest_of(spec) for role, spec in chosen.items()},
       "seed": self.settings.seed,
       "limit": self.settings.limit,
       "options": dict(self.settings.options.get(name, {})),
     }
 
-  def _digest(self, spec):
-    if spec not in self._digests:
-      content = hashlib.sha256()
-      for path in files.paths(spec):
-        with path.open("rb") as file:
-          while block := file.read(1 << 20):
-            content.update(block)
-      self._digests[spec] = content.hexdigest()[:16]
-    return self._digests[spec]
+
+def digest_of(spec: str) -> str:
+  """Of the content of all that a path, pattern or `tfds:` spec names."""
+  content = hashlib.sha256()
+  for path in files.paths(spec):
+    with path.open("rb") as file:
+      while block := file.read(1 << 20):
+        content.update(block)
+  return content.hexdigest()[:16]
 
 
 def measure(

@@ -17,7 +17,7 @@ from instruct_jax.base import keys, outside
 from instruct_jax.evals import prefix_file
 from instruct_jax.inference import rewards
 from instruct_jax.labeling import rankers
-from instruct_jax.runs import stages
+from instruct_jax.runs import evaluating, stages
 from instruct_jax.worlds import mixture
 
 # These change what is shown or kept, not what is computed.
@@ -65,6 +65,8 @@ _UNREAD = {
   "leave_out": ("model", "reward", "reward_model", "mesh", "seed"),
   "folds": ("model", "reward", "seed"),
   "mixture": ("reward", "reward_model", "model"),
+  # What lies in the folder counts by its content.
+  "evaluate": ("reward", "reward_model", "measure.data"),
 }
 # By training, which reads them not.
 _PASSED_DOWN = ("candidates", "rankings", "mixtures")
@@ -188,6 +190,8 @@ def content_digests(config: ConfigDict) -> dict[str, str]:
     return digests | rankers.digests(config.rankings)
   if config.job == "mixture":
     return digests | mixture.digests(config)
+  if config.job == "evaluate":
+    return digests | evaluating.digests(config)
   if config.job != "train":
     return digests
   modules = {}

@@ -1,4 +1,4 @@
-"""Runs and checkpoints that are to be measured (`measuring.running`)."""
+"""The models that a command names, to be measured."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,13 @@ from etils import epath
 
 from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
-from instruct_jax.inference import encode, likelihood
 from instruct_jax.measuring import running
-from instruct_jax.runs import references, speaker
-
-TEMPLATES = ("none", "own")
+from instruct_jax.runs import readers, references
 
 
 def models(named: Sequence[str], *, template: str) -> list[running.Given]:
   """The models of 'PATH' or 'NAME=PATH', each with a name of its own.
 
-  `template` says what is put around prompts: nothing, or each model's own.
   Raises UserError where a path is no finished run that speaks, or a name comes
   twice.
   """
@@ -24,8 +20,7 @@ def models(named: Sequence[str], *, template: str) -> list[running.Given]:
     raise errors.UserError(
       "--run: name a run's folder, as runs/ppo_ptx-tiny, or hf:/path"
     )
-  if template not in TEMPLATES:
-    raise errors.unknown("--template", template, TEMPLATES)
+  readers.check_template("--template", template)
   given: dict[str, running.Given] = {}
   for one in named:
     name, path = _split(one)
@@ -33,7 +28,8 @@ def models(named: Sequence[str], *, template: str) -> list[running.Given]:
       raise errors.UserError(
         f"--run {one}: '{name}' is there already; --run NAME=PATH names it"
       )
-    given[name] = _given(name, path, template)
+    there = references.resolve("policy", path)
+    given[name] = readers.given(name, path, there.digest, template=template)
   return list(given.values())
 
 
@@ -43,24 +39,3 @@ def _split(reference: str) -> tuple[str, str]:
     return name, path
   bare = reference.removeprefix(hf_folder.PREFIX).rstrip("/")
   return epath.Path(bare).name or bare, reference
-
-
-def _given(name: str, path: str, template: str) -> running.Given:
-  there = references.resolve("policy", path)
-
-  def read() -> likelihood.Reader:
-    one = speaker.open_run(path)
-    own = one.ctx.config.data.template
-    return likelihood.Reader(
-      model=one.ctx.policy,
-      params=one.params,
-      tokenizer=one.ctx.tokenizer,
-      mesh=one.ctx.mesh,
-      template=encode.RAW_TEMPLATE if template == "none" else own,
-      ctx=one.ctx,
-    )
-
-  described = {
-    "run": path, "digest": there.digest, "template": template
-  }  # fmt: skip
-  return running.Given(name, described, read)

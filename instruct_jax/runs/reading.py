@@ -25,14 +25,17 @@ from instruct_jax.training import partition
 _log = logging.getLogger(__name__)
 
 
-def open_context(folder: epath.PathLike) -> context.Context:
+def open_context(folder: epath.PathLike, *, axis: str = "") -> context.Context:
   """The context of a run, for reading it on the devices that are here.
 
-  The run's own mesh is used if it fits all devices exactly, else one device.
+  The run's own mesh is used if it fits all devices exactly, else one device,
+  or all of them along an `axis` of the mesh.
   """
   config = records.read_config(folder).unlock()
   if math.prod(config.mesh.values()) != jax.device_count():
     config.mesh = ConfigDict(dict.fromkeys(config.mesh, 1))
+    if axis:
+      config.mesh[axis] = jax.device_count()
   return context.make(config.lock(), records.read_needs(folder))
 
 

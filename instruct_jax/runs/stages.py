@@ -22,7 +22,7 @@ from instruct_jax.inference import context, encode, rewards, score
 from instruct_jax.labeling import candidates, folds, rankers, rankings
 from instruct_jax.models import sizes
 from instruct_jax.parallel import hosts
-from instruct_jax.runs import bases, reading, records
+from instruct_jax.runs import bases, evaluating, reading, records
 from instruct_jax.training import loop
 from instruct_jax.worlds import mixture
 
@@ -240,6 +240,13 @@ def pick_epoch(
   return Result(metrics=metrics, product=chosen)
 
 
+def measure_sets(
+  config: ConfigDict, folder: epath.Path, needs: Folders
+) -> Result:
+  """Measures the policies needed on sets of data."""
+  return Result(*evaluating.measure(config, folder, needs))
+
+
 def evaluate(
   config: ConfigDict, folder: epath.Path, needs: Folders
 ) -> suite.Outcome:
@@ -319,6 +326,7 @@ JOBS: dict[str, Callable[[ConfigDict, epath.Path, Folders], Result]] = {
   "select": pick_epoch,
   "leave_out": leave_out,
   "folds": cross_validate,
+  "evaluate": measure_sets,
 }
 EVALUATIONS = {
   "policies": _evaluate_policies,
@@ -353,6 +361,8 @@ def check(config: ConfigDict) -> None:
     rankers.check(config)
   if config.job == "mixture":
     mixture.check(config, worlds.of(config.data))
+  if config.job == "evaluate":
+    evaluating.check(config)
 
 
 def check_read(data: ConfigDict, names: Iterable[str]) -> None:
