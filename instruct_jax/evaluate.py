@@ -18,12 +18,13 @@ codes: 0 done, 2 bad input, 130 Ctrl-C.
 """
 
 from absl import flags
+from etils import epath
 
 from instruct_jax import sets
 from instruct_jax.base import allocation, command, compilation, errors
 from instruct_jax.measuring import contract, found, options, running
 from instruct_jax.report import evaluation
-from instruct_jax.runs import judging, measured
+from instruct_jax.runs import judging, lock, measured
 
 _RUN = flags.DEFINE_multi_string(
   "run", [], "A run's folder or hf:/path, NAME=PATH to name it; repeat it."
@@ -65,18 +66,14 @@ def main(argv: list[str]) -> None:
     evaluation.print_sets(known)
     return
   chosen = _chosen(known)
-  given = options.split(_OPTION.value, "--set_option", known)
-  options.check(known, given)
+  given = options.split(_OPTION.value, "--set_option", chosen)
+  options.check(chosen, given)
   there = _there(chosen)
   if not _OUT.value:
     raise errors.UserError("--out: name a folder for what is found.")
   allocation.keep()
   compilation.enable_cache()
-  if _BEST_OF.value > 1 and not _SCORER.value:
-    raise errors.UserError(
-      f"--best_of={_BEST_OF.value}: --scorer=RUN of a reward model says who"
-      " chooses."
-    )
+  _check_scorer(chosen)
   scorer = None
   if _SCORER.value:
     scorer = judging.scorer(_SCORER.value, _COMBINE.value)
@@ -89,13 +86,15 @@ def main(argv: list[str]) -> None:
   settings = contract.Settings(
     _SEED.value, _LIMIT.value, given, best_of=_BEST_OF.value
   )
-  results = running.measure(
-    *(models, chosen, there, settings, _OUT.value),
-    scorer=scorer,
-  )
-  page = evaluation.write(_OUT.value, results)
-  evaluation.print_results(results)
-  print(f"\nReport: {page}")
+  with lock.hold(epath.Path(_OUT.value)):
+    results = running.measure(
+      *(models, chosen, there, settings, _OUT.value),
+      scorer=scorer,
+    )
+    page = evaluation.write(_OUT.value, results) if results["sets"] else None
+  if page is not None:
+    evaluation.print_results(results)
+    print(f"\nReport: {page}")
   if failed := results["failed"]:
     name, why = next(iter(failed.items()))
     raise errors.UserError(
@@ -111,6 +110,25 @@ def _chosen(known: dict[str, contract.Set]) -> dict[str, contract.Set]:
   return {name: known[name] for name in names or known}
 
 
+def _check_scorer(chosen: dict[str, contract.Set]) -> None:
+  """UserError where nobody chooses, or a scorer that nothing would ask."""
+  if _BEST_OF.value > 1 and not _SCORER.value:
+    raise errors.UserError(
+      f"--best_of={_BEST_OF.value}: --scorer=RUN of a reward model says who"
+      " chooses."
+    )
+  asks = _BEST_OF.value > 1 or any(one.is_scored for one in chosen.values())
+  if _SCORER.value and not asks:
+    raise errors.UserError(
+      f"--scorer={_SCORER.value}: none of {', '.join(chosen)} asks a reward"
+      " model; --best_of=N has it choose what they are answered with"
+    )
+  if _COMBINE.present and "," not in _SCORER.value:
+    raise errors.UserError(
+      f"--combine={_COMBINE.value}: --scorer names no several reward models"
+    )
+
+
 def _there(chosen: dict[str, contract.Set]) -> dict[str, found.Found]:
   """The files of each set; UserError where there is none at all."""
   named = options.split(_FILE.value, "--file", chosen)
@@ -120,8 +138,9 @@ def _there(chosen: dict[str, contract.Set]) -> dict[str, found.Found]:
   }
   if all(one.missing for one in there.values()):
     name, one = next(iter(there.items()))
+    where = f"--data={_DATA.value}" if _DATA.value else "--data is not given"
     raise errors.UserError(
-      f"--data={_DATA.value}: nothing of {', '.join(chosen)} is there;"
+      f"{where}: nothing of {', '.join(chosen)} is there;"
       f" {name} needs {one.missing} (--list says all of it)"
     )
   return there

@@ -185,12 +185,19 @@ LINES = [
   (f"{EVALUATE} --sets=squadv2 --file=squadv2=a_file --out=x --run=hf:none",
    "none"),
   (f"{EVALUATE} --limit=-1", "--limit=-1"),
+  (f"{EVALUATE} --data=a_file --out=x", "--data=a_file folder"),
+  (f"{EVALUATE} --sets=squadv2 --set_option=sst2.shots=1", "sst2 squadv2"),
+  (f"{EVALUATE} --set_option=squadv2.shots=x", "squadv2.shots=x number"),
+  (f"{EVALUATE} --sets=squadv2 --file=squadv2=a_file --out=x {RUN}"
+   " --scorer=runs/rm-test", "--scorer --best_of"),
+  (f"{EVALUATE} --sets=squadv2 --file=squadv2=a_file --out=x {RUN}"
+   " --combine=worst", "--combine --scorer"),
   (f"{EVALUATE} --template=chat --sets=squadv2 --file=squadv2=a_file --out=x"
    f" {RUN}", "chat own none"),
   (f"{EVALUATE} --sets=squadv2 --file=squadv2=a_file --out=x {RUN}"
-   f" --scorer=runs/sft-test", "--scorer policy reward"),
+   " --best_of=2 --scorer=runs/sft-test", "--scorer policy reward"),
   (f"{EVALUATE} --sets=squadv2 --file=squadv2=a_file --out=x {RUN}"
-   " --scorer=none", "--scorer none"),
+   " --best_of=2 --scorer=none", "--scorer none"),
   (f"{EVALUATE} --set_option=preference.jugde=world --out=x", "jugde judge"),
   (f"{EVALUATE} what", "what --name=value"),
   # convert

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from etils import epath
 
 from instruct_jax import sets as sets_lib
 from instruct_jax.base import errors, interrupt
@@ -198,12 +199,24 @@ def test_each_answer_is_the_best_of_several(tmp_path):
     four = every[first : first + 4]
     is_told = not 8 <= first < 16
     best = min(four, key=lambda x: sum(map(ord, x.text)))
-    expected.append(best if is_told else four[0])
+    unchosen = dataclasses.replace(four[0], is_unchosen=True)
+    expected.append(best if is_told else unchosen)
   assert said == expected
+  counts = options.counts(said)
+  assert counts["responses not chosen, too long for the scorer"] == 2
   assert said[::2] != [every[n] for n in (0, 8, 16)]
   # Where a set asks for the likeliest, temperature 1 has something to choose.
   greedy = chosen.say(["a"], max_tokens=6)
   assert greedy == chosen.say(["a"], max_tokens=6, temperature=1.0)
+
+
+def test_who_can_read_no_answer_chooses_none(tmp_path):
+  chosen = dataclasses.replace(
+    model(tmp_path), choice=models.Choice(4, by_letters)
+  )
+  with pytest.raises(errors.UserError, match="best_of=4: --scorer reads none"):
+    chosen.say(["b"], max_tokens=6)
+  assert chosen.say([], max_tokens=6) == []
 
 
 def test_more_responses_leave_those_before_as_they_were(tmp_path):
@@ -382,6 +395,49 @@ def test_a_set_that_fails_does_not_stop_the_others(tmp_path, data):
   assert "likely" not in results["sets"]
 
 
+def test_where_all_fail_what_was_found_before_stays(tmp_path, data):
+  (data / "rows.jsonl").write_text("{}")
+  known = {"likely": toy_sets([])["likely"]}
+  out = tmp_path / "new" / "out"
+  for content in (None, "before"):
+    if content:
+      out.mkdir(parents=True, exist_ok=True)
+      (out / "results.json").write_text(content)
+    there = {"likely": found.of_set(known["likely"], str(data), {})}
+    results = running.measure(
+      [given("m")], known, there, contract.Settings(), out
+    )
+    assert "text" in results["failed"]["likely"]
+    assert not results["sets"]
+    if content:
+      assert (out / "results.json").read_text() == content
+    else:
+      assert not (out / "results.json").exists()
+
+
+def test_as_many_groups_as_are_wanted_come_whole():
+  settings = contract.Settings(limit=2)
+  bench = contract.Bench(
+    "toy", {}, settings, (), lambda name: None, epath.Path("unused")
+  )
+  items = [(n // 3, n) for n in range(12)]
+  drawn = bench.some(items, of=lambda item: item[0])
+  assert len(drawn) == 6
+  assert len({group for group, _ in drawn}) == 2
+  assert drawn == sorted(drawn)
+  assert len(bench.some(items)) == 2
+  everything = dataclasses.replace(bench, settings=contract.Settings())
+  assert everything.some(items, of=lambda item: item[0]) == items
+
+
+def test_models_that_only_a_file_names_have_columns():
+  metrics = {"win_rate": {"b": {"value": 0.5, "stderr": 0.1, "n": 9}}}
+  entry = {"metrics": metrics, "plain": []}
+  assert evaluation._of(entry, []) == ["b"]
+  assert evaluation._of(entry, ["a", "b"]) == ["b"]
+  assert evaluation._of({"metrics": {}, "plain": []}, ["a"]) == ["a"]
+
+
 def test_the_page_and_the_table_say_it(tmp_path, data, capsys):
   results = measure(["m", "n"], data, tmp_path / "out", [])
   page = evaluation.write(tmp_path / "out", results).read_text()
@@ -392,6 +448,7 @@ def test_the_page_and_the_table_say_it(tmp_path, data, capsys):
   value = results["sets"]["likely"]["metrics"]["accuracy"]["m"]["value"]
   assert f"{value:.3f} ±" in out
   assert "Missing: absent" in out
+  assert "Note: likely: a note" in out
 
 
 def test_short_tables_are_printed_and_of_others_there_is_no_headline(
@@ -406,7 +463,7 @@ def test_short_tables_are_printed_and_of_others_there_is_no_headline(
   out = capsys.readouterr().out
   assert "likely: Mine" in out
   assert "0.25" in out
-  assert "Long" not in out
+  assert "likely: Long: 13 rows, in the report" in out
   names = [row[0] for row in evaluation.headlines(results).rows]
   assert not any("likely" in name for name in names)
 
@@ -442,6 +499,8 @@ def test_options_by_set():
   options.check(known, given_)
   with pytest.raises(errors.UserError, match="shots"):
     options.check(known, {"squadv2": {"shot": "2"}})
+  with pytest.raises(errors.UserError, match=r"squadv2\.shots=x: a whole"):
+    options.check(known, {"squadv2": {"shots": "x"}})
   with pytest.raises(errors.UserError, match="twice"):
     options.split(["squadv2.a=1", "squadv2.a=2"], "--set_option", known)
 

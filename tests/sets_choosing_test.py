@@ -105,6 +105,20 @@ def test_examples_come_from_their_own_file_where_there_is_one():
     assert parts == ["examples"] * 3 + ["items"]
 
 
+def test_examples_go_before_the_question_does():
+  """Of 9 words that are read an instruction, a question and one example."""
+  model = likes("yes")
+  model.reach = 8
+  bench = toy_models.bench(model, {"items": "x"}, shots="3")
+  found = questions.measure(bench, lambda spec: iter(some(8)), "Do it.")
+  for n in range(8):
+    prompt, _ = model.pairs[2 * n]
+    first, *examples, last = prompt.split("\n\n")
+    assert (first, last) == ("Do it.", f"Q{n}")
+    assert len(examples) == 2, "2 + 2 x 2 + 1 words, and 1 of the answer"
+  assert found.counts == {"prompts with fewer examples, to fit": 8}
+
+
 def test_accuracy_and_that_of_constant_answers():
   rows = some(8, lambda n: n < 2)
   bench = toy_models.bench(likes("no"), {"items": "x"})
@@ -277,6 +291,15 @@ def test_wsc_asks_whether_and_which(tmp_path):
     'Question: In the passage above, what does the pronoun "*she*" refer to?'
     "\nAnswer:"
   )
+
+
+def test_wsc_counts_what_is_cut_of_both_questions(tmp_path):
+  rows = [wsc_row("Ann", "she", 4, True), wsc_row("Bea", "she", 4, False)]
+  spec = lines(tmp_path / "val.jsonl", *rows)
+  model = likes("no", "Bea")
+  model.reach = 5
+  found = wsc.measure(toy_models.bench(model, {"items": spec}))
+  assert found.counts == {"contexts cut on the left": 3}
 
 
 def test_wsc_as_rows_and_without_two_nouns(tmp_path):

@@ -234,6 +234,25 @@ class TestReward:
     (row,) = found.tables["judge_accuracy"]
     # b over aaa: wrong; aaa over c: right; b over c: as long.
     assert (row["value"], row["n"], row["clusters"]) == (0.5, 3, 1)
+    assert "unread" not in row
+
+  def test_pairs_that_it_cannot_read_are_counted(self, tmp_path):
+    path = tmp_path / "held.jsonl"
+    row = {"prompt": "p", "responses": ["aaa", "b", "cc"], "ranks": [2, 1, 3]}
+    path.write_text(json.dumps(row))
+
+    def score(text):
+      return np.nan if text == "aaa" else len(text)
+
+    found = preference.compare(
+      bench(
+        tmp_path, PLAIN, TWO, scorer=scorer(score),
+        files={"held_out": str(path)},
+      )
+    )  # fmt: skip
+    (row,) = found.tables["judge_accuracy"]
+    # b over cc: wrong; the two pairs of aaa: who knows.
+    assert (row["value"], row["n"], row["unread"]) == (0.0, 1, 2)
 
   def test_prompts_that_it_cannot_read(self, tmp_path):
     def score(text):

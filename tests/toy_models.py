@@ -35,7 +35,12 @@ class Model:
   def likelihoods(self, asked):
     self.asked += [context for context, _ in asked]
     return [
-      models.Likelihood(self.likes(*pair), len(pair[1].split()), False)
+      models.Likelihood(
+        logprob=self.likes(*pair),
+        tokens=len(pair[1].split()),
+        is_greedy=False,
+        is_cut=len(" ".join(pair).split()) > self.reach,
+      )
       for pair in asked
     ]
 

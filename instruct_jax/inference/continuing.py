@@ -37,6 +37,8 @@ class Said:
   tokens: int
   ended: bool  # by itself or by a stop, not by the number of tokens
   is_cut: bool = False  # whether the prompt was longer than the model reads
+  is_unchosen: bool = False  # whether it should be the best of several, and is
+  # the first of them, since who chooses could read none
 
 
 @dataclasses.dataclass(frozen=True)

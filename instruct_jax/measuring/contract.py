@@ -34,7 +34,7 @@ class Settings:
   """What the person who measures has chosen, for all sets."""
 
   seed: int = 0
-  limit: int = 0  # items of a set; 0: all of them
+  limit: int = 0  # items of a set (of people's files: prompts); 0: all
   # What the flags --set_option NAME.KEY=VALUE say, by set.
   options: Mapping[str, Mapping[str, str]] = dataclasses.field(
     default_factory=dict
@@ -107,13 +107,22 @@ class Bench:
     """The set's own options, as they were given."""
     return self.settings.options.get(self.name, {})
 
-  def some(self, items: Sequence[Item]) -> list[Item]:
-    """As many as are wanted, drawn by the seed, in their order."""
-    limit = self.settings.limit
-    if not limit or limit >= len(items):
+  def some(
+    self,
+    items: Sequence[Item],
+    of: Callable[[Item], Any] | None = None,
+  ) -> list[Item]:
+    """As many as are wanted, drawn by the seed, in their order.
+
+    With `of`, all items of as many groups: of(item) says whose an item is.
+    """
+    whose = list(range(len(items))) if of is None else [of(x) for x in items]
+    groups, limit = [*dict.fromkeys(whose)], self.settings.limit
+    if not limit or limit >= len(groups):
       return list(items)
     rng = random.Random(f"{self.settings.seed} {self.name}")
-    return [items[n] for n in sorted(rng.sample(range(len(items)), limit))]
+    drawn = {groups[n] for n in rng.sample(range(len(groups)), limit)}
+    return [item for item, group in zip(items, whose) if group in drawn]
 
 
 @dataclasses.dataclass(frozen=True)

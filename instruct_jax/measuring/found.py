@@ -75,7 +75,8 @@ def _names(folder: str, flag: str) -> tuple[str, ...]:
   """Relative to the folder; UserError where there is no such folder."""
   root = epath.Path(folder)
   if not root.is_dir():
-    raise errors.UserError(f"{flag}={folder}: no such folder")
+    what = "a file; name its folder" if root.exists() else "no such folder"
+    raise errors.UserError(f"{flag}={folder}: {what}")
   names = _below(root, "", DEEP)
   return tuple(sorted(names, key=lambda name: (name.count("/"), name)))
 

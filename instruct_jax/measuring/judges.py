@@ -151,6 +151,8 @@ def accuracy_row(
 ) -> dict[str, Any]:
   """How often a reward model orders a pair as a labeler did, ties half.
 
+  "unread" says of how many pairs it cannot tell, since they are too long.
+
   Raises UserError where the rankings order nothing.
   """
   scores = iter(
@@ -164,12 +166,14 @@ def accuracy_row(
       ],
     )
   )
-  right, clusters = [], []
+  right, clusters, unread = [], [], 0
   for record in rankings:
     mine = [next(scores) for _ in record["responses"]]
     signs = annotators.order(record)
     for i, j in itertools.combinations(range(len(mine)), 2):
-      if signs[i, j] and not np.isnan(mine[i] + mine[j]):
+      if signs[i, j] and np.isnan(mine[i] + mine[j]):
+        unread += 1
+      elif signs[i, j]:
         right.append((np.sign(mine[i] - mine[j]) * signs[i, j] + 1) / 2)
         clusters.append(record.get("core", record["prompt"]))
   if not right:
@@ -181,7 +185,8 @@ def accuracy_row(
     np.asarray(right), np.asarray(clusters)
   )
   labels = {"judge": scorer.name, "on": "these rankings"}
-  return labels | dataclasses.asdict(share)
+  too_long = {"unread": unread} if unread else {}
+  return labels | dataclasses.asdict(share) | too_long
 
 
 def of_endpoint(

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from instruct_jax.base import interrupt, progress
+from instruct_jax.base import errors, interrupt, progress
 from instruct_jax.inference import continuing, likelihood, respond
 from instruct_jax.maths import best_of
 from instruct_jax.measuring import asked as asked_lib
@@ -102,7 +102,7 @@ class Model:
     Up to the first of the stops. The k-th response to the prompt at a place is
     the same whatever n and the number of prompts behind it. With a `choice`
     each is the best of several, of equal ones the first, and the k-th is chosen
-    among the k-th so many.
+    among the k-th so many. UserError where none of them can be scored.
     """
     samples = n
     if self.choice is not None:
@@ -118,8 +118,18 @@ class Model:
       [one.text for one in said],
       [one.ended for one in said],
     )
-    scores = np.where(np.isnan(scores), -np.inf, scores)
-    return [said[place] for place in best_of.places(scores, self.choice.n)]
+    is_unread = np.isnan(scores)
+    if prompts and is_unread.all():
+      raise errors.UserError(
+        f"--best_of={self.choice.n}: --scorer reads none of the prompts with"
+        " their answers, all are too long for it; name one that reads more"
+      )
+    scores = np.where(is_unread, -np.inf, scores)
+    places = best_of.places(scores, self.choice.n)
+    return [
+      dataclasses.replace(said[place], is_unchosen=bool(is_unread[place]))
+      for place in places
+    ]
 
   def _sampled(self, prompts, n, max_tokens, stops, temperature, top_p):
     """As `say`, without a choice."""

@@ -12,12 +12,20 @@ from instruct_jax.measuring import choices, contract, models
 def whole(bench: contract.Bench, name: str, usual: int, least: int = 0) -> int:
   """A whole number; UserError for anything else."""
   given = bench.options.get(name, str(usual))
+  return _whole(f"--set_option {bench.name}.{name}", given, least)
+
+
+def _whole(flag, given, least):
   if not given.isdecimal() or int(given) < least:
     raise errors.UserError(
-      f"--set_option {bench.name}.{name}={given}: a whole number from {least}"
-      " on is right"
+      f"{flag}={given}: a whole number from {least} on is right"
     )
   return int(given)
+
+
+# Options of this name are whole numbers, whatever set has them: what is wrong
+# with one is said before anything is measured.
+WHOLE = ("shots", "samples", "max_tokens", "timeout", "retries", "workers")
 
 
 def one_of(bench: contract.Bench, name: str, known: Sequence[str]) -> str:
@@ -84,17 +92,24 @@ def split(
 
 
 def check(sets: Mapping[str, contract.Set], given: Named) -> None:
-  """UserError for an option that a set has not."""
+  """UserError for an option that a set has not, or no whole number."""
   for name, options in given.items():
-    for option in options:
+    for option, value in options.items():
       if option not in sets[name].options:
         known = sets[name].options
         raise errors.unknown(f"--set_option {name}", option, known)
+      if option in WHOLE:
+        _whole(f"--set_option {name}.{option}", value, 0)
 
 
 def counts(said: Sequence[models.Said]) -> dict[str, int]:
-  """How many prompts were cut, and how many responses."""
-  cut = sum(one.is_cut for one in said)
-  unended = sum(not one.ended for one in said)
-  found = choices.cut_counts(cut)
-  return found | ({"responses cut by their length": unended} if unended else {})
+  """How many prompts were cut, and how many responses; how many of those were
+  not chosen among several as they should have been."""
+  found = choices.cut_counts(sum(one.is_cut for one in said))
+  others = {
+    "responses cut by their length": sum(not one.ended for one in said),
+    "responses not chosen, too long for the scorer": sum(
+      one.is_unchosen for one in said
+    ),
+  }
+  return found | {what: count for what, count in others.items() if count}

@@ -55,10 +55,10 @@ def ask(
   read = [one.text for one in kept]
   said = model.say(read, max_tokens=max_tokens, stops=stops)
   texts = [one.text.strip() for one in said]
-  counts = _counts(prompts, kept) | options.counts(said)
+  found = counts(prompts, kept) | options.counts(said)
   if silent := sum(not text for text in texts):
-    counts["responses without a word"] = silent
-  return Answers(read, texts, counts)
+    found["responses without a word"] = silent
+  return Answers(read, texts, found)
 
 
 def fitted(
@@ -104,18 +104,17 @@ def _later(parts: tuple[str, ...], over: float) -> tuple[str, ...]:
   return parts
 
 
-def _counts(
-  before: Sequence[Prompt], after: Sequence[Prompt]
-) -> dict[str, int]:
+def counts(before: Sequence[Prompt], after: Sequence[Prompt]) -> dict[str, int]:
+  """What prompts have lost, for people."""
   named = {
     "examples": "prompts with fewer examples, to fit",
     "history": "prompts with fewer earlier questions, to fit",
     "passage": "passages cut at their end, to fit",
   }
-  counts = {
+  found = {
     what: sum(
       getattr(a, name) != getattr(b, name) for a, b in zip(before, after)
     )
     for name, what in named.items()
   }
-  return {what: count for what, count in counts.items() if count}
+  return {what: count for what, count in found.items() if count}

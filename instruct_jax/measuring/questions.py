@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from instruct_jax.measuring import choices, contract, shots, table
+from instruct_jax.measuring import prompts as prompts_lib
 from instruct_jax.scoring import tasks
 
 SHOTS = {"shots": "answered examples before each item"}
@@ -34,13 +35,21 @@ class Question:
 Read = Callable[[str], Iterator[Question]]
 
 
-def asked(
-  bench: contract.Bench, read: Read, instruction: str = ""
-) -> tuple[list[Question], list[str]]:
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """Questions with their prompts, and what of these was left out to fit."""
+
+  questions: list[Question]
+  prompts: list[str]
+  counts: dict[str, int]
+
+
+def asked(bench: contract.Bench, read: Read, instruction: str = "") -> Asked:
   """The questions that are wanted, and the prompt of each.
 
   Examples come from the file of the role `examples` where there is one, else
-  from the questions' own.
+  from the questions' own; a prompt that a model cannot read with the longest
+  answer loses some of them (`prompts`).
   """
   spec = bench.files["items"]
   everything = table.filled(read(spec), spec)
@@ -53,9 +62,17 @@ def asked(
   choose = shots.chooser(bench, examples)
   chosen = bench.some(everything)
   start = f"{instruction}\n\n" if instruction else ""
-  return chosen, [
-    "".join([start, *choose(one.group), one.shown]) for one in chosen
+  parts = [
+    prompts_lib.Prompt(start, choose(one.group), end=one.shown)
+    for one in chosen
   ]
+  kept = parts
+  if any(one.examples for one in parts):
+    said = list(dict.fromkeys(x for one in chosen for x in one.choices))
+    longest = max(bench.model.lengths(said))
+    kept = prompts_lib.fitted(bench.model, parts, longest)
+  counts = prompts_lib.counts(parts, kept)
+  return Asked(chosen, [one.text for one in kept], counts)
 
 
 def measure(
@@ -67,10 +84,11 @@ def measure(
   the mean of the accuracies by right answer, which no constant answer moves.
   Standard errors by group.
   """
-  questions, prompts = asked(bench, read, instruction)
+  given = asked(bench, read, instruction)
+  questions = given.questions
   items = [
     choices.Item((prompt,), one.choices, one.answer, one.about)
-    for one, prompt in zip(questions, prompts)
+    for one, prompt in zip(questions, given.prompts)
   ]
   groups = [one.group for one in questions]
   found = choices.measure(bench.model, items, clusters=groups)
@@ -82,7 +100,9 @@ def measure(
   share = 100 * most / len(questions)
   name = questions[0].choices[answer].strip()
   note = f"always {name!r} would be right in {share:.1f} % of the items"
-  return dataclasses.replace(found, metrics=metrics, notes=(note,))
+  return dataclasses.replace(
+    found, metrics=metrics, counts=given.counts | found.counts, notes=(note,)
+  )
 
 
 def _balanced(samples, counts, groups) -> tasks.Estimate:

@@ -128,6 +128,7 @@ def measure(
   What has been measured before, of the same parameters, files and settings, is
   not measured again. Returns what results.json holds. Raises Interrupted after
   SIGTERM; a set whose files are wrong stands under "failed", the others go on.
+  Where all fail nothing is written.
   """
   out = epath.Path(out)
   ready = {name: one for name, one in sets.items() if not there[name].missing}
@@ -236,7 +237,8 @@ def _written(
     label = of[0].name if one.measure else _ALL
     part = storage.read_json(work.out / "parts" / name / f"{label}.json")
     _add(tree["sets"].setdefault(name, _described(work, name)), label, part)
-  hosts.once("results", lambda: _write_all(work.out, tree))
+  if tree["sets"] or not work.failed:  # What stood there says more.
+    hosts.once("results", lambda: _write_all(work.out, tree))
   return tree
 
 
@@ -279,6 +281,7 @@ def _add(entry, label, part):
 
 
 def _write_all(out, tree):
+  out.mkdir(parents=True, exist_ok=True)
   for name in tree["sets"]:
     with storage.writing(out / f"{name}.jsonl") as file:
       for part in sorted((out / "parts" / name).glob("*.jsonl"), key=str):

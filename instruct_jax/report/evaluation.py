@@ -32,6 +32,9 @@ def print_results(results: Results) -> None:
     for called, rows in one["tables"].items():
       if 0 < len(rows) <= _SHORT:
         _print_table(name, exhibits.arrange(called, rows))
+      elif rows:
+        title = exhibits.arrange(called, rows).title
+        print(f"{name}: {title}: {len(rows)} rows, in the report")
   if said := chosen(results["settings"]):
     print(f"Note: {said}")
   for name, why in results["missing"].items():
@@ -40,6 +43,8 @@ def print_results(results: Results) -> None:
     for model, counts in one["counts"].items():
       said = ", ".join(f"{count} {what}" for what, count in counts.items())
       print(f"Note: {name}, {model}: {said}")
+    for note in one["notes"]:
+      print(f"Note: {name}: {note}")
 
 
 def _print_table(name: str, table: exhibits.Table) -> None:
@@ -91,6 +96,13 @@ def whole(one: Mapping[str, Any], models: list[str]) -> exhibits.Table:
   return exhibits.Table(("", *models, "n"), tuple(rows))
 
 
+def _of(one: Mapping[str, Any], models: list[str]) -> list[str]:
+  """The models, or those that a set's file names."""
+  every = dict.fromkeys(m for of in one["metrics"].values() for m in of)
+  others = [name for name in every if name not in models]
+  return [*(name for name in models if name in every or not every), *others]
+
+
 def _unit(one, metric):
   return ", %" if _is_percent(one, metric) else ""
 
@@ -139,7 +151,7 @@ def write(out: epath.PathLike, results: Results) -> epath.Path:
       one
       | {
         "name": name,
-        "table": whole(one, models),
+        "table": whole(one, _of(one, models)),
         "more": [exhibits.arrange(*x) for x in one["tables"].items()],
         "samples": _samples(out / f"{name}.jsonl"),
       }

@@ -4,9 +4,11 @@ Read as published (`hellaswag_val.jsonl`: activity_label, ctx, endings, label),
 as rows with these columns, or in the layout of klosax/hellaswag_text_data, six
 lines an item. Texts are cleaned, and scored by sum and by byte, as
 lm-evaluation-harness does, without an instruction before them; with
-prompt=paper they stand behind InstructGPT's (appendix D.2), as with shots.
+prompt=paper they stand behind InstructGPT's (appendix D.2, as far as it is
+known), as with shots.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator
 
@@ -30,14 +32,13 @@ def measure(bench: contract.Bench) -> contract.Measured:
   """Accuracy by log-probability, and by that for each byte of an ending."""
   kind = options.one_of(bench, "prompt", ("plain", "paper"))
   is_plain = kind == "plain" and not options.whole(bench, "shots", 0)
-  chosen, prompts = questions.asked(
-    bench, read, "" if is_plain else INSTRUCTION
-  )
+  given = questions.asked(bench, read, "" if is_plain else INSTRUCTION)
   items = [
     choices.Item((prompt,), one.choices, one.answer, one.about)
-    for one, prompt in zip(chosen, prompts)
+    for one, prompt in zip(given.questions, given.prompts)
   ]
-  return choices.measure(bench.model, items)
+  found = choices.measure(bench.model, items)
+  return dataclasses.replace(found, counts=given.counts | found.counts)
 
 
 def read(spec: str) -> Iterator[questions.Question]:

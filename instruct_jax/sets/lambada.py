@@ -23,10 +23,13 @@ BLANK = "____."
 def measure(bench: contract.Bench) -> contract.Measured:
   """Accuracy, perplexity by word and the mean log-probability, in nats."""
   if options.whole(bench, "shots", 0):
-    items, prompts = questions.asked(bench, _cloze, INSTRUCTION)
+    given = questions.asked(bench, _cloze, INSTRUCTION)
   else:
-    items, prompts = questions.asked(bench, read)
-  asked = [(prompt, one.choices[0]) for prompt, one in zip(prompts, items)]
+    given = questions.asked(bench, read)
+  asked = [
+    (prompt, one.choices[0])
+    for prompt, one in zip(given.prompts, given.questions)
+  ]
   said = bench.model.likelihoods(asked)
   nats = tasks.mean([one.logprob for one in said])
   perplexity = math.exp(min(-nats.value, 700.0))
@@ -46,7 +49,8 @@ def measure(bench: contract.Bench) -> contract.Measured:
     for (prompt, word), one in zip(asked, said)
   ]
   cut = sum(one.is_cut for one in said)
-  return contract.Measured(metrics, samples, choices.cut_counts(cut))
+  counts = given.counts | choices.cut_counts(cut)
+  return contract.Measured(metrics, samples, counts)
 
 
 def read(spec: str) -> Iterator[questions.Question]:

@@ -27,7 +27,8 @@ def compare(bench: contract.Bench) -> contract.Compared:
   _, first = next(iter(files.rows(spec)), ("", {}))
   if "responses" in first or "response" in first:
     said = _of_people(spec, is_ranked="responses" in first)
-    return _found(bench.some(said), ("Judged by people.",), {})
+    said = bench.some(said, of=lambda one: one.prompt)
+    return _found(said, ("Judged by people.",), {})
   name = bench.options.get("world", "microworld")
   world = judges.world_of(name, f"--set_option {bench.name}.world")
   records = bench.some(sources.read(spec, "prompts"))

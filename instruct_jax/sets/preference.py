@@ -29,7 +29,8 @@ def compare(bench: contract.Bench) -> contract.Compared:
   spec = bench.files["items"]
   _, first = next(iter(files.rows(spec)), ("", {}))
   if "responses" in first:
-    return _of_people(bench, bench.some(rankings.read(spec)))
+    ranked = bench.some(rankings.read(spec), of=lambda one: one["prompt"])
+    return _of_people(bench, ranked)
   answering.check_models(bench)
   if len(bench.names) == 1:
     note = "One model alone: there is nobody to be preferred to."

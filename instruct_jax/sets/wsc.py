@@ -14,6 +14,7 @@ Standard errors by text, since items share them. With shots, examples of the
 second are right nouns alone, as GPT-3's are.
 """
 
+import collections
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -60,18 +61,22 @@ def measure(bench: contract.Bench) -> contract.Measured:
   found = questions.measure(bench, _whether)
   if not list(_which(bench.files["items"])):
     return found
-  chosen, prompts = questions.asked(bench, _which, INSTRUCTION)
+  given = questions.asked(bench, _which, INSTRUCTION)
   asked = [
     choices.Item((prompt,), one.choices, one.answer, {"asked": "which"})
-    for one, prompt in zip(chosen, prompts)
+    for one, prompt in zip(given.questions, given.prompts)
   ]
-  groups = [one.group for one in chosen]
+  groups = [one.group for one in given.questions]
   which = choices.measure(bench.model, asked, clusters=groups)
   accuracy = {"accuracy_chosen": which.metrics["accuracy"]}
+  counts = collections.Counter(found.counts)
+  counts.update(which.counts)
+  counts.update(given.counts)
   return dataclasses.replace(
     found,
     metrics=found.metrics | accuracy,
     samples=found.samples + which.samples,
+    counts=dict(counts),
   )
 
 
