@@ -1,4 +1,4 @@
-"""lm-evaluation-harness, with `transformers`, finds likelihoods of tokens.
+"""lm-evaluation-harness, with `transformers`: likelihoods, and what is said.
 
 The first run tries every batch size of the spec and keeps the fastest.
 """
@@ -33,7 +33,10 @@ def choices(spec: dict, link: channel.Channel) -> None:
   chosen, tried = 0, {}
   while True:
     if not chosen:
-      tried = {size: _timed(side, asked) for size, side in sides.items()}
+      tried = {
+        size: _seconds(lambda side=side: _found(side, asked))
+        for size, side in sides.items()
+      }
       chosen = min(tried, key=tried.__getitem__)
     said = _found(sides[chosen], asked)
     mean = sum(said) / len(said)
@@ -47,9 +50,62 @@ def choices(spec: dict, link: channel.Channel) -> None:
     )
 
 
-def _timed(side, asked):
+def says(spec: dict, link: channel.Channel) -> None:
+  """What is said greedily to every prompt, up to the end."""
+  model = loading.policy(spec).eval()
+  with tempfile.TemporaryDirectory() as folder:
+    tokenizer = loading.tokenizer(spec, pathlib.Path(folder))
+  sides = {
+    size: huggingface.HFLM(
+      pretrained=model, tokenizer=tokenizer, batch_size=size
+    )
+    for size in spec["ways"]
+  }
+  link.ready(**loading.facts(spec, model, "lm_eval"))
+  chosen, tried = 0, {}
+  while True:
+    if not chosen:
+      tried = {
+        size: _seconds(lambda size=size: _said(sides[size], spec, size))
+        for size in sides
+      }
+      chosen = min(tried, key=tried.__getitem__)
+    rows = _said(sides[chosen], spec, chosen)
+    lengths = [len(row) for row in rows]
+    link.done(
+      lengths=lengths,
+      units=sum(lengths),
+      tokens_as_told=loading.as_told(spec, rows),
+      chosen=f"batch {chosen}",
+      tried={f"batch {size}": seconds for size, seconds in tried.items()},
+    )
+
+
+def _said(side, spec, size):
+  """By its own call for a batch, in its order: the longest prompts first."""
+  prompts = spec["prompts"]
+  order = sorted(range(len(prompts)), key=lambda n: -len(prompts[n]))
+  rows = [[] for _ in prompts]
+  for start in range(0, len(order), size):
+    some = order[start : start + size]
+    tokens, mask = loading.left(
+      [prompts[n] for n in some], len(prompts[some[0]])
+    )
+    width = tokens.shape[1]
+    found = side._model_generate(
+      context=tokens,
+      max_length=width + spec["response"],
+      stop=[side.tokenizer.eos_token],
+      attention_mask=mask,
+    )[:, width:]
+    for n, row, length in zip(some, found.tolist(), loading.lengths_of(found)):
+      rows[n] = row[:length]
+  return rows
+
+
+def _seconds(run):
   start = time.perf_counter()
-  _found(side, asked)
+  run()
   return time.perf_counter() - start
 
 
@@ -70,4 +126,4 @@ def _padding(asked, size):
 
 
 if __name__ == "__main__":
-  channel.serve({"choices": choices})
+  channel.serve({"choices": choices, "says": says})

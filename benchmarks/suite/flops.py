@@ -81,4 +81,5 @@ OF_WORKLOAD = {
   "sft": sft,
   "rm": rm,
   "choices": choices,
+  "says": generate,
 }

@@ -8,7 +8,7 @@ channel measures.
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from instruct_jax import algorithms, tokenizers
 from instruct_jax.algorithms import episodes
 from instruct_jax.base import compilation
 from instruct_jax.data.batch import packing
-from instruct_jax.inference import context, likelihood
+from instruct_jax.inference import context, continuing, likelihood
 from instruct_jax.inference import rows as rows_lib
 from instruct_jax.maths import preferences
 from instruct_jax.models import forward, heads, lora
@@ -202,6 +202,49 @@ def choices(spec: dict, channel: channel_lib.Channel) -> None:
     )
 
 
+class Numbers:
+  """A tokenizer whose words are the numbers of the tokens."""
+
+  def __init__(self):
+    self._bytes = tokenizers.ByteTokenizer()
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._bytes, name)
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """What was said, but for its end."""
+    return " ".join(str(n) for n in ids if n != work.END)
+
+
+def says(spec: dict, channel: channel_lib.Channel) -> None:
+  """What is said greedily to every prompt, as evaluations ask."""
+  ctx = make(spec, "sft", {"demonstrations": 1})
+  params = load(ctx, spec, "policy")
+  # pyrefly: ignore[bad-argument-type]  # it stands in for a tokenizer
+  reader = likelihood.Reader(ctx.policy, params, Numbers(), ctx.mesh)
+  request = continuing.Request(max_tokens=spec["response"])
+  asked = dict(enumerate(spec["prompts"]))
+  with jax.set_mesh(ctx.mesh):
+    probe = probed(ctx, params)
+  channel.ready(probe=probe, weights=work.digest(spec))
+  while True:
+    found: dict[int, continuing.Said] = {}
+    key = jax.random.key(0)
+    for some in continuing.by_batch(reader, asked, key, request):
+      found.update(some)
+    said = [found[n] for n in asked]
+    tokens = [
+      [*map(int, one.text.split()), *[work.END] * one.ended] for one in said
+    ]
+    lengths = [one.tokens for one in said]
+    channel.done(
+      lengths=lengths,
+      units=sum(lengths),
+      tokens_as_told=work.are_as_told(spec, tokens, lengths),
+      compile_seconds=compilation.compile_seconds(),
+    )
+
+
 def learn(
   spec: dict,
   channel: channel_lib.Channel,
@@ -308,6 +351,7 @@ WORKLOADS: dict[str, Callable] = {
   "sft": supervised,
   "rm": ranked,
   "choices": choices,
+  "says": says,
 }
 
 if __name__ == "__main__":

@@ -161,6 +161,12 @@ def _choices() -> Spec:
   return choosing(TINY, 64, shortest=32, prompt=128, response=64, mean=24)
 
 
+def _says() -> Spec:
+  """Lengths about as the answers of SQuAD and DROP, with a few long ones."""
+  spec = rollout(TINY, count=64, shortest=32, prompt=128, response=64, mean=16)
+  return spec | {"ways": [16, 64]}
+
+
 def _toy_choices() -> Spec:
   return choosing(TOY, 3, shortest=3, prompt=6, response=5, mean=2)
 
@@ -212,6 +218,8 @@ ROWS = (
   Row("choices", "likelihoods of 64 × 4 continuations, mean 24 of 64, contexts"
       " 32–128", "choices", _choices, "continuations", HARNESS, "evaluation",
       2.0),
+  Row("says", "greedy answers to 64 prompts of 32–128 tokens, mean 16 of 64",
+      "says", _says, "response tokens", HARNESS, "evaluation", 2.0),
   Row("ptx", "PPO-ptx against PPO, 64 texts of 128 tokens: time", "rl", _ptx,
       "response tokens", OURS, "ptx", 0.0, measure="slower",
       changes={"texts": None}),
@@ -230,6 +238,8 @@ SMOKE = (
       None, "smoke", 0.0),
   Row("smoke_choices", "likelihoods, toy", "choices", _toy_choices,
       "continuations", None, "smoke", 0.0),
+  Row("smoke_says", "greedy answers, toy", "says", _toy, "response tokens",
+      None, "smoke", 0.0),
 )  # fmt: skip
 OTHERS = ("chain", "growth")  # suites that are no rows: `parent`, `growth`
 
