@@ -53,6 +53,7 @@ def choices(spec: dict, link: channel.Channel) -> None:
 def says(spec: dict, link: channel.Channel) -> None:
   """What is said greedily to every prompt, up to the end."""
   model = loading.policy(spec).eval()
+  model.generation_config.eos_token_id = loading.END
   with tempfile.TemporaryDirectory() as folder:
     tokenizer = loading.tokenizer(spec, pathlib.Path(folder))
   sides = {
@@ -95,7 +96,7 @@ def _said(side, spec, size):
     found = side._model_generate(
       context=tokens,
       max_length=width + spec["response"],
-      stop=[side.tokenizer.eos_token],
+      stop=["no text"],  # the end is a token
       attention_mask=mask,
     )[:, width:]
     for n, row, length in zip(some, found.tolist(), loading.lengths_of(found)):

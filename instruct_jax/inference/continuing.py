@@ -1,6 +1,6 @@
 """What a policy says to texts of any length, until a text that ends it.
 
-Prompts of like lengths are one table of a width that is a power of two, so
+Prompts of like lengths are one table of a width that is a power of four, so
 that sets of data share programs; each is answered in slots (`generate`). Prompt
 i is episode i: what is said to it depends on the policy, the key and its place
 alone.
@@ -86,10 +86,9 @@ def by_batch(
     )
   classes: dict[int, list[int]] = {}
   for episode, ids in prompts.items():
-    width = max(_WIDTH, 1 << (min(len(ids), room) - 1).bit_length())
-    classes.setdefault(min(width, room), []).append(episode)
+    classes.setdefault(_width(len(ids), room), []).append(episode)
   for width, episodes in sorted(classes.items()):
-    policy = _policy(reader, width, request)
+    policy = _policy(reader, width, request, len(episodes))
     for start in range(0, len(episodes), AT_ONCE):
       some = episodes[start : start + AT_ONCE]
       cut = {n: prompts[n][-width:] for n in some}
@@ -100,7 +99,16 @@ def by_batch(
       }
 
 
-def _policy(reader, width, request):
+def _width(tokens, room):
+  """Of the program that reads so many: few programs, of few widths."""
+  width = _WIDTH
+  while width < min(tokens, room):
+    width *= 4
+  return min(width, room)
+
+
+def _policy(reader, width, request, count):
+  """For so many prompts of a width."""
   tokenizer = reader.tokenizer
   ends = (tokenizer.eot_id, *tokenizer.stop_ids)
   ends += templates.ends(reader.template, tokenizer)
@@ -114,9 +122,7 @@ def _policy(reader, width, request):
     temperature=request.temperature,
     top_k=request.top_k,
     top_p=request.top_p,
-    slots=generate.fitting_slots(
-      reader.model.config, width + length, reader.mesh
-    ),
+    slots=_slots(reader, width + length, count),
   )
   return respond.Policy(
     model=reader.model,
@@ -129,6 +135,14 @@ def _policy(reader, width, request):
     mesh=reader.mesh,
     rows=0,
   )
+
+
+def _slots(reader, tokens, count):
+  """As many as fit; on a CPU no more than are of use to so many prompts, in
+  powers of two, so that sets of data share programs."""
+  fitting = generate.fitting_slots(reader.model.config, tokens, reader.mesh)
+  few = generate.usual_slots(min(count, AT_ONCE), 0)
+  return min(fitting, 1 << (few - 1).bit_length()) if few else fitting
 
 
 def _said(policy, prompts, key, request):
