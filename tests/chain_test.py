@@ -171,7 +171,8 @@ def test_what_ppo_is_compared_with_runs_and_is_measured_like_it(
   for evaluation, measured in ppo["evaluations"].items():
     if measured == "measured":  # DPO's rankings allow one more
       assert ours["evaluations"][evaluation] == measured, evaluation
-  assert set(ppo["tables"]) <= set(ours["tables"])
+  # Baselines that are left out stand in PPO-ptx's own evaluation alone.
+  assert set(ppo["tables"]) - {"left_out"} <= set(ours["tables"])
   evaluated = {
     key.replace("ppo_ptx", name)
     for key in ppo["metrics"]

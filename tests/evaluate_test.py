@@ -158,19 +158,21 @@ def test_a_second_time_nothing_is_computed(home, whole):
 @pytest.mark.slow
 def test_what_is_missing_and_what_fails_is_said(home):
   (home / "bad").mkdir()
-  (home / "bad" / "dev-v2.0.json").write_text('{"data": [{"title": "a"}]}')
+  bare = {"context": "ann .", "qas": [{"question": "who ?"}]}
+  tree = {"data": [{"title": "a", "paragraphs": [bare]}]}
+  (home / "bad" / "dev-v2.0.json").write_text(json.dumps(tree))
   lines = (home / "data" / "hellaswag_val.txt").read_text()
   (home / "bad" / "hellaswag_val.txt").write_text(lines)
   process = start(home, "bad_out", "--data=bad", "--sets=")
   output, _ = process.communicate(timeout=300)
   assert process.returncode == 2, output
-  assert "paragraphs" in output
+  assert '"answers"' in output
   assert "dev-v2.0.json" in output
   found = results(home, "bad_out")
   assert "hellaswag" in found["sets"]
-  assert "paragraphs" in found["failed"]["squadv2"]
+  assert '"answers"' in found["failed"]["squadv2"]
   page = (home / "bad_out" / "report.html").read_text()
-  assert "paragraphs" in page
+  assert "dev-v2.0.json" in page
 
 
 PROGRAM = """

@@ -16,19 +16,12 @@ from lm_eval.models import huggingface
 def choices(spec: dict, link: channel.Channel) -> None:
   """The likelihood of every continuation."""
   model = loading.policy(spec).eval()
-  with tempfile.TemporaryDirectory() as folder:
-    tokenizer = loading.tokenizer(spec, pathlib.Path(folder))
   asked = [
     (("", ""), prompt, one)
     for prompt, some in zip(spec["prompts"], spec["choices"])
     for one in some
   ]
-  sides = {
-    size: huggingface.HFLM(
-      pretrained=model, tokenizer=tokenizer, batch_size=size
-    )
-    for size in spec["ways"]
-  }
+  sides = _sides(spec, model)
   link.ready(**loading.facts(spec, model, "lm_eval"))
   chosen, tried = 0, {}
   while True:
@@ -54,14 +47,7 @@ def says(spec: dict, link: channel.Channel) -> None:
   """What is said greedily to every prompt, up to the end."""
   model = loading.policy(spec).eval()
   model.generation_config.eos_token_id = loading.END
-  with tempfile.TemporaryDirectory() as folder:
-    tokenizer = loading.tokenizer(spec, pathlib.Path(folder))
-  sides = {
-    size: huggingface.HFLM(
-      pretrained=model, tokenizer=tokenizer, batch_size=size
-    )
-    for size in spec["ways"]
-  }
+  sides = _sides(spec, model)
   link.ready(**loading.facts(spec, model, "lm_eval"))
   chosen, tried = 0, {}
   while True:
@@ -80,6 +66,18 @@ def says(spec: dict, link: channel.Channel) -> None:
       chosen=f"batch {chosen}",
       tried={f"batch {size}": seconds for size, seconds in tried.items()},
     )
+
+
+def _sides(spec, model):
+  """The harness's model by batch size."""
+  with tempfile.TemporaryDirectory() as folder:
+    tokenizer = loading.tokenizer(spec, pathlib.Path(folder))
+  return {
+    size: huggingface.HFLM(
+      pretrained=model, tokenizer=tokenizer, batch_size=size
+    )
+    for size in spec["ways"]
+  }
 
 
 def _said(side, spec, size):

@@ -56,19 +56,51 @@ class Passage:
     )
 
 
-Asked = list[tuple[Passage, Question, prompts.Prompt]]
+@dataclasses.dataclass(frozen=True)
+class Answered:
+  """What was said to a question, and the prompt as it was read."""
+
+  passage: Passage
+  question: Question
+  prompt: str
+  text: str
 
 
-def asked(
+def ask(
+  bench: contract.Bench,
+  read: Callable[[str], Sequence[Passage]],
+  start: str,
+  *,
+  max_tokens: int,
+) -> tuple[list[Answered], dict[str, int]]:
+  """The questions of the file of the role `items` that are wanted, answered;
+  and counts of what was cut.
+
+  `start` stands before all. Examples are passages of the file of the role
+  `examples` where there is one, else of the same.
+  """
+  known = read(bench.files["items"])
+  other = bench.files.get("examples")
+  asked = _asked(bench, known, start, lambda: read(other) if other else known)
+  said = prompts.ask(
+    bench.model, [one for *_, one in asked], max_tokens=max_tokens
+  )
+  found = [
+    Answered(passage, question, prompt, text)
+    for (passage, question, _), prompt, text in zip(
+      asked, said.prompts, said.texts
+    )
+  ]
+  return found, said.counts
+
+
+def _asked(
   bench: contract.Bench,
   known: Sequence[Passage],
   start: str,
   examples: Callable[[], Iterable[Passage]],
-) -> Asked:
-  """The questions that are wanted, with their prompts.
-
-  `start` stands before all; `examples()` are passages that may be shown.
-  """
+) -> list[tuple[Passage, Question, prompts.Prompt]]:
+  """The questions that are wanted, with their prompts."""
   choose = shots.chooser(
     bench, lambda: [(one.text, f"{one.shown}\n\n") for one in examples()]
   )

@@ -19,7 +19,7 @@ from typing import Any
 
 from instruct_jax.base import errors
 from instruct_jax.data.read import files
-from instruct_jax.measuring import contract, passages, prompts, table
+from instruct_jax.measuring import contract, passages, table
 from instruct_jax.scoring import spans, tasks
 
 UNKNOWN = "I don't know"
@@ -53,23 +53,11 @@ class Dialogue:
 
 def measure(bench: contract.Bench) -> contract.Measured:
   """F1 and how often it is as people's, fractions."""
-  known = _passages(bench.files["items"])
-  examples = bench.files.get("examples")
-  asked = passages.asked(
-    bench,
-    known,
-    f"{INSTRUCTION}\n\n",
-    lambda: _passages(examples) if examples else known,
+  found, counts = passages.ask(
+    bench, _passages, f"{INSTRUCTION}\n\n", max_tokens=MAX_TOKENS
   )
-  said = prompts.ask(
-    bench.model, [one for *_, one in asked], max_tokens=MAX_TOKENS
-  )
-  samples = [
-    _sample(question.about, prompt, text)
-    for (_, question, _), prompt, text in zip(asked, said.prompts, said.texts)
-  ]
-  dialogues = [passage for passage, *_ in asked]
-  counts = said.counts
+  samples = [_sample(x.question.about, x.prompt, x.text) for x in found]
+  dialogues = [one.passage for one in found]
   if few := sum(row["human_f1"] < LEAST for row in samples):
     counts = counts | {f"questions left out, people's F1 below {LEAST}": few}
   return contract.Measured(_metrics(samples, dialogues), samples, counts)

@@ -17,7 +17,7 @@ from typing import Any
 
 from instruct_jax.base import errors
 from instruct_jax.data.read import files
-from instruct_jax.measuring import contract, passages, prompts, table
+from instruct_jax.measuring import contract, passages, table
 from instruct_jax.scoring import spans, tasks
 
 INSTRUCTION = (
@@ -44,26 +44,14 @@ class Item:
 
 def measure(bench: contract.Bench) -> contract.Measured:
   """F1 and exact match by the official normalisation, fractions."""
-  known = _passages(bench.files["items"])
-  examples = bench.files.get("examples")
-  asked = passages.asked(
-    bench,
-    known,
-    f"{INSTRUCTION}\n\n",
-    lambda: _passages(examples) if examples else known,
+  found, counts = passages.ask(
+    bench, _passages, f"{INSTRUCTION}\n\n", max_tokens=MAX_TOKENS
   )
-  said = prompts.ask(
-    bench.model, [one for *_, one in asked], max_tokens=MAX_TOKENS
-  )
-  samples = [
-    _sample(question.about, prompt, text)
-    for (_, question, _), prompt, text in zip(asked, said.prompts, said.texts)
-  ]
-  clusters = [passage.text for passage, *_ in asked]
-  notes = () if all(map(spans.squad_normalised, said.texts)) else (_SILENCE,)
-  return contract.Measured(
-    _metrics(samples, clusters), samples, said.counts, notes
-  )
+  samples = [_sample(x.question.about, x.prompt, x.text) for x in found]
+  clusters = [one.passage.text for one in found]
+  is_silent = not all(spans.squad_normalised(one.text) for one in found)
+  notes = (_SILENCE,) if is_silent else ()
+  return contract.Measured(_metrics(samples, clusters), samples, counts, notes)
 
 
 def _passages(spec: str) -> list[passages.Passage]:
