@@ -1,5 +1,7 @@
 """What a policy says to texts of any length, against its logits one by one."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -53,6 +55,13 @@ def test_prompts_that_leave_no_room_lose_their_beginning():
   assert one.is_cut
   assert not other.is_cut
   assert (one.text, one.tokens) == expected(long, 10)
+
+
+def test_a_template_stands_around_prompts():
+  reader = dataclasses.replace(by_hand.reader(), template="Q{prompt}A")
+  request = continuing.Request(max_tokens=10)
+  (one,) = continuing.to_texts(reader, ["the cat"], KEY, request)
+  assert (one.text, one.tokens) == expected("Qthe catA", 10)
 
 
 def test_a_stop_ends_it_and_is_not_said(said):

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
+from instruct_jax.runs import readers
 from tests import processes, run_folders
 
 ASKED = "what job does ann have ?"
@@ -37,6 +39,18 @@ def home(tmp_path_factory):
     lines += [f"bob: where does bob live {'? ' * n}", str(n % 4), *words]
   (home / "data" / "hellaswag_val.txt").write_text("\n".join(lines))
   return home
+
+
+@pytest.mark.parametrize(
+  ("template", "form"), [("none", "{prompt}"), ("own", "{prompt} \n")]
+)
+def test_a_run_is_read_on_all_devices_in_its_template_or_none(
+  home, template, form
+):
+  reader = readers.reader(home / "runs" / "sft-test", template=template)
+  assert reader.template == form
+  assert reader.mesh.shape["data"] == jax.device_count() == 8
+  assert reader.reach == reader.ctx.policy.config.context_length
 
 
 def start(home, out, *flags, devices=1):

@@ -1,5 +1,6 @@
 """Likelihoods of continuations, against logits of one text after the other."""
 
+import dataclasses
 import functools
 
 import jax
@@ -99,6 +100,16 @@ def test_as_one_text_after_the_other(said):
     assert found.tokens == len(after)
     assert not found.is_cut
   assert said[6] == said[0]
+
+
+def test_a_template_stands_around_contexts():
+  asked = dataclasses.replace(reader(), template="Q{prompt}A")
+  found = likelihood.of_texts(asked, [("the cat ", "sat"), ("", "x")])
+  for one, context, said in zip(found, ("Qthe cat A", "QA"), ("sat", "x")):
+    before = (*TOKENIZER.start_ids, *ids(context))
+    logprob, _ = by_hand(before, ids(said))
+    assert one.logprob == pytest.approx(logprob, rel=1e-4)
+    assert one.tokens == len(said)
 
 
 def test_what_is_said_greedily_is_known():

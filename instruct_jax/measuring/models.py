@@ -67,15 +67,7 @@ class Model:
 
     Continuations of one context cost that context once.
     """
-    return self._likelihoods(likelihood.encoded(self.reader, asked))
-
-  def likelihoods_of_tokens(
-    self, asked: Sequence[tuple[likelihood.Ids, likelihood.Ids]]
-  ) -> list[Likelihood]:
-    """The same of tokens."""
-    return self._likelihoods(asked)
-
-  def _likelihoods(self, pairs):
+    pairs = likelihood.encoded(self.reader, asked)
     call = _name("likelihoods", [[list(a), list(b)] for a, b in pairs])
     said = self._asked(
       call,
