@@ -211,6 +211,31 @@ def test_a_failed_save_is_raised(tmp_path, monkeypatch):
   assert checkpointer.steps() == []
 
 
+def test_one_step_that_cannot_be_saved_is_missed_and_said(
+  tmp_path, monkeypatch, caplog
+):
+  """Not for the disk: two in a row are raised."""
+  items, seal = {"a": {"x": jnp.ones(2)}}, stored.sealed
+
+  def sealed(manifest):
+    fails = manifest["step"] in (2, 5, 6)
+    return {"sha256": object()} if fails else seal(manifest)
+
+  monkeypatch.setattr(stored, "sealed", sealed)
+
+  with checkpoint.Checkpointer(tmp_path) as saver:
+    for step in (1, 2, 3, 4):
+      saver.save(step, items)
+  assert checkpoint.steps(tmp_path) == [3, 4]
+  assert [p.name for p in tmp_path.iterdir() if not p.name.isdigit()] == []
+  (said,) = caplog.messages
+  assert "step 2 could not be saved (TypeError: " in said
+  with pytest.raises(TypeError, match="not JSON"):
+    with checkpoint.Checkpointer(tmp_path) as saver:
+      for step in (5, 6, 7):
+        saver.save(step, items)
+
+
 def test_orbax_says_nothing(tmp_path):
   code = f"""
 from absl import logging

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
@@ -59,7 +60,9 @@ class Checkpointer:
     self._keep = _Keep(keep_latest, keep_every)
     self._manager = None
     self._seals = {}  # of the steps saved by this process
+    self._newest = -1  # of them
     self._is_full = False  # or broken: the disk did not take a step
+    self._has_missed = False  # the step before
 
   def save(
     self,
@@ -70,7 +73,8 @@ class Checkpointer:
     """Saves a step in the background, after the one before has been written.
 
     The arrays may be donated as soon as this returns. A step that exists
-    already is left alone if its content is the same.
+    already is left alone if its content is the same. One step that could not
+    be written, for what is not the disk's doing, is reported and missed.
 
     Args:
       step: updates done so far.
@@ -80,6 +84,7 @@ class Checkpointer:
     Raises:
       ValueError: the step exists with another content.
       OSError: the disk would not take this one, or the one before.
+      Exception: Orbax's, where the two before could not be written.
     """
     named = {name: digest.named(tree) for name, tree in items.items()}
     manifest = stored.sealed(stored.manifest_of(step, named, dict(extra or {})))
@@ -92,12 +97,13 @@ class Checkpointer:
     parts: dict[str, Any] = {"manifest": ocp.args.JsonSave(manifest)}
     if arrays:
       parts["arrays"] = ocp.args.PyTreeSave(arrays)
+    self._settle(wait=True)
     with self._telling():
       if self._manager is None:
         hush_callbacks()
         self._manager = _manager(self._folder, self._keep)
       self._manager.save(step, args=ocp.args.Composite(**parts), force=True)
-    self._seals[step] = manifest["sha256"]
+    self._seals[step], self._newest = manifest["sha256"], step
 
   def restore(self, abstract: Mapping[str, digest.Tree]) -> Restored | None:
     """The newest step that is whole, or None to start afresh.
@@ -132,10 +138,8 @@ class Checkpointer:
     return _steps(self._folder)
 
   def check(self) -> None:
-    """Raises what a save in the background has raised by now."""
-    if self._manager is not None:
-      with self._telling():
-        self._manager.check_for_errors()
+    """Raises what a save in the background has raised by now, as `save`."""
+    self._settle(wait=False)
 
   def wait(self) -> None:
     """Returns when the last save is on disk; raises what it raised."""
@@ -169,6 +173,39 @@ class Checkpointer:
       with self._telling():
         manager.close()
 
+  def _settle(self, *, wait: bool) -> None:
+    """Notes what became of the last save, as far as it is known.
+
+    Where several processes save together none goes on alone: it is raised.
+    """
+    if self._manager is None:
+      return
+    try:
+      with self._telling():
+        if wait:
+          self._manager.wait_until_finished()
+          self._has_missed = False
+        else:
+          self._manager.check_for_errors()
+    except OSError:
+      raise
+    except Exception as error:
+      if self._has_missed or jax.process_count() > 1:
+        raise
+      self._miss(error)
+
+  def _miss(self, error: Exception) -> None:
+    _log.warning(
+      "%s: step %d could not be saved (%s: %s); the next one is tried.",
+      *(self._folder, self._newest, type(error).__name__, error),
+    )
+    self._has_missed = True
+    seals = {k: v for k, v in self._seals.items() if k != self._newest}
+    with contextlib.suppress(Exception):  # It says the same again.
+      self._stop()
+    self._seals = seals
+    self._drop_halves()
+
   @contextlib.contextmanager
   def _telling(self) -> Iterator[None]:
     """What the disk says of a save, once it is known."""
@@ -180,7 +217,7 @@ class Checkpointer:
       raise
 
   def _drop_halves(self) -> None:
-    """Removes what was being written when the disk would not take more."""
+    """Removes what was being written when it could not be."""
     stored.forget_the_rest()
     if hosts.is_writer():
       for half in self._folder.glob(f"*{_HALF}*"):
