@@ -174,6 +174,10 @@ evals
   preference reward score select toxicity
   reward_models folds
   suite
+figures
+  values public
+  groups
+  read
 report
   captions pages
   best_of exhibits
@@ -203,7 +207,7 @@ runs
   main sample convert score evaluate harness
 """
 DOORS = ("main", "sample", "convert", "score", "evaluate", "harness")
-MOST_ROOMS, MOST_FLOORS = 24, 10
+MOST_ROOMS, MOST_FLOORS = 26, 10
 
 
 def _lines() -> dict[str, int]:
