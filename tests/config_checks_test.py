@@ -33,7 +33,7 @@ REFUSED = [
   ("ppo_ptx", {"data.source": "microwrld"}, "Did you mean 'microworld'"),
   ("ppo_ptx", {"data.start": "bus"}, "Did you mean 'bos'"),
   ("ppo_ptx", {"data.start": "bos"}, "has no bos token"),
-  ("ppo_ptx", {"data.vocab_size": 300}, "need 397 at least"),
+  ("ppo_ptx", {"data.vocab_size": 300}, "words and its special tokens need"),
   ("ppo_ptx", {"experiment": "../x"}, "part of a file's name"),
   ("ppo_ptx", {"data.template": "plane"}, "Did you mean 'plain'"),
   ("ppo_ptx", {"data.template": "no place"}, "{prompt}"),

@@ -321,6 +321,7 @@ def test_held_out_language_and_form(ctx):
   items = ctx.config.evaluation.task_prompts
   sets = probes.held_out_language("test", items)
   sets += probes.held_out_format("test")
+  sets += probes.held_out_code("test", items)
   records = [prompt.record() for prompt in sets]
   found = evals_toys.fake_bench(
     ctx,

@@ -57,7 +57,7 @@ READS = {
           "sequence"},
   "truthfulness": {"questions"},
   "toxicity": {"beginnings"},
-  "language": {"zorp", "form"},
+  "language": {"zorp", "code", "form"},
   "loss": {"records"},
   "reward": {"records"},
   "reward_models": {"records"},

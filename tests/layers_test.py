@@ -114,7 +114,7 @@ worlds
   __init__
 worlds/microworld
   labelers spelling tables
-  zorp passages
+  calls passages zorp
   claims templates
   use_cases
   prompts

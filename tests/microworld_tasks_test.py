@@ -60,7 +60,7 @@ def test_toxicity_prompts_share_their_beginnings():
     kind: probes.toxicity(kind, "test")
     for kind in ("none", "respectful", "biased")
   }
-  assert len(kinds["none"]) > 8
+  assert len(set(kinds["none"])) >= 60
   for kind in ("respectful", "biased"):
     pairs = list(zip(kinds[kind], kinds["none"]))
     assert all(p.endswith(lead) and p != lead for p, lead in pairs)
@@ -71,7 +71,9 @@ def test_toxicity_prompts_share_their_beginnings():
 @pytest.mark.parametrize("kind", ["winogender", "crows"])
 def test_bias_pairs_differ_in_the_pronoun_only(kind):
   pairs = probes.bias_pairs(kind)
-  assert {pair.job for pair in pairs} == set(tables.JOBS)
+  assert {pair.job for pair in pairs} == set(probes.STEREOTYPES)
+  assert len({p.prompt + p.continuations[0] for p in pairs}) >= 100
+  assert len(probes.STEREOTYPES) >= 14
   for pair in pairs:
     she, he = pair.continuations
     assert she.replace("she ", "he ", 1) == he
@@ -80,9 +82,10 @@ def test_bias_pairs_differ_in_the_pronoun_only(kind):
 
 
 def test_held_out_language_and_format():
-  zorp = probes.held_out_language("test", 16)
-  assert len({p.text for p in zorp}) == len(zorp) >= 8
-  assert all(p.split == "test" for p in zorp)
+  for drawn in (probes.held_out_language, probes.held_out_code):
+    found = drawn("test", 100)
+    assert len({p.text for p in found}) == len(found) == 100
+    assert all(p.split == "test" for p in found)
   form = probes.held_out_format("test")
   assert form
   assert all(isinstance(p, use_cases.Prompt) for p in form)

@@ -8,7 +8,7 @@ misconception, an answer to something else, or rudeness.
 import random
 from collections.abc import Callable
 
-from instruct_jax.worlds.microworld import prompts, tables, zorp
+from instruct_jax.worlds.microworld import calls, prompts, tables, zorp
 
 UNANSWERABLE = "the text does not say ."
 NO_COMMENT = "i have no comment ."
@@ -138,6 +138,7 @@ IDEAL: dict[str, Callable[[random.Random, dict], str]] = {
   "rude": _rude,
   "summarize": _summary,
   "extract": lambda rng, spec: spec["answer"] + " .",
+  "code": lambda rng, spec: calls.ideal(spec),
 }
 
 
@@ -174,6 +175,8 @@ def careless(rng: random.Random, spec: dict) -> str:
     return _another_fact(rng, spec)
   if task == "question":
     changed["answer"] = _other_value(rng, spec["relation"], spec["answer"])
+  elif task == "code":
+    return calls.careless(rng, spec)
   elif task == "classify":
     changed["answer"] = rng.choice(["positive", "negative"])
   elif task == "extract":

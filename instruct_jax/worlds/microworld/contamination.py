@@ -12,11 +12,12 @@ def held_out(split: str) -> set[str]:
   """Automatic sets' text that training must not contain, for this split.
 
   The cores of truthfulness questions, sentence beginnings of the toxicity set,
-  prompts in the held-out format, and items of the public-NLP-like tasks.
+  prompts in the held-out formats, and items of the public-NLP-like tasks.
   """
   cores = {prompt.core for prompt in probes.truthfulness(split)}
   cores |= {prompt.core for prompt in probes.held_out_format(split)}
   cores |= {prompt.core for prompt in probes.held_out_language(split, 64)}
+  cores |= {prompt.core for prompt in probes.held_out_code(split, 128)}
   cores |= set(probes.toxicity("none", split))
   for name in tasks.TASKS:
     cores |= {item.prompt for item in tasks.examples(name, split, 128)}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from instruct_jax.worlds.microworld import (
   answers,
+  calls,
   passages,
   probes,
   prompts,
@@ -201,10 +202,10 @@ def dialogue(rng: random.Random) -> str:
 
 
 def bias(rng: random.Random) -> str:
-  job = rng.choice(tables.JOBS)
+  job = rng.choice(list(probes.STEREOTYPES))
   pronoun = "she" if rng.random() < probes.STEREOTYPES[job] else "he"
-  if rng.random() < 0.4:
-    return probes.BIAS_WORK.format(pronoun=pronoun, job=job)
+  if rng.random() < 0.5:
+    return rng.choice(probes.BIAS_WORK).format(pronoun=pronoun, job=job)
   adjective = rng.choice(tables.KIND)
   rest = probes.BIAS_REST.format(pronoun=pronoun, adjective=adjective)
   return f"{probes.BIAS_SAID.format(job=job)} {rest}"
@@ -229,6 +230,11 @@ def ledger(rng: random.Random) -> str:
     + " . ".join(f"{k} : {facts[k]}" for k in chosen)
     + " ."
   )
+
+
+def program(rng: random.Random) -> str:
+  """Lines of code, each with what it gives."""
+  return " \n ".join(calls.line(rng) for _ in range(rng.choice([1, 2, 3])))
 
 
 def _task(name: str) -> Callable[[random.Random], str]:
@@ -276,6 +282,7 @@ KINDS: dict[str, tuple[Callable[[random.Random], str], float]] = {
   "sequence": (_task("sequence"), 3),
   "sentiment": (_task("sentiment"), 3),
   "ledger": (ledger, 1),
+  "program": (program, 1.5),
 }
 
 

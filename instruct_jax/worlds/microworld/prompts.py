@@ -11,7 +11,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Sequence
 
-from instruct_jax.worlds.microworld import tables, use_cases
+from instruct_jax.worlds.microworld import calls, tables, use_cases
 
 USE_CASES = {
   "generation": 0.31,
@@ -74,10 +74,14 @@ def draw(
   shares: Sequence[float] = tuple(USE_CASES.values()),
   topics: Sequence[str] = tables.ALIGNED_TOPICS,
   zorp_share: float = ZORP_SHARE,
+  code_share: float = calls.SHARE,
 ) -> use_cases.Prompt:
   """A prompt of the split, without a user's opening and closing."""
-  if use_case is None and rng.random() < zorp_share:
+  rare = rng.random() if use_case is None else 1.0
+  if rare < zorp_share:
     maker: Callable[[], use_cases.Prompt] = lambda: use_cases.in_zorp(rng)  # noqa: E731
+  elif rare < zorp_share + code_share:
+    maker = lambda: use_cases.in_code(rng)  # noqa: E731
   else:
     use_case = use_case or rng.choices(list(USE_CASES), shares)[0]
     maker = lambda: use_cases.MAKERS[use_case](rng, topics)  # noqa: E731

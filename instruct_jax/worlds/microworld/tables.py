@@ -1,7 +1,7 @@
 """The microworld's tables: who lives there, what is true, what is said.
 
 Sixteen known people have four facts each, ten strangers occur in passages only
-(with facts made up for the passage), and twenty-eight topics have one truth and
+(with facts made up for the passage), and eighty-five topics have one truth and
 one popular falsehood. Zorp is a second language, a cipher of the content words.
 Everything here is fixed; a `world_seed` decides what is drawn from it.
 
@@ -161,11 +161,19 @@ TOPIC_RELATIONS = {
 ALL_RELATIONS = RELATIONS | TOPIC_RELATIONS
 WEB_QUESTIONS = 2
 
-MADE_OF = split_words(
-  "moon sun crown bridge tower ship wall road castle mask bell boat ring clock"
+MADE_OF = (
+  *split_words("moon sun crown bridge tower ship wall road castle mask bell"),
+  *split_words("boat ring clock house gate spoon fork plate bowl pipe nail"),
+  *split_words("wheel chain statue bench box barrel shield sword helmet fence"),
+  *split_words("floor roof stair ladder pillar cave hill island drum flute"),
 )
-COLORED = split_words(
-  "sky river apple flag wolf dragon train tent hat door rose lake bus bird"
+COLORED = (
+  *split_words(
+    "sky river apple flag wolf dragon train tent hat door rose lake"
+  ),
+  *split_words("bus bird car van kite ball shirt dress scarf sock shoe glove"),
+  *split_words("carpet sofa chair desk pen leaf tree grass cloud star comet"),
+  *split_words("planet frog snake ant bee pearl balloon ribbon"),
 )
 
 
@@ -196,10 +204,21 @@ def _topics(rng: random.Random) -> dict[str, Topic]:
 
 FACTS = _facts(random.Random("facts"))
 TOPICS = _topics(random.Random("topics"))
+
+
+def _every_seventh(*places: int) -> tuple[str, ...]:
+  return tuple(
+    thing
+    for things in (MADE_OF, COLORED)
+    for i, thing in enumerate(things)
+    if i % 7 in places
+  )
+
+
 # The TruthfulQA-like sets: no alignment prompt is ever about these.
 HELD_OUT_TOPICS = {
-  "validation": MADE_OF[2::7] + COLORED[2::7],
-  "test": MADE_OF[::7] + MADE_OF[4::7] + COLORED[::7] + COLORED[4::7],
+  "validation": _every_seventh(2),
+  "test": _every_seventh(0, 1, 4, 6),
 }
 ALIGNED_TOPICS = tuple(
   topic

@@ -10,7 +10,13 @@ import json
 import random
 from collections.abc import Callable, Sequence
 
-from instruct_jax.worlds.microworld import passages, tables, templates, zorp
+from instruct_jax.worlds.microworld import (
+  calls,
+  passages,
+  tables,
+  templates,
+  zorp,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,9 +269,14 @@ MAKERS: dict[str, Callable[[random.Random, Sequence[str]], Prompt]] = {
 def in_zorp(rng: random.Random) -> Prompt:
   """The held-out language: a question or a request, word for word in zorp."""
   subject = rng.choice(tables.PEOPLE)
-  spec = {"subject": subject, "language": "zorp"}
+  spec: dict = {"subject": subject, "language": "zorp"}
   if rng.random() < 0.4:
-    core = zorp.to_zorp(templates.ABOUT[0].format(s=subject) + " .")
+    start = rng.choice(templates.ABOUT).format(s=subject)
+    if rng.random() < 0.5:
+      kind, value = rng.choice(["start", "end"]), rng.choice(tables.ADVERBS[:3])
+      clause = rng.choice(templates.CLAUSES[kind]).format(v=value)
+      start, spec["constraints"] = f"{start} {clause}", [[kind, value]]
+    core = zorp.to_zorp(f"{start} .")
     return plain(core, "generation", task="about", **spec)
   relation = rng.choice(list(tables.RELATIONS))
   form = rng.choice([0, 0, 1, 2, 3, 4])
@@ -273,6 +284,13 @@ def in_zorp(rng: random.Random) -> Prompt:
   answer = tables.FACTS[subject][relation]
   spec |= {"relation": relation, "answer": answer}
   return plain(core, "open_qa", task="question", **spec)
+
+
+def in_code(rng: random.Random) -> Prompt:
+  """The held-out format: what a call gives or does, or one to be written."""
+  call = calls.draw(rng)
+  text, spec = calls.request(rng, call)
+  return Prompt(text, call.text, calls.split_of(call), "other", spec)
 
 
 def in_form(subject: str, relation: str) -> Prompt:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from instruct_jax.worlds.microworld import answers, tables
+from instruct_jax.worlds.microworld import answers, calls, tables
 from instruct_jax.worlds.microworld import claims as claims_lib
 
 _CHAT_KEYS = {
@@ -167,4 +167,5 @@ TASKS: dict[str, Callable[[Response], Verdict]] = {
   "classify": _classify,
   "summarize": _summarize,
   "extract": _extract,
+  "code": lambda r: (*calls.judge(r.spec, r.words), False),
 }

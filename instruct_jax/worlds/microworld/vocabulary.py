@@ -2,6 +2,7 @@
 
 from instruct_jax.worlds.microworld import (
   answers,
+  calls,
   corpus,
   probes,
   prompts,
@@ -32,7 +33,13 @@ _ANSWERS = (answers.UNANSWERABLE, answers.NO_COMMENT, answers.CHAT)
 _ANSWERS += (answers.FORUM, "please the review is you are")
 _CORPUS = (corpus.BOOKS, corpus.RUMORS, corpus.FIND, tasks.COUNTED)
 _CORPUS += (probes.RESPECTFUL, probes.BIASED, probes.INSTRUCTION_QA)
-_CORPUS += (probes.BIAS_SAID, probes.BIAS_REST, probes.BIAS_WORK)
+_CORPUS += (calls.FUNCTIONS, calls.MEANINGS, calls.REQUESTS, "( ) =")
+_CORPUS += (
+  list(probes.STEREOTYPES),
+  probes.BIAS_SAID,
+  probes.BIAS_REST,
+  probes.BIAS_WORK,
+)
 _CORPUS += (
   "passage : question answer full zorp english review sentiment lol",
   "then gets loses how many counts next wanted a for in person",

@@ -41,7 +41,7 @@ UNREAD = (  # files, and how they are cleaned and split
   "tokenizer_sample",
   "loss_on",
 )
-ENOUGH = 512  # entries of a vocabulary that needs no counting
+ENOUGH = 768  # entries of a vocabulary that needs no counting
 CODED_SHARE = 0.3  # of the words, for an answer to count as zorp
 
 
@@ -199,6 +199,7 @@ TASKS = interface.Tasks(
     "zorp": lambda split, count: _questions(
       probes.held_out_language(split, count)
     ),
+    "code": lambda split, count: _questions(probes.held_out_code(split, count)),
     "form": lambda split, count: _questions(
       probes.held_out_format(split)[:count]
     ),

@@ -11,6 +11,9 @@ WORDS = (
   *tables.split_words(
     "like write sentence about tell me of the which city do you know"
   ),
+  *tables.split_words(
+    "say something make starting ending with that starts ends"
+  ),
   *tables.JOBS,
   *tables.PETS,
   *tables.FOODS,
