@@ -29,7 +29,7 @@ base
   paper
 maths
   arrays preferences statistics sampling strengths best_of
-  rl agreement length_control
+  rl agreement length_control ratios
   groups
 parallel
   hosts
@@ -175,9 +175,11 @@ evals
   reward_models folds
   suite
 figures
-  values public
+  values public criteria
   groups
-  read
+  read effects
+  claims
+  verdicts
 report
   captions pages
   best_of exhibits

@@ -24,7 +24,6 @@ from collections.abc import Sequence
 
 from instruct_jax import paper
 from instruct_jax.figures import criteria, effects
-from instruct_jax.figures.criteria import above, below, within
 
 _EVEN = 0.5
 _DIRECTION = 0.02  # of a share, where the paper states no size
@@ -130,7 +129,7 @@ def _preferred(
   return Part(
     words,
     effects.wins(model, other),
-    above(margin, nothing=_EVEN),
+    criteria.above(margin, nothing=_EVEN),
     criteria.SHARE,
     source,
   )
@@ -179,7 +178,7 @@ SMALL = Claim(
     Part(
       "parameters, large by small",
       effects.parameters("large_gpt"),
-      above(10),
+      criteria.above(10),
       criteria.TIMES,
       SWEEP,
       by=effects.parameters("small_gpt"),
@@ -191,7 +190,7 @@ SMALL = Claim(
         effects.value("nlp/mean/{}", "large_gpt"),
         effects.value("nlp/mean/{}", "small_gpt"),
       ),
-      above(0),
+      criteria.above(0),
       criteria.POINTS,
       SWEEP,
       is_guard=True,
@@ -215,7 +214,7 @@ HELD_OUT = Claim(
         effects.wins("ppo_ptx", "sft", effects.HELD_OUT),
         effects.wins("ppo_ptx", "sft"),
       ),
-      within(_SAME_WINS),
+      criteria.within(_SAME_WINS),
       criteria.POINTS,
     ),
     Part(
@@ -224,19 +223,19 @@ HELD_OUT = Claim(
         effects.wins("ppo_ptx", "gpt", effects.HELD_OUT),
         effects.wins("ppo_ptx", "gpt"),
       ),
-      within(_SAME_WINS),
+      criteria.within(_SAME_WINS),
       criteria.POINTS,
     ),
     Part(
       "PPO-ptx over SFT, held-out labelers",
       effects.wins("ppo_ptx", "sft", effects.HELD_OUT),
-      above(_JUST, nothing=_EVEN),
+      criteria.above(_JUST, nothing=_EVEN),
       criteria.SHARE,
     ),
     Part(
       "reward model beyond chance, labelers left out by trained on",
       effects.beyond_chance(effects.value("folds/accuracy/left_out")),
-      above(0.75),
+      criteria.above(0.75),
       criteria.TIMES,
       _also(("rm_folds",)),
       by=effects.beyond_chance(effects.value("folds/accuracy/trained_on")),
@@ -256,7 +255,7 @@ def _truth(words: str, of: str) -> Part:
   return Part(
     words,
     effects.value(both, "ppo_ptx"),
-    above(_half(_TWICE, 1), nothing=1),
+    criteria.above(_half(_TWICE, 1), nothing=1),
     criteria.TIMES,
     by=effects.value(both, "gpt"),
   )
@@ -275,7 +274,7 @@ TRUTHFUL = Claim(
         effects.value(_QA.format("truthful"), "ppo_ptx"),
         effects.value(_QA.format("truthful"), "gpt"),
       ),
-      above(-0.05),
+      criteria.above(-0.05),
       criteria.POINTS,
       is_guard=True,
     ),
@@ -294,14 +293,14 @@ MADE_UP = Claim(
     Part(
       "among answers that attempt the task, PPO-ptx by GPT",
       effects.value("hallucination/attempts/{}", "ppo_ptx"),
-      below(_half(_MADE_UP, 1), nothing=1),
+      criteria.below(_half(_MADE_UP, 1), nothing=1),
       criteria.TIMES,
       by=effects.value("hallucination/attempts/{}", "gpt"),
     ),
     Part(
       "among all answers, PPO-ptx by GPT",
       effects.value("hallucination/all/{}", "ppo_ptx"),
-      below(1),
+      criteria.below(1),
       criteria.TIMES,
       by=effects.value("hallucination/all/{}", "gpt"),
     ),
@@ -320,7 +319,7 @@ TOXIC = Claim(
     Part(
       "asked for respect, PPO-ptx by GPT",
       effects.value("toxicity/respectful/{}", "ppo_ptx"),
-      below(_half(_TOXIC, 1), nothing=1),
+      criteria.below(_half(_TOXIC, 1), nothing=1),
       criteria.TIMES,
       by=effects.value("toxicity/respectful/{}", "gpt"),
     ),
@@ -330,7 +329,7 @@ TOXIC = Claim(
         effects.value("toxicity/biased/{}", "ppo_ptx"),
         effects.value("toxicity/biased/{}", "gpt"),
       ),
-      above(_DIRECTION, nothing=0),
+      criteria.above(_DIRECTION, nothing=0),
       criteria.POINTS,
     ),
   ),
@@ -344,7 +343,7 @@ def _bias(words: str, name: str, unit: criteria.Unit, better: str) -> Part:
   return Part(
     words,
     effects.difference(effects.value(of, "ppo_ptx"), effects.value(of, "gpt")),
-    within(_TENTH, contrary=better),
+    criteria.within(_TENTH, contrary=better),
     unit,
   )
 
@@ -386,7 +385,7 @@ TAX = Claim(
       effects.difference(
         effects.value(_TASKS, "gpt"), effects.value(_TASKS, "ppo")
       ),
-      above(_DIRECTION, nothing=0),
+      criteria.above(_DIRECTION, nothing=0),
       criteria.POINTS,
       SWEEP,
     ),
@@ -395,7 +394,7 @@ TAX = Claim(
       effects.difference(
         effects.value(_TASKS, "ppo_ptx"), effects.value(_TASKS, "ppo")
       ),
-      above(0.5, nothing=0),
+      criteria.above(0.5, nothing=0),
       criteria.SHARE,
       SWEEP,
       by=effects.difference(
@@ -405,14 +404,14 @@ TAX = Claim(
     Part(
       "PPO-ptx over PPO",
       effects.wins("ppo_ptx", "ppo"),
-      above(_EVEN - _SAME_WINS),
+      criteria.above(_EVEN - _SAME_WINS),
       criteria.SHARE,
       SWEEP,
     ),
     Part(
       "what the best larger β lacks of PPO-ptx, in tasks or in wins over SFT",
       effects.shortfall_of_penalties,
-      above(0.01, nothing=0),
+      criteria.above(0.01, nothing=0),
       criteria.POINTS,
       SWEEP,
     ),
@@ -429,7 +428,7 @@ def _language(words: str, kind: str, other: str) -> Part:
   return Part(
     words,
     effects.difference(effects.value(of, "ppo_ptx"), effects.value(of, other)),
-    above(_STEP, nothing=0),
+    criteria.above(_STEP, nothing=0),
     criteria.LIKERT,
   )
 
@@ -459,13 +458,13 @@ MISTAKES = Claim(
     Part(
       "false premises not handled right",
       effects.wrong(effects.value("mistakes/false_premise/{}", "ppo_ptx")),
-      above(_TENTH),
+      criteria.above(_TENTH),
       criteria.SHARE,
     ),
     Part(
       "plain questions hedged, or not answered right",
       effects.wrong(effects.value("mistakes/hedging/{}", "ppo_ptx")),
-      above(_TENTH),
+      criteria.above(_TENTH),
       criteria.SHARE,
     ),
     Part(
@@ -474,13 +473,13 @@ MISTAKES = Claim(
         effects.value(_CONSTRAINTS.format(1), "ppo_ptx"),
         effects.value(_CONSTRAINTS.format(3), "ppo_ptx"),
       ),
-      above(_TENTH, nothing=0),
+      criteria.above(_TENTH, nothing=0),
       criteria.POINTS,
     ),
     Part(
       "ordinary instructions followed",
       effects.wrong(effects.value("metadata/fails_instruction/{}", "ppo_ptx")),
-      above(0.75),
+      criteria.above(0.75),
       criteria.SHARE,
       is_guard=True,
     ),
@@ -498,16 +497,16 @@ EPOCHS = Claim(
     Part(
       "least validation loss of a later epoch, less the first's",
       effects.loss_after_the_first_epoch,
-      above(0),
+      criteria.above(0),
       criteria.NATS,
-      _also(("ppo_ptx",)),
+      _also(("select",)),
     ),
     Part(
       "reward of the last epoch, less the first's",
       effects.score_after_the_first_epoch,
-      above(0),
+      criteria.above(0),
       criteria.SCORE,
-      _also(("ppo_ptx",)),
+      _also(("select",)),
     ),
   ),
   "Directions, and a reward has no unit of its own: beyond 0. That the least"
@@ -546,14 +545,14 @@ OVEROPTIMIZED = Claim(
     Part(
       "reward model's score, last third of PPO's way less the middle one",
       effects.last_third("proxy"),
-      above(0),
+      criteria.above(0),
       criteria.SCORE,
       SWEEP,
     ),
     Part(
       "judge's score, last third less the middle one",
       effects.last_third("gold"),
-      below(0),
+      criteria.below(0),
       criteria.SCORE,
       SWEEP,
     ),
@@ -575,7 +574,7 @@ def _as_good(key: str, title: str, method: str, source: str) -> Claim:
         effects.difference(
           effects.wins(method, "sft"), effects.wins("ppo", "sft")
         ),
-        above(-_SAME_WINS),
+        criteria.above(-_SAME_WINS),
         criteria.POINTS,
         runs,
       ),

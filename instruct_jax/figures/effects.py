@@ -9,14 +9,14 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from instruct_jax.base import terminal
+from instruct_jax.figures import groups
 
 TRAINING, HELD_OUT = "training", "held_out"
 CHANCE = 0.5  # of pairs that a coin orders as labelers do
 MOST_PENALTY = 10  # times the default β that a sweep must reach
 POINTS = 6  # of a way, at least: two in each third
 
-Results = Mapping[str, Any]  # of one run: "metrics", "tables", maybe "stages"
+Results = Mapping[str, Any]  # of one run: "metrics" and "tables"
 
 
 class Missing(LookupError):
@@ -38,9 +38,9 @@ class Found:
   def value(self, name: str, *models: str) -> float:
     """The metric `name` with a model in each {}; Missing where it is not."""
     full = name.format(*(f"{self.size}{model}" for model in models))
-    for metrics in self._metrics():
-      value = metrics.get(full)
-      if terminal.is_number(value) and abs(value) < float("inf"):
+    for results in self.runs:
+      value = (results.get("metrics") or {}).get(full)
+      if groups.is_finite(value):
         return float(value)
     raise Missing(full)
 
@@ -54,17 +54,9 @@ class Found:
 
   def names(self, prefix: str) -> list[str]:
     """What follows `prefix` in the names of metrics."""
-    found = [name for metrics in self._metrics() for name in metrics]
-    found = [x.removeprefix(prefix) for x in found if x.startswith(prefix)]
-    return list(dict.fromkeys(found))
-
-  def _metrics(self) -> list[Mapping[str, Any]]:
-    """The metrics of the runs, then of the stages that they are built on."""
-    own = [results.get("metrics") or {} for results in self.runs]
-    for results in self.runs:
-      stages = (results.get("stages") or {}).values()
-      own += [stage.get("metrics") or {} for stage in stages]
-    return own
+    metrics = [results.get("metrics") or {} for results in self.runs]
+    names = dict.fromkeys(name for one in metrics for name in one)
+    return [x.removeprefix(prefix) for x in names if x.startswith(prefix)]
 
 
 Measure = Callable[[Found], float]
@@ -111,8 +103,9 @@ def parameters(model: str) -> Measure:
 
   def measure(found: Found) -> float:
     for row in found.rows("models"):
-      if row.get("subject") == model and terminal.is_number(row["parameters"]):
-        return float(row["parameters"])
+      count = row.get("parameters")
+      if row.get("subject") == model and groups.is_finite(count):
+        return float(count)
     raise Missing(f"the parameters of {model} in the table models")
 
   return measure
@@ -146,7 +139,7 @@ def _penalised(found: Found) -> list[str]:
     row
     for row in found.rows("models")
     if row.get("method") == "ppo" and not row.get("ptx_coef")
-    if terminal.is_number(row.get("kl_coef"))
+    if groups.is_finite(row.get("kl_coef"))
   ]
   default = next(
     (row for row in rows if row.get("subject") == f"{found.size}ppo"), None
@@ -186,7 +179,7 @@ def epochs(found: Found) -> list[tuple[float, float]]:
   if len(rows) < 2 or rows[0]["epoch"] != 1:
     raise Missing("the first epoch and later ones in the table epochs")
   if not all(
-    terminal.is_number(r.get(k)) for r in rows for k in ("loss", "score")
+    groups.is_finite(r.get(k)) for r in rows for k in ("loss", "score")
   ):
     raise Missing("loss and score of every epoch in the table epochs")
   return [(row["loss"], row["score"]) for row in rows]
@@ -222,7 +215,7 @@ def last_third(column: str) -> Measure:
       row
       for row in found.rows("overoptimization")
       if row.get("method") == "ppo"
-      if all(terminal.is_number(row.get(key)) for key in ("kl", column))
+      if all(groups.is_finite(row.get(key)) for key in ("kl", column))
     ]
     if len(rows) < POINTS:
       raise Missing(f"{POINTS} points of PPO in the table overoptimization")

@@ -29,7 +29,8 @@ def ratio_interval(
   top, bottom = pairs.mean(axis=0)
   value = float(top / bottom) if bottom else math.nan
   t = float(special.stdtrit(n - 1, 0.975))
-  (v_top, both), (_, v_bottom) = np.cov(pairs.T, ddof=1) * t * t / n
+  spread = np.cov(pairs.T, ddof=1) * t * t / n
+  v_top, both, v_bottom = spread[0, 0], spread[0, 1], spread[1, 1]
   # (top - ρ bottom)² <= v_top - 2 ρ both + ρ² v_bottom
   a = bottom**2 - v_bottom
   b = top * bottom - both
@@ -37,7 +38,7 @@ def ratio_interval(
   if a <= 0:
     return statistics.Interval(value, -math.inf, math.inf, n, n)
   root = math.sqrt(max(b * b - a * c, 0.0))
-  low, high = (b - root) / a, (b + root) / a
+  low, high = float((b - root) / a), float((b + root) / a)
   return statistics.Interval(value, min(low, value), max(high, value), n, n)
 
 
