@@ -174,6 +174,7 @@ def training(
       "freeze": "",
       "max_skipped": 5,
       "keep_epochs": False,
+      "keep_every": 0,
       "save_every": 100,
       "log_every": 10,
       "show": (),

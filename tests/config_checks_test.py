@@ -55,6 +55,7 @@ REFUSED = [
     {"mesh.data": 8, "validation.demonstrations": 4},
     "config.validation",
   ),
+  ("sft", {"keep_every": 2}, "epochs are kept already"),
   ("ppo_ptx", {"epoch_of": "rankings"}, "config.epoch_of 'rankings'"),
   ("ppo_ptx", {"rl.kl_target": 6.0, "rl.kl_horizon": 6.4}, "above 0.2 x"),
   ("ppo_ptx", {"rl.missing_end": "penalty"}, "give 0 or more"),

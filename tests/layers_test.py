@@ -169,10 +169,10 @@ evals
   baselines prefix_file
   prefixes
   bench
-  calibration loss pairs truthfulness
+  calibration loss pairs truthfulness verdicts
   bias hallucination kl language length likert metadata nlp
   preference reward score select toxicity
-  reward_models folds
+  reward_models folds epochs overoptimization
   suite
 figures
   values public criteria
@@ -192,7 +192,7 @@ runs
   bases
   reading
   readers
-  evaluating
+  evaluating steps
   stages speaker exchange holders provenance machine
   lock marks
   answers asked digests

@@ -242,6 +242,22 @@ EXHIBITS = {
     "Groups of labelers",
     "Who is in them, and how many training rankings they made.",
   ),
+  "epochs": Exhibit(
+    "SFT by epoch",
+    "Loss of validation demonstrations; score of the reward model, Likert and"
+    " how often labelers prefer it to the first epoch (a half: as often as"
+    " not), on validation prompts (C.1).",
+    see="Whether the score goes on rising after the epoch of the lowest loss:"
+    " the paper's did.",
+  ),
+  "overoptimization": Exhibit(
+    "Over-optimisation of the reward model",
+    "Of a PPO run with little KL penalty, by step, and of SFT's best of n: nats"
+    " from SFT, what the reward model says (proxy), and the judge (gold: score,"
+    " 0 to 1; Likert); how often labelers prefer it to a response of SFT's (Gao"
+    " et al. 2022).",
+    see="Whether gold falls while proxy rises, and at which KL.",
+  ),
   "agreement": Exhibit(
     "Agreement between labelers",
     "Of pairs that both order. The paper: "

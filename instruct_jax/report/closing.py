@@ -20,6 +20,8 @@ _DATA = {  # tables of a data set of people's files
 }
 # What is measured of a stage that is no policy.
 _BESIDE = ("reward", "reward_pairs", "folds_mean", "folds", "agreement")
+# Tables of what was measured on the way, which hold all of its metrics.
+_BY_STEP = ("epochs", "overoptimization")
 _MOST_UNLISTED = 4  # lines of a table that nobody described
 
 
@@ -40,12 +42,13 @@ def print_closing(
   title += f", seed {results.get('seed', 0)}"
   table = arrange(tables)
   if table is None:
+    by_step = [name for name in _BY_STEP if name in tables]
     shown = {row.get("metric") for n in _BESIDE for row in tables.get(n, ())}
     rows = [
       [name, value]
       for name, value in sorted((results.get("metrics") or {}).items())
       if not name.startswith(_UNSHOWN) and not isinstance(value, dict)
-      if name not in shown
+      if name not in shown and name.partition("/")[0] not in by_step
     ]
     headers = ("metric", "value")
     if "agreement" in tables:
@@ -61,7 +64,7 @@ def print_closing(
   for name in ("score", "kl"):
     if said := best_of.note(name, tables.get(name, ()), config):
       print(said)
-  for name in _BESIDE if table is None else ():
+  for name in (*_BESIDE, *_BY_STEP) if table is None else ():
     if there := tables.get(name):
       beside = exhibits.arrange(name, there)
       cells = [[str(part) for part in row] for row in beside.rows]

@@ -122,11 +122,20 @@ def _across(
 
 
 def plain(rows: Rows, exhibit: captions.Exhibit) -> Table:
-  """The rows as they are; an interval joins the first number before it."""
+  """The rows as they are; an interval joins the first number before it.
+
+  That of KEY, where it is KEY_low and KEY_high, joins KEY.
+  """
   unshown = ("metric", SEEDS)
   keys = list(dict.fromkeys(k for row in rows for k in row if k not in unshown))
   hidden = ("low", "high") if {"low", "high"} <= set(keys) else ()
-  keys = [key for key in keys if key not in hidden]
+  own = {
+    key: (f"{key}_low", f"{key}_high")
+    for key in keys
+    if {f"{key}_low", f"{key}_high"} <= set(keys)
+  }
+  shown_with = {end for ends in own.values() for end in ends}
+  keys = [key for key in keys if key not in hidden and key not in shown_with]
   styles = {
     key: terminal.style_of(
       [row.get(key) for row in rows if is_number(row.get(key))],
@@ -141,6 +150,9 @@ def plain(rows: Rows, exhibit: captions.Exhibit) -> Table:
       value = row.get(key)
       if not is_number(value):
         line.append(captions.words("" if value is None else value))
+      elif key in own:
+        ends = dict(zip(("low", "high"), map(row.get, own[key])))
+        line.append(cell({**row, **ends}, style=styles[key], key=key))
       elif interval:
         line.append(cell(row, style=styles[key], key=key))
         interval = ()

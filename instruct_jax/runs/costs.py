@@ -170,6 +170,14 @@ def _selection(config: ConfigDict, rows: Mapping[str, float]) -> float:
   return 10 * asked * _size(config.model)
 
 
+def _pool(config: ConfigDict, rows: Mapping[str, float]) -> float:
+  """Responses of the pool, and about as many again of the kept steps."""
+  del rows
+  section = config.overoptimization
+  asked = section.prompts * section.responses * _tokens(config, "prompts")
+  return 3 * asked * _size(config.model)
+
+
 def _evaluation(config: ConfigDict) -> float:
   section = config.evaluation
   asked = 3 * section.prompts + _ASKED * section.task_prompts
@@ -198,4 +206,6 @@ _WORK = {
   "rankings": _ranking,
   "candidates": _ranking,
   "select": _selection,
+  "epochs": _selection,
+  "overoptimization": _pool,
 }

@@ -143,11 +143,12 @@ def _reads_rankings(config: ConfigDict) -> bool:
 
 
 def _present(flat: dict[str, Any]) -> dict[str, Any]:
-  """Without the kinds of data that are no part of a batch.
+  """Without the kinds of data that are no part of a batch, and what is off.
 
   What is recomputed stands as in the digests of before, a yes or a no.
   """
-  flat = {k: v for k, v in flat.items() if v or not _lies_in(k, ("batch",))}
+  off = ("batch", "keep_every")
+  flat = {k: v for k, v in flat.items() if v or not _lies_in(k, off)}
   for key in _REMAT & set(flat):
     flat[key] = _REMAT_ONCE.get(flat[key], flat[key])
   return flat

@@ -27,6 +27,8 @@ _SAMPLES = {
   "rankings": "rankings",
   "candidates": "candidates",
   "select": "selection",
+  "epochs": "selection",
+  "overoptimization": "overoptimization",
 }
 _SAMPLED = 64  # rows that are decoded at once on a CPU; elsewhere more
 _FROZEN = {"float32": FLOAT, "bfloat16": 2}  # bytes of what is not trained

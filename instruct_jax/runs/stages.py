@@ -22,7 +22,7 @@ from instruct_jax.inference import context, encode, rewards, score
 from instruct_jax.labeling import candidates, folds, rankers, rankings
 from instruct_jax.models import sizes
 from instruct_jax.parallel import hosts
-from instruct_jax.runs import bases, evaluating, reading, records
+from instruct_jax.runs import bases, evaluating, reading, records, steps
 from instruct_jax.training import loop
 from instruct_jax.worlds import mixture
 
@@ -118,8 +118,10 @@ def run_training(
     "run": ".",
     "step": outcome.steps,
     "item": f"{kept}.{role}",
-    "epochs": outcome.epochs,
+    "epochs": outcome.kept if config.keep_epochs else [],
   }
+  if config.keep_every:
+    product["kept"] = outcome.kept
   return Result(
     metrics=outcome.metrics,
     product=product,
@@ -240,6 +242,22 @@ def pick_epoch(
   return Result(metrics=metrics, product=chosen)
 
 
+def measure_epochs(
+  config: ConfigDict, folder: epath.Path, needs: Folders
+) -> Result:
+  """Measures every epoch of SFT that was kept."""
+  del folder
+  return Result(*steps.measure_epochs(config, needs))
+
+
+def measure_overoptimization(
+  config: ConfigDict, folder: epath.Path, needs: Folders
+) -> Result:
+  """Measures the steps that a run kept, and best-of-n of its start."""
+  del folder
+  return Result(*steps.measure_overoptimization(config, needs))
+
+
 def measure_sets(
   config: ConfigDict, folder: epath.Path, needs: Folders
 ) -> Result:
@@ -316,6 +334,16 @@ _EXPECTED = {
   "demonstrations": (("mixture",), ""),
   "labeler": ((), "reward"),
 }
+_NO_EPOCHS = "keeps no epochs to {} (keep_epochs); name an SFT experiment"
+# {job: (the key that its policy must have, what is wrong without)}
+_KEPT = {
+  "select": ("keep_epochs", _NO_EPOCHS.format("select from")),
+  "epochs": ("keep_epochs", _NO_EPOCHS.format("measure")),
+  "overoptimization": (
+    "keep_every",
+    "keeps no steps to measure (keep_every); name a run that does",
+  ),
+}
 JOBS: dict[str, Callable[[ConfigDict, epath.Path, Folders], Result]] = {
   "dataset": build_data,
   "train": run_training,
@@ -326,7 +354,9 @@ JOBS: dict[str, Callable[[ConfigDict, epath.Path, Folders], Result]] = {
   "select": pick_epoch,
   "leave_out": leave_out,
   "folds": cross_validate,
+  "epochs": measure_epochs,
   "evaluate": measure_sets,
+  "overoptimization": measure_overoptimization,
 }
 EVALUATIONS = {
   "policies": _evaluate_policies,
@@ -363,6 +393,7 @@ def check(config: ConfigDict) -> None:
     mixture.check(config, worlds.of(config.data))
   if config.job == "evaluate":
     evaluating.check(config)
+  steps.check(config)
 
 
 def check_read(data: ConfigDict, names: Iterable[str]) -> None:
@@ -411,11 +442,9 @@ def check_need(config: ConfigDict, name: str, need: ConfigDict) -> None:
       f"{key}: hands on {_product(need) or 'no parameters'}, where a {role} is"
       " needed"
     )
-  if config.job == "select" and name == "policy" and not need.keep_epochs:
-    raise errors.UserError(
-      f"{key}: keeps no epochs to select from (keep_epochs); name an SFT"
-      " experiment"
-    )
+  kept, what = _KEPT.get(config.job, ("", ""))
+  if name == "policy" and kept and not need.get(kept, 0):
+    raise errors.UserError(f"{key}: {what}")
   if role and name != "labeler":  # which may be of any shape
     section = "reward_model" if role == "reward" else "model"
     check_shape(config[section], need[section], section, key)

@@ -38,6 +38,11 @@ def check(config: ConfigDict) -> None:
       "config.epochs and config.steps: give one of the two, the other is 0 "
       f"(epochs {config.epochs}, steps {config.steps})"
     )
+  if config.keep_epochs and config.keep_every:
+    raise errors.UserError(
+      f"config.keep_every={config.keep_every}: epochs are kept already"
+      " (config.keep_epochs); give 0"
+    )
   for kind in (*config.batch, *config.validation, config.epoch_of):
     if kind not in kinds.KINDS:
       raise errors.unknown("kind of data in config.batch", kind, kinds.KINDS)
@@ -173,7 +178,7 @@ class Outcome:
   state: algorithms.State
   metrics: dict[str, float]  # of the last step
   steps: int
-  epochs: list[int]  # the steps at which an epoch ended, if those are kept
+  kept: list[int]  # the steps whose checkpoints stay
   seconds: float  # in the loop, all starts together
   digest: str  # of parameters and averages, with what they were trained on
 
@@ -211,7 +216,9 @@ def _train(ctx, folder, checkpoints, digest_of, stack):
   run, state = step.setup(ctx, algorithm, total_steps, checkpoints)
   checkpoints.clear()
   bases = step.bases_of(run, digest_of)
-  keep_every = data.steps_per_epoch if config.keep_epochs else 0
+  keep_every = config.keep_every
+  if config.keep_epochs:
+    keep_every = data.steps_per_epoch
   checkpointer = checkpoint.Checkpointer(
     run_folder.files(folder).checkpoints, keep_every=keep_every
   )
@@ -254,7 +261,7 @@ def _train(ctx, folder, checkpoints, digest_of, stack):
     state=state,
     metrics=logger.last or _last_row(folder),
     steps=total_steps,
-    epochs=list(ends),
+    kept=list(ends),
     seconds=saver.seconds(),
     digest=step.digest_of(run, state, bases),
   )
