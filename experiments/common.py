@@ -217,6 +217,7 @@ def _base(experiment, variant, job, variants):
         "temperature": 1.0,
         "prefix": PREFIX | PREFIX_CHANGES.get(variant, {}),
         "baseline": "",
+        "reference": "",
         "subjects": {},
         "left_out": (),
         "reward_models": {},

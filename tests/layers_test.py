@@ -192,7 +192,8 @@ runs
   bases
   reading
   readers
-  evaluating steps
+  evaluating subjects steps
+  comparing
   stages speaker exchange holders provenance machine
   lock marks
   answers asked digests

@@ -70,6 +70,7 @@ MEANINGS = {
   "evaluation.prefix.shots": "numbers of demonstrations of few-shot candidates",
   "evaluation.prefix.tokens": "most that a few-shot candidate may have",
   "evaluation.prompts": "prompts of the split; fewer where it has fewer",
+  "evaluation.reference": "the subject KL is measured from; '': baseline",
   "evaluation.reward_models.*": "the need whose reward model is compared",
   "evaluation.seed": "of the samples",
   "evaluation.split": "test or validation",
@@ -86,7 +87,9 @@ MEANINGS = {
   "folds.splits": "of the rankings that reward models are asked about",
   "freeze": "not trained: what this regular expression finds in role/path",
   "job": "what it does: dataset, train, rankings, candidates, label, mixture,"
-  " select, leave_out, folds, epochs, overoptimization",
+  " select, leave_out, folds, epochs, overoptimization, evaluate, compare,"
+  " join",
+  "join.against": "parts whose subjects are held against each other's",
   "keep_epochs": "keep every epoch's weights, for select.py",
   "keep_every": "steps between checkpoints that stay; 0: none but the newest",
   "log_every": "steps between rows of metrics.jsonl",

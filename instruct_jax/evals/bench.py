@@ -44,6 +44,13 @@ class Subject:
   temperature: float | None = None  # None: `evaluation.temperature`
   prefix: interface.Prefix | None = None  # if prompted; None: the default
   columns: int = 0  # of the program that samples behind a long prefix
+  ctx: context.Context | None = None  # if its model is none of the bench's
+  # What it is and was trained with: its row of the table "models".
+  facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def context(self, ctx: context.Context) -> context.Context:
+    """The context whose policy it is; `ctx` is the others'."""
+    return self.ctx or ctx
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +125,14 @@ class Bench:
   @property
   def baseline(self) -> Subject | None:
     """The subject that the others are held against, if it is there."""
-    name = self.settings.baseline
+    return self._named(self.settings.baseline)
+
+  @property
+  def reference(self) -> Subject | None:
+    """The subject that KL is measured from, if it is there."""
+    return self._named(self.settings.reference or self.settings.baseline)
+
+  def _named(self, name: str) -> Subject | None:
     return next((s for s in self.subjects if s.name == name), None)
 
   def graded(self, subject: Subject) -> list[Mapping[str, float]]:
@@ -216,7 +230,7 @@ def _prefixed(ctx, subjects, frozen):
       prefix = default
       if records:
         choice = prefixes.choose(
-          *(ctx, subject.params, frozen["reward"], records),
+          *(subject.context(ctx), subject.params, frozen["reward"], records),
           subject=subject.name,
           temperature=temperature_of(ctx.config.evaluation, subject),
         )
@@ -298,15 +312,16 @@ def asker(
     if asked not in known:
       name = zlib.crc32(json.dumps(prompts).encode())
       key = jax.random.fold_in(jax.random.key(settings.seed), name)
+      own = subject.context(ctx)
       how = {"temperature": heat, "rows": settings.batch}
       if is_prompted:
         prefix = _prefix_of(ctx, subject)
         policy = prefixes.policy_of(
-          ctx, subject.params, prefix, columns=subject.columns, **how
+          own, subject.params, prefix, columns=subject.columns, **how
         )
       else:
         policy = respond.policy_of(
-          ctx, subject.params, template=template, **how
+          own, subject.params, template=template, **how
         )
       worth = functools.partial(_worth, ctx, reward)
       if stop:  # what is chosen among is what is left of them

@@ -66,7 +66,10 @@ def probabilities(
     template=encode.RAW_TEMPLATE,
   )
   logprobs = score.logprobs(
-    bench.ctx, subject.params, sequences, rows=bench.settings.batch
+    subject.context(bench.ctx),
+    subject.params,
+    sequences,
+    rows=bench.settings.batch,
   )
   first, second = logprobs.astype(np.float64).reshape(-1, 2).T
   return 1 / (1 + np.exp(np.clip(second - first, -700, 700)))

@@ -19,7 +19,8 @@ def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
   kl_bound/SUBJECT is how far they are from the policy that says them
   (`maths.best_of.kl`).
 
-  The reference is frozen['reference'], or the baseline where there is none.
+  The reference is frozen['reference'], or, where there is none, the subject
+  that `evaluation.reference` names (by default the baseline).
   Nothing else is measured without either, nor of a subject that is not sampled
   at temperature 1.
   """
@@ -28,9 +29,9 @@ def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
     for s in bench.subjects
     if s.best_of > 1
   }
-  reference = bench.frozen.get("reference")
-  if reference is None and bench.baseline is not None:
-    reference = bench.baseline.params
+  reference, frozen = bench.reference, bench.frozen.get("reference")
+  if isinstance(frozen, dict):
+    reference = bench_lib.Subject("reference", frozen)
   if reference is None:
     return bounds, {}
   rows = []
@@ -40,8 +41,8 @@ def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
     if bench.temperature(subject) != 1.0:
       continue
     said = bench.ask(subject, bench.prompts)
-    policy = _logprobs(bench, subject.params, said.sequences)
-    same = subject.params is reference
+    policy = _logprobs(bench, subject, said.sequences)
+    same = subject.params is reference.params
     sft = policy if same else _logprobs(bench, reference, said.sequences)
     kl = policy.astype(np.float64) - sft
     rows.append(
@@ -60,6 +61,6 @@ def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
   return metrics | per_token | bounds, tables
 
 
-def _logprobs(bench, params, sequences):
-  rows = bench.settings.batch
-  return score.logprobs(bench.ctx, params, sequences, rows=rows)
+def _logprobs(bench, subject, sequences):
+  ctx, rows = subject.context(bench.ctx), bench.settings.batch
+  return score.logprobs(ctx, subject.params, sequences, rows=rows)

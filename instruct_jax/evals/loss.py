@@ -25,7 +25,7 @@ def evaluate_loss(bench: bench_lib.Bench) -> bench_lib.Findings:
   rows = []
   for subject in bench.plain:
     value, tokens = of_demonstrations(
-      bench.ctx,
+      subject.context(bench.ctx),
       subject.params,
       records,
       rows=bench.settings.batch,

@@ -135,6 +135,10 @@ def check(config: ConfigDict) -> None:
     raise errors.unknown(
       "config.evaluation.baseline", section.baseline, section.subjects
     )
+  if section.reference and section.reference not in section.subjects:
+    raise errors.unknown(
+      "config.evaluation.reference", section.reference, section.subjects
+    )
   if not section.prompts:
     raise errors.UserError(
       "config.evaluation.prompts=0: at least 1 is needed to evaluate"
@@ -201,6 +205,8 @@ def _asked(shared: bench.Bench) -> bench.Findings:
     for subject in shared.subjects
   ]
   tables: dict[str, bench.Rows] = {"subjects": rows}
+  if models := [dict(s.facts) for s in shared.subjects if s.facts]:
+    tables["models"] = models
   if absent := left_out(shared.ctx.config):
     tables["left_out"] = [
       {"model": name, "why": why} for name, why in absent.items()
@@ -287,7 +293,7 @@ def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:
   """
   lines = [{"prompt": r["prompt"], "responses": {}} for r in shared.records]
   judged = shared.judge is not None
-  preferred = _preferred(shared)
+  preferred = preferred_shares(shared)
   for subject in shared.subjects:
     said = shared.ask(subject, shared.prompts)
     columns = {
@@ -317,7 +323,9 @@ def _write_responses(shared: bench.Bench, folder: epath.Path) -> None:
     )
 
 
-def _preferred(shared: bench.Bench) -> dict[str, list[dict[str, float]]]:
+def preferred_shares(
+  shared: bench.Bench,
+) -> dict[str, list[dict[str, float]]]:
   """{subject: for each prompt {other: share that prefers the subject}}."""
   panels = shared.ctx.world.labelers
   if shared.judge is None or not panels:

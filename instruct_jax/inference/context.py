@@ -132,6 +132,22 @@ def make(config: ConfigDict, folders: dict[str, epath.Path]) -> Context:
   )
 
 
+def with_model(ctx: Context, model: ConfigDict) -> Context:
+  """A context whose policy has the shape of the section `model`.
+
+  `ctx` itself where that is its own shape. Raises UserError as `make`.
+  """
+  own, other = ctx.config.model.to_dict(), model.to_dict()
+  if not sizes.differences(own, other, but=(*sizes.FREE, "scan")):
+    return ctx
+  config = ctx.config.copy_and_resolve_references().unlock()
+  config.model = model
+  policy, _ = decoders(config, ctx.tokenizer.vocab_size)
+  return dataclasses.replace(
+    ctx, config=config.lock(), policy=heads.LanguageModel(policy)
+  )
+
+
 def check(config: ConfigDict) -> None:
   """UserError where a model of the config is impossible, or too small for the
   lengths of the data; reads no file."""

@@ -1,8 +1,10 @@
 """The sizes that the decoder comes in, by name.
 
 GPT-3's are the paper's (Brown et al. 2020, table 2.1), GPT-2's are Radford et
-al. 2019; 'tiny', 'test' and 'files' are for a laptop. A config's `model` is
-one of these sections, complete; any key of it can be overridden.
+al. 2019; 'tiny', 'test' and 'files' are for a laptop. 'tiny' stands between
+'tiny-small' and 'tiny-large', as the paper's 6B between 1.3B and 175B. A
+config's `model` is one of these sections, complete; any key of it can be
+overridden.
 """
 
 import dataclasses
@@ -49,9 +51,15 @@ _SMALL = {
 # Layers are stacked and recomputed; 16-bit activations (appendix C).
 _LARGE = {"dtype": paper.COMPUTE_DTYPE, "scan": True, "remat": "full"}
 
+# Sizes of the microworld's model by what figures call them, and the paper's.
+STAND_INS = {"small": "1.3b", "medium": "6b", "large": "175b"}
 SIZES: dict[str, dict[str, Any]] = {
   "test": _sizes(2, 32, 2, 16) | _SMALL,
+  "test-small": _sizes(1, 16, 1, 16) | _SMALL,
+  "test-large": _sizes(2, 48, 2, 24) | _SMALL,
   "tiny": _sizes(3, 96, 4, 24) | _SMALL,
+  "tiny-small": _sizes(2, 64, 4, 16) | _SMALL,
+  "tiny-large": _sizes(4, 192, 8, 24) | _SMALL,
   "files": _sizes(3, 96, 4, 24) | _SMALL,
   "gpt2": _sizes(12, 768, 12, 64),
   "gpt2-medium": _sizes(24, 1024, 16, 64),
@@ -77,6 +85,34 @@ def section(name: str) -> ConfigDict:
   for name in model_config.NO_KEYS:
     del values[name]
   return ConfigDict(values | dict.fromkeys(GIVEN, 0))
+
+
+def of_size(variant: str, size: str) -> str:
+  """The name in SIZES of a variant's 'small', 'medium' or 'large' model."""
+  if size not in STAND_INS:
+    raise errors.unknown("size", size, STAND_INS)
+  return variant if size == "medium" else f"{variant}-{size}"
+
+
+def name_of(model: Mapping[str, Any], *, source: str) -> str:
+  """What figures call a model of that shape, '' where it has no name.
+
+  Of the microworld (`source`, as config.data has it) small, medium or large.
+  """
+  if source == "microworld":
+    named = {
+      of_size(variant, size): size
+      for variant in ("tiny", "test")
+      for size in STAND_INS
+    }
+  else:  # 'files' is of a laptop's size, whatever the words are
+    small = {"files", "tiny", "test"}
+    named = {n: n for n in SIZES if n.partition("-")[0] not in small}
+  there = dict(model.items())
+  for name, size in named.items():
+    if not differences(section(name).to_dict(), there, but=(*FREE, "scan")):
+      return size
+  return ""
 
 
 def differences(

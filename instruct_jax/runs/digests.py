@@ -17,7 +17,7 @@ from instruct_jax.base import keys, outside
 from instruct_jax.evals import prefix_file
 from instruct_jax.inference import rewards
 from instruct_jax.labeling import rankers
-from instruct_jax.runs import evaluating, stages
+from instruct_jax.runs import comparing, evaluating, stages
 from instruct_jax.worlds import mixture
 
 # These change what is shown or kept, not what is computed.
@@ -67,6 +67,9 @@ _UNREAD = {
   "mixture": ("reward", "reward_model", "model"),
   # What lies in the folder counts by its content.
   "evaluate": ("reward", "reward_model", "measure.data"),
+  # Subjects have models of their own; where they lie says the need.
+  "compare": ("model", "seed"),
+  "join": ("model", "reward", "reward_model", "mesh", "seed"),
 }
 # By training, which reads them not.
 _PASSED_DOWN = ("candidates", "rankings", "mixtures")
@@ -109,7 +112,7 @@ def _is_read(config: ConfigDict) -> Callable[[str], bool]:
   if config.job == "mixture":  # What it names counts by its content.
     named = mixture.names(config, worlds.of(config.data))
     unread = (*unread, *(f"mixtures.{name}" for name in sorted(named)))
-  hidden = (*UNDIGESTED, "needs", *unread, *_OF_DATA)
+  hidden = (*undigested(config.job), "needs", *unread, *_OF_DATA)
   if not _reads_rankings(config):
     hidden = (*hidden, _K_MAX)
   if config.job == "train" and not config.lora.rank:
@@ -120,6 +123,12 @@ def _is_read(config: ConfigDict) -> Callable[[str], bool]:
   if not combines:
     hidden = (*hidden, _COMBINE)
   return lambda key: (combines and key == _COMBINE) or not _lies_in(key, hidden)
+
+
+def undigested(job: str) -> tuple[str, ...]:
+  """The sections that change only what is shown or kept of a job's stage."""
+  evaluates = job in comparing.JOBS
+  return tuple(x for x in UNDIGESTED if not (evaluates and x == "evaluation"))
 
 
 def _combines(config: ConfigDict) -> bool:
@@ -193,6 +202,9 @@ def content_digests(config: ConfigDict) -> dict[str, str]:
     return digests | mixture.digests(config)
   if config.job == "evaluate":
     return digests | evaluating.digests(config)
+  if config.job == "compare":
+    files = prefix_file.digests(config)
+    return digests | comparing.digests(config) | files
   if config.job != "train":
     return digests
   modules = {}

@@ -90,7 +90,11 @@ def settings(folder: epath.PathLike) -> dict[str, Any]:
 
 def _settings(folder: epath.Path, known: dict[str, str]) -> dict[str, Any]:
   record = records.read_record(folder)
-  hidden = (*digests.UNDIGESTED, "needs", "seed")
+  hidden = (
+    *digests.undigested(record["config"].get("job", "")),
+    "needs",
+    "seed",
+  )
   flat = {
     key: value
     for key, value in keys.flatten(ConfigDict(record["config"])).items()

@@ -22,7 +22,14 @@ from instruct_jax.inference import context, encode, rewards, score
 from instruct_jax.labeling import candidates, folds, rankers, rankings
 from instruct_jax.models import sizes
 from instruct_jax.parallel import hosts
-from instruct_jax.runs import bases, evaluating, reading, records, steps
+from instruct_jax.runs import (
+  bases,
+  comparing,
+  evaluating,
+  reading,
+  records,
+  steps,
+)
 from instruct_jax.training import loop
 from instruct_jax.worlds import mixture
 
@@ -265,6 +272,25 @@ def measure_sets(
   return Result(*evaluating.measure(config, folder, needs))
 
 
+def compare(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:
+  """Evaluates the policies needed, of any sizes, by the whole suite."""
+  ctx = context.make(config, needs)
+  outcome = comparing.measure_policies(ctx, folder, needs)
+  lacking = [
+    {"evaluation": name, "why": why}
+    for name, why in outcome.evaluations.items()
+    if why != suite.MEASURED
+  ]
+  more = {"not_measured": lacking} if lacking else {}
+  return Result(outcome.metrics, outcome.tables | more)
+
+
+def join(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:
+  """Makes one table of the comparisons needed."""
+  ctx = context.make(config, needs)
+  return Result(*comparing.join(ctx, folder, needs))
+
+
 def evaluate(
   config: ConfigDict, folder: epath.Path, needs: Folders
 ) -> suite.Outcome:
@@ -275,42 +301,7 @@ def evaluate(
 
 def _evaluate_policies(config, folder, needs):
   ctx = context.make(config, needs)
-  subjects = [
-    suite.Subject(
-      name=name,
-      params=reading.load_parameters(
-        needs[section.run] if section.run else folder, ctx, "policy"
-      ),
-      prompted=section.prompted,
-      best_of=section.best_of,
-      temperature=None if section.temperature < 0 else section.temperature,
-    )
-    for name, section in _in_order(config.evaluation.subjects)
-    if name not in suite.left_out(config)
-  ]
-  frozen = {}
-  if "reward" in needs:
-    frozen["reward"] = reading.load_rewards(needs, ctx)
-  return suite.evaluate_policies(
-    ctx,
-    subjects,
-    folder,
-    frozen,
-    {
-      name: functools.partial(
-        reading.load_parameters, needs[need], ctx, "reward"
-      )
-      for name, need in config.evaluation.reward_models.items()
-    },
-  )
-
-
-def _in_order(subjects):
-  """The paper's order: from GPT to PPO-ptx; others after these."""
-  rank = {name: i for i, name in enumerate(paper.MODELS)}
-  return sorted(
-    subjects.items(), key=lambda x: (rank.get(x[0], len(rank)), x[0])
-  )
+  return comparing.measure_policies(ctx, folder, needs)
 
 
 def _evaluate_reward(config, folder, needs):
@@ -357,6 +348,8 @@ JOBS: dict[str, Callable[[ConfigDict, epath.Path, Folders], Result]] = {
   "epochs": measure_epochs,
   "evaluate": measure_sets,
   "overoptimization": measure_overoptimization,
+  "compare": compare,
+  "join": join,
 }
 EVALUATIONS = {
   "policies": _evaluate_policies,
@@ -393,6 +386,10 @@ def check(config: ConfigDict) -> None:
     mixture.check(config, worlds.of(config.data))
   if config.job == "evaluate":
     evaluating.check(config)
+  if config.job == "compare":
+    comparing.check(config)
+  if config.job == "join":
+    comparing.check_join(config)
   steps.check(config)
 
 
@@ -432,6 +429,9 @@ def check_need(config: ConfigDict, name: str, need: ConfigDict) -> None:
   key = f"{key_of(name)}={named}"
   jobs, _ = _EXPECTED.get(name, ((), ""))
   role = role_of(config, name)
+  if config.job == "join":
+    _check_part(config, name, need, key)
+    return
   if jobs and need.job not in jobs:
     raise errors.UserError(
       f"{key}: an experiment with config.job={' or '.join(jobs)} is needed, not"
@@ -445,9 +445,22 @@ def check_need(config: ConfigDict, name: str, need: ConfigDict) -> None:
   kept, what = _KEPT.get(config.job, ("", ""))
   if name == "policy" and kept and not need.get(kept, 0):
     raise errors.UserError(f"{key}: {what}")
-  if role and name != "labeler":  # which may be of any shape
+  of_any_shape = name == "labeler" or (
+    config.job == "compare" and role == "policy"
+  )
+  if role and not of_any_shape:
     section = "reward_model" if role == "reward" else "model"
     check_shape(config[section], need[section], section, key)
+
+
+def _check_part(config, name, need, key):
+  """UserError where a join's need has no tables, or other test prompts."""
+  if name == "data":
+    return
+  if need.job == "dataset" or _product(need):
+    raise errors.UserError(f"{key}: is no comparison; nothing can be joined")
+  if name in config.join.against:
+    comparing.check_same(config.evaluation, need.evaluation, key)
 
 
 def check_shape(
@@ -486,6 +499,8 @@ def evaluations(config: ConfigDict) -> tuple[str, ...]:
   UserError for evaluations of people's own that are not there.
   """
   section = config.evaluation
+  if config.job in comparing.JOBS:  # They evaluate, and nothing else.
+    return ()
   if section.suite == "policies":
     return tuple(suite.evaluations_of(section.extra))
   if section.extra:
@@ -520,7 +535,7 @@ _OF_TRAINING = {
 
 def needs_left_out(config: ConfigDict) -> set[str]:
   """The needs that none but subjects that are left out would read."""
-  if config.job != "train":
+  if config.job not in ("train", "compare"):
     return set()
   left_out = suite.left_out(config)
   subjects = config.evaluation.subjects.items()
@@ -539,7 +554,7 @@ def check_evaluation(config: ConfigDict) -> None:
 
 def _kinds(config):
   """The kinds of data that a stage reads."""
-  if config.job == "candidates":
+  if config.job in ("candidates", *comparing.JOBS):
     return ("prompts",)
   if config.job != "train":
     return ()
