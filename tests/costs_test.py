@@ -9,7 +9,7 @@ from etils import epath
 
 from experiments import ppo_ptx, rankings, rm, select, sft
 from instruct_jax.base import chain
-from instruct_jax.runs import build, costs, plan
+from instruct_jax.runs import costs, crew, plan
 
 
 def stage(folder, config, **needs):
@@ -111,7 +111,8 @@ def test_only_what_is_to_be_done_is_counted(tmp_path, config):
   other = stage(tmp_path / "select-test", select.get_config("test"))
   write_run(other.folder, other.config, seconds={})  # of other settings
   last = stage(tmp_path / "ppo_ptx-test", config)
-  chain_of = build._chain([done, other], last)
+  needs = crew.needs_of([done, other, last])
+  chain_of = costs.chain_of([done, other, last], needs)
   assert chain_of.title("sft-test") == ""
   assert chain_of.title("select-test") == "stage 1/2 "
   assert chain_of.title("ppo_ptx-test") == "stage 2/2 "

@@ -409,9 +409,7 @@ def test_what_another_job_reads_is_not_moved_while_it_does(
   with pytest.raises(errors.UserError, match=f"process {other.process} on"):
     build.build(changed, wait=False)
   assert not (tmp_path / "dataset-test.old1").exists()
-  monkeypatch.setattr(
-    marks, "wait_for", lambda folder, others: note.unlink(missing_ok=True)
-  )
+  monkeypatch.setattr(interrupt, "check", lambda: note.unlink(missing_ok=True))
   build.build(changed)
   assert (tmp_path / "dataset-test.old1" / "results.json").exists()
   assert {p.name for p in tmp_path.iterdir()} == {

@@ -19,6 +19,7 @@ ORDER = """
 base
   allocation errors interrupt streams means run_folder layout
   compilation terminal
+  schedule
   chain display
   keys outside typewriter experiment_file pointers progress
   catalogue keyboard ranges phases
@@ -203,7 +204,9 @@ runs
   chat
   references seeds aside
   plan
-  costs turns measured judging
+  finished measured judging
+  costs crew
+  turns
   harness
   build
 .

@@ -388,3 +388,33 @@ def test_a_log_goes_on_after_the_line(capsys):
   finally:
     logging.getLogger("instruct_jax").removeHandler(handler)
   assert "a  1/1  100 %" in capsys.readouterr().err
+
+
+def shared_chain(others):
+  """data 10 s, then a 20 s and b 5 s, then the end of 1 s."""
+  needs = {"data": [], "a": ["data"], "b": ["data"], "end": ["a", "b"]}
+  costs = {"data": 10.0, "a": 20.0, "b": 5.0, "end": 1.0}
+  parts = [chain.Part(n, "", cost(seconds=s)) for n, s in costs.items()]
+  return chain.Chain(parts, needs, lambda: others[0])
+
+
+def test_what_others_do_counts(clock, compiled):
+  others = [chain.Others(running={"data": 4.0}, jobs=3)]
+  whole = shared_chain(others)
+  whole.estimate()
+  assert whole.ways() == {"data": 31.0, "a": 21.0, "b": 6.0, "end": 1.0}
+  options = {"stream": io.StringIO(), "clock": clock}
+  with progress.part(whole, "", title="waiting", **options):
+    # 6 s of the data are left, then a, then the end
+    assert _top() == "waiting  0:00  chain 0/4 by 3 jobs, about 0:27"
+  others[0] = chain.Others(done=["data"], running={"a": 2.0}, jobs=3)
+  with progress.part(whole, "b", **options):
+    assert _top() == (
+      "stage 3/4 b  0:00  0:05 left  chain 1/4 by 3 jobs, about 0:19"
+    )
+    others[0] = chain.Others(done=["data", "a"], jobs=1)  # They have left.
+    assert _top() == "stage 3/4 b  0:00  0:05 left  chain about 0:06"
+  others[0] = chain.Others(done=["data", "a"], jobs=2)
+  with progress.part(whole, "end", **options):
+    # Nothing comes after it.
+    assert _top() == ("stage 4/4 end  0:00  0:01 left  chain 3/4 by 2 jobs")

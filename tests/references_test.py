@@ -7,7 +7,8 @@ from etils import epath
 
 from experiments import sft
 from instruct_jax.base import errors, run_folder
-from instruct_jax.runs import build, digests, plan, references, stages
+from instruct_jax.runs import digests, plan, references, stages
+from instruct_jax.runs import finished as finished_runs
 from tests import run_folders
 
 SOURCE = epath.Path(sft.__file__)
@@ -104,11 +105,11 @@ def test_a_run_that_lacks_an_evaluation_is_evaluated_again(
     "evaluation_digest": of_evaluation(stage),
     "evaluations": dict.fromkeys(every, "measured"),
   }
-  assert not build._lacks_evaluation(stage, results)
+  assert not finished_runs.lacks_evaluation(stage, results)
   monkeypatch.setattr(stages, "evaluations", lambda _: (*every, "new"))
-  assert build._lacks_evaluation(stage, results)
+  assert finished_runs.lacks_evaluation(stage, results)
   other = plan_of(tmp_path, **{"evaluation.prompts": 8})
-  assert build._lacks_evaluation(other, results)
+  assert finished_runs.lacks_evaluation(other, results)
 
 
 def test_a_run_of_before_is_no_other_for_the_names_of_remat(tmp_path):

@@ -37,7 +37,7 @@ def part(
   of a `Progress`.
   """
   before, mine = _here[:], chain.find(stage, name)
-  chain.begin()
+  chain.begin(mine)
   _here[:] = [(chain, mine)]
   try:
     with Progress(f"{title or stage} {name}".rstrip(), None, **options):
@@ -222,15 +222,18 @@ class Progress:
     return left if left > 0 else None  # It was wrong, then.
 
   def _chain_left(self, own: float | None) -> str:
-    later = self._chain.later(self._part)
-    if later is None:
-      return ""
-    seconds, complete = later
+    """'chain about 2:05', with others 'chain 3/7 by 2 jobs, about 2:05'."""
+    shared = self._chain.shared()
+    left = self._chain.left(self._part, own or 0.0)
+    seconds, complete = left or (0.0, True)
     if not seconds:
-      return ""
-    complete = complete and (own is not None or self.is_done)
+      return f"chain {shared}" if shared else ""
+    is_waiting = not self._part.stage  # for others: nothing is done here
+    known = own is not None or self.is_done or is_waiting
+    complete = complete and known
     word = "about" if complete else "at least"
-    return f"chain {word} {terminal.duration(seconds + (own or 0.0))}"
+    end = f"{word} {terminal.duration(seconds)}"
+    return f"chain {shared}, {end}" if shared else f"chain {end}"
 
   def _measure(self) -> None:
     """Tells the chain how fast work goes."""

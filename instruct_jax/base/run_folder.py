@@ -86,8 +86,40 @@ def mark_of(folder: epath.PathLike, token: str) -> epath.Path:
 
 
 def marks_of(folder: epath.PathLike) -> list[epath.Path]:
-  """The notes beside a run's folder, by whomever."""
-  home, start = epath.Path(folder), mark_of(folder, "").name
+  """The notes beside a run's folder that somebody reads it, by whomever."""
+  start = mark_of(folder, "").name
+  return [p for p in _hidden_beside(folder) if p.name.startswith(start)]
+
+
+def marks_beside(folder: epath.PathLike) -> list[epath.Path]:
+  """The notes of all readers of runs beside a folder, and of it."""
+  return [p for p in _hidden_beside(folder) if ".used-" in p.name]
+
+
+def job_of(folder: epath.PathLike, token: str) -> epath.Path:
+  """The note beside a run's folder that a job works on it, or on its needs."""
+  home = epath.Path(folder)
+  return home.parent / f".{home.name}.job-{token}"
+
+
+def jobs_beside(folder: epath.PathLike) -> list[epath.Path]:
+  """The notes of all jobs that work on runs beside a folder, and on it."""
+  return [p for p in _hidden_beside(folder) if ".job-" in p.name]
+
+
+def failure_of(folder: epath.PathLike) -> epath.Path:
+  """The note beside a run's folder that it failed, while others work there."""
+  home = epath.Path(folder)
+  return home.parent / f".{home.name}.failed"
+
+
+def failures_beside(folder: epath.PathLike) -> list[epath.Path]:
+  """The notes of all failures of runs beside a folder, and of it."""
+  return [p for p in _hidden_beside(folder) if p.name.endswith(".failed")]
+
+
+def _hidden_beside(folder: epath.PathLike) -> list[epath.Path]:
+  home = epath.Path(folder)
   if not home.parent.is_dir():
     return []
-  return [p for p in home.parent.iterdir() if p.name.startswith(start)]
+  return [path for path in home.parent.iterdir() if path.name[0] == "."]

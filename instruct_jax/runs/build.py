@@ -2,7 +2,7 @@
 
 What is there and still fits is reused; what is there and no longer fits is
 moved aside, never overwritten. A stage is built, and evaluated, by the one job
-that holds its lock.
+that holds its lock; several jobs with the same command share the stages.
 """
 
 import functools
@@ -10,6 +10,7 @@ import logging
 import resource
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -28,7 +29,9 @@ from instruct_jax.report import closing, page
 from instruct_jax.runs import (
   aside,
   costs,
+  crew,
   digests,
+  finished,
   machine,
   plan,
   provenance,
@@ -57,64 +60,76 @@ def build(
   something else or cannot be written, before any is built; and where another
   job is in the way and `wait` is off.
   """
-  *needs, last = plan.in_order(stage)
-  for each in (*needs, last):
-    if _look(each) is None:
+  every = plan.in_order(stage)
+  for each in every:
+    if finished.look(each) is None:
       machine.check(each.config)
-  chain = _chain(needs, last)
-  with turns.job(stage, wait=wait, keep_old=keep_old) as job:
-    for need in needs:
-      was_there = run_folder.files(need.folder).results.exists()
-      with turns.turn(need, job):
-        always = need.config.evaluation.always
-        results = _build_one(need, chain, job, evaluate=always)
-      if hosts.is_writer():
-        tables = results["tables"]
-        closing.print_data(tables, stream=sys.stderr, whole=not was_there)
-    with turns.turn(last, job):
-      results = _build_one(last, chain, job, evaluate=True)
-      with progress.part(
-        chain, last.name, "report", title=last.config.experiment
-      ):
-        folders = [s.folder for s in (*needs, last)]
-        hosts.once("report", lambda: _report(folders))
+  before = _stamp(run_folder.files(stage.folder).report)
+  with turns.job(every, wait=wait, keep_old=keep_old) as job:
+    chain = costs.chain_of(every, crew.needs_of(every), job.crew.seen)
+    left = {each.folder: each for each in every}
+    results: dict[str, Any] = {}
+    while left:
+      with turns.turn(lambda: _ready(left, chain), job, chain) as folder:
+        results = _take_on(left.pop(folder), stage, chain, job)
+        if folder == stage.folder:
+          title = stage.config.experiment
+          with progress.part(chain, stage.name, "report", title=title):
+            hosts.once("report", lambda: _report(every, before))
   return results
 
 
-def _chain(needs: list[plan.Stage], last: plan.Stage) -> chain_lib.Chain:
-  """What is to be done, for the line that says how far it is."""
-  parts = []
-  for stage in (*needs, last):
-    results = _look(stage)
-    names = [] if results else [""]
-    if stage is last or stage.config.evaluation.always:
-      has_suite = stage.config.evaluation.suite != "none"
-      if has_suite and (not results or _lacks_evaluation(stage, results)):
-        names.append(costs.EVALUATION)
-    parts += [
-      chain_lib.Part(stage.name, name, costs.Estimate(stage, name))
-      for name in names
-    ]
-  return chain_lib.Chain(parts)
+def _take_on(
+  mine: plan.Stage, last: plan.Stage, chain: chain_lib.Chain, job: turns.Job
+) -> dict[str, Any]:
+  """Builds a stage under its lock, if it is not there, and says what it is."""
+  was_there = run_folder.files(mine.folder).results.exists()
+  evaluate = mine is last or mine.config.evaluation.always
+  with job.crew.telling(mine):
+    results = _build_one(mine, chain, job, evaluate=evaluate)
+  if mine is not last and hosts.is_writer():
+    tables = results["tables"]
+    closing.print_data(tables, stream=sys.stderr, whole=not was_there)
+  return results
 
 
-def _look(stage: plan.Stage) -> dict[str, Any] | None:
-  """The results of a run that is there and fits, as far as one can see."""
-  files = run_folder.files(stage.folder)
+def _ready(
+  left: Mapping[epath.Path, plan.Stage], chain: chain_lib.Chain
+) -> list[plan.Stage]:
+  """The stages that can be done now: first those that are only to be read.
+
+  Then those from which the longest way leads to the end.
+  """
+  free = [
+    stage
+    for stage in left.values()
+    if not any(need.folder in left for need in stage.needs.values())
+  ]
+  ways = chain.ways()
+  free.sort(key=lambda stage: -ways.get(stage.name, 0.0))
+  return sorted(free, key=lambda stage: finished.look(stage) is None)
+
+
+def _stamp(path: epath.Path) -> tuple[int, int] | None:
+  """Tells whether a file was written anew; None where there is none."""
   try:
-    is_there = files.config.exists() and files.results.exists()
-    if is_there and storage.read_json(files.config)["digest"] == stage.digest:
-      results = _usable(files.results)
-      return None if isinstance(results, str) else results
-  except (errors.UserError, KeyError, OSError):
-    pass  # Whoever builds it says so.
-  return None
+    found = path.stat()
+  except FileNotFoundError:
+    return None
+  return found.mtime, found.length
 
 
-def _report(chain: list[epath.Path]) -> str:
-  """Writes the page on a chain, and on other seeds of it that lie there."""
-  others = seeds.beside(chain[-1])
-  return str(page.write(chain[-1], chain, others.chains, others.left_out))
+def _report(every: Sequence[plan.Stage], before: tuple[int, int] | None) -> str:
+  """Writes the page on a chain, and on other seeds of it that lie there.
+
+  Unless another job has, since it was as `before`.
+  """
+  folders = [stage.folder for stage in every]
+  path = run_folder.files(folders[-1]).report
+  if _stamp(path) != before:
+    return str(path)
+  others = seeds.beside(folders[-1])
+  return str(page.write(folders[-1], folders, others.chains, others.left_out))
 
 
 def _build_one(
@@ -134,7 +149,7 @@ def _build_one(
     evaluate and stage.config.job == "dataset"
   ):  # Others mend what they read.
     stages.mend_data(stage.config, stage.folder)
-  if evaluate and _lacks_evaluation(stage, results):
+  if evaluate and finished.lacks_evaluation(stage, results):
     start, title = time.monotonic(), stage.config.experiment
     with progress.part(chain, stage.name, costs.EVALUATION, title=title):
       outcome = stages.evaluate(stage.config, stage.folder, stage.folders)
@@ -148,17 +163,6 @@ def _build_one(
     )
     _write_once(run_folder.files(stage.folder).results, results)
   return results
-
-
-def _lacks_evaluation(stage: plan.Stage, results: dict[str, Any]) -> bool:
-  """Whether a run was evaluated otherwise, or before an evaluation came."""
-  if results["evaluation_digest"] != digests.of_evaluation(
-    stage.config, stage.needs
-  ):
-    return True
-  return not set(stages.evaluations(stage.config)) <= set(
-    results.get("evaluations", ())  # Runs of before have none.
-  )
 
 
 def _check_needs(stage: plan.Stage) -> None:
@@ -212,7 +216,7 @@ def _finished(
     else:
       _log.info("%s: stopped before anything was saved", stage.name)
     return None, ""
-  results = _usable(done)
+  results = finished.usable(done)
   if isinstance(results, str):
     kept = done.parent / f"{done.name}.damaged"
     done.replace(kept)
@@ -232,20 +236,6 @@ def _has_saved(stage: plan.Stage) -> bool:
   others = (path for path in stage.folder.iterdir() if path != config)
   is_begun = stage.config.job == "dataset" and any(others)
   return is_begun or aside.is_of_use(stage.folder)
-
-
-def _usable(path: epath.Path) -> dict[str, Any] | str:
-  """The results of a finished run, or a sentence that says what is wrong."""
-  try:
-    results = storage.read_json(path)
-  except errors.UserError as error:
-    return str(error)
-  kinds = {"seconds": dict, "metrics": dict, "tables": dict,
-           "evaluation_digest": str}  # fmt: skip
-  wrong = [
-    k for k, kind in kinds.items() if not isinstance(results.get(k), kind)
-  ]
-  return f'{path}: "{wrong[0]}" is missing or damaged.' if wrong else results
 
 
 def _start(stage: plan.Stage, chain: chain_lib.Chain) -> dict[str, Any]:

@@ -7,7 +7,7 @@ and good enough for "about".
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -15,11 +15,37 @@ from ml_collections import ConfigDict
 
 from instruct_jax import algorithms
 from instruct_jax.base import chain, errors, run_folder, storage
-from instruct_jax.runs import plan
+from instruct_jax.runs import finished, plan
 
 EVALUATION = "evaluation"  # the part after a stage's job, and its seconds
 _UPDATE = 3  # passes: forward, and twice that backward
 _ASKED = 12  # times that a suite asks about as many task prompts
+
+
+def chain_of(
+  every: Sequence[plan.Stage],
+  needs: Mapping[str, Collection[str]],
+  watch: Callable[[], chain.Others] = chain.Others,
+) -> chain.Chain:
+  """What is to be done of stages, the named one last, with what it will cost.
+
+  `needs` and `watch` are those of a `chain.Chain`.
+  """
+  parts = []
+  for stage in every:
+    results = finished.look(stage)
+    names = [] if results else [""]
+    if stage is every[-1] or stage.config.evaluation.always:
+      has_suite = stage.config.evaluation.suite != "none"
+      lacks = not results or finished.lacks_evaluation(stage, results)
+      if has_suite and lacks:
+        names.append(EVALUATION)
+    parts += [
+      chain.Part(stage.name, name, Estimate(stage, name)) for name in names
+    ]
+  made = chain.Chain(parts, needs, watch)
+  made.estimate()
+  return made
 
 
 class Estimate:

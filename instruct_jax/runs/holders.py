@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from etils import epath
 
@@ -40,6 +40,8 @@ class Holder:
   started: str  # of the process, by the system's clock: ids are used again
   since: str  # when the file was made, for people
   token: str  # of this holding
+  # Of a job: the digests of the stages that its command needs, by name.
+  stages: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def __str__(self) -> str:
     return f"process {self.process} on {self.host} since {self.since}"
@@ -52,10 +54,20 @@ class Holder:
   @property
   def text(self) -> str:
     """What stands in the file."""
-    return json.dumps(dataclasses.asdict(self))
+    tree = dataclasses.asdict(self)
+    return json.dumps({k: v for k, v in tree.items() if k != "stages" or v})
+
+  @property
+  def seconds(self) -> float:
+    """For how long it has held the file; 0 where nobody can tell."""
+    with contextlib.suppress(ValueError, TypeError):
+      since = datetime.datetime.fromisoformat(self.since)
+      now = datetime.datetime.now().astimezone()
+      return max(0.0, (now - since).total_seconds())
+    return 0.0
 
 
-def here() -> Holder:
+def here(stages: Mapping[str, str] | None = None) -> Holder:
   """This process, as the holder of a new file."""
   now = datetime.datetime.now().astimezone()
   return Holder(
@@ -65,6 +77,7 @@ def here() -> Holder:
     started=_started(os.getpid()),
     since=now.isoformat(sep=" ", timespec="seconds"),
     token=uuid.uuid4().hex,
+    stages=dict(stages or {}),
   )
 
 

@@ -17,7 +17,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from etils import epath
 
@@ -28,60 +28,101 @@ from instruct_jax.runs import holders
 _log = logging.getLogger(__name__)
 
 
+class Taker:
+  """Takes one lock at a time, for the first process of a job."""
+
+  def __init__(self):
+    self.mine = holders.here()
+    self._path: epath.Path | None = None
+    self._made: list[epath.Path] = []  # folders that were made for the lock
+
+  def attempt(self, folder: epath.Path) -> holders.Holder | None:
+    """Takes the lock of a run's folder; who holds it where somebody does."""
+    self.give_back()
+    self.mine = holders.here()  # It holds from now on.
+    self._path = path = run_folder.lock_of(folder)
+    self._made = [above for above in path.parents if not above.exists()]
+    while True:
+      path.parent.mkdir(parents=True, exist_ok=True)
+      try:
+        other = _try(path, self.mine)
+      except FileNotFoundError:  # Who had made the folder has removed it.
+        continue
+      if other is not None:
+        self._path = None
+      return other
+
+  def give_back(self) -> None:
+    """Gives the lock back, if it was taken, and removes empty folders."""
+    path, self._path = self._path, None
+    if path is not None:
+      _release(path, self.mine)
+      storage.remove_empty(self._made)
+
+
+@contextlib.contextmanager
+def hold_one(choose: Callable[[Taker], epath.Path]) -> Iterator[epath.Path]:
+  """Holds the lock of the run's folder that `choose` took; yields that folder.
+
+  Every process of the job calls it. The first one chooses, while the others
+  wait for it, and Ctrl-C waits until `choose` calls `interrupt.check`. Folders
+  that were made for the lock go with it if nothing else came into them.
+
+  Raises what `choose` raises.
+  """
+  taker = Taker()
+  with interrupt.deferred(), interrupt.undone_by(taker.give_back):
+    try:
+      folder = epath.Path(
+        hosts.once("take a lock", lambda: os.fspath(choose(taker)))
+      )
+      path = run_folder.lock_of(folder)
+      touching = holders.touching(path, taker.mine, hosts.is_writer())
+      with touching, interrupt.allowed():
+        yield folder
+        hosts.barrier(f"unlock {path.name}")
+    finally:
+      if hosts.is_writer():
+        taker.give_back()
+
+
 @contextlib.contextmanager
 def hold(folder: epath.Path, *, wait: bool = True) -> Iterator[None]:
   """Holds the lock of a run's folder; every process of the job calls it.
 
   The first process takes it, the others wait for that one. Where another job
-  holds it, it is waited for, and the log says for whom. Folders that were made
-  for the lock go with it if nothing else came into them.
+  holds it, it is waited for, and the log says for whom.
 
   Raises:
     UserError: it is held and `wait` is off.
     Interrupted: SIGTERM came while waiting; KeyboardInterrupt at Ctrl-C.
   """
-  path = run_folder.lock_of(folder)
-  mine = holders.here()
-  made = [above for above in path.parents if not above.exists()]
-
-  def release():
-    _release(path, mine)
-    storage.remove_empty(made)
-
-  with interrupt.deferred(), interrupt.undone_by(release):
-    try:
-      hosts.once(f"lock {path.name}", lambda: _take(path, mine, wait))
-      touching = holders.touching(path, mine, hosts.is_writer())
-      with touching, interrupt.allowed():
-        yield
-        hosts.barrier(f"unlock {path.name}")
-    finally:
-      if hosts.is_writer():
-        release()
+  with hold_one(lambda taker: _waited_for(folder, taker, wait)):
+    yield
 
 
-def _take(path: epath.Path, mine: holders.Holder, wait: bool) -> None:
-  while True:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-      other = _try(path, mine)
-    except FileNotFoundError:  # Who had made the folder has removed it.
-      continue
-    if other is None:
-      return
+def _waited_for(folder: epath.Path, taker: Taker, wait: bool) -> epath.Path:
+  while other := taker.attempt(folder):
+    path = run_folder.lock_of(folder)
     if not wait:
-      raise errors.UserError(
-        f"{path}: held by {other}. Wait for it, leave --nowait out, or name"
-        " another --workdir."
-      )
+      raise errors.UserError(refusal(path, other))
     interrupt.check()
     holders.say(f"waiting for {path.name}: held by {other}")
     time.sleep(holders.POLL)
+  return folder
+
+
+def refusal(path: epath.Path, other: holders.Holder) -> str:
+  """What a job says that does not wait for a lock."""
+  return (
+    f"{path}: held by {other}. Wait for it, leave --nowait out, or name"
+    " another --workdir."
+  )
 
 
 def _try(path: epath.Path, mine: holders.Holder) -> holders.Holder | None:
   """Takes the lock; who holds it where somebody does."""
-  with _alone(path.parent):
+  with alone(path.parent):
     other, last = holders.read(path)
     gone = holders.gone(path, other, last) if other is not None else ""
     if other is not None and not gone:
@@ -133,14 +174,17 @@ def _create_without_links(path: epath.Path, mine: holders.Holder) -> bool:
 
 
 def _release(path: epath.Path, mine: holders.Holder) -> None:
-  with contextlib.suppress(OSError, errors.UserError), _alone(path.parent):
+  with contextlib.suppress(OSError, errors.UserError), alone(path.parent):
     if holders.read(path)[0] == mine:
       path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _alone(folder: epath.Path) -> Iterator[None]:
-  """No other process of this machine looks at the locks in a folder."""
+def alone(folder: epath.Path) -> Iterator[None]:
+  """No other process of this machine looks at the locks in a folder.
+
+  Nor one of another machine where the file system's locks reach so far.
+  """
   if "://" in os.fspath(folder):
     yield
     return

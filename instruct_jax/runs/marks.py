@@ -6,8 +6,7 @@ other settings, waits. Many may read a run; its lock is for who writes.
 
 import contextlib
 import functools
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from etils import epath
 
@@ -25,12 +24,18 @@ def using(folder: epath.Path) -> Iterator[None]:
   jobs that were killed go.
   """
   mine = holders.here()
-  path = run_folder.mark_of(folder, mine.token)
   if not hosts.is_writer():
     yield
     return
   with contextlib.suppress(OSError, errors.UserError):
     users(folder)
+  with noting(run_folder.mark_of(folder, mine.token), mine):
+    yield
+
+
+@contextlib.contextmanager
+def noting(path: epath.Path, mine: holders.Holder) -> Iterator[None]:
+  """Keeps a note that this job lives, of the first process, until the end."""
   forget = functools.partial(_forget, path)
   with interrupt.deferred(), interrupt.undone_by(forget):
     try:
@@ -44,25 +49,21 @@ def using(folder: epath.Path) -> Iterator[None]:
 
 def users(folder: epath.Path) -> list[str]:
   """The other jobs that read the run in a folder, of those that still live."""
+  return [str(other) for other in others(run_folder.marks_of(folder))]
+
+
+def others(paths: Iterable[epath.Path]) -> list[holders.Holder]:
+  """The other jobs that keep these notes; notes of those that died go."""
   found = []
-  for path in run_folder.marks_of(folder):
+  for path in paths:
     holder, last = holders.read(path)
     if holder is None or holder.is_me:
       continue
     if holders.gone(path, holder, last):
       _forget(path)
     else:
-      found.append(str(holder))
+      found.append(holder)
   return found
-
-
-def wait_for(folder: epath.Path, others: list[str]) -> None:
-  """Says for whom, and waits a moment; Interrupted after SIGTERM."""
-  interrupt.check()
-  holders.say(
-    f"waiting to build {folder.name} anew: {', '.join(others)} reads it"
-  )
-  time.sleep(holders.POLL)
 
 
 def _forget(path: epath.Path) -> None:

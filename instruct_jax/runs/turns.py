@@ -1,19 +1,26 @@
 """Whose turn it is in a folder: the lock, the readers, and what stays.
 
 A stage is built by the one job that holds its lock, and only moved aside when
-no job reads it and no config of this job names it as it is.
+no job reads it and no config of this job names it as it is. Of the stages that
+are ready a job takes one that no other holds.
 """
 
 import contextlib
 import dataclasses
+import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from etils import epath
 
-from instruct_jax.base import errors
+from instruct_jax.base import chain as chain_lib
+from instruct_jax.base import errors, interrupt, progress, run_folder
 from instruct_jax.parallel import hosts
-from instruct_jax.runs import lock, marks, plan, references
+from instruct_jax.runs import crew, holders, lock, marks, plan, references
+
+_log = logging.getLogger(__name__)
+_PATIENCE = 2.0  # seconds after which it is said that a job waits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,42 +31,88 @@ class Job:
   keep_old: int  # runs of a name that were broken off
   named: list[references.Given]  # runs of the user, which stay where they are
   held: contextlib.ExitStack  # until the command ends
+  crew: crew.Crew  # this job and the others at its chain
 
 
 @contextlib.contextmanager
-def job(stage: plan.Stage, *, wait: bool, keep_old: int) -> Iterator[Job]:
-  """The command that builds a stage; notes that it reads what it was given.
+def job(
+  stages: Sequence[plan.Stage], *, wait: bool, keep_old: int
+) -> Iterator[Job]:
+  """The command that builds stages; notes that it reads what it was given.
 
   Raises UserError where a run that was given has changed since the plan.
   """
-  named = plan.given(stage)
+  named = plan.given(stages[-1])
   with contextlib.ExitStack() as held:
+    mine = held.enter_context(crew.join(stages, wait=wait))
     for folder in sorted({f for each in named for f in each.keeps()}):
       held.enter_context(marks.using(epath.Path(folder)))
     hosts.once("named", lambda: _check_named(named))
-    yield Job(wait, keep_old, named, held)
+    yield Job(wait, keep_old, named, held, mine)
 
 
 @contextlib.contextmanager
-def turn(stage: plan.Stage, mine: Job) -> Iterator[None]:
+def turn(
+  ready: Callable[[], Sequence[plan.Stage]], mine: Job, chain: chain_lib.Chain
+) -> Iterator[epath.Path]:
   """Holds the lock of a stage, in whose way is nobody; then notes its reader.
 
-  Raises UserError where another job is in the way and is not to be waited for.
+  Yields its folder: that of the first stage of those `ready` that is free.
+  Where none is, the others are waited for, and `ready` is asked again.
+
+  Raises UserError where another job is in the way and is not to be waited for,
+  and what a stage of this chain has failed with in another job.
   """
-  while True:
-    with lock.hold(stage.folder, wait=mine.wait):
-      others = hosts.once(f"readers of {stage.name}", lambda: _readers(stage))
-      if not others:
-        yield
-        mine.held.enter_context(marks.using(stage.folder))
-        return
-    if not mine.wait:
-      raise errors.UserError(
-        f"{stage.folder}: {', '.join(others)} reads it, and it would be built"
-        " with other settings. Wait, leave --nowait out, or name another"
-        " --workdir."
-      )
-    marks.wait_for(stage.folder, others)
+  with lock.hold_one(lambda t: _choose(t, ready, mine, chain)) as folder:
+    yield folder
+    mine.held.enter_context(marks.using(folder))
+
+
+def _choose(
+  taker: lock.Taker,
+  ready: Callable[[], Sequence[plan.Stage]],
+  mine: Job,
+  chain: chain_lib.Chain,
+) -> epath.Path:
+  began, said = time.monotonic(), ""
+  with contextlib.ExitStack() as line:
+    while True:
+      mine.crew.check()
+      obstacles = []
+      for stage in ready():
+        obstacle = _obstacle(stage, taker)
+        if obstacle is None:
+          mine.crew.check()  # It may have failed just before.
+          return stage.folder
+        obstacles.append(obstacle)
+      reason, refusal = obstacles[0]
+      if not mine.wait:
+        raise errors.UserError(refusal)
+      if reason != said and time.monotonic() - began > _PATIENCE:
+        if not said:
+          line.enter_context(progress.part(chain, "", title="waiting"))
+        said = reason
+        _log.info("waiting for %s", reason)
+        progress.say(f"for {reason}")
+      interrupt.check()
+      time.sleep(holders.POLL)
+
+
+def _obstacle(stage: plan.Stage, taker: lock.Taker) -> tuple[str, str] | None:
+  """Takes the lock of a stage; else who is in the way, and the refusal."""
+  other = taker.attempt(stage.folder)
+  if other:
+    path = run_folder.lock_of(stage.folder)
+    return f"{stage.name}: {other}", lock.refusal(path, other)
+  readers = ", ".join(_readers(stage))
+  if not readers:
+    return None
+  taker.give_back()
+  return (
+    f"{stage.name}, to build it anew: {readers} reads it",
+    f"{stage.folder}: {readers} reads it, and it would be built with other"
+    " settings. Wait, leave --nowait out, or name another --workdir.",
+  )
 
 
 def _readers(stage: plan.Stage) -> list[str]:

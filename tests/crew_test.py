@@ -1,0 +1,251 @@
+"""Several commands share the stages of a chain: none is built twice."""
+
+import collections
+import json
+import re
+import signal
+
+import pytest
+from etils import epath
+
+from instruct_jax.runs import holders
+from tests import crew_toys, processes
+
+# Three branches between the data and the end; `slow` is the longest way.
+CHAIN = {
+  "data": {"needs": [], "seconds": 0.1},
+  "quick": {"needs": ["data"], "seconds": 0.1},
+  "other": {"needs": ["data"], "seconds": 0.5},
+  "slow": {"needs": ["data"], "seconds": 0.5},
+  "slower": {"needs": ["slow"], "seconds": 0.1},
+  "last": {"needs": ["quick", "other", "slower"], "seconds": 0.1},
+}
+
+
+def chain(**changes):
+  return {name: {**x, **changes.get(name, {})} for name, x in CHAIN.items()}
+
+
+@pytest.fixture(scope="module")
+def run():
+  """Runs scenarios, in a process that has imported everything once."""
+  server = crew_toys.Server()
+  yield server
+  server.close()
+
+
+def log_of(folder):
+  """[(begin | end | report, stage, process)], in order."""
+  lines = (folder / "log").read_text().splitlines()
+  return [tuple(line.split()) for line in lines]
+
+
+def count(folder, word):
+  return collections.Counter(s for what, s, _ in log_of(folder) if what == word)
+
+
+def assert_in_order(folder, stages=CHAIN):
+  """Each stage begins after all it needs has ended."""
+  ended = set()
+  for what, stage, _ in log_of(folder):
+    if what == "begin":
+      assert ended >= set(stages[stage]["needs"]), (stage, ended)
+    if what == "end":
+      ended.add(stage)
+
+
+def hidden(folder):
+  return [path.name for path in folder.iterdir() if path.name[0] == "."]
+
+
+def once(names):
+  return dict.fromkeys(names, 1)
+
+
+def test_three_commands_share_a_chain(run, tmp_path):
+  ends = run(tmp_path, CHAIN, [{"last": "last"}] * 3)
+  assert [code for code, _ in ends] == [0, 0, 0], ends
+  assert count(tmp_path, "begin") == count(tmp_path, "end") == once(CHAIN)
+  assert count(tmp_path, "report") == {"last": 1}
+  assert_in_order(tmp_path)
+  log = log_of(tmp_path)
+  begun = {stage: log.index(x) for x in log for what, stage, _ in [x]
+           if what == "begin"}  # fmt: skip
+  ended = {stage: log.index(x) for x in log for what, stage, _ in [x]
+           if what == "end"}  # fmt: skip
+  # At the same time, in two processes.
+  assert max(begun["slow"], begun["other"]) < min(ended["slow"], ended["other"])
+  assert log[begun["slow"]][2] != log[begun["other"]][2]
+  assert hidden(tmp_path) == []
+  again = run(tmp_path, CHAIN, [{"last": "last"}])
+  assert again[0][0] == 0
+  assert count(tmp_path, "begin") == once(CHAIN)
+
+
+def test_a_command_alone_goes_through_all(run, tmp_path):
+  ((code, output),) = run(tmp_path, CHAIN, [{"last": "last"}])
+  assert code == 0, output
+  assert_in_order(tmp_path)
+  assert count(tmp_path, "end") == once(CHAIN)
+  starts = re.findall(r"stage (\d)/6 (\w+): starts", output)
+  assert [number for number, _ in starts] == list("123456")
+  assert "by 2 jobs" not in output
+  assert "waiting" not in output
+
+
+def test_what_a_killed_command_had_begun_another_takes_over(run, tmp_path):
+  stages = chain(slow={"kills": int(signal.SIGKILL)})
+  ends = run(tmp_path, stages, [{"last": "last"}] * 3)
+  assert sorted(code for code, _ in ends) == [-signal.SIGKILL, 0, 0], ends
+  assert count(tmp_path, "begin") == once(CHAIN) | {"slow": 2}
+  assert count(tmp_path, "end") == once(CHAIN)
+  assert count(tmp_path, "report") == {"last": 1}
+  assert_in_order(tmp_path)
+  assert "taken over" in "".join(output for _, output in ends)
+  assert hidden(tmp_path) == []
+
+
+def test_after_sigterm_the_others_go_on(run, tmp_path):
+  stages = chain(slow={"kills": int(signal.SIGTERM)})
+  ends = run(tmp_path, stages, [{"last": "last"}] * 2)
+  # A toy does not look at the signal; the command does before its next stage.
+  assert sorted(code for code, _ in ends) in ([0, 0], [0, 75]), ends
+  assert count(tmp_path, "end") == once(CHAIN)
+  assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize(("kind", "code"), [("UserError", 2), ("Diverged", 3)])
+def test_what_failed_is_not_tried_again_by_the_others(
+  run, tmp_path, kind, code
+):
+  stages = chain(slow={"fails": kind})
+  ends = run(tmp_path, stages, [{"last": "last"}] * 3)
+  assert [each for each, _ in ends] == [code] * 3, ends
+  assert count(tmp_path, "begin")["slow"] == 1
+  assert count(tmp_path, "begin")["last"] == 0
+  said = sorted(len(re.findall("slow: process", x)) for _, x in ends)
+  assert said == [0, 1, 1], ends
+  assert all("as it should" in output for _, output in ends)
+  assert hidden(tmp_path) == []
+  # The next command tries it, and nobody else's failure is in its way.
+  ((found, output),) = run(tmp_path, CHAIN, [{"last": "last"}])
+  assert found == 0, output
+  assert count(tmp_path, "begin")["slow"] == 2
+  assert count(tmp_path, "end") == once(CHAIN)
+
+
+def test_a_bug_ends_each_command_once(run, tmp_path):
+  stages = chain(slow={"fails": "a bug"})
+  ends = run(tmp_path, stages, [{"last": "last"}] * 2)
+  assert [code for code, _ in ends] == [1, 1], ends
+  assert count(tmp_path, "begin")["slow"] == 2
+  assert hidden(tmp_path) == []
+
+
+def test_a_failure_of_before_is_in_nobody_s_way(run, tmp_path):
+  """Left by a command that was killed before it could tidy up."""
+  made = crew_toys.stages_of(tmp_path, CHAIN)
+  note = {"stage": "slow", "digest": made["slow"].digest, "kind": "Diverged"}
+  note |= {"who": "process 1", "token": "old", "text": "then"}
+  (tmp_path / ".slow.failed").write_text(json.dumps(note))
+  (tmp_path / ".data.failed").write_text("{ torn")
+  ((code, output),) = run(tmp_path, CHAIN, [{"last": "last"}])
+  assert code == 0, output
+  assert hidden(tmp_path) == []
+
+
+def test_who_waits_says_for_whom_and_how_far_all_is(run, tmp_path):
+  stages = chain(data={"seconds": 1.5})
+  ends = run(tmp_path, stages, [{"last": "last"}, {"last": "last"}])
+  assert [code for code, _ in ends] == [0, 0], ends
+  waited = re.compile(r"waiting for data: process \d+ on \S+ since")
+  said = sorted(len(waited.findall(output)) for _, output in ends)
+  assert said == [0, 1], ends
+  numbers = re.findall(
+    r"stage (\d)/6 (\w+): starts", "".join(output for _, output in ends)
+  )
+  assert sorted(name for _, name in numbers) == sorted(CHAIN)
+  assert ("6", "last") in numbers
+
+
+def test_with_nowait_it_ends_where_it_would_wait(run, tmp_path):
+  stages = chain(data={"seconds": 1.0})
+  first, second = run(
+    tmp_path,
+    stages,
+    [{"last": "last"}, {"last": "last", "after": 0.5, "wait": False}],
+  )
+  assert first[0] == 0, first
+  assert second[0] == 2, second
+  assert "held by process" in second[1]
+  assert count(tmp_path, "begin") == once(CHAIN)
+
+
+def test_two_commands_share_what_both_need(run, tmp_path):
+  stages = CHAIN | {"end": {"needs": ["slow", "other"], "seconds": 0.1}}
+  ends = run(tmp_path, stages, [{"last": "last"}, {"last": "end"}])
+  assert [code for code, _ in ends] == [0, 0], ends
+  assert count(tmp_path, "end") == once(stages)
+  assert count(tmp_path, "report") == {"last": 1, "end": 1}
+  assert_in_order(tmp_path, stages)
+  assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_other_settings_wait_for_the_end_of_a_command(run, tmp_path, wait):
+  """Both would build `slow`: one after the other, and neither is lost."""
+  other = {"last": "last", "settings": {"slow": 1}, "after": 0.3, "wait": wait}
+  first, second = run(tmp_path, CHAIN, [{"last": "last"}, other])
+  assert first[0] == 0, first
+  log = log_of(tmp_path)
+  if not wait:
+    assert second[0] == 2, second
+    assert "needs it with other settings" in second[1]
+    assert count(tmp_path, "end") == once(CHAIN)
+    return
+  assert second[0] == 0, second
+  assert re.search(r"waiting: process \d+ .* needs slow with", second[1])
+  rebuilt = ["slow", "slower", "last"]
+  assert count(tmp_path, "end") == once(CHAIN) | dict.fromkeys(rebuilt, 2)
+  whose = [process for what, _, process in log if what == "end"]
+  assert whose == sorted(whose, key=whose.index), "the second only then"
+  for name in rebuilt:
+    assert (tmp_path / f"{name}.old1" / "results.json").exists()
+  assert hidden(tmp_path) == []
+
+
+JOB = """
+import json, pathlib
+from instruct_jax.runs import build
+from tests import crew_toys
+folder, stages = pathlib.Path(rest[0]), json.loads(rest[1])
+crew_toys.install(folder, stages)
+made = crew_toys.stages_of(folder, stages)
+build.build(made["last"])
+print(rank)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_of_one_job_choose_the_same(run, tmp_path):
+  """They share the chain with nobody, and go through it together."""
+  processes.together(JOB, tmp_path, json.dumps(CHAIN))
+  assert count(tmp_path, "end") == dict.fromkeys(CHAIN, 2)
+  assert count(tmp_path, "report") == {"last": 1}
+  by_process = collections.defaultdict(list)
+  for what, stage, process in log_of(tmp_path):
+    if what == "end":
+      by_process[process].append(stage)
+  first, second = by_process.values()
+  assert first == second
+  assert hidden(tmp_path) == []
+
+
+def test_a_holder_of_before_is_read(tmp_path):
+  """Locks of earlier versions have no stages; none are written in a lock."""
+  mine = holders.here()
+  assert "stages" not in json.loads(mine.text)
+  assert mine.seconds < 5
+  path = tmp_path / ".a.lock"
+  path.write_text(mine.text)
+  assert holders.read(epath.Path(path))[0] == mine
