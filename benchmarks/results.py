@@ -4,17 +4,20 @@
   python -m benchmarks.results --runs=runs > docs/results.md
 
 The second first takes over the finished runs under `runs` of the experiments
-of EXPERIMENTS, and of FOLDS, in their variant :tiny, whichever seeds are there:
-what was measured, and the seconds of every stage that they were built on.
+of TAKEN in their variant :tiny, whichever seeds are there (`taking_over`): what
+was measured, and the seconds of every stage that they were built on. It refuses
+a seed of other settings, or of another state of the world, than its
+experiment's others have; --replace puts it in their place.
 """
 
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from benchmarks import taking_over
 from instruct_jax import paper
-from instruct_jax.base import command, errors
+from instruct_jax.base import command
 
 FOLDER = pathlib.Path(__file__).parent / "results"
 MAIN = "ppo_ptx"  # whose chain is the README's, and has the baselines' numbers
@@ -97,9 +100,17 @@ REWARD = (  # label, stage, metric, the paper's
     paper.AGREEMENT["held_out"],
   ),
 )
-KEPT = ("reward/accuracy", "agreement/")  # of the metrics of other stages
-EPISODES = "count/episodes"  # responses that a step of training samples
-WITHOUT = ("product", "tables")  # what of a run's results is not kept whole
+# What claims and figures need beside them.
+TAKEN = (
+  *EXPERIMENTS,
+  FOLDS,
+  "select",
+  "sft_epochs",
+  "overoptimization",
+  "sizes",
+  "sweeps",
+  "figures",
+)
 
 Rows = Sequence[Sequence[str]]
 Results = dict[str, dict[int, dict[str, Any]]]  # by experiment and seed
@@ -115,62 +126,6 @@ def read(
       seed = int(path.stem.rpartition("seed")[2])
       results.setdefault(name, {})[seed] = json.loads(path.read_text())
   return results
-
-
-def take_over(runs: pathlib.Path, folder: pathlib.Path = FOLDER) -> None:
-  """Copies the finished runs of `runs`; UserError where there is none."""
-  taken = 0
-  for name in (*EXPERIMENTS, FOLDS):
-    for path in sorted(runs.glob(f"{name}-tiny*/results.json")):
-      results = json.loads(path.read_text())
-      seed = results["seed"]
-      if path.parent.name != (
-        f"{name}-tiny-seed{seed}" if seed else f"{name}-tiny"
-      ):
-        continue  # an earlier run, moved aside
-      kept = {
-        k: v for k, v in _without_command(results).items() if k not in WITHOUT
-      }
-      kept["tables"] = {"preference": results["tables"].get("preference", [])}
-      kept["stages"] = dict(_stages(path.parent))
-      file = folder / f"{name}-tiny-seed{seed}.json"
-      file.write_text(json.dumps(kept, indent=1) + "\n")
-      taken += 1
-  if not taken:
-    raise errors.UserError(
-      f"--runs={runs}: no finished run in it of {', '.join(EXPERIMENTS)},"
-      " each :tiny"
-    )
-
-
-def _stages(run: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
-  """(stage, what is kept of it) of all that a run needs, the run last."""
-  record = json.loads((run / "config.json").read_text())
-  for need in record["needs"].values():
-    below = run / need
-    if (below / "results.json").exists():
-      yield from _stages(below)
-  there = json.loads((run / "results.json").read_text())
-  name = run.resolve().name.removesuffix(f"-seed{there['seed']}")
-  metrics = there["metrics"]
-  yield (
-    name.replace("-tiny", ""),
-    {
-      "seconds": there["seconds"],
-      "peak_memory_bytes": there["peak_memory_bytes"],
-      "episodes": round(there["steps"] * metrics.get(EPISODES, 0)),
-      "metrics": {k: v for k, v in metrics.items() if k.startswith(KEPT)},
-    },
-  )
-
-
-def _without_command(results: dict) -> dict:
-  """Results as they are committed: what was typed may name somebody's paths."""
-  return results | {
-    key: {k: v for k, v in results[key].items() if k != "command"}
-    for key in ("provenance", "evaluated_by")
-    if key in results
-  }
 
 
 def table(head: Sequence[str], rows: Rows) -> str:
@@ -222,7 +177,7 @@ def _own(result: dict) -> list[dict]:
 def _win(result: dict, subject: str, baseline: str, group: str) -> dict | None:
   """The row of a preference, or None."""
   name = f"preference/{subject}_over_{baseline}/{group}"
-  rows = result["tables"]["preference"]
+  rows = result["tables"].get("preference", [])
   return next((row for row in rows if row["metric"] == name), None)
 
 
@@ -423,9 +378,16 @@ def main() -> None:
   parser.add_argument(
     "--runs", type=pathlib.Path, help="a workdir to take over"
   )
+  parser.add_argument(
+    "--replace",
+    action="store_true",
+    help="delete committed seeds of other settings",
+  )
   arguments = parser.parse_args()
   if arguments.runs:
-    take_over(arguments.runs)
+    taking_over.take_over(
+      arguments.runs, FOLDER, TAKEN, replace=arguments.replace
+    )
   print(document())
 
 

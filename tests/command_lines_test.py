@@ -263,6 +263,15 @@ LINES = [
   (f"{DATA} convert jsonl prompts.jsonl --out=a_file", "a_file .jsonl"),
   (f"{DATA} convert jsonl prompts.jsonl --out=a_file/x.jsonl", "a_file"),
   (f"{DATA} convert jsonl prompts.jsonl --out=not_a_run", "not_a_run"),
+  # figures
+  ("instruct_jax.figures clams", "clams claims"),
+  ("instruct_jax.figures claims --format=jsn", "--format jsn json"),
+  ("instruct_jax.figures claims --runs=none", "none"),
+  ("instruct_jax.figures claims --readme=none.md", "--readme=none.md"),
+  ("instruct_jax.figures claims --readme=a_file", "--readme=a_file table"),
+  ("instruct_jax.figures expected --run=none", "--run=none"),
+  ("instruct_jax.figures expected --run=runs/sft-test", "runs/sft-test"),
+  ("instruct_jax.figures expected --format=json", "--format"),
   # experiments and benchmarks
   ("experiments.story_prompts --help_me", "--help_me"),
   ("experiments.differences surplus", "surplus"),

@@ -181,6 +181,10 @@ figures
   read effects
   claims
   verdicts
+  collected
+  claim_table
+  expected
+  __main__
 report
   captions pages
   best_of exhibits

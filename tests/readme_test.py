@@ -1,6 +1,5 @@
 """What the README and the tables in docs/ show is what the code does."""
 
-import json
 import pathlib
 import re
 
@@ -46,56 +45,6 @@ def test_links_and_files_that_are_named_are_there(name):
   ]
   for path in (*links, *(f"instruct_jax/{file}" for file in files)):
     assert (ROOT / path).exists(), path
-
-
-def test_finished_runs_are_taken_over_with_their_stages(tmp_path):
-  """Of the seeds that are finished; a run that was moved aside is not one."""
-
-  def write(name, needs, *, steps=0, tables=None, **metrics):
-    folder = tmp_path / "runs" / name
-    folder.mkdir(parents=True)
-    tree = {
-      "seed": 1 if "seed1" in name else 0,
-      "steps": steps,
-      "seconds": {"wall": 2.0, "compile": 1.0},
-      "peak_memory_bytes": 7,
-      "metrics": metrics,
-      "tables": {"preference": tables, "nlp": []} if tables else {},
-      "provenance": {"command": "/a/path", "commit": "c"},
-    }
-    (folder / "results.json").write_text(json.dumps(tree))
-    below = {name: f"../{need}" for name, need in needs.items()}
-    (folder / "config.json").write_text(json.dumps({"needs": below}))
-
-  write("dataset-tiny", {})
-  write(
-    "rm-tiny-seed1",
-    {"data": "dataset-tiny"},
-    **{"reward/accuracy/training": 0.5, "loss": 1.0},
-  )
-  needs = {"data": "dataset-tiny", "reward": "rm-tiny-seed1"}
-  sampled = {"steps": 3, "count/episodes": 8.0, "likert/rloo": 5.0}
-  write("rloo-tiny-seed1", needs, tables=["a row"], **sampled)
-  write("rloo-tiny-seed1.old1", needs, tables=["old"], steps=9)
-  write("sft-tiny-seed1", {}, tables=["of no experiment that is compared"])
-  (tmp_path / "out").mkdir()
-  results.take_over(tmp_path / "runs", tmp_path / "out")
-  found = results.read(tmp_path / "out")
-  assert {name: set(by_seed) for name, by_seed in found.items()} == {
-    "rloo": {1}
-  }
-  rloo = found["rloo"][1]
-  assert rloo["tables"] == {"preference": ["a row"]}
-  assert rloo["provenance"] == {"commit": "c"}
-  assert list(rloo["stages"]) == ["dataset", "rm", "rloo"]
-  assert rloo["stages"]["rm"]["metrics"] == {"reward/accuracy/training": 0.5}
-  assert rloo["stages"]["rloo"]["episodes"] == 24
-  by_stage = {
-    row[0]: row[1]
-    for row in results.seconds(found | {"ppo_ptx": found["rloo"]})
-  }
-  assert by_stage["rm"] == "2.0 (1.0)"
-  assert by_stage["pretrain"] == "–"
 
 
 def test_the_table_of_the_readme_is_that_of_the_results():

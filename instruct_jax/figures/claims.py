@@ -2,13 +2,13 @@
 
 Margins follow one rule, so that none is chosen by what comes out:
 
-  - Where the paper states how large an effect is, at least half of it.
-  - Where it states or plots a direction alone, the least that somebody would
-    care about and that our numbers of prompts can tell from nothing: 2 points
-    of a share or of wins (1,024 prompts leave one seed with 1.7), half a point
-    of Likert (every second answer one step better).
-  - Where it says that two things are the same, the width of its own intervals:
-    3 points of wins (85 +- 3, 71 +- 4 %); or what the claim says beside it.
+- Where the paper states how large an effect is, at least half of it.
+- Where it states or plots a direction alone, the least that somebody would
+  care about and that our numbers of prompts can tell from nothing: 2 points of
+  a share or of wins (1,024 prompts leave one seed with ± 1.7), half a point of
+  Likert (every second answer one step better).
+- Where it says that two things are the same, the width of its own intervals:
+  3 points of wins (85 ± 3, 71 ± 4 %); or what stands beside the claim.
 
 A claim of several parts is shown if every part is. A guard is a part that the
 paper does not claim: it holds what would make the claim's number cheap, such as
@@ -72,7 +72,7 @@ SWEEP = Source(
   "sweep",
   f"{_MAIN}/figures.py --config.seed=S",
   (0, 1, 2),
-  (("figures",),),
+  (("figures",), ("sizes",), ("sweeps",)),
 )
 
 
@@ -499,14 +499,14 @@ EPOCHS = Claim(
       effects.loss_after_the_first_epoch,
       criteria.above(0),
       criteria.NATS,
-      _also(("select",)),
+      _also(("sft_epochs",), ("select",)),
     ),
     Part(
       "reward of the last epoch, less the first's",
       effects.score_after_the_first_epoch,
       criteria.above(0),
       criteria.SCORE,
-      _also(("select",)),
+      _also(("sft_epochs",), ("select",)),
     ),
   ),
   "Directions, and a reward has no unit of its own: beyond 0. That the least"
@@ -547,14 +547,14 @@ OVEROPTIMIZED = Claim(
       effects.last_third("proxy"),
       criteria.above(0),
       criteria.SCORE,
-      SWEEP,
+      _also(("overoptimization",)),
     ),
     Part(
       "judge's score, last third less the middle one",
       effects.last_third("gold"),
       criteria.below(0),
       criteria.SCORE,
-      SWEEP,
+      _also(("overoptimization",)),
     ),
   ),
   "Directions in units of two scores: beyond 0, between thirds of the way that"

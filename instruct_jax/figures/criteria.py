@@ -3,12 +3,11 @@
 A criterion is written down before anything is measured. It is held against the
 95 % interval of an effect over seeds, Student's t (of a ratio: Fieller's).
 
-  shown         the interval lies beyond the margin, on the claim's side
-  reversed      the interval lies on the other side of no effect altogether: no
-                margin is asked for there, so a claim is contradicted sooner
-                than it is shown
-  not shown     anything between
-  not measured  seeds or metrics are missing
+- shown: the interval lies beyond the margin, on the claim's side.
+- reversed: the interval lies on the other side of no effect altogether. No
+  margin is asked for there: a claim is contradicted sooner than it is shown.
+- not shown: anything between.
+- not measured: seeds or metrics are missing.
 """
 
 import dataclasses
