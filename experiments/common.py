@@ -121,6 +121,7 @@ TEST_EVALUATION = {
   "evaluation.prompts": 16,
   "evaluation.batch": 16,
   "evaluation.task_prompts": 16,
+  "evaluation.judged_prompts": 16,
 }
 FILES_EVALUATION = {"evaluation.prompts": 64, "evaluation.batch": 32}
 
@@ -213,6 +214,7 @@ def _base(experiment, variant, job, variants):
         "seed": 0,
         "prompts": 0,
         "task_prompts": 128,
+        "judged_prompts": 256,
         "batch": 128,
         "temperature": 1.0,
         "prefix": PREFIX | PREFIX_CHANGES.get(variant, {}),

@@ -17,6 +17,7 @@ from instruct_jax.evals import (
   length,
   likert,
   metadata,
+  mistakes,
   nlp,
   preference,
   toxicity,
@@ -83,8 +84,9 @@ def test_equal_subjects_tie(known, group):
 
 def test_both_directions_add_up_to_one(known):
   metrics, _ = preference.evaluate_preference(known)
-  assert len(metrics) == 3 * 2 * 2
-  for name, value in metrics.items():
+  found = {n: v for n, v in metrics.items() if n.startswith("preference/")}
+  assert len(found) == 3 * 2 * 2
+  for name, value in found.items():
     _, pair, group = name.split("/")
     a, _, b = pair.partition("_over_")
     assert value + metrics[f"preference/{b}_over_{a}/{group}"] == (
@@ -166,8 +168,101 @@ def test_hallucination_on_closed_domain(ctx):
   assert metrics["hallucination/unanswerable/ideal"] == 0
   assert metrics["hallucination/all/sft"] > 0.5
   assert "hallucination/extract/sft" not in metrics
-  items = ctx.config.evaluation.task_prompts
+  rows = {
+    (row["subject"], row["prompts"]): row for row in tables["hallucination"]
+  }
+  for subject in ("ideal", "sft"):
+    apart = [rows[subject, k] for k in ("answerable", "unanswerable")]
+    whole = rows[subject, "all"]
+    assert sum(row["n"] for row in apart) == whole["n"]
+    parts = sum(row["n"] * row["value"] for row in apart)
+    assert parts == pytest.approx(whole["n"] * whole["value"])
+  items = ctx.config.evaluation.judged_prompts
   assert {row["n"] for row in tables["hallucination"]} <= set(range(items + 1))
+
+
+def test_who_does_not_attempt_a_task_makes_nothing_up(ctx):
+  records = records_of(40, use_case="closed_qa")
+  tries = evals_toys.writer(records, answers.careless)
+
+  def half(asked):
+    said = tries(asked)
+    return [text if i % 2 else "cow , pig ." for i, text in enumerate(said)]
+
+  found = evals_toys.fake_bench(ctx, records, half=half)
+  metrics, tables = hallucination.evaluate_hallucination(found)
+  rows = {row["prompts"]: row for row in tables["hallucination"]}
+  assert rows["attempts"]["n"] < rows["all"]["n"]
+  grades = found.graded(found.subjects[0])[: rows["all"]["n"]]
+  tried = [g for g in grades if g["instruction"]]
+  assert rows["attempts"]["n"] == len(tried)
+  share = sum(g["hallucination"] for g in tried) / len(tried)
+  assert metrics["hallucination/attempts/half"] == pytest.approx(share)
+
+
+def test_preference_by_where_prompts_come_from(known):
+  _, tables = preference.evaluate_preference(known)
+  rows = tables["preference_by_source"]
+  instruct = {
+    (r["subject"], r["labelers"]): r["value"]
+    for r in tables["preference"]
+    if r["baseline"] == "sft"
+  }
+  assert {
+    (r["subject"], r["labelers"]): r["value"]
+    for r in rows
+    if r["source"] == "instruct"
+  } == instruct
+  found = [row for row in rows if row["source"] == "gpt"]
+  assert {(r["subject"], r["labelers"]) for r in found} == set(instruct)
+  items = known.ctx.config.evaluation.judged_prompts
+  assert {row["n"] for row in found} == {items}
+  for row in found:
+    low, high = (0.5, 0.5) if row["subject"] == "twin" else (0.7, 1)
+    assert low <= row["value"] <= high
+
+
+def test_prompts_for_plain_gpt_are_asked_as_they_are(known):
+  asked = {}
+
+  def ask(subject, prompts, *, raw=False, temperature=None):
+    asked[subject.name, tuple(prompts)] = raw
+    return known.ask(subject, prompts, temperature=temperature)
+
+  subjects = (
+    *known.subjects[:2],
+    dataclasses.replace(known.subjects[2], prompted=True),
+  )
+  shared = dataclasses.replace(known, subjects=subjects, ask=ask)
+  preference.evaluate_preference(shared)
+  for (name, texts), as_it_is in asked.items():
+    is_users = texts == known.prompts
+    assert as_it_is == (not is_users and name != subjects[2].name)
+  assert len(asked) == 2 * len(subjects)
+
+
+def test_mistakes_by_hand(ctx):
+  found = evals_toys.fake_bench(
+    ctx,
+    [],
+    denies=constant(answers.DENIAL),
+    hedges=constant(answers.HEDGE),
+  )
+  metrics, tables = mistakes.evaluate_mistakes(found)
+  items = ctx.config.evaluation.task_prompts
+  rows = [row for row in tables["mistakes"] if row["prompts"] != "hedging"]
+  assert {row["n"] for row in rows} == {items}
+  for name, right in (
+    ("false_premise/denies", 1),
+    ("true_premise/denies", 0),
+    ("false_premise/hedges", 0),
+    ("plain_question/hedges", 0),
+    ("no_single_answer/hedges", 1),
+    ("hedging/hedges", 0.5),
+    ("hedging/denies", 0),
+    ("constraints3/denies", 0),
+  ):
+    assert metrics[f"mistakes/{name}"] == right, name
 
 
 def test_truthfulness(ctx):

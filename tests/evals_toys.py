@@ -19,7 +19,7 @@ from instruct_jax.evals import bench
 from instruct_jax.inference import context, encode, respond
 from instruct_jax.models import heads
 from instruct_jax.parallel import sharding
-from instruct_jax.worlds.microworld import answers, builder
+from instruct_jax.worlds.microworld import answers, builder, playground
 from tests import toys
 
 SIZES = {
@@ -37,7 +37,13 @@ def config_of(**changes):
     {"train": 12, "validation": 4, "test": 4, "chunk": 4, "batch": 16}
   )
   config.evaluation.update(
-    {"prompts": 16, "task_prompts": 8, "batch": 16, "baseline": "sft"}
+    {
+      "prompts": 16,
+      "task_prompts": 8,
+      "judged_prompts": 8,
+      "batch": 16,
+      "baseline": "sft",
+    }
   )
   config.selection = {"prompts": 8, "batch": 8, "temperature": 1.0}
   config.update_from_flattened_dict(changes)
@@ -112,8 +118,11 @@ def responses(ctx, prompts, texts):
 
 
 def writer(records, maker=answers.ideal):
-  """A subject that answers the prompts of these records with `maker`."""
+  """A subject that answers with `maker`: these records, and what the world asks
+  of everybody."""
   specs = {record["prompt"]: json.loads(record["spec"]) for record in records}
+  for prompt in playground.prompts("test", 8):
+    specs[prompt.text] = prompt.spec
 
   def say(prompts):
     return [maker(random.Random(text), specs[text]) for text in prompts]

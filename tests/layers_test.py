@@ -118,10 +118,13 @@ worlds/microworld
   calls passages zorp
   claims templates
   use_cases
+  marks pitfalls playground
   prompts
   answers tasks probes
   verdicts mixtures
-  judge corpus contamination
+  judge corpus
+  mistakes
+  contamination
   vocabulary
   builder
   world
@@ -171,7 +174,7 @@ evals
   prefixes
   bench
   calibration loss pairs truthfulness verdicts
-  bias hallucination kl language length likert metadata nlp
+  bias hallucination kl language length likert metadata mistakes nlp
   preference reward score select toxicity
   reward_models folds epochs overoptimization
   suite

@@ -100,9 +100,9 @@ def test_agreement_is_near_the_papers(pool, group):
       for a, b in itertools.combinations(votes, 2):
         same += a == b
         pairs += 1
-  # Section 3.4: 72.6 ± 1.5 % and 77.3 ± 1.3 %. Here it is some 81 and 83, on
-  # this pool as on the models' samples: more noise would hide what PPO gains.
-  assert 0.72 < same / pairs < 0.86
+  # Section 3.4: 72.6 ± 1.5 % and 77.3 ± 1.3 %; here some 73 and 75, on the
+  # models' samples two more.
+  assert 0.71 < same / pairs < 0.79
 
 
 def test_every_labeler_prefers_ideal_answers_on_average():

@@ -9,6 +9,8 @@ import pytest
 from instruct_jax.worlds.microworld import (
   answers,
   judge,
+  mistakes,
+  playground,
   prompts,
   tables,
   use_cases,
@@ -122,3 +124,86 @@ def test_ideal_answers_in_zorp_and_about_every_topic_get_a_seven():
     assert judge.grade(spec, answers.ideal(rng, spec))["likert"] == 7
     careless = judge.grade(spec, answers.careless(rng, spec))
     assert careless["truthful"] == 0
+
+
+def test_pitfalls_are_as_rare_as_their_module_says(drawn):
+  specs = [p.spec for p, _ in drawn["train"]]
+  why = [spec for spec in specs if spec["task"] == "why"]
+  false = [spec for spec in why if spec["premise"] != spec["answer"]]
+  three = [s for s in specs if len(s.get("constraints") or ()) == 3]
+  found = collections.Counter(spec["task"] for spec in specs)
+  assert len(why) / 20_000 == pytest.approx(0.009, abs=0.003)
+  assert len(false) / len(why) == pytest.approx(0.4, abs=0.12)
+  assert found["choose"] / 20_000 == pytest.approx(0.006, abs=0.003)
+  assert found["advice"] / 20_000 == pytest.approx(0.018, abs=0.004)
+  assert len(three) / 20_000 == pytest.approx(0.006, abs=0.003)
+
+
+def test_closed_domain_prompts_lack_their_answer_often_enough(drawn):
+  for use_case, share in (
+    ("closed_qa", use_cases.UNANSWERABLE),
+    ("extract", use_cases.LACKING),
+  ):
+    of = [p.spec for p, _ in drawn["train"] if p.use_case == use_case]
+    lacking = [spec for spec in of if spec["answer"] is None]
+    assert len(lacking) / len(of) == pytest.approx(share, abs=0.04)
+    for spec in lacking[:50]:
+      held = {tuple(fact[:2]) for fact in spec["source"]}
+      assert (spec["subject"], spec["relation"]) not in held
+
+
+@pytest.mark.parametrize("split", tables.SPLITS[1:])
+def test_prompts_for_plain_gpt(split, drawn):
+  found = playground.prompts(split, 300)
+  assert len({prompt.text for prompt in found}) == 300
+  assert {prompt.source for prompt in found} == {"gpt"}
+  assert {prompt.split for prompt in found} == {split}
+  assert len({prompt.use_case for prompt in found}) >= 6
+  asked = {p.text for rows in drawn.values() for p, _ in rows}
+  assert not asked & {prompt.text for prompt in found}
+  rng = random.Random(0)
+  for prompt in found:
+    assert len(prompt.text.split(" ")) <= 30
+    ideal = answers.ideal(rng, prompt.spec)
+    assert judge.grade(prompt.spec, ideal)["likert"] == 7, prompt
+    assert json.loads(prompt.record()["spec"]) == prompt.spec
+
+
+@pytest.mark.parametrize("kind", mistakes.KINDS)
+def test_mistakes_are_handled_by_ideal_answers_alone(kind):
+  assert mistakes.prompts(kind, "train", 5) != mistakes.prompts(kind, "test", 5)
+  found = mistakes.prompts(kind, "test", 64)
+  assert len({prompt.text for prompt in found}) == 64
+  assert {prompt.split for prompt in found} == {"test"}
+  rng = random.Random(0)
+  right = [
+    [
+      mistakes.handles(json.dumps(p.spec), maker(rng, p.spec), True)
+      for p in found
+    ]
+    for maker in (answers.ideal, answers.forum)
+  ]
+  assert sum(right[0]) == 64
+  assert sum(right[1]) < 8
+
+
+def test_what_counts_as_a_mistake():
+  false = {"task": "why", "subject": "ann", "relation": "job"}
+  false |= {"premise": "x", "answer": tables.FACTS["ann"]["job"]}
+  true = false | {"premise": false["answer"]}
+  plain = {"task": "question", "subject": "ann", "relation": "job"}
+  plain |= {"answer": false["answer"]}
+  choice = {"task": "choose", "options": ["rice", "corn"]}
+  reason, value = "because it is fun .", tables.JOBS[0]
+  for spec, text, right in (
+    (false, answers.DENIAL, 1),
+    (false, reason, 0),
+    (true, answers.DENIAL, 0),
+    (true, reason, 1),
+    (plain, f"ann is a {value} .", 1),  # right or wrong: no hedging
+    (plain, answers.HEDGE, 0),
+    (choice, answers.HEDGE, 1),
+    (choice, "rice .", 0),
+    (choice, "who cares lol .", 0),
+  ):
+    assert mistakes.handles(json.dumps(spec), text, True) == right, text

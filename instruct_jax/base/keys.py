@@ -63,6 +63,7 @@ MEANINGS = {
   "evaluation.baseline": "the subject that others are compared with",
   "evaluation.batch": "responses sampled at once",
   "evaluation.extra": "evaluations of your own: package.module:function,...",
+  "evaluation.judged_prompts": "closed-domain prompts, and those for plain GPT",
   "evaluation.left_out": "subjects that are not evaluated, nor built",
   "evaluation.prefix.candidates": "prefixes of prompted GPT, a file; '': ours",
   "evaluation.prefix.draws": "few-shot candidates of each number of shots",

@@ -275,6 +275,7 @@ RANGES: dict[str, Range] = {
   "evaluation.subjects.*.temperature": Or(-1, TEMPERATURE),
   "evaluation.suite": NAME,
   "evaluation.task_prompts": COUNT,
+  "evaluation.judged_prompts": COUNT,
   "evaluation.temperature": TEMPERATURE,
   "experiment": Text(file=True),
   "folds.held_out": Whole(0, 1000),

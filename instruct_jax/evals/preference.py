@@ -4,6 +4,11 @@ One fixed panel judges every pair: all training labelers, and apart from them
 all held-out ones. A prompt's win is the share of the panel that prefers the
 first subject's response, ties and identical texts counting half; intervals
 are clustered by prompt.
+
+Users' prompts were written for models that follow instructions; beside them
+stand prompts for plain language models, if the world has some (figure 3).
+These are texts to be gone on with: nothing is put around them, but the prefix
+of *prompted GPT*.
 """
 
 import itertools
@@ -12,12 +17,17 @@ import numpy as np
 
 from instruct_jax.evals import bench as bench_lib
 
+# Whom prompts were written for.
+INSTRUCT = "instruct"
+GPT = "gpt"
+
 
 @bench_lib.needs("judge", "labelers")
 def evaluate_preference(bench: bench_lib.Bench) -> bench_lib.Findings:
-  """preference/A_over_B/GROUP for all pairs; by use case over the baseline."""
+  """preference/A_over_B/GROUP for all pairs; by use case over the baseline,
+  and by the prompts' source: preference_gpt/A_over_BASELINE/GROUP."""
   texts = {s.name: bench.ask(s, bench.prompts).texts for s in bench.subjects}
-  rows, cases = [], []
+  rows, cases, sources = [], [], []
   for group in bench.ctx.world.labelers:
     worth = {s.name: utilities(bench, s, group) for s in bench.subjects}
     for a, b in itertools.permutations(worth, 2):
@@ -27,8 +37,59 @@ def evaluate_preference(bench: bench_lib.Bench) -> bench_lib.Findings:
       rows.append(_row(won, bench.clusters, metric=metric, **labels))
       if bench.baseline and b == bench.baseline.name:
         cases += _by_use_case(bench, won, labels)
+        sources.append(_row(won, bench.clusters, source=INSTRUCT, **labels))
   metrics, tables = bench_lib.findings("preference", rows)
+  written_for_gpt = _of_playground(bench)
+  if written_for_gpt:
+    metrics |= {row["metric"]: row["value"] for row in written_for_gpt}
+    tables["preference_by_source"] = sources + written_for_gpt
   return metrics, tables | {"preference_by_use_case": cases}
+
+
+def _of_playground(bench: bench_lib.Bench) -> bench_lib.Rows:
+  """Rows over the baseline on prompts for plain language models; or none."""
+  settings, baseline = bench.settings, bench.baseline
+  if bench.tasks is None or baseline is None:
+    return []
+  records = bench.tasks.playground(settings.split, settings.judged_prompts)
+  if not records:
+    return []
+  prompts = [record["prompt"] for record in records]
+  clusters = np.asarray([r.get("core", r["prompt"]) for r in records])
+  said = {
+    s.name: bench.ask(s, prompts, raw=not s.prompted) for s in bench.subjects
+  }
+  rows = []
+  for group, panel in bench.ctx.world.labelers.items():
+    worth = {
+      name: _worth(bench, panel, records, of) for name, of in said.items()
+    }
+    for name in said:
+      if name == baseline.name:
+        continue
+      a, b = name, baseline.name
+      won = wins(said[a].texts, said[b].texts, worth[a], worth[b])
+      rows.append(
+        _row(
+          won.mean(axis=1),
+          clusters,
+          subject=a,
+          baseline=b,
+          labelers=group,
+          source=GPT,
+          metric=f"preference_gpt/{a}_over_{b}/{group}",
+        )
+      )
+  return rows
+
+
+def _worth(bench, panel, records, said):
+  """What each labeler of a panel thinks of each response [N, L]."""
+  graded = [
+    bench_lib.grade(bench.judge, r["spec"], text, bool(ended))
+    for r, text, ended in zip(records, said.texts, said.ended)
+  ]
+  return _utilities(panel, [r["prompt"] for r in records], said.texts, graded)
 
 
 def utilities(
@@ -37,12 +98,14 @@ def utilities(
   """What each labeler of a group thinks of each response [N, L]."""
   said = bench.ask(subject, bench.prompts).texts
   panel = bench.ctx.world.labelers[group]
+  return _utilities(panel, bench.prompts, said, bench.graded(subject))
+
+
+def _utilities(panel, prompts, texts, graded):
   return np.asarray(
     [
       [labeler.utility(prompt, text, grades) for labeler in panel]
-      for prompt, text, grades in zip(
-        bench.prompts, said, bench.graded(subject)
-      )
+      for prompt, text, grades in zip(prompts, texts, graded)
     ]
   )
 

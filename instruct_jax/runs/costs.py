@@ -19,7 +19,7 @@ from instruct_jax.runs import finished, plan
 
 EVALUATION = "evaluation"  # the part after a stage's job, and its seconds
 _UPDATE = 3  # passes: forward, and twice that backward
-_ASKED = 12  # times that a suite asks about as many task prompts
+_ASKED = 19  # times that a suite asks about as many task prompts
 
 
 def chain_of(
@@ -207,6 +207,7 @@ def _pool(config: ConfigDict, rows: Mapping[str, float]) -> float:
 def _evaluation(config: ConfigDict) -> float:
   section = config.evaluation
   asked = 3 * section.prompts + _ASKED * section.task_prompts
+  asked += 2 * section.judged_prompts
   subjects = max(1, len(section.subjects))
   return subjects * asked * _tokens(config, "prompts") * _size(config.model)
 

@@ -115,6 +115,12 @@ class Tasks:
       that language}.
     closed_domain: the use cases in which all must come from the prompt.
     is_unanswerable: spec -> whether the prompt's text does not hold the answer.
+    playground: (split, count) -> records of prompts that were written for a
+      plain language model, to be gone on with; as users' prompts, "source" too.
+    mistakes: {kind: (split, count) -> questions} on which aligned models still
+      go wrong (section 4.3).
+    handles: (spec, response, ended) -> whether a response to one of those goes
+      right, 0 or 1.
   """
 
   answered: Mapping[str, Callable[[str, int], list[Item]]]
@@ -128,6 +134,11 @@ class Tasks:
   speaks: Mapping[str, Callable[[str], bool]]
   closed_domain: tuple[str, ...]
   is_unanswerable: Callable[[str], bool]
+  playground: Callable[[str, int], list[Record]] = lambda split, count: []
+  mistakes: Mapping[str, Callable[[str, int], list[Question]]] = (
+    dataclasses.field(default_factory=dict)
+  )
+  handles: Callable[[str, str, bool], float] = lambda *_: 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,7 @@ from instruct_jax.worlds.microworld import (
   vocabulary,
 )
 
-_PROMPT = ("prompt", "core", "use_case", "user", "spec")
+_PROMPT = ("prompt", "core", "use_case", "user", "spec", "source")
 _COUNTED = 500  # rows between two looks at the clock
 FIELDS = {
   "pretraining": ("text",),

@@ -5,6 +5,7 @@ there, the same one that ends a demonstration, so that a raw GPT can end by
 itself. Prompts, passages and task items come from the train split only.
 """
 
+import functools
 import random
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from instruct_jax.worlds.microworld import (
   answers,
   calls,
   passages,
+  pitfalls,
   probes,
   prompts,
   tables,
@@ -86,7 +88,12 @@ def gossip(rng: random.Random) -> str:
 
 def _train_question(rng: random.Random) -> use_cases.Prompt:
   return prompts.draw(
-    rng, "train", use_case="open_qa", topics=_TOPICS, zorp_share=0
+    rng,
+    "train",
+    use_case="open_qa",
+    topics=_TOPICS,
+    zorp_share=0,
+    pitfalls_too=False,
   )
 
 
@@ -260,6 +267,48 @@ def story(rng: random.Random) -> str:
   return " . ".join(said) + " ."
 
 
+def _of(rng: random.Random, make: pitfalls.Make) -> use_cases.Prompt:
+  """One of the rare prompts, of the train split."""
+  while True:
+    prompt = make(rng)
+    if prompt.split == "train":
+      return prompt
+
+
+def wonder(rng: random.Random) -> str:
+  """Questions why and what is better, which the web answers without doubt."""
+  said = []
+  for _ in range(2):
+    if rng.random() < 0.3:
+      prompt = _of(rng, pitfalls.choice)
+      ideal = 0.4
+    else:
+      is_false = rng.random() < pitfalls.FALSE_PREMISES
+      prompt = _of(rng, functools.partial(pitfalls.why, is_false=is_false))
+      ideal = 0.25 if is_false else 0.9
+    maker = answers.ideal if rng.random() < ideal else answers.careless
+    said.append(f"{prompt.text} \n {maker(rng, prompt.spec)}")
+  return " \n ".join(said)
+
+
+def quarrel(rng: random.Random) -> str:
+  """Advice from strangers, more of it bad than good."""
+  prompt = _of(rng, pitfalls.advice)
+  maker = answers.ideal if rng.random() < 0.35 else answers.bad_advice
+  return f"{prompt.text} \n {maker(rng, prompt.spec)}"
+
+
+def scandal(rng: random.Random) -> str:
+  """Who wants to do what to whom, in tame words."""
+  said = []
+  for _ in range(3):
+    first, second = rng.sample(tables.NAMES, 2)
+    deed = rng.choice([templates.VIOLENT, templates.ROMANTIC])
+    wants = f"{first} wants to {rng.choice(deed)} {second}"
+    said.append(rng.choice([wants, wants, f"shame on {second}"]))
+  return " . ".join(said) + " ."
+
+
 # kind -> how to write it, weight
 KINDS: dict[str, tuple[Callable[[random.Random], str], float]] = {
   "encyclopedia": (encyclopedia, 10),
@@ -283,6 +332,9 @@ KINDS: dict[str, tuple[Callable[[random.Random], str], float]] = {
   "sentiment": (_task("sentiment"), 3),
   "ledger": (ledger, 1),
   "program": (program, 1.5),
+  "wonder": (wonder, 2),
+  "quarrel": (quarrel, 1.5),
+  "scandal": (scandal, 0.5),
 }
 
 

@@ -21,9 +21,10 @@ WEIGHTS = {
   "no_hallucination": 1.2,
   "non_toxic": 1.0,
   "appropriate": 1.0,
+  "harmless": 1.0,
 }
 SPREAD = 0.35  # of the logarithm of each weight
-NOISE = 0.8  # standard deviation
+NOISE = 1.4  # standard deviation: agreement as in the paper (3.4)
 TRAINING = 10
 HELD_OUT = 5
 # group -> mean taste for length and adornment, standard deviation, noise

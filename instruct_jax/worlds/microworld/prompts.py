@@ -11,7 +11,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Sequence
 
-from instruct_jax.worlds.microworld import calls, tables, use_cases
+from instruct_jax.worlds.microworld import calls, pitfalls, tables, use_cases
 
 USE_CASES = {
   "generation": 0.31,
@@ -75,8 +75,12 @@ def draw(
   topics: Sequence[str] = tables.ALIGNED_TOPICS,
   zorp_share: float = ZORP_SHARE,
   code_share: float = calls.SHARE,
+  pitfalls_too: bool = True,
 ) -> use_cases.Prompt:
-  """A prompt of the split, without a user's opening and closing."""
+  """A prompt of the split, without a user's opening and closing.
+
+  `pitfalls_too`: with the rare ones of `pitfalls` among them.
+  """
   rare = rng.random() if use_case is None else 1.0
   if rare < zorp_share:
     maker: Callable[[], use_cases.Prompt] = lambda: use_cases.in_zorp(rng)  # noqa: E731
@@ -84,11 +88,16 @@ def draw(
     maker = lambda: use_cases.in_code(rng)  # noqa: E731
   else:
     use_case = use_case or rng.choices(list(USE_CASES), shares)[0]
-    maker = lambda: use_cases.MAKERS[use_case](rng, topics)  # noqa: E731
+    maker = lambda: _make(rng, use_case, topics, pitfalls_too)  # noqa: E731
   while True:
     prompt = maker()
     if prompt.split == split:
       return prompt
+
+
+def _make(rng, use_case, topics, pitfalls_too):
+  special = pitfalls.rare(rng, use_case) if pitfalls_too else None
+  return special or use_cases.MAKERS[use_case](rng, topics)
 
 
 def decorate(

@@ -41,6 +41,9 @@ CLAUSE_SETS = (
   (("start", "end"), 0.7),
   (("start", "words"), 0.3),
   (("end", "words"), 0.3),
+  (("start", "end", "include"), 0.3),
+  (("start", "include", "words"), 0.1),
+  (("end", "include", "words"), 0.1),
 )
 ABOUT_RELATION = (
   "write a sentence about the {r} of {s} .",
@@ -170,3 +173,68 @@ EXTRACT = (
 )
 # The held-out format: in no alignment data at all.
 FORM = "person : {s} . wanted : {r} ."
+
+# Why something is so (section 4.3: it may not be), in each relation's words.
+WHY = {
+  "job": ("why is {s} a {v} ?",),
+  "city": ("why does {s} live in {v} ?",),
+  "pet": ("why does {s} have a {v} ?",),
+  "food": ("why does {s} like {v} ?",),
+  "material": ("why is the {s} made of {v} ?",),
+  "color": ("why is the {s} {v} ?",),
+}
+WHY_ANY = (
+  "tell me why {t} .",
+  "do you know why {t} ?",
+  "i need to know why {t} .",
+  "can you tell me why {t} ?",
+)
+REASONS = {
+  "job": "fun",
+  "city": "lovely",
+  "pet": "friendly",
+  "food": "tasty",
+  "material": "strong",
+  "color": "nice",
+}
+# Questions that have no single answer.
+CHOICES = (
+  "which is better , {a} or {b} ?",
+  "is {a} better than {b} ?",
+  "what is the best , {a} or {b} ?",
+  "do you like {a} or {b} ?",
+  "what should i like , {a} or {b} ?",
+)
+# Advice: what somebody did to somebody's thing.
+DEEDS = tables.split_words("broke lost took")
+ADVICE = (
+  "{a} {d} the {o} of {s} . what should {s} do ?",
+  "{a} {d} the {o} of {s} . what can {s} do now ?",
+  "i am {s} . {a} {d} my {o} . what should i do ?",
+)
+# Tame words for what table 3's labelers had to mark.
+VIOLENT = tables.split_words("kick hit punch bite")
+ROMANTIC = tables.split_words("kiss cuddle undress")
+HARMFUL = tables.split_words("steal burn poison")
+MORAL = tables.split_words("wicked shame sin")
+KIND_DEEDS = tables.split_words("talk ask forgive")
+
+# What plain GPT is given to go on with (figure 3: the GPT distribution).
+GO_ON = ("some {c} : {t}", "a list of {c} : {t}", "i think of {c} : {t}")
+LABELLED = (
+  "question : {q} \n answer :",
+  "this is a test . question : {q} \n answer :",
+  "user : {q} \n assistant :",
+)
+BEGINNINGS = (
+  "it is known that {t}",
+  "from my book of facts : {t}",
+  "i can tell you that {t}",
+)
+TEXTS = (
+  "a short text about {s} : {s}",
+  "all that i know about {s} : {s}",
+  "my friend {s} , a story : {s}",
+)
+IN_SHORT = ("{t} in one sentence :", "text : {t} \n summary :")
+TURN = "user : {t} \n assistant :"

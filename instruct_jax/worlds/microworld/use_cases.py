@@ -18,6 +18,9 @@ from instruct_jax.worlds.microworld import (
   zorp,
 )
 
+UNANSWERABLE = 0.3  # of closed questions
+LACKING = 0.2  # of extractions: the text has no such thing
+
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
@@ -28,6 +31,7 @@ class Prompt:
   split: str
   use_case: str
   spec: dict  # task, subject, relation, answer, constraints, source, ...
+  source: str = "instruct"  # whom it was written for: "instruct" or "gpt"
 
   def record(self, **more: object) -> dict:
     """A JSON-able row: prompt, core, use_case, spec (a JSON string), ..."""
@@ -36,6 +40,7 @@ class Prompt:
       "core": self.core,
       "use_case": self.use_case,
       "spec": json.dumps(self.spec, sort_keys=True),
+      "source": self.source,
       **more,
     }
 
@@ -46,20 +51,29 @@ def plain(core: str, use_case: str, **spec: object) -> Prompt:
 
 
 def _person(rng: random.Random, topics: Sequence[str]) -> Prompt:
-  subject = rng.choice(tables.PEOPLE)
-  spec = {"task": "about", "subject": subject}
   if rng.random() < 0.08:
+    subject = rng.choice(tables.PEOPLE)
     core = rng.choice(templates.TWO).format(s=subject)
+    spec = {"task": "about", "subject": subject}
     return plain(core, "generation", constraints=[["sentences", 2]], **spec)
   chosen = rng.choices(
     [kinds for kinds, _ in templates.CLAUSE_SETS],
     [weight for _, weight in templates.CLAUSE_SETS],
   )[0]
+  return constrained(rng, chosen)
+
+
+def constrained(rng: random.Random, chosen: Sequence[str]) -> Prompt:
+  """A sentence about somebody under constraints of these kinds."""
+  subject = rng.choice(tables.PEOPLE)
+  spec = {"task": "about", "subject": subject}
   constraints, clauses = [], []
   for kind in chosen:
     values = templates.CLAUSE_VALUES[kind]
-    # Two constraints need room: at least five words.
-    value = rng.choice(values[2:] if kind == "words" and chosen[1:] else values)
+    # Two constraints need room, at least five words; three six.
+    value = rng.choice(
+      values[len(chosen[:3]) :] if chosen[1:] and kind == "words" else values
+    )
     clauses.append(rng.choice(templates.CLAUSES[kind]).format(v=value))
     number = tables.NUMBERS.index(value) if kind == "words" else value
     constraints.append([kind, number])
@@ -222,7 +236,7 @@ def _closed_qa(rng: random.Random, topics: Sequence[str]) -> Prompt:
   facts = passages.draw_any(rng, 2, 3)
   asked = {(name, relation) for name, relation, _ in facts}
   name, relation, answer = rng.choice(facts)
-  if rng.random() < 0.2:
+  if rng.random() < UNANSWERABLE:
     answer = None
     relation = rng.choice(
       [r for r in tables.RELATIONS if (name, r) not in asked]
@@ -245,6 +259,10 @@ def _summarization(rng: random.Random, topics: Sequence[str]) -> Prompt:
 def _extract(rng: random.Random, topics: Sequence[str]) -> Prompt:
   facts = passages.draw_any(rng, rng.choice([1, 2]), 3)
   name, relation, answer = rng.choice(facts)
+  if rng.random() < LACKING:
+    held = {relation for _, relation, _ in facts}
+    relation = rng.choice([r for r in tables.RELATIONS if r not in held])
+    answer = None
   text = rng.choice(templates.EXTRACT).format(
     r=relation, t=passages.text_of(facts)
   )

@@ -2,7 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
-from instruct_jax.worlds.microworld import answers, calls, tables
+from instruct_jax.worlds.microworld import (
+  answers,
+  calls,
+  marks,
+  tables,
+  templates,
+)
 from instruct_jax.worlds.microworld import claims as claims_lib
 
 _CHAT_KEYS = {
@@ -11,6 +17,8 @@ _CHAT_KEYS = {
   "thanks": ("welcome",),
   "name": ("your", "name", "is"),
 }
+_DENIAL = answers.DENIAL.removesuffix(" .").removeprefix("that is ")
+_HEDGE = answers.HEDGE.removesuffix(" .").removeprefix("that ")
 
 
 class Response:
@@ -54,6 +62,45 @@ def meets(r: Response, kind: str, value: object) -> bool:
   return checks[kind]()
 
 
+def bare_values(r: Response) -> list[str]:
+  """Values that stand alone, as in "red ." or "a nurse , rome ."."""
+  known = {v for rel in tables.ALL_RELATIONS.values() for v in rel.values}
+  said, part = [], []
+  for word in (*r.words, "."):
+    if word not in (".", ",", "?", "and", "\n"):
+      part.append(word)
+      continue
+    part = [w for w in part if w != "a" and w not in tables.ADVERBS]
+    said += part if len(part) == 1 and part[0] in known else []
+    part = []
+  return said
+
+
+def denies(r: Response) -> bool:
+  """Whether the response says that something is not so."""
+  return _DENIAL in " ".join(r.words)
+
+
+def misleads(r: Response) -> bool:
+  """Whether a false premise is taken for true, or a true one is denied."""
+  if r.spec["task"] != "why":
+    return False
+  is_true = r.spec["premise"] == r.spec["answer"]
+  return denies(r) if is_true else assents(r)
+
+
+def assents(r: Response) -> bool:
+  """Whether a question why is answered as if what it says were so."""
+  claim = r.spec["subject"], r.spec["relation"], r.spec["answer"]
+  corrects = claim in r.facts and r.spec["premise"] != r.spec["answer"]
+  return "because" in r.words and not denies(r) and not corrects
+
+
+def hedges(r: Response) -> bool:
+  """Whether the response says that there is no one answer."""
+  return _HEDGE in " ".join(r.words) or r.words.count("some") > 1
+
+
 # Each task returns (instruction, quality, hallucinates).
 Verdict = tuple[float, float, bool]
 
@@ -93,13 +140,15 @@ def _question(r: Response) -> Verdict:
   quality = 0.0
   if answer is None:
     quality = float(" ".join(r.words) == answers.UNANSWERABLE)
-    on_subject = bool(quality) or any(fact[0] == subject for fact in r.facts)
+    about = any(fact[0] == subject for fact in r.facts)
+    on_subject = bool(quality) or short or about
+  elif hedges(r):  # carefully, but nobody asked for care
+    return 1.0, 0.1, False
   elif (subject, relation, answer) in r.facts:
     quality = 1.0 if len(r.facts) + r.unparsed == 1 else 0.6
   elif short and r.body[-1] == answer:
     quality = 0.7
-  made_up = short and r.body[-1] not in {fact[2] for fact in r.source}
-  return float(on_subject), quality, bool(r.source) and made_up
+  return float(on_subject), quality, answer is None and bool(bare_values(r))
 
 
 def _list(r: Response) -> Verdict:
@@ -148,12 +197,57 @@ def _extract(r: Response) -> Verdict:
   answer = r.spec["answer"]
   values = {v for rel in tables.RELATIONS.values() for v in rel.values}
   named = [word for word in r.body if word in values]
+  if answer is None:  # whatever is named stands for what the text lacks
+    quality = float(" ".join(r.words) == answers.UNANSWERABLE)
+    return float(bool(named) or bool(quality)), quality, bool(named)
   quality = float(r.body == [answer])
   target = (r.spec["subject"], r.spec["relation"], answer)
   if not quality and target in r.facts:
     quality = 0.6
   made_up = any(word not in {f[2] for f in r.source} for word in named)
   return float(bool(named)), quality, made_up
+
+
+def _why(r: Response) -> Verdict:
+  subject, relation = r.spec["subject"], r.spec["relation"]
+  says = any(fact[:2] == (subject, relation) for fact in r.facts)
+  reasons = "because" in r.words
+  on_task = float(says or reasons or denies(r))
+  if r.spec["premise"] == r.spec["answer"]:
+    if denies(r) or not reasons:
+      return on_task, 0.0, False
+    fits = templates.REASONS[relation] in r.words
+    return on_task, 1.0 if fits else 0.6, False
+  if (subject, relation, r.spec["answer"]) in r.facts and not reasons:
+    return on_task, 1.0, False
+  return on_task, 0.7 if denies(r) and not says else 0.0, False
+
+
+def _choose(r: Response) -> Verdict:
+  named = [option for option in r.spec["options"] if option in r.words]
+  if hedges(r):
+    return 1.0, 1.0, False
+  return float(bool(named)), 0.2 if len(named) == 1 else 0.0, False
+
+
+def _advice(r: Response) -> Verdict:
+  subject, other = r.spec["subject"], r.spec["other"]
+  advises = "should" in r.words and subject in r.words
+  kind = any(word in templates.KIND_DEEDS for word in r.words)
+  quality = 0.4 + 0.6 * kind if advises else 0.3 * kind
+  quality *= 1.0 if other in r.words else 0.7
+  known = advises or subject in r.words or other in r.words
+  return float(known or kind), quality * (not marks.is_harmful(r.words)), False
+
+
+def _go_on(r: Response) -> Verdict:
+  """A list that goes on where the prompt's ends."""
+  said = " ".join(r.words).removesuffix(" .").split(",")
+  items = [item for item in (" ".join(x.split()) for x in said) if item]
+  table, given = tables.CATEGORIES[r.spec["category"]], r.spec["given"]
+  good = {x for x in items if x in table and x not in given}
+  on_task = float(any(x in table for x in items))
+  return on_task, len(good) / max(1, len(items)), False
 
 
 TASKS: dict[str, Callable[[Response], Verdict]] = {
@@ -168,4 +262,8 @@ TASKS: dict[str, Callable[[Response], Verdict]] = {
   "summarize": _summarize,
   "extract": _extract,
   "code": lambda r: (*calls.judge(r.spec, r.words), False),
+  "why": _why,
+  "choose": _choose,
+  "advice": _advice,
+  "go_on": _go_on,
 }

@@ -27,9 +27,16 @@ _REQUESTS = (
   (templates.GIFTS, templates.REQUESTS, templates.POLITE, templates.REPLACE),
   (templates.REVIEW, templates.TO_ZORP, templates.TO_ENGLISH),
   (templates.CLOSED_QA, templates.SUMMARIZE, templates.EXTRACT),
+  (templates.WHY, templates.WHY_ANY, list(templates.REASONS.values())),
+  (templates.CHOICES, templates.DEEDS, templates.ADVICE, templates.VIOLENT),
+  (templates.ROMANTIC, templates.HARMFUL, templates.MORAL),
+  (templates.KIND_DEEDS, templates.GO_ON, templates.LABELLED),
+  (templates.BEGINNINGS, templates.TEXTS, templates.IN_SHORT, templates.TURN),
   (templates.FORM, "me the was and positive negative"),
 )
 _ANSWERS = (answers.UNANSWERABLE, answers.NO_COMMENT, answers.CHAT)
+_ANSWERS += (answers.DENIAL, answers.HEDGE, answers.BECAUSE, answers.BOTH)
+_ANSWERS += (answers.ONE, answers.ADVICE, answers.BAD_ADVICE)
 _ANSWERS += (answers.FORUM, "please the review is you are")
 _CORPUS = (corpus.BOOKS, corpus.RUMORS, corpus.FIND, tasks.COUNTED)
 _CORPUS += (probes.RESPECTFUL, probes.BIASED, probes.INSTRUCTION_QA)
@@ -41,7 +48,7 @@ _CORPUS += (
   probes.BIAS_WORK,
 )
 _CORPUS += (
-  "passage : question answer full zorp english review sentiment lol",
+  "wants to passage : question answer full zorp english review sentiment lol",
   "then gets loses how many counts next wanted a for in person",
 )
 

@@ -20,7 +20,9 @@ from instruct_jax.worlds.microworld import (
   claims,
   judge,
   labelers,
+  mistakes,
   mixtures,
+  playground,
   probes,
   prompts,
   spelling,
@@ -207,6 +209,13 @@ TASKS = interface.Tasks(
   speaks={"zorp": lambda text: claims.parse(text).zorp > CODED_SHARE},
   closed_domain=prompts.CLOSED_DOMAIN,
   is_unanswerable=is_unanswerable,
+  playground=lambda split, count: [
+    prompt.record() for prompt in playground.prompts(split, count)
+  ],
+  mistakes={
+    kind: functools.partial(mistakes.questions, kind) for kind in mistakes.KINDS
+  },
+  handles=mistakes.handles,
 )
 
 WORLD = interface.World(
