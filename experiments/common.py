@@ -294,17 +294,20 @@ def subject(
   best_of: int = 1,
   temperature: float = -1.0,
   mixture: str = "",
+  step: int = 0,
 ) -> dict[str, Any]:
   """A policy to evaluate: a need by name ('': this run), plain or prompted, or
   the reward's best of so many responses; at a temperature of its own, or below
   0 at `evaluation.temperature`. It is left out where there is no such mixture
-  of tasks that it was trained on."""
+  of tasks that it was trained on. A `step` above 0 is one that its run keeps
+  on the way (`keep_every`)."""
   return {
     "run": run,
     "prompted": prompted,
     "best_of": best_of,
     "temperature": temperature,
     "mixture": mixture,
+    "step": step,
   }
 
 

@@ -162,6 +162,7 @@ def test_what_a_subject_was_trained_with(root):
     "init_ptx": 0.0,  # SFT's
   }
   assert row_of(root, "select", prompted=True)["method"] == "prompted_gpt"
+  assert row_of(root, "ppo_ptx", step=2)["episodes"] == 2 * 32
 
 
 def test_ppo_is_told_from_ppo_ptx_by_its_coefficient(root):

@@ -79,6 +79,7 @@ MEANINGS = {
   "evaluation.subjects.*.mixture": "left out where there is none; '': never",
   "evaluation.subjects.*.prompted": "told first that an assistant answers",
   "evaluation.subjects.*.run": "the need whose policy it is; '': this run's",
+  "evaluation.subjects.*.step": "of its run, one that it keeps; 0: the last",
   "evaluation.subjects.*.temperature": "-1: evaluation.temperature",
   "evaluation.suite": "what is evaluated: policies, reward or none",
   "evaluation.task_prompts": "prompts of each public-NLP-like task and probe",

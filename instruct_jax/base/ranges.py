@@ -272,6 +272,7 @@ RANGES: dict[str, Range] = {
   "evaluation.subjects.*.mixture": MAYBE,
   "evaluation.subjects.*.prompted": SWITCH,
   "evaluation.subjects.*.run": MAYBE,
+  "evaluation.subjects.*.step": SOME,
   "evaluation.subjects.*.temperature": Or(-1, TEMPERATURE),
   "evaluation.suite": NAME,
   "evaluation.task_prompts": COUNT,

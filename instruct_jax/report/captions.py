@@ -25,6 +25,13 @@ SUBJECTS = {
   "flan": "FLAN-style",
   "t0": "T0-style",
 }
+SWEPT = {  # of experiments/sweeps.py
+  "gamma": "γ",
+  "kl": "β",
+  "lr": "learning rate",
+  "episodes": "episodes ×",
+  "init": "text at the start",
+}
 GROUPS = {"training": "training labelers", "held_out": "held-out labelers"}
 FOLDS = {
   "left_out": "labelers left out",
@@ -353,10 +360,17 @@ CLOSING = (
 
 
 def subject(name: str) -> str:
-  """A subject's name as people read it: 'sft_best_of_8', 'SFT (best of 8)'."""
+  """A subject's name as people read it: 'sft_best_of_8', 'SFT (best of 8)'.
+
+  Of a sweep: 'ppo_kl0_5', 'PPO (β 0.5)'.
+  """
   chosen = re.fullmatch(r"(\w+)_best_of_(\d+)", name)
   if chosen and name not in SUBJECTS:
     return f"{subject(chosen[1])} (best of {chosen[2]})"
+  swept = re.fullmatch(rf"(\w+?)_({'|'.join(SWEPT)})(\d[\d_e-]*)", name)
+  if swept:
+    number = swept[3].replace("_", ".")
+    return f"{subject(swept[1])} ({SWEPT[swept[2]]} {number})"
   return SUBJECTS.get(name, name)
 
 

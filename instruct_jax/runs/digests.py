@@ -170,6 +170,8 @@ def _lies_in(key: str, sections: Iterable[str]) -> bool:
 def of_evaluation(config: ConfigDict, needs: Needs) -> str:
   """A hash of what an evaluation depends on but the run's own parameters."""
   flat = keys.flatten(config.evaluation) | prefix_file.digests(config)
+  # What a run hands on stands as in the digests of before.
+  flat = {k: v for k, v in flat.items() if v or not k.endswith(".step")}
   if rewards.several(config):
     flat[_COMBINE] = config.reward.model.combine
   only = stages.needs_of_evaluation(config)

@@ -445,12 +445,29 @@ def check_need(config: ConfigDict, name: str, need: ConfigDict) -> None:
   kept, what = _KEPT.get(config.job, ("", ""))
   if name == "policy" and kept and not need.get(kept, 0):
     raise errors.UserError(f"{key}: {what}")
+  _check_steps(config, name, need, key)
   of_any_shape = name == "labeler" or (
     config.job == "compare" and role == "policy"
   )
   if role and not of_any_shape:
     section = "reward_model" if role == "reward" else "model"
     check_shape(config[section], need[section], section, key)
+
+
+def _check_steps(config, name, need, key):
+  """UserError where a subject is a step that its run does not keep."""
+  for subject, section in config.evaluation.subjects.items():
+    if section.run != name or not section.get("step", 0):
+      continue
+    every, last = need.get("keep_every", 0), need.get("steps", 0)
+    if not every or section.step % every or section.step > last:
+      kept = (
+        f"every {every} of {last} steps" if every else "no step but its last"
+      )
+      raise errors.UserError(
+        f"config.evaluation.subjects.{subject}.step={section.step}: {key} keeps"
+        f" {kept} (keep_every)"
+      )
 
 
 def _check_part(config, name, need, key):

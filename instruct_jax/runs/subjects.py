@@ -46,7 +46,8 @@ def load(
     if key not in contexts:
       contexts[key] = context.with_model(ctx, shape)
     own = contexts[key]
-    params = reading.load_parameters(run, own, "policy")
+    step = section.step or None
+    params = reading.load_parameters(run, own, "policy", step=step)
     found.append(
       bench.Subject(
         name=name,
@@ -93,7 +94,9 @@ def facts(
   config = records.read_config(handed_on.run)
   row["method"] = PROMPTED if section.prompted else _method(handed_on.run)
   row["size"] = sizes.name_of(config.model, source=config.data.source)
-  row |= _training(handed_on, config) | _reinforcement(handed_on.run, config)
+  row |= _training(handed_on, config) | _reinforcement(
+    handed_on.run, config, section.step
+  )
   return {key: value for key, value in row.items() if value not in (None, "")}
 
 
@@ -127,11 +130,13 @@ def _training(handed_on: records.Product, config: ConfigDict) -> dict[str, Any]:
   return found
 
 
-def _reinforcement(run: epath.Path, config: ConfigDict) -> dict[str, Any]:
-  """Of what was trained on rewards of its own responses."""
+def _reinforcement(
+  run: epath.Path, config: ConfigDict, step: int
+) -> dict[str, Any]:
+  """Of what was trained on rewards of its own responses, `step` (0: last)."""
   if "rl" not in config:
     return {}
-  steps = records.read_results(run).get("steps") or config.steps
+  steps = step or records.read_results(run).get("steps") or config.steps
   start = records.read_needs(run).get("policy")
   found = {
     "kl_coef": config.rl.get("kl_coef"),
