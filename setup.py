@@ -53,6 +53,8 @@ setuptools.setup(
     "parquet": ["pyarrow>=17"],
     "test": [
       "hypothesis>=6.100",
+      "ipykernel>=6.29",
+      "nbclient>=0.10",
       "pyarrow>=17",
       "pyrefly>=1.4",
       "pytest>=8",
@@ -64,6 +66,6 @@ setuptools.setup(
     "parity": ["peft>=0.15", "torch>=2.6", "transformers>=4.51"],
     "gpu": ["jax[cuda13]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
-    "notebooks": ["jupyter"],
+    "notebooks": ["jupyter", "nbclient>=0.10"],
   },
 )

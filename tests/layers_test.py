@@ -179,14 +179,15 @@ evals
   reward_models folds epochs overoptimization
   suite
 figures
-  values public criteria
-  groups
-  read effects
-  claims
+  style values public criteria
+  groups plots
+  read subjects effects
+  drawing tasks words claims
   verdicts
-  collected
-  claim_table
-  expected
+  collected behaviour diagram preferences side_by_side sweeps training
+  claim_table catalogue
+  expected gallery notebooks
+  draw
   __main__
 report
   captions pages

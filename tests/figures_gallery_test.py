@@ -1,0 +1,255 @@
+"""The gallery, its words, its command, and the notebooks."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from instruct_jax.base import errors
+from instruct_jax.figures import (
+  __main__,
+  catalogue,
+  gallery,
+  notebooks,
+  plots,
+  read,
+  values,
+  words,
+)
+from tests import figures_toys as toys
+
+ROOT = pathlib.Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+RESULTS = ROOT / "benchmarks" / "results"
+LEAST = 10  # notebooks
+
+
+def panel(series, **options):
+  return plots.Panel(y="right, %", series=series, **options)
+
+
+def over(*numbers):
+  return values.over_seeds(
+    {s: values.Found(float(x)) for s, x in enumerate(numbers)}
+  )
+
+
+# Words
+
+
+def test_words_say_values_and_whether_they_can_be_told_apart():
+  one = panel(
+    {
+      "ppo_ptx": {"reading": over(60, 61, 62)},
+      "sft": {"reading": over(50, 51, 52)},
+      "gpt": {"reading": over(50, 70, 60)},
+    }
+  )
+  plot = plots.Plot("title", (one,), "Seeds.")
+  text = words.found(plot, [("ppo_ptx", "sft"), ("ppo_ptx", "gpt")])
+  # Student's t of two degrees times 1 / sqrt(3) is 2.48; the seeds differ by
+  # 10 each, and from GPT by 10, -9 and 2.
+  assert text == (
+    "Seeds. Reading (right, %): PPO-ptx 61.0 % [58.5, 63.5], SFT 51.0 % [48.5,"
+    " 53.5] (a difference of +10.0 points [+10.0, +10.0]); PPO-ptx 61.0 %"
+    " [58.5, 63.5], GPT 60.0 % [35.2, 84.8] (no difference that the seeds show,"
+    " +1.0 points [−22.7, +24.7])."
+  )
+
+
+def test_words_of_one_seed_say_whether_intervals_overlap():
+  def alone(value, low, high):
+    return values.over_seeds({0: values.Found(value, low, high, 9)})
+
+  shown = panel({})
+  apart = words.compared(alone(5, 4, 6), alone(2, 1, 3), shown)
+  assert apart == "their intervals do not overlap"
+  near = words.compared(alone(5, 4, 6), alone(4, 3, 5), shown)
+  assert near == "their intervals overlap"
+  bare = values.over_seeds({0: values.Found(1.0)})
+  assert "says little" in words.compared(bare, alone(4, 3, 5), shown)
+
+
+def test_words_of_a_line_go_from_end_to_end():
+  line = {x: values.over_seeds({0: values.Found(y)}) for x, y in
+          ((0.0, 50.0), (0.3, 70.0), (1.0, 60.0))}  # fmt: skip
+  shown = panel(
+    {"ppo_ptx": line},
+    kind=plots.LINES,
+    scale=plots.STEPS,
+    x="pretraining coefficient γ",
+  )
+  assert words.found(plots.Plot("", (shown,))) == (
+    "Right, %, PPO-ptx: 50.0 % at γ 0, 60.0 % at γ 1 (without an interval,"
+    " which says little); highest at γ 0.3, 70.0 %."
+  )
+
+
+def test_words_have_the_papers_number_beside_ours(tmp_path):
+  runs = read.read(
+    toys.write(
+      tmp_path, toys.run({"hallucination/all/gpt": 0.3, "metadata/x/gpt": 0.1})
+    )
+  )
+  text = gallery.show("figure4", runs).found.text
+  assert "GPT 30.0 % (the paper: 41 %)" in text
+
+
+# The gallery
+
+
+@pytest.fixture
+def folder(tmp_path):
+  metrics = {"preference/gpt_over_sft/training": 0.2, "likert/sft": 4.0}
+  return toys.write(tmp_path / "runs", toys.run(metrics))
+
+
+def test_a_gallery_has_pictures_words_and_what_is_missing(tmp_path, folder):
+  out = tmp_path / "out"
+  shown = gallery.write(read.read(folder), out, formats=("png", "svg"))
+  drawn = {n for n, one in shown.items() if one.figure is not None}
+  assert drawn == {"figure1", "figure2", "figure3", "figure5"}
+  assert {p.name for p in out.iterdir() if not p.name.startswith(".")} == {
+    *(f"{name}.{kind}" for name in drawn for kind in ("png", "svg")),
+    "index.md",
+  }
+  assert (out / "figure1.png").read_bytes().startswith(b"\x89PNG")
+  assert "preferred to SFT" in (out / "figure1.svg").read_text()
+  page = (out / "index.md").read_text()
+  assert "![" in page
+  assert "(figure1.png)" in page
+  assert catalogue.EXHIBITS["figure1"].paper in page
+  assert "- figure6: no results of truthfulness in" in page
+  gallery.write(read.read(folder), out)  # its own may be written again
+
+
+def test_a_gallery_keeps_what_is_yours(tmp_path, folder):
+  out = tmp_path / "out"
+  out.mkdir()
+  (out / "index.md").write_text("mine")
+  with pytest.raises(errors.UserError, match=r"index\.md.*--overwrite"):
+    gallery.write(read.read(folder), out)
+  assert [p.name for p in out.iterdir()] == ["index.md"]
+  gallery.write(read.read(folder), out, overwrite=True, names=("figure5",))
+  assert "Overall quality" in (out / "index.md").read_text()
+  assert not (out / "figure1.png").exists()
+
+
+def test_a_gallery_of_nothing_is_an_error_and_writes_nothing(tmp_path):
+  runs = read.read(toys.write(tmp_path / "runs", toys.run({"a": 1.0})))
+  with pytest.raises(errors.UserError, match="no results of truthfulness"):
+    gallery.write(runs, tmp_path / "out", names=("figure6",))
+  assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+  ("more", "says"),
+  [
+    ("--only=figur1", "figure1"),
+    ("--format=jpg", "jpg"),
+    ("--only=figure6,figure5", "figure6 not drawn"),
+    ("--runs=none", "none: no such folder"),
+    ("--runs=", "--runs"),
+    ("--out=", "--out"),
+    ("--wrong", "--wrong"),
+  ],
+)
+def test_command_lines_that_are_wrong(tmp_path, folder, more, says):
+  line = [f"--runs={folder}", f"--out={tmp_path / 'out'}", more]
+  with pytest.raises(errors.UserError, match=says):
+    __main__.main(line)
+
+
+def test_the_command_draws_and_says_what_it_could_not(tmp_path, folder, capsys):
+  __main__.main([f"--runs={folder}", f"--out={tmp_path / 'out'}"])
+  said = capsys.readouterr().out
+  assert said.startswith("4 figures: ")
+  assert "not drawn: figure6: no results of truthfulness" in said
+  with pytest.raises(errors.UserError, match="notebooks"):
+    __main__.main(["notebook"])
+
+
+# Notebooks
+
+
+def cells(name, kind):
+  tree = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
+  return [c for c in tree["cells"] if c["cell_type"] == kind]
+
+
+def test_there_are_enough_notebooks_and_each_figure_stands_in_one():
+  found = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
+  assert found == set(catalogue.notebooks())
+  assert len(found) >= LEAST
+  assert {n for names in catalogue.notebooks().values() for n in names} == set(
+    catalogue.EXHIBITS
+  )
+
+
+@pytest.mark.parametrize("name", catalogue.notebooks())
+def test_notebooks_are_stored_as_they_are_made_without_outputs(name):
+  assert (NOTEBOOKS / f"{name}.ipynb").read_text() == notebooks.source(name)
+  for cell in cells(name, "code"):
+    assert cell["outputs"] == []
+    assert cell["execution_count"] is None
+
+
+@pytest.mark.parametrize("name", catalogue.notebooks())
+def test_notebooks_run_on_the_results_that_are_here(name, monkeypatch):
+  monkeypatch.chdir(NOTEBOOKS)
+  monkeypatch.delenv("INSTRUCT_JAX_RUNS", raising=False)
+  space, shown = {}, []
+  for cell in cells(name, "code"):
+    *before, last = "".join(cell["source"]).splitlines()
+    exec("\n".join(before), space)
+    try:
+      shown.append(eval(last, space))
+    except SyntaxError:  # no expression: nothing is shown
+      exec(last, space)
+  drawn = [one for one in shown if isinstance(one, gallery.Shown)]
+  assert [one.name for one in drawn] == catalogue.notebooks()[name]
+  for one in drawn:
+    bundle = one._repr_mimebundle_()
+    assert one.why or bundle["image/png"]
+  assert all(one._repr_markdown_() for one in shown if one not in drawn)
+
+
+@pytest.mark.slow  # a kernel for each notebook, 3 s of one core
+@pytest.mark.parametrize("name", catalogue.notebooks())
+def test_notebooks_run_in_jupyter(name, monkeypatch):
+  monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the kernel's, too
+  nbclient = pytest.importorskip("nbclient", reason="the extra 'notebooks'")
+  nbformat = pytest.importorskip("nbformat")
+  pytest.importorskip("ipykernel")
+  notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+  nbformat.validate(notebook)
+  nbclient.NotebookClient(
+    notebook, timeout=120, resources={"metadata": {"path": str(NOTEBOOKS)}}
+  ).execute()
+  outputs = [out for cell in notebook.cells if cell.cell_type == "code"
+             for out in cell.outputs]  # fmt: skip
+  kinds = {kind for out in outputs for kind in out.get("data", {})}
+  assert "text/markdown" in kinds
+  runs = read.read(RESULTS)
+  if any(gallery.show(x, runs).figure for x in catalogue.notebooks()[name]):
+    assert "image/png" in kinds
+
+
+def test_notebooks_are_written_by_a_command(tmp_path):
+  __main__.main(["notebooks", f"--out={tmp_path / 'mine'}"])
+  found = {p.name: p.read_text() for p in (tmp_path / "mine").glob("*.ipynb")}
+  assert found == {p.name: p.read_text() for p in NOTEBOOKS.glob("*.ipynb")}
+
+
+def test_the_core_draws_nothing_before_it_is_asked():
+  """Reading results must not cost the import of matplotlib or jax."""
+  source = (
+    "import sys; from instruct_jax.figures import read;"
+    " print('matplotlib' in sys.modules, 'jax' in sys.modules)"
+  )
+  found = subprocess.run(
+    [sys.executable, "-c", source], capture_output=True, text=True, cwd=ROOT
+  )
+  assert found.stdout.split() == ["False", "False"], found.stderr
