@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from instruct_jax.base import errors, journal
+from instruct_jax.base import errors, logged
 from instruct_jax.parallel import checkpoint, digest, stored
 from tests import processes
 
@@ -663,7 +663,7 @@ def test_kills_at_any_moment_change_nothing(tmp_path):
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   for name in ("result", "metrics.jsonl"):
     assert (killed / name).read_bytes() == (whole / name).read_bytes()
-  assert len(journal.read_metrics(killed)) == 30
+  assert len(logged.read_metrics(killed)) == 30
   assert checkpoint.steps(killed) == checkpoint.steps(whole) == [26, 28, 30]
   names = {each.name for each in (killed / "checkpoints").iterdir()}
   assert names == {"26", "28", "30"}  # no damage, nothing unfinished left
@@ -737,7 +737,7 @@ def test_two_processes_save_and_restore_together(tmp_path):
   assert digests["1"] == digest.of({"a": alone})
   assert checkpoint.steps(folder) == [2, 3]
   assert (folder / "damaged-3").is_dir()
-  assert len(journal.read_metrics(folder / "log")) == 1
+  assert len(logged.read_metrics(folder / "log")) == 1
 
 
 def test_only_what_comes_of_a_closed_loop_is_not_shown(monkeypatch):

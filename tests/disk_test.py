@@ -20,7 +20,14 @@ import pytest
 from etils import epath
 
 from experiments import dataset as dataset_experiment
-from instruct_jax.base import errors, events, interrupt, journal, run_folder
+from instruct_jax.base import (
+  errors,
+  events,
+  interrupt,
+  journal,
+  logged,
+  run_folder,
+)
 from instruct_jax.data.batch import packing, shards
 from instruct_jax.parallel import checkpoint
 from instruct_jax.runs import (
@@ -58,7 +65,7 @@ def test_lines_and_events_are_whole_or_not_there(tmp_path):
       assert full.value.errno == errno.EFBIG
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
     log.write(2, {"a": 2.0})
-  assert [row["step"] for row in journal.read_metrics(tmp_path)] == [1, 2]
+  assert [row["step"] for row in logged.read_metrics(tmp_path)] == [1, 2]
   steps = [e.step for e in journal_test.events(tmp_path) if e.summary.value]
   assert steps == [1, 2]
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from experiments import dpo as experiment
 from instruct_jax import algorithms
 from instruct_jax.algorithms import dpo
-from instruct_jax.base import errors, interrupt, journal
+from instruct_jax.base import errors, interrupt, logged
 from instruct_jax.data.batch import loader
 from instruct_jax.data.batch import rows as rows_lib
 from instruct_jax.models import forward
@@ -288,7 +288,7 @@ def test_training_keeps_no_reference_and_resumes_bit_for_bit(
   assert len(left) == 2
   assert digest.of(whole.params) == digest.of(again.params)
   one, two = (
-    journal.read_metrics(epath.Path(tmp_path / name))
+    logged.read_metrics(epath.Path(tmp_path / name))
     for name in ("whole", "twice")
   )
   timed = ("seconds/", "rate/")

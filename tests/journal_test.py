@@ -12,7 +12,7 @@ import tensorboardX.proto.event_pb2 as event_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instruct_jax.base import journal
+from instruct_jax.base import journal, logged
 
 
 def events(folder):
@@ -45,7 +45,7 @@ def test_non_finite_values_stay_valid_json_and_come_back(tmp_path):
     log.write(1, {"a": math.nan, "b": math.inf, "c": (-1.0, 0.0), "d": -np.inf})
   line = (tmp_path / "metrics.jsonl").read_text()
   json.loads(line, parse_constant=lambda _: pytest.fail("not JSON"))
-  (got,) = journal.read_metrics(tmp_path)
+  (got,) = logged.read_metrics(tmp_path)
   assert math.isnan(got["a"])
   assert math.isnan(got["c"])
   assert (got["b"], got["d"]) == (math.inf, -math.inf)
@@ -58,14 +58,14 @@ def test_samples_keep_their_text(tmp_path):
   ]
   with journal.Log(tmp_path, tensorboard=False) as log:
     log.samples(2, rows)
-  got = journal.read_samples(tmp_path)
+  got = logged.read_samples(tmp_path)
   assert got[0] == {"step": 2} | rows[0]
   assert got[1]["prompt"] == "\udc80"
   assert got[1]["ranks"] == [1, 2]
 
 
 def test_missing_files_have_no_lines(tmp_path):
-  assert journal.read_metrics(tmp_path / "nothing") == []
+  assert logged.read_metrics(tmp_path / "nothing") == []
   journal.Log(tmp_path, tensorboard=False).truncate(5)
   assert list(tmp_path.iterdir()) == []
 
@@ -97,7 +97,7 @@ def test_truncate_after_any_kill_continues_as_if_unbroken(
     (broken / name).write_bytes(data[: max(kept, len(data) - torn)])
   log = journal.Log(broken, tensorboard=False)
   log.truncate(cut)
-  assert all(x["step"] <= cut for x in journal.read_metrics(broken))
+  assert all(x["step"] <= cut for x in logged.read_metrics(broken))
   for number, step in enumerate(steps):
     if step > cut:
       log.write(step, {"a/b": (number / 3, 1.0)})

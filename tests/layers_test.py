@@ -24,7 +24,7 @@ base
   keys outside typewriter experiment_file pointers progress
   catalogue keyboard ranges phases
   storage
-  claims events
+  claims events logged
   journal command
 .
   paper
@@ -189,8 +189,14 @@ figures
   expected gallery notebooks
   draw
   __main__
+doctor
+  record
+  finding
+  leaks policy responses reward updates
+  examine
+  __main__
 report
-  captions pages
+  captions checks pages
   best_of exhibits
   evaluation
   charts closing curves header samples seeds

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from instruct_jax.base import events, means, run_folder, storage
+from instruct_jax.base import events, logged, means, run_folder, storage
 
 
 class Log:
@@ -98,31 +98,6 @@ class Log:
     return found
 
 
-def read_metrics(folder: epath.PathLike) -> list[dict[str, Any]]:
-  """The lines of a run's metrics.jsonl, numbers as they were written.
-
-  A line that is not whole (the run was killed while it wrote) is left out; a
-  file that is not there has none.
-  """
-  return [
-    {name: _NON_FINITE.get(value, value) for name, value in line.items()}
-    for line in _read(run_folder.files(folder).metrics)
-  ]
-
-
-def read_samples(folder: epath.PathLike) -> list[dict[str, Any]]:
-  """The rows of a run's samples.jsonl; as `read_metrics`."""
-  return _read(run_folder.files(folder).samples)
-
-
-def _read(path: epath.Path) -> list[dict[str, Any]]:
-  lines = path.read_bytes().split(b"\n") if path.exists() else []
-  return [each for line in lines if (each := _parse(line)) is not None]
-
-
-_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-
-
 def to_json(value: Any) -> Any:
   """A value that strict JSON can hold: NaN and infinities become strings."""
   if isinstance(value, Mapping):
@@ -149,17 +124,6 @@ def _append(path: epath.Path, lines: Sequence[Mapping[str, Any]]) -> None:
   storage.append(path, text.encode("utf-8", "backslashreplace"))
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-  """The object on a line, or None if it is no whole line of ours."""
-  try:
-    value = json.loads(line)
-  except ValueError:  # also UnicodeDecodeError
-    return None
-  if not isinstance(value, dict) or not isinstance(value.get("step"), int):
-    return None
-  return value
-
-
 def _truncate(path: epath.Path, step: int) -> None:
   if not path.exists():
     return
@@ -167,7 +131,7 @@ def _truncate(path: epath.Path, step: int) -> None:
   new = b"".join(
     line + b"\n"
     for line in old.split(b"\n")
-    if (row := _parse(line)) is not None and row["step"] <= step
+    if (row := logged.parse(line)) is not None and row["step"] <= step
   )
   if new != old:
     storage.write(path, new)

@@ -315,6 +315,9 @@ SECTIONS = {
   " independent (n values in so many clusters, beside every row).",
   "samples": "Whether the better liked response is better for a reason that"
   " you see, and what a use case is still bad at.",
+  "checks": "Each is a number that no healthy run has, then what is known to"
+  " cure it; what was not measured is not accused (python -m"
+  " instruct_jax.doctor says the same of any run).",
   "runs": "Where the time went, and digests: equal ones are equal parameters,"
   " bit for bit.",
   "metrics": "Everything that was measured, under the names that results.json"

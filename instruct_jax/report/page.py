@@ -14,8 +14,8 @@ from etils import epath
 
 from instruct_jax.base import (
   errors,
-  journal,
   keys,
+  logged,
   run_folder,
   storage,
   terminal,
@@ -23,6 +23,7 @@ from instruct_jax.base import (
 from instruct_jax.report import (
   best_of,
   captions,
+  checks,
   curves,
   exhibits,
   figures,
@@ -101,6 +102,7 @@ def write(
     way=figures.way(final.log),
     evaluations=_arranged(tables, _metrics(stages), final.config),
     curves=_curves(stages),
+    checks=checks.section([s.folder for s in stages] or [folder]),
     side_by_side=samples.side_by_side(
       best_of.records(said.records, final.config)
     ),
@@ -125,7 +127,7 @@ def _read(folder: epath.Path) -> Stage:
     folder=folder,
     config=config if isinstance(config, dict) else {},
     results=results,
-    log=journal.read_metrics(folder),
+    log=logged.read_metrics(folder),
   )
 
 

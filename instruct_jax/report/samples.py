@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from instruct_jax.base import journal, run_folder, terminal
+from instruct_jax.base import logged, run_folder, terminal
 from instruct_jax.report import captions, exhibits
 
 SAMPLES = 24  # validation prompts that are shown
@@ -216,9 +216,9 @@ def _letters(record: dict[str, Any]) -> int:
 
 def last(folder: epath.Path) -> exhibits.Table | None:
   """What the run said to validation prompts when it last sampled."""
-  logged = journal.read_samples(folder)
-  newest = max((row["step"] for row in logged), default=None)
-  rows = [row for row in logged if row["step"] == newest and "prompt" in row]
+  every = logged.read_samples(folder)
+  newest = max((row["step"] for row in every), default=None)
+  rows = [row for row in every if row["step"] == newest and "prompt" in row]
   if not rows:
     return None
   keys = [key for key in rows[0] if key != "step"]

@@ -11,7 +11,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import algorithms, worlds
-from instruct_jax.base import errors, journal, phases, run_folder
+from instruct_jax.base import errors, journal, logged, phases, run_folder
 from instruct_jax.data.batch import limits, loader
 from instruct_jax.data.read import kinds
 from instruct_jax.inference import context, rewards
@@ -300,5 +300,5 @@ def keys(root: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _last_row(folder):
   """The metrics of the last step that is logged, of a run found complete."""
-  row = journal.read_metrics(folder)[-1]
+  row = logged.read_metrics(folder)[-1]
   return {name: value for name, value in row.items() if name != "step"}
