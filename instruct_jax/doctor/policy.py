@@ -7,7 +7,7 @@ _NEGATIVE = 0.1
 _FAR = 1.0
 _NEAR = 1e-3
 _COLLAPSED = 0.25
-_CLIPPED = 0.5
+_CLIPPED = 0.25
 _FLAT = 0.5
 
 
@@ -116,7 +116,8 @@ def entropy_collapse(run: record.Record) -> finding.Finding | None:
 def everything_clipped(run: record.Record) -> finding.Finding | None:
   """Usual are 0.1 to 0.2 or less (Huang et al. 2022). Healthy runs: PPO and
   GRPO below 0.06, whose ratios are a token's, RLOO below 0.21, whose ratios
-  are a response's. Half is said to be everything."""
+  are a response's. Only where the bound binds does one count, which is about
+  half of the tokens at most: a quarter is much."""
   clipped = run.long("policy/clip_fraction")
   if not clipped or clipped.end <= _CLIPPED:
     return None
@@ -124,7 +125,7 @@ def everything_clipped(run: record.Record) -> finding.Finding | None:
   said = "" if clip is None else f" with rl.clip={clip:g}"
   return finding.Finding(
     "everything_clipped",
-    f"{clipped.at_end}{said}, at most {_CLIPPED:g} is right: most of what is"
+    f"{clipped.at_end}{said}, at most {_CLIPPED:g} is right: much of what is"
     " sampled gives no gradient",
     "rl.clip=0.2 (the paper, appendix C.4; Schulman et al. 2017) with fewer"
     " minibatches or inner epochs (the paper: 8 and 1) or a lower learning rate"
