@@ -196,7 +196,7 @@ doctor
   examine
   __main__
 report
-  captions checks pages
+  captions checks pages claimed
   best_of exhibits
   evaluation
   charts closing curves header samples seeds

@@ -84,6 +84,15 @@ def decide(
   ]
 
 
+def of_seed(part: claims.Part, results: Results, seed: int) -> float | None:
+  """A part's effect in one seed, whether it decides or not; None without."""
+  try:
+    top, bottom = _effect(part, results, seed)
+  except effects.Missing:
+    return None
+  return top / bottom if bottom else math.nan
+
+
 def measured(part: claims.Part, results: Results) -> Measured:
   """A part's effect in each seed that decides, and over them."""
   pairs: dict[int, tuple[float, float]] = {}

@@ -307,6 +307,9 @@ SECTIONS = {
   "preference": "Whether each model's interval lies right of the line (better"
   " than the baseline) or left of it, and whether held-out labelers, whose"
   " taste was never trained on, agree with the others.",
+  "claims": "Which numbers lie beyond their margin, and which of them would"
+  " still do so in another seed: what points to a claim in one run need not"
+  " show it in several.",
   "way": "Whether both rise together. Where the reward model's score goes on"
   " rising with the KL while the judge's falls, the policy exploits the reward"
   " model (over-optimisation).",

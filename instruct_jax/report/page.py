@@ -20,10 +20,12 @@ from instruct_jax.base import (
   storage,
   terminal,
 )
+from instruct_jax.figures import collected
 from instruct_jax.report import (
   best_of,
   captions,
   checks,
+  claimed,
   curves,
   exhibits,
   figures,
@@ -84,7 +86,8 @@ def write(
   folder = epath.Path(folder)
   stages = [_read(epath.Path(path)) for path in chain]
   final = stages[-1] if stages else _read(folder)
-  together = _together(final, stages, siblings, left_out or {})
+  others = [[_read(epath.Path(path)) for path in one] for one in siblings]
+  together = _together(final, stages, others, left_out or {})
   tables = seeds.joined(_tables(stages), together)
   said = _responses(final)
   page = pages.template("report.html").render(
@@ -99,6 +102,7 @@ def write(
     preference=_preference(
       tables.pop("preference", []), together, final.config
     ),
+    claimed=_claimed(final, [stages, *others]),
     way=figures.way(final.log),
     evaluations=_arranged(tables, _metrics(stages), final.config),
     curves=_curves(stages),
@@ -166,14 +170,25 @@ def _tables(stages: Sequence[Stage]) -> dict[str, exhibits.Rows]:
 def _together(
   final: Stage,
   stages: Sequence[Stage],
-  siblings: Sequence[Sequence[epath.PathLike]],
+  siblings: Sequence[Sequence[Stage]],
   left_out: Mapping[str, str],
 ) -> seeds.Together:
   tables = {final.seed: _tables(stages)}
-  for chain in siblings:
-    others = [_read(epath.Path(path)) for path in chain]
+  for others in siblings:
     tables.setdefault(others[-1].seed, _tables(others))
   return seeds.Together(tables, final.seed, left_out)
+
+
+def _claimed(
+  final: Stage, chains: Sequence[Sequence[Stage]]
+) -> claimed.Section | None:
+  """The paper's claims, from all stages of the variant that they are about."""
+  results: dict[str, dict[int, Mapping[str, Any]]] = {}
+  for stage in (stage for chain in chains for stage in chain):
+    if stage.results.get("variant") == collected.VARIANT:
+      seeds_of = results.setdefault(str(stage.results.get("experiment")), {})
+      seeds_of.setdefault(stage.seed, stage.results)
+  return claimed.section(results, final.seed, final.config)
 
 
 def _responses(final: Stage) -> samples.Said:
