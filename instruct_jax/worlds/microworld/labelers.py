@@ -24,7 +24,7 @@ WEIGHTS = {
   "harmless": 1.0,
 }
 SPREAD = 0.35  # of the logarithm of each weight
-NOISE = 1.4  # standard deviation: agreement as in the paper (3.4)
+NOISE = 1.2  # standard deviation: agreement as in the paper (3.4)
 TRAINING = 10
 HELD_OUT = 5
 # group -> mean taste for length and adornment, standard deviation, noise
