@@ -192,7 +192,6 @@ def _comparison(variant: str, sweep: str) -> ConfigDict:
     subjects[subject] = common.subject(need, step=step)
   changes = SUITE[variant] | {
     "needs": needs,
-    "evaluation.suite": "policies",
     "evaluation.baseline": "sft",
     "evaluation.subjects": subjects,
   }

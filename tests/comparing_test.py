@@ -240,8 +240,9 @@ def parts(tmp_path):
   ):
     (subject,) = mine
     own = {"metric": f"likert/{subject}", "subject": subject, "value": 3.0}
-    tables = {"likert": [shared, own], "models": [{"subject": subject}]}
-    metrics = {"likert/flawed": 4.0, f"likert/{subject}": 3.0}
+    mine_too = shared | {"value": 4.0 if name == "two" else 9.0}
+    tables = {"likert": [mine_too, own], "models": [{"subject": subject}]}
+    metrics = {"likert/flawed": mine_too["value"], f"likert/{subject}": 3.0}
     write_part(tmp_path / name, records, metrics, tables, flawed=flawed, **mine)
   return {name: bench_path(tmp_path / name) for name in ("one", "two")}
 
@@ -253,8 +254,9 @@ def bench_path(path):
 def test_parts_are_joined_and_held_against_each_other(parts, tmp_path):
   ctx = joined_context()
   metrics, tables = comparing.join(ctx, bench_path(tmp_path), parts)
-  # What both have stands there once.
-  assert [r["subject"] for r in tables["likert"]] == ["flawed", "twin", "ideal"]
+  # What both have stands there once, as the last of them found it.
+  assert tables["likert"][1]["value"] == 4.0
+  assert [r["subject"] for r in tables["likert"]] == ["twin", "flawed", "ideal"]
   assert [r["subject"] for r in tables["models"]] == ["twin", "ideal"]
   assert metrics["likert/flawed"] == 4.0
   # No part has both of these.
@@ -270,7 +272,7 @@ def test_parts_are_joined_and_held_against_each_other(parts, tmp_path):
   assert {row["baseline"] for row in cases} == {"flawed"}
   lines = (tmp_path / "responses.jsonl").read_text().splitlines()
   first = json.loads(lines[0])
-  assert list(first["responses"]) == ["flawed", "twin", "ideal"]
+  assert list(first["responses"]) == ["twin", "flawed", "ideal"]
   share = np.mean(
     [
       json.loads(line)["responses"]["ideal"]["preferred"]["twin"]
@@ -311,6 +313,7 @@ def changed(variant, **changes):
     ("compare-test-one", "evaluation.subjects.gpt.run", "", "gpt.run is empty"),
     ("compare-test-one", "evaluation.reference", "stf", "reference.*stf"),
     ("compare-test-one", "evaluation.extra", "nowhere.at:all", "nowhere"),
+    ("compare-test-one", "evaluation.suite", "policies", "done twice"),
     ("test", "join.against", ("small", "huge"), "huge"),
   ],
 )

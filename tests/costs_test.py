@@ -7,7 +7,7 @@ import os
 import pytest
 from etils import epath
 
-from experiments import ppo_ptx, rankings, rm, select, sft
+from experiments import ppo_ptx, rankings, rm, select, sft, sizes
 from instruct_jax.base import chain
 from instruct_jax.runs import costs, crew, plan
 
@@ -137,3 +137,25 @@ def _value(config, key):
   for part in key.split("."):
     config = config[part]
   return config
+
+
+def test_a_comparison_costs_what_its_models_do(tmp_path):
+  """Twice the layers of one of two subjects: half as much more."""
+  config = sizes.get_config("compare-test-one").unlock()
+  names = list(config.evaluation.subjects)
+  for name in names[2:]:
+    del config.evaluation.subjects[name]
+  runs = {}
+  for n, name in enumerate(names[:2]):
+    config.evaluation.subjects[name].run = f"run{n}"
+    made = sft.get_config("test").unlock()
+    runs[f"run{n}"] = stage(tmp_path / f"run{n}", made)
+  mine = stage(tmp_path / "compare-test-one", config, **runs)
+  once = costs.Estimate(mine, "")().work
+  runs["run1"].config.model.layers *= 2
+  assert costs.Estimate(mine, "")().work == pytest.approx(1.5 * once)
+
+
+def test_what_asks_no_model_takes_no_time(tmp_path):
+  mine = stage(tmp_path / "sizes-test", sizes.get_config("test"))
+  assert costs.Estimate(mine, "")() == chain.Cost(seconds=1.0)

@@ -134,7 +134,7 @@ def test_who_is_compared(stages):
   }
   for sweep in sweeps.SWEEPS:
     section = stages[f"compare-tiny-{sweep}"].config.evaluation
-    assert (section.baseline, section.suite) == ("sft", "policies")
+    assert section.baseline == "sft"
 
 
 def test_a_step_that_is_not_kept_is_refused(tmp_path):

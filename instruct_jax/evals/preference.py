@@ -26,6 +26,19 @@ GPT = "gpt"
 def evaluate_preference(bench: bench_lib.Bench) -> bench_lib.Findings:
   """preference/A_over_B/GROUP for all pairs; by use case over the baseline,
   and by the prompts' source: preference_gpt/A_over_BASELINE/GROUP."""
+  metrics, tables = on_users_prompts(bench)
+  sources = tables.pop("preference_by_source")
+  if written_for_gpt := _of_playground(bench):
+    metrics |= {row["metric"]: row["value"] for row in written_for_gpt}
+    tables["preference_by_source"] = [*sources, *written_for_gpt]
+  return metrics, tables
+
+
+def on_users_prompts(bench: bench_lib.Bench) -> bench_lib.Findings:
+  """preference/A_over_B/GROUP of the test prompts, asking nothing else.
+
+  Of the table "preference_by_source" the rows of these prompts.
+  """
   texts = {s.name: bench.ask(s, bench.prompts).texts for s in bench.subjects}
   rows, cases, sources = [], [], []
   for group in bench.ctx.world.labelers:
@@ -39,11 +52,8 @@ def evaluate_preference(bench: bench_lib.Bench) -> bench_lib.Findings:
         cases += _by_use_case(bench, won, labels)
         sources.append(_row(won, bench.clusters, source=INSTRUCT, **labels))
   metrics, tables = bench_lib.findings("preference", rows)
-  written_for_gpt = _of_playground(bench)
-  if written_for_gpt:
-    metrics |= {row["metric"]: row["value"] for row in written_for_gpt}
-    tables["preference_by_source"] = sources + written_for_gpt
-  return metrics, tables | {"preference_by_use_case": cases}
+  more = {"preference_by_use_case": cases, "preference_by_source": sources}
+  return metrics, tables | more
 
 
 def _of_playground(bench: bench_lib.Bench) -> bench_lib.Rows:

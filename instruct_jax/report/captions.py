@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from instruct_jax import paper
+from instruct_jax.models import sizes
 
 SUBJECTS = {
   "gpt": "GPT",
@@ -293,6 +294,14 @@ EXHIBITS = {
     "The temperature that users' prompts were answered at (automatic sets are"
     " answered greedily), and what *prompted GPT* read in front of them.",
   ),
+  "models": Exhibit(
+    "The models",
+    "How many parameters each has, and what it was trained with, as far as it"
+    " applies: β (kl_coef), γ (ptx_coef), the policy's learning rate, episodes,"
+    " the epochs of supervised training, and the share of pretraining text in"
+    " the initialisation (init_ptx).",
+  ),
+  "not_measured": Exhibit("What was not measured, and why"),
   "prefixes": Exhibit(
     "The prefix of prompted GPT",
     "Mean score of the reward model on validation prompts, for every candidate;"
@@ -383,18 +392,36 @@ CLOSING = (
 )  # fmt: skip
 
 
+_SWEPT = re.compile(rf"(\w+?)_({'|'.join(SWEPT)})(\d[\w.-]*)")
+SIZES = tuple(sizes.STAND_INS)  # from the smallest
+_SIZED = re.compile(rf"({'|'.join(SIZES)})_(\w+)")
+
+
+def parts(name: str) -> tuple[str, str]:
+  """(what a subject has others beside it in, its method), both in words.
+
+  'large_ppo' -> ('large', 'ppo'), 'ppo_ptx_gamma0_1' -> ('γ 0.1', 'ppo_ptx');
+  of others the first is ''.
+  """
+  if found := _SIZED.fullmatch(name):
+    return found[1], found[2]
+  if (found := _SWEPT.fullmatch(name)) and found[1] in SUBJECTS:
+    number = found[3].replace("_", ".")
+    return f"{SWEPT[found[2]]} {number}", found[1]
+  return "", name
+
+
 def subject(name: str) -> str:
   """A subject's name as people read it: 'sft_best_of_8', 'SFT (best of 8)'.
 
   Of a sweep: 'ppo_kl0_5', 'PPO (β 0.5)'.
   """
+  group, method = parts(name)
+  if group:
+    return f"{subject(method)} ({group})"
   chosen = re.fullmatch(r"(\w+)_best_of_(\d+)", name)
   if chosen and name not in SUBJECTS:
     return f"{subject(chosen[1])} (best of {chosen[2]})"
-  swept = re.fullmatch(rf"(\w+?)_({'|'.join(SWEPT)})(\d[\d_e-]*)", name)
-  if swept:
-    number = swept[3].replace("_", ".")
-    return f"{subject(swept[1])} ({SWEPT[swept[2]]} {number})"
   return SUBJECTS.get(name, name)
 
 

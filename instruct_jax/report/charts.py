@@ -143,7 +143,7 @@ def dots(
     for top, size, row in zip(tops, bands, rows.values()):
       for n, name in enumerate(name for name in names if name in row):
         y = top + size / 2 + 0.17 * (n - (len(row) - 1) / 2)
-        _dot(axes, row[name], y, colors[name] % SERIES)
+        _dot(axes, row[name], y, colors[name])
     for edge in tops[1:]:
       axes.axhline(edge, color=_GRID, linewidth=0.8, zorder=0)
     if even is not None:
@@ -161,7 +161,7 @@ def dots(
 
 
 def _dot(axes: mpl_axes.Axes, point: Point, y: float, color: int) -> None:
-  paint = _COLORS[color]
+  paint = _COLORS[color % SERIES]
   axes.plot([point.low, point.high], [y, y], color=paint, linewidth=1.6)
   # Rings stand below their point's own line, so that neither hides the other.
   axes.plot(
@@ -175,7 +175,7 @@ def _dot(axes: mpl_axes.Axes, point: Point, y: float, color: int) -> None:
     markeredgewidth=0.7,
   )
   axes.plot(
-    [point.value], [y], color=paint, marker=MARKERS[color], markersize=4.2
+    [point.value], [y], color=paint, marker=_sign(color), markersize=4.2
   )
 
 
@@ -265,9 +265,14 @@ def _keys(
 ) -> tuple[Key, ...]:
   colors = colors or {name: n for n, name in enumerate(names)}
   return tuple(
-    Key(colors[name] % SERIES, SIGNS[colors[name] % SERIES], name)
+    Key(colors[name] % SERIES, _sign(colors[name], SIGNS), name)
     for name in names
   )
+
+
+def _sign(number: int, signs: str = MARKERS) -> str:
+  """A series' sign: colours come again after SERIES, with another sign."""
+  return signs[(number + number // SERIES) % SERIES]
 
 
 def _wrapped(label: str) -> list[str]:

@@ -22,6 +22,7 @@ SIZES = "n (independent)"  # values, and how many clusters they come in
 SEEDS = "__seeds__"  # a row's values in all seeds, its own first
 _NUMBERS = ("value", "low", "high", "n", "clusters", SEEDS)
 _COLUMNS = ("subject", "model", "labelers")  # the first that all rows have
+_MOST_COLUMNS = 8  # of subjects; more become lines, if labels are fewer
 _COUNTS = ("n", "clusters", "pairs", "prompts", "tokens")
 
 
@@ -108,7 +109,22 @@ def pivot(rows: Rows, columns: str, exhibit: captions.Exhibit) -> Table:
       there = [{columns: r[columns], "value": r.get(key)} for r in of_label]
       cells = _across(there, columns, heads, False)
       lines.append((named, *cells, Cell("")))
-  return Table(("", *map(captions.words, heads), SIZES), tuple(lines))
+  names = tuple(map(captions.words, heads))
+  if len(heads) > _MOST_COLUMNS and len(lines) < len(heads):
+    return _turned(names, lines)
+  return Table(("", *names, SIZES), tuple(lines))
+
+
+def _turned(
+  names: Sequence[str], lines: Sequence[tuple[str | Cell, ...]]
+) -> Table:
+  """A line for each of the many names, a column for each of the few labels."""
+  rows = [
+    (name, *(line[1 + n] for line in lines)) for n, name in enumerate(names)
+  ]
+  rows.append((SIZES, *(line[-1] for line in lines)))
+  labels = [str(line[0]) for line in lines]
+  return Table(("", *labels), tuple(rows))
 
 
 def _across(
@@ -183,9 +199,17 @@ def against_each_other(rows: Rows, group: str) -> Table:
 
 
 def baseline_of(rows: Rows) -> str | None:
-  """The subject that the others are held against: SFT, if it is there."""
-  names = [row["baseline"] for row in rows if "baseline" in row]
-  return "sft" if "sft" in names else (names[-1] if names else None)
+  """The subject that the others are held against: SFT, if it is there.
+
+  Of several sizes that of the largest.
+  """
+  names = list(dict.fromkeys(r["baseline"] for r in rows if "baseline" in r))
+  sizes = ("", *captions.SIZES)
+  sft = [name for name in names if captions.parts(name)[1] == "sft"]
+  sft = [name for name in sft if captions.parts(name)[0] in sizes]
+  if "sft" in sft or not sft:
+    return "sft" if sft else (names[-1] if names else None)
+  return max(sft, key=lambda name: sizes.index(captions.parts(name)[0]))
 
 
 def _with_measure(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,9 @@ def of_table(name: str, rows: exhibits.Rows) -> charts.Chart | None:
     label = exhibits.label_of(row, "subject")
     if any(part in label for part in exhibit.uncharted):
       continue
-    bands.setdefault(label, {})[captions.subject(row["subject"])] = point
+    group, method = captions.parts(row["subject"])
+    label = "\n".join(filter(None, (label, group)))
+    bands.setdefault(label, {})[captions.subject(method)] = point
     lines.setdefault(label, []).append(row)
   if not bands:
     return None
@@ -158,10 +160,11 @@ def _point(row: Mapping[str, Any], factor: float) -> charts.Point | None:
 
 
 def _colors(rows: exhibits.Rows) -> dict[str, int]:
-  """A subject has one colour on the whole page, whoever else is there."""
+  """A method has one colour on the whole page, whoever else is there."""
   taken = {name: n for n, name in enumerate(paper.MODELS)}
   free = itertools.count(len(taken))
-  names = dict.fromkeys(row["subject"] for row in rows if "subject" in row)
+  every = (row["subject"] for row in rows if "subject" in row)
+  names = dict.fromkeys(captions.parts(name)[1] for name in every)
   return {
     captions.subject(name): taken[name] if name in taken else next(free)
     for name in names

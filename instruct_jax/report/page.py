@@ -37,6 +37,7 @@ from instruct_jax.report import (
 
 _log = logging.getLogger(__name__)
 
+_MOST_CURVES = 12  # runs; more would take minutes to draw, and to read
 _SECTIONS = ("tables", "metrics", "seconds", "provenance", "evaluated_by")
 
 
@@ -106,9 +107,11 @@ def write(
     way=figures.way(final.log),
     evaluations=_arranged(tables, _metrics(stages), final.config),
     curves=_curves(stages),
+    undrawn=_undrawn(stages),
     checks=checks.section([s.folder for s in stages] or [folder]),
     side_by_side=samples.side_by_side(
-      best_of.records(said.records, final.config)
+      best_of.records(said.records, final.config),
+      baseline=(final.config.get("evaluation") or {}).get("baseline", ""),
     ),
     problem=said.problem,
     samples=samples.last(folder),
@@ -264,9 +267,17 @@ def _errors(metrics: Mapping[str, Any]) -> str:
 
 
 def _curves(stages: Sequence[Stage]) -> list[dict[str, Any]]:
-  """The panels of every run that logged something."""
+  """The panels of every run that logged something, unless they are many."""
+  if _undrawn(stages):
+    return []
   every = [(s.name, figures.learning(s.log, s.results)) for s in stages]
   return [{"name": name, "panels": panels} for name, panels in every if panels]
+
+
+def _undrawn(stages: Sequence[Stage]) -> int:
+  """The runs whose curves are left out, because they are so many."""
+  count = sum(bool(stage.log) for stage in stages)
+  return count if count > _MOST_CURVES else 0
 
 
 def _all_metrics(stage: Stage) -> exhibits.Table | None:

@@ -14,6 +14,7 @@ from instruct_jax.report import captions, exhibits
 SAMPLES = 24  # validation prompts that are shown
 RESPONSES = 240  # test prompts that are shown, and can be filtered
 FIRST = 24  # of them at a time, where the page's script runs
+MANY = 8  # subjects; of more, outcomes are shown against the baseline
 LETTERS = 600  # of a text that is shown
 ALL_LETTERS = 400_000  # of all texts together
 
@@ -67,24 +68,26 @@ def read(folder: epath.Path, *, is_due: bool, prompts: int = 0) -> Said:
 
 
 def side_by_side(
-  records: Sequence[dict[str, Any]],
+  records: Sequence[dict[str, Any]], baseline: str = ""
 ) -> dict[str, Any] | None:
   """Responses of all subjects to some of the test prompts.
 
   A row's "won" are 'a>b' for each pair of subjects of which the first has the
-  better liked response, 'a=b' for a tie.
+  better liked response, 'a=b' for a tie; where subjects are many, of each and
+  the `baseline`.
   """
   if not records:
     return None
   shown = _spread(records)
   names = list(dict.fromkeys(n for r in shown for n in r["responses"]))
+  pairs = _pairs(names, baseline)
   measure = _measure(shown, names)
   differ = len(_temperatures(shown)) > 1
   rows = [
     {
       "prompt": _cut(record.get("prompt", "")),
       "use_case": captions.words(record.get("use_case", "")),
-      "won": " ".join(_won(record["responses"], names, measure)),
+      "won": " ".join(_won(record["responses"], pairs, measure)),
       "answers": [
         {"subject": captions.subject(n), "name": n}
         | _answer(record["responses"].get(n), temperature=differ)
@@ -102,7 +105,7 @@ def side_by_side(
     "first": FIRST,
     "measure": MEASURES.get(measure, ""),
     "use_cases": sorted({row["use_case"] for row in rows} - {""}),
-    "outcomes": _outcomes(names) if measure else [],
+    "outcomes": _outcomes(pairs) if measure else [],
   }
 
 
@@ -126,10 +129,20 @@ def _has(said: Any, measure: str) -> bool:
   return isinstance(said.get(measure), kind)
 
 
-def _won(said: dict[str, Any], names: list[str], measure: str) -> Iterator[str]:
+def _pairs(names: list[str], baseline: str) -> list[tuple[str, str]]:
+  """The pairs whose outcomes are shown: all, of many those of the baseline."""
+  pairs = list(itertools.combinations(names, 2))
+  if len(names) <= MANY or baseline not in names:
+    return pairs
+  return [pair for pair in pairs if baseline in pair]
+
+
+def _won(
+  said: dict[str, Any], pairs: list[tuple[str, str]], measure: str
+) -> Iterator[str]:
   if not measure:
     return
-  for a, b in itertools.combinations(names, 2):
+  for a, b in pairs:
     if said[a].get("text") == said[b].get("text"):
       ahead = 0.0
     elif measure == "preferred":
@@ -157,10 +170,12 @@ def _standing(name: str, won: Sequence[str]) -> str:
   return "; ".join(said)
 
 
-def _outcomes(names: list[str]) -> list[tuple[str, str]]:
+def _outcomes(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
   """(as in "won", in words) of all that can be asked for, the last first."""
-  outcomes = []
-  for b, a in itertools.combinations(reversed(names), 2):
+  outcomes, names = [], list(dict.fromkeys(itertools.chain(*pairs)))
+  places = sorted(((names.index(a), names.index(b)) for a, b in pairs),
+                  key=lambda pair: pair[::-1], reverse=True)  # fmt: skip
+  for a, b in ((names[i], names[j]) for i, j in places):
     one, other = captions.subject(b), captions.subject(a)
     outcomes += [
       (f"{b}>{a}", f"{one} over {other}"),

@@ -48,6 +48,7 @@ def measure_policies(
 
 def check(config: ConfigDict) -> None:
   """UserError where a comparison has a subject that is no need."""
+  _check_suite(config)
   suite.check(config)
   suite.evaluations_of(config.evaluation.extra)
   for name, section in config.evaluation.subjects.items():
@@ -75,6 +76,14 @@ def check_join(config: ConfigDict) -> None:
       raise errors.unknown("config.join.against: need", name, config.needs)
 
 
+def _check_suite(config: ConfigDict) -> None:
+  if config.evaluation.suite != "none":
+    raise errors.UserError(
+      f"config.evaluation.suite={config.evaluation.suite}: to evaluate is this"
+      " stage's job (config.job=compare), which would be done twice; give none"
+    )
+
+
 def check_same(wanted: ConfigDict, there: ConfigDict, key: str) -> None:
   """UserError where a part is asked other test prompts than the whole."""
   for name in SAME:
@@ -97,7 +106,7 @@ def join(
   """Metrics and tables of all parts, `config.join.against` against each other.
 
   A row or metric that several parts have (a baseline that each of them asked)
-  counts once, the first one's. Writes folder/responses.jsonl.
+  counts once, the last one's. Writes folder/responses.jsonl.
 
   Raises UserError where the parts to hold against each other were not asked
   the same prompts.
@@ -106,8 +115,7 @@ def join(
   tables: dict[str, bench.Rows] = {}
   for name in _parts(ctx.config):
     results = records.read_results(needs[name])
-    for key, value in results["metrics"].items():
-      metrics.setdefault(key, value)
+    metrics |= results["metrics"]
     for table, rows in results["tables"].items():
       tables[table] = _with(tables.get(table, []), rows)
   against = {name: needs[name] for name in ctx.config.join.against}
@@ -115,9 +123,8 @@ def join(
     lines = hosts.once("responses", lambda: _together(against))
     found, more = _preferences(ctx, lines)
     metrics |= found
-    tables = more | {
-      name: _with(more.get(name, []), rows) for name, rows in tables.items()
-    }
+    for table, rows in more.items():
+      tables[table] = _with(tables.get(table, []), rows)
     path = run_folder.files(folder).responses
     hosts.once(
       "write", lambda: storage.write_lines(path, map(json.dumps, lines))
@@ -126,9 +133,9 @@ def join(
 
 
 def _with(rows: bench.Rows, others: bench.Rows) -> bench.Rows:
-  """The rows, then those of the others that say something else of something."""
-  known = {_label(row) for row in rows}
-  return [*rows, *(row for row in others if _label(row) not in known)]
+  """The rows that the others do not say again, then the others."""
+  known = {_label(row) for row in others}
+  return [*(row for row in rows if _label(row) not in known), *others]
 
 
 def _label(row: Mapping[str, Any]) -> str:
@@ -155,11 +162,12 @@ def _together(parts: Mapping[str, epath.Path]) -> list[dict[str, Any]]:
         f" as {first}; give both the same evaluation.{{{settings}}}"
       )
     for line, more in zip(joined, lines):
-      line["responses"] |= {
+      before = {
         subject: said
-        for subject, said in more["responses"].items()
-        if subject not in line["responses"]
+        for subject, said in line["responses"].items()
+        if subject not in more["responses"]
       }
+      line["responses"] = before | more["responses"]
   return joined
 
 
@@ -185,11 +193,12 @@ def _preferences(
   shared = _said(ctx, lines)
   if bench.missing(shared, preference.evaluate_preference):
     return {}, {}
-  found = preference.evaluate_preference(shared)
+  metrics, tables = preference.on_users_prompts(shared)
+  del tables["preference_by_source"]  # the parts', who were asked the others
   for subject, of_prompts in suite.preferred_shares(shared).items():
     for line, share in zip(lines, of_prompts):
       line["responses"][subject]["preferred"] = share
-  return found
+  return metrics, tables
 
 
 def _said(ctx: context.Context, lines: Sequence[dict[str, Any]]) -> bench.Bench:

@@ -13,13 +13,15 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from instruct_jax import algorithms
+from instruct_jax import algorithms, paper
 from instruct_jax.base import chain, errors, run_folder, storage
 from instruct_jax.runs import finished, plan
 
 EVALUATION = "evaluation"  # the part after a stage's job, and its seconds
 _UPDATE = 3  # passes: forward, and twice that backward
 _ASKED = 19  # times that a suite asks about as many task prompts
+# Jobs that ask no model: they are done in no time.
+_QUICK = ("join", "leave_out", "mixture")
 
 
 def chain_of(
@@ -56,6 +58,8 @@ class Estimate:
 
   def __call__(self) -> chain.Cost:
     """By an earlier run of the same, scaled to the work, and the work."""
+    if self._stage.config.job in _QUICK and not self._name:
+      return chain.Cost(seconds=1.0)
     rows = _rows(self._stage)
     work = _work(self._stage.config, self._name, rows)
     if self._earlier is None:
@@ -105,9 +109,19 @@ def _read(path: epath.Path) -> dict[str, Any]:
 
 
 def _rows(stage: plan.Stage) -> dict[str, float]:
-  """Training rows by kind, as far as they are known."""
+  """Training rows by kind, as far as they are known.
+
+  Of a comparison what its subjects have together: parameters.
+  """
   rows: dict[str, float] = {}
   config, needs = stage.config, stage.needs
+  if config.job == "compare":
+    runs = [needs.get(x.run) for x in config.evaluation.subjects.values()]
+    models = [
+      run.config.model if isinstance(run, plan.Stage) else config.model
+      for run in runs
+    ]
+    return {"parameters": sum(map(_size, models))}
   length = config.data.row_length
   if "data" in needs:
     metrics = _read(run_folder.files(needs["data"].folder).results)
@@ -205,11 +219,27 @@ def _pool(config: ConfigDict, rows: Mapping[str, float]) -> float:
 
 
 def _evaluation(config: ConfigDict) -> float:
+  subjects = max(1, len(config.evaluation.subjects))
+  return subjects * _size(config.model) * _asked(config)
+
+
+def _comparison(config: ConfigDict, rows: Mapping[str, float]) -> float:
+  return rows["parameters"] * _asked(config)
+
+
+def _asked(config: ConfigDict) -> float:
+  """Tokens that a suite asks a subject about, and that it says."""
   section = config.evaluation
   asked = 3 * section.prompts + _ASKED * section.task_prompts
   asked += 2 * section.judged_prompts
-  subjects = max(1, len(section.subjects))
-  return subjects * asked * _tokens(config, "prompts") * _size(config.model)
+  return asked * _tokens(config, "prompts")
+
+
+def _folds(config: ConfigDict, rows: Mapping[str, float]) -> float:
+  """Five models on held-out rankings, a tenth of those for training."""
+  asked = rows["rankings"] / 10 * len(config.folds.splits)
+  tokens = asked * _tokens(config, "rankings")
+  return paper.RM_FOLDS * tokens * _size(config.reward_model)
 
 
 def _tokens(config: ConfigDict, kind: str) -> float:
@@ -233,6 +263,8 @@ _WORK = {
   "rankings": _ranking,
   "candidates": _ranking,
   "select": _selection,
+  "compare": _comparison,
+  "folds": _folds,
   "epochs": _selection,
   "overoptimization": _pool,
 }
