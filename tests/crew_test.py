@@ -4,11 +4,14 @@ import collections
 import json
 import re
 import signal
+import types
 
 import pytest
 from etils import epath
 
-from instruct_jax.runs import holders
+from instruct_jax.base import chain as progress_chain
+from instruct_jax.base import errors
+from instruct_jax.runs import build, holders, turns
 from tests import crew_toys, processes
 
 # Three branches between the data and the end; `slow` is the longest way.
@@ -80,6 +83,7 @@ def test_three_commands_share_a_chain(run, tmp_path):
   again = run(tmp_path, CHAIN, [{"last": "last"}])
   assert again[0][0] == 0
   assert count(tmp_path, "begin") == once(CHAIN)
+  assert count(tmp_path, "report") == {"last": 2}  # Seeds may have come.
 
 
 def test_a_command_alone_goes_through_all(run, tmp_path):
@@ -211,7 +215,59 @@ def test_other_settings_wait_for_the_end_of_a_command(run, tmp_path, wait):
   assert whose == sorted(whose, key=whose.index), "the second only then"
   for name in rebuilt:
     assert (tmp_path / f"{name}.old1" / "results.json").exists()
+  assert count(tmp_path, "report") == {"last": 2}
+  ((code, output),) = run(tmp_path, CHAIN, [{"last": "last"}])
+  assert code == 0, output
+  assert "has its name again" in output
+  assert count(tmp_path, "report") == {"last": 3}, "of what has come back"
   assert hidden(tmp_path) == []
+
+
+def test_what_fails_just_before_a_lock_is_free_is_seen(tmp_path):
+  """Another job fails between the look at failures and the lock."""
+  made = list(crew_toys.stages_of(tmp_path, CHAIN).values())
+  line = progress_chain.Chain()
+  with turns.job(made, wait=True, keep_old=0) as job:
+
+    def ready():
+      note = {"stage": "data", "digest": made[0].digest, "kind": "Diverged"}
+      note |= {"who": "process 1", "token": "new", "text": "at step 3"}
+      (tmp_path / ".data.failed").write_text(json.dumps(note))
+      return made[:1]
+
+    with (
+      pytest.raises(errors.Diverged, match=r"data: process 1 .*at step 3"),
+      turns.turn(ready, job, line),
+    ):
+      pytest.fail("it was taken")
+    assert not (tmp_path / ".data.lock").exists()
+  assert hidden(tmp_path) == []
+
+
+def test_what_is_there_goes_first_and_then_the_longest_way(tmp_path):
+  made = crew_toys.stages_of(tmp_path, CHAIN)
+  left = {stage.folder: stage for stage in made.values()}
+  ways = {"quick": 1.0, "other": 2.0, "slow": 3.0}
+  line = types.SimpleNamespace(ways=lambda: ways)
+
+  def ready():
+    return [stage.name for stage in build._ready(left, line)]
+
+  assert ready() == ["data"]
+  left.pop(made["data"].folder)
+  assert ready() == ["slow", "other", "quick"]
+  ways["quick"] = 2.0  # As long as another: in the order of the plan.
+  assert ready() == ["slow", "quick", "other"]
+  record = {"digest": made["other"].digest}
+  results = {"seconds": {}, "metrics": {}, "tables": {}}
+  (tmp_path / "other").mkdir()
+  (tmp_path / "other" / "config.json").write_text(json.dumps(record))
+  (tmp_path / "other" / "results.json").write_text(
+    json.dumps(results | {"evaluation_digest": ""})
+  )
+  assert ready() == ["other", "slow", "quick"]
+  left.pop(made["slow"].folder)
+  assert ready() == ["other", "quick", "slower"]
 
 
 JOB = """

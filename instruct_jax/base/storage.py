@@ -147,6 +147,19 @@ def remove_empty(folders: Iterable[epath.Path]) -> None:
         os.rmdir(folder)
 
 
+def modified(path: epath.PathLike) -> float:
+  """When a file was written, by the clock of its disk; 0 where it is not.
+
+  In seconds; on a bucket in whole ones.
+  """
+  try:
+    if is_remote(path):
+      return float(epath.Path(path).stat().mtime or 0)
+    return os.stat(path).st_mtime
+  except FileNotFoundError:
+    return 0.0
+
+
 def is_remote(path: epath.PathLike) -> bool:
   """Whether a path is a bucket's, or of another store by its address."""
   return "://" in os.fspath(path)

@@ -64,7 +64,6 @@ def build(
   for each in every:
     if finished.look(each) is None:
       machine.check(each.config)
-  before = _stamp(run_folder.files(stage.folder).report)
   with turns.job(every, wait=wait, keep_old=keep_old) as job:
     chain = costs.chain_of(every, crew.needs_of(every), job.crew.seen)
     left = {each.folder: each for each in every}
@@ -75,7 +74,7 @@ def build(
         if folder == stage.folder:
           title = stage.config.experiment
           with progress.part(chain, stage.name, "report", title=title):
-            hosts.once("report", lambda: _report(every, before))
+            hosts.once("report", lambda: _report(every, job.crew.began))
   return results
 
 
@@ -110,24 +109,16 @@ def _ready(
   return sorted(free, key=lambda stage: finished.look(stage) is None)
 
 
-def _stamp(path: epath.Path) -> tuple[int, int] | None:
-  """Tells whether a file was written anew; None where there is none."""
-  try:
-    found = path.stat()
-  except FileNotFoundError:
-    return None
-  return found.mtime, found.length
-
-
-def _report(every: Sequence[plan.Stage], before: tuple[int, int] | None) -> str:
+def _report(every: Sequence[plan.Stage], began: float) -> str:
   """Writes the page on a chain, and on other seeds of it that lie there.
 
-  Unless another job has, since it was as `before`.
+  Unless another job has, of these results and since this command `began`.
   """
   folders = [stage.folder for stage in every]
-  path = run_folder.files(folders[-1]).report
-  if _stamp(path) != before:
-    return str(path)
+  files = run_folder.files(folders[-1])
+  written = storage.modified(files.report)
+  if written > max(began, storage.modified(files.results)):
+    return str(files.report)
   others = seeds.beside(folders[-1])
   return str(page.write(folders[-1], folders, others.chains, others.left_out))
 

@@ -43,17 +43,17 @@ def join(stages: Sequence[plan.Stage], *, wait: bool) -> Iterator["Crew"]:
 
   with interrupt.deferred(), interrupt.undone_by(leave):
     try:
-      hosts.once("join", lambda: _enter(path, mine, wait))
+      began = hosts.once("join", lambda: _enter(path, mine, wait))
       touching = holders.touching(path, mine, hosts.is_writer())
       with touching, interrupt.allowed():
-        yield Crew(stages, mine)
+        yield Crew(stages, mine, began)
     finally:
       if hosts.is_writer():
         leave()
 
 
-def _enter(path: epath.Path, mine: holders.Holder, wait: bool) -> None:
-  """Leaves the note, once no job at work needs a stage otherwise."""
+def _enter(path: epath.Path, mine: holders.Holder, wait: bool) -> float:
+  """Leaves the note, once no job at work needs a stage otherwise; when."""
   while True:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError), lock.alone(path.parent):
@@ -61,7 +61,7 @@ def _enter(path: epath.Path, mine: holders.Holder, wait: bool) -> None:
       found = [(name, other) for name, other in found if name]
       if not found:
         storage.write(path, mine.text)
-        return
+        return storage.modified(path)
       name, other = found[0]
       if not wait:
         raise errors.UserError(
@@ -94,7 +94,10 @@ def _tidy(path: epath.Path) -> None:
 class Crew:
   """What a job knows of itself and of the others at its chain."""
 
-  def __init__(self, stages: Sequence[plan.Stage], mine: holders.Holder):
+  def __init__(
+    self, stages: Sequence[plan.Stage], mine: holders.Holder, began: float
+  ):
+    self.began = began  # by the clock of the disk
     self._left = {stage.name: stage for stage in stages}
     self._last, self._mine = stages[-1], mine
     self._known = {note.get("token") for note in self._failures()}
