@@ -182,6 +182,18 @@ def test_prompts_in_two_splits_whatever_their_spaces_and_case(tmp_path):
   )
 
 
+def test_rankings_of_prompts_that_are_tested_on(tmp_path):
+  """5 of 100 test prompts of the data set stand in the training rankings."""
+  leaking(tmp_path, 0)
+  folder = tmp_path / "rankings"
+  written = {"config": {"job": "rankings"}, "needs": {"data": "../dataset"}}
+  write_json(folder / "config.json", written)
+  for start, found in ((195, ["data_leak"]), (200, [])):
+    rows = [json.dumps({"prompt": f"prompt {start + n}"}) for n in range(9)]
+    (folder / "train.jsonl").write_text("\n".join(rows))
+    assert names(folder) == found
+
+
 def test_a_run_is_examined_with_what_it_was_built_on(tmp_path):
   leaking(tmp_path, 50)
   folder = tmp_path / "ppo"

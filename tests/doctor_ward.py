@@ -193,7 +193,8 @@ def _record(folder: pathlib.Path, config: Any) -> None:
   """Makes a folder a finished run."""
   written = {"digest": "", "needs": {}, "config": config.to_dict()}
   (folder / "config.json").write_text(json.dumps(written, default=list))
-  (folder / "results.json").write_text('{"metrics": {}}')
+  results = '{"metrics": {}, "config_digest": "leak"}'
+  (folder / "results.json").write_text(results)
 
 
 def _rankings(change: Callable[[list[dict]], list[dict]], name: str):
@@ -314,7 +315,7 @@ SABOTAGED: dict[str, dict[str, Any]] = {
     "finding": "not_learned", "experiment": "sft",
     "changes": {"optimizer.policy.learning_rate": 1e-1}},
   "test_prompts_copied": {
-    "finding": "data_leak", "experiment": "sft", "changes": {},
+    "finding": "data_leak", "experiment": "pretrain", "changes": NO_SUITE,
     "before": _copied_test_prompts, "needs": {"data": "dataset-leak"}},
 }  # fmt: skip
 HEALTHY = {  # as plain `:tiny` runs lie in a folder of finished ones

@@ -18,11 +18,13 @@ def data_leak(run: record.Record) -> finding.Finding | None:
   own files a greeting may be in two."""
   if run.job == "dataset":
     sides = {
-      split: {kind: _prompts(run, kind, split) for kind in _KINDS}
+      split: {kind: _prompts(run.folder, kind, split) for kind in _KINDS}
       for split in _SPLITS
     }
   elif run.job in _RANKINGS:
     sides = {split: {"rankings": _ranked(run, split)} for split in _SPLITS}
+    if data := run.needs.get("data"):
+      sides["test"]["prompts"] = _prompts(data, "prompts", "test")
   else:
     return None
   train = sides["train"]
@@ -57,15 +59,16 @@ def _shared(held_out: set[str], seen: set[str], where: str, other: str) -> str:
 
 
 def _ranked(run: record.Record, split: str) -> set[str]:
-  return set(map(_normal, _of(run.lines(f"{split}.jsonl"))))
+  return set(map(_normal, _of(record.lines(run.folder / f"{split}.jsonl"))))
 
 
-def _prompts(run: record.Record, kind: str, split: str) -> set[str]:
+def _prompts(folder: epath.Path, kind: str, split: str) -> set[str]:
   """Of JSON lines as a data set of files has them, or of ArrayRecord."""
-  found = set(map(_normal, _of(run.lines(f"{kind}-{split}.jsonl"))))
+  rows = record.lines(folder / f"{kind}-{split}.jsonl")
+  found = set(map(_normal, _of(rows)))
   if found:
     return found
-  infos = sorted(run.folder.glob(f"*/{kind}/*/dataset_info.json"))
+  infos = sorted(folder.glob(f"*/{kind}/*/dataset_info.json"))
   infos = [path for path in infos if "incomplete" not in path.parent.name]
   return set(map(_normal, _stored(infos[-1].parent, split))) if infos else set()
 

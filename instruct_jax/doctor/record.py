@@ -60,20 +60,22 @@ class Series:
   @property
   def at_end(self) -> str:
     """'policy/entropy 0.05 (median of steps 10 to 14)'."""
-    first = self.steps[-self._third]
-    return f"{self.name} {self.end:.3g} (median of steps {first} to" + (
-      f" {self.steps[-1]})"
-    )
+    return f"{self.name} {self.end:.3g} ({_span(self.steps[-self._third :])})"
 
   @property
   def way(self) -> str:
     """'objective/score from 0.1 (median of steps 1 to 4) to 0.3 (...)'."""
-    t = self._third
+    first, last = self.steps[: self._third], self.steps[-self._third :]
     return (
-      f"{self.name} from {self.start:.3g} (median of steps {self.steps[0]} to"
-      f" {self.steps[t - 1]}) to {self.end:.3g} (steps {self.steps[-t]} to"
-      f" {self.steps[-1]})"
+      f"{self.name} from {self.start:.3g} ({_span(first)}) to {self.end:.3g}"
+      f" ({_span(last)})"
     )
+
+
+def _span(steps: tuple[int, ...]) -> str:
+  if len(steps) == 1:
+    return f"step {steps[0]}"
+  return f"median of steps {steps[0]} to {steps[-1]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,16 +169,16 @@ class Record:
         return name
     return ""
 
-  def lines(self, path: str) -> Iterator[dict[str, Any]]:
-    """The objects in a file of JSON lines in its folder, if it is there."""
-    file = self.folder / path
-    for line in file.read_bytes().split(b"\n") if file.exists() else ():
-      try:
-        row = json.loads(line)
-      except (ValueError, RecursionError):
-        continue
-      if isinstance(row, dict):
-        yield row
+
+def lines(path: epath.Path) -> Iterator[dict[str, Any]]:
+  """The objects in a file of JSON lines; none where it is not there."""
+  for line in path.read_bytes().split(b"\n") if path.exists() else ():
+    try:
+      row = json.loads(line)
+    except (ValueError, RecursionError):
+      continue
+    if isinstance(row, dict):
+      yield row
 
 
 def _number(value: Any) -> float | None:

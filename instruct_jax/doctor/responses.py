@@ -92,7 +92,7 @@ def duplicated_responses(run: record.Record) -> finding.Finding | None:
 
 def _evaluated(run):
   found = {}
-  for row in run.lines("responses.jsonl"):
+  for row in record.lines(run.folder / "responses.jsonl"):
     of_all = row.get("responses")
     said = of_all.get(run.subject) if isinstance(of_all, dict) else None
     if isinstance(said, dict):
