@@ -1,7 +1,9 @@
 """The gallery, its words, its command, and the notebooks."""
 
+import dataclasses
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -123,6 +125,26 @@ def test_a_gallery_has_pictures_words_and_what_is_missing(tmp_path, folder):
   assert catalogue.EXHIBITS["figure1"].paper in page
   assert "- figure6: no results of truthfulness in" in page
   gallery.write(read.read(folder), out)  # its own may be written again
+
+
+def test_the_gallery_that_is_here_is_of_the_results_that_are_here():
+  """Its page, word for word; pictures differ with matplotlib's version."""
+  folder = ROOT / "docs" / "gallery"
+  runs = read.read(RESULTS)
+  shown = {name: gallery.show(name, runs) for name in catalogue.EXHIBITS}
+  runs = dataclasses.replace(runs, folder="benchmarks/results")
+  page = gallery.index(shown, "png", runs).replace(f"{RESULTS}", runs.folder)
+  again = (
+    "python -m instruct_jax.figures --runs=benchmarks/results"
+    " --out=docs/gallery --overwrite"
+  )
+  assert (folder / "index.md").read_text() == page, again
+  drawn = {name for name, one in shown.items() if one.plot is not None}
+  assert {path.stem for path in folder.glob("*.png")} == drawn, again
+  readme = (ROOT / "README.md").read_text()
+  shown_there = set(re.findall(r"docs/gallery/(\w+)\.png", readme))
+  assert shown_there
+  assert shown_there <= drawn
 
 
 def test_a_gallery_keeps_what_is_yours(tmp_path, folder):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from instruct_jax.figures import (
 )
 from tests import figures_toys as toys
 
+ROOT = pathlib.Path(__file__).parents[1]
 T_2 = 4.302652729911275  # the 97.5 % quantile of Student's t, 2 degrees
 STEP = 0.001 * math.sqrt(1 / 3)  # standard error of 0, 1 and 2 thousandths
 
@@ -111,7 +113,8 @@ def test_lines_by_size_are_the_models_of_the_table(sized):
   plot = preferences.by_size(sized)
   axes = drawing.draw(plot).axes[0]
   x, y, low, high = lines(axes, "ppo_ptx")
-  assert [*x] == [120_000, 400_000, 2_000_000]
+  # A little beside each other, so that no interval hides another.
+  assert [*x] == pytest.approx([120_000, 400_000, 2_000_000], rel=0.07)
   # The method's place is 6, and the seeds' mean is seed 1.
   expected = [100 * toys.number_of(6, s, 1) for s in range(3)]
   assert [*y] == pytest.approx(expected)
@@ -204,6 +207,43 @@ def test_sources_and_labelers_have_panels_of_their_own(tmp_path):
   assert plot.notes == ()
 
 
+def test_sources_of_public_sets_need_no_groups_of_labelers(tmp_path):
+  row = {"subject": "ppo", "baseline": "sft", "value": 0.7, "low": 0.6,
+         "high": 0.8, "n": 30}  # fmt: skip
+  rows = [
+    row | {"source": "gpt", "labelers": "all"},
+    row | {"source": "gpt", "labelers": "training", "value": 0.1},
+    row | {"source": "instruct", "labelers": "all", "value": 0.4},
+    row | {"source": "gpt", "labelers": "all", "baseline": "t0", "value": 0.2},
+  ]
+  metrics = {"preference/ppo_over_sft/all": 0.5}
+  runs = default(tmp_path, metrics, tables={"preference_by_source": rows})
+  plot = preferences.by_source(runs)
+  found = {p.title: p.series["ppo"][""].value for p in plot.panels}
+  assert found == pytest.approx(
+    {
+      "GPT-like prompts, all labelers": 70,
+      "Instruct-like prompts, all labelers": 50,
+    }
+  )
+
+
+def test_the_group_with_all_sizes_is_drawn(tmp_path):
+  """Not the stage of one size, which has the largest SFT beside it."""
+  part = toys.sizes()
+  part["experiment"] = "compare"
+  part["tables"]["models"] = [
+    row
+    for row in part["tables"]["models"]
+    if row["size"] == "small" or row["subject"] == "large_sft"
+  ]
+  runs = read.read(toys.write(tmp_path, part, toys.sizes()))
+  series = preferences.likert_by_size(runs).panels[0].series
+  assert len(series["gpt"]) == 3
+  alone = read.read(toys.write(tmp_path / "alone", part))
+  assert gallery.show("likert_by_size", alone).figure is None
+
+
 def test_truthful_is_the_outline_around_truthful_and_informative(tmp_path):
   runs = default(
     tmp_path,
@@ -275,7 +315,7 @@ def test_tasks_are_found_by_their_names_f1_left_out(tmp_path, sized):
   [
     ("ptx_coef", sweeps.ptx, (0.0, 0.1, 1.0)),
     ("kl_coef", sweeps.kl, (0.01, 0.1, 2.0)),
-    ("learning_rate", sweeps.learning_rate, (1e-4, 5e-4)),
+    ("learning_rate", sweeps.learning_rate, (1e-4, 5e-4, 2e-3)),
     ("episodes", sweeps.episodes, (3584, 7168, 14336)),
     ("init_ptx", sweeps.initialisation, (0.0, 0.1, 0.5)),
   ],
@@ -321,13 +361,31 @@ def test_a_sweep_is_of_models_that_differ_in_nothing_else(tmp_path):
   assert other.points == {0.0: "m1", 0.3: "m4"}
 
 
+def test_two_sizes_of_ppo_and_ppo_ptx_are_no_sweep_beside_a_longer_one(
+  tmp_path,
+):
+  pair = [
+    {"subject": f"medium_{m}", "method": m, "ptx_coef": x, "size": "medium"}
+    for m, x in (("ppo", 0.0), ("ppo_ptx", 0.3))
+  ]
+  other = toys.run(
+    {"nlp/mean/medium_ppo": 0.1}, experiment="a", tables={"models": pair}
+  )
+  runs = read.read(toys.write(tmp_path, other, toys.gamma()))
+  assert len(sweeps.sweeps(runs, "ptx_coef")[0].points) == 4
+
+
 def test_epochs_of_the_table_and_of_the_stage_that_scores_them(tmp_path):
   table = read.read(toys.write(tmp_path / "a", *map(toys.epochs, range(2))))
-  loss, score = training.epochs(table).panels
+  loss, score, preferred = training.epochs(table).panels
+  assert preferred.series["sft"][4.0].value == pytest.approx(54)
   assert [*loss.series["sft"]] == [float(n) for n in range(1, 17)]
   assert loss.series["sft"][3.0].value == pytest.approx(1.3)
   assert score.series["sft"][3.0].value == pytest.approx(0.605)
   assert score.series["sft"][3.0].n == 50
+  alone = read.read(toys.write(tmp_path / "one", toys.epochs()))
+  value = training.epochs(alone).panels[1].series["sft"][2.0]
+  assert (value.low, value.high) == pytest.approx((0.3, 0.7))
   scored = toys.run(
     {"select/score/16": 0.3, "select/score/8": 0.1, "select/loss/8": 0.9},
     experiment="select",
@@ -432,7 +490,8 @@ def test_what_is_missing_is_said_with_a_command(tmp_path, name):
     return
   assert shown.figure is None
   assert str(tmp_path) in shown.why
-  assert "`python -m instruct_jax.main --config=experiments/" in shown.why
+  command = shown.why.partition("`python -m instruct_jax.main --config=")[2]
+  assert (ROOT / command.partition("`")[0]).exists()
   assert shown.why in shown.found.text
   assert shown.why in shown._repr_mimebundle_()["text/markdown"]
 

@@ -68,8 +68,8 @@ def sizes(seed=0):
   del metrics["preference/large_sft_over_large_sft/training"]
   return run(
     metrics,
-    experiment="figures",
-    variant="sizes-tiny",
+    experiment="sizes",
+    variant="tiny",
     seed=seed,
     tables={"models": models},
   )
@@ -98,7 +98,7 @@ def gamma(seed=0, key="ptx_coef", points=(0.0, 0.1, 0.3, 1.0)):
   return run(
     metrics,
     experiment="sweeps",
-    variant=f"{key}-tiny",
+    variant=f"tiny-{key}",
     seed=seed,
     tables={"models": models},
   )
@@ -107,7 +107,16 @@ def gamma(seed=0, key="ptx_coef", points=(0.0, 0.1, 0.3, 1.0)):
 def epochs(seed=0):
   """SFT's epochs."""
   rows = [
-    {"epoch": n, "loss": 1 + 0.1 * n, "score": 0.2 * n + 0.01 * seed, "n": 50}
+    {
+      "epoch": n,
+      "step": 8 * n,
+      "loss": 1 + 0.1 * n,
+      "score": 0.2 * n + 0.01 * seed,
+      "score_low": 0.2 * n - 0.1,
+      "score_high": 0.2 * n + 0.3,
+      "preferred": 0.5 + 0.01 * n,
+      "n": 50,
+    }
     for n in range(1, 17)
   ]
   return run(

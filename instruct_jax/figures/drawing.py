@@ -281,8 +281,10 @@ def _lines(axes: mpl_axes.Axes, panel: plots.Panel, names: list[str]) -> None:
     color, marker = style.look(name, names.index(name))
     line = sorted(panel.series[name].items(), key=lambda item: at[item[0]])
     # A little beside each other, so that no interval hides another.
-    dodge = 0.05 * (n - (len(shown) - 1) / 2) if is_steps else 0.0
-    places = [at[x] + dodge for x, _ in line]
+    place = n - (len(shown) - 1) / 2
+    dodge = 0.05 * place if is_steps else 0.0
+    factor = 1.02**place if panel.scale == plots.LOG else 1.0
+    places = [factor * at[x] + dodge for x, _ in line]
     middles = [value.value for _, value in line]
     ends = [
       [value.value - panel.ends(value)[0] for _, value in line],
@@ -292,6 +294,7 @@ def _lines(axes: mpl_axes.Axes, panel: plots.Panel, names: list[str]) -> None:
       places, middles, ends, color=color, marker=marker, ms=5.5,
       mec="white", mew=0.5, linewidth=1.6, elinewidth=1.0, capsize=2.5,
       label=name, linestyle="-" if len(line) > 1 else "none",
+      clip_on=panel.scale != plots.ROOT,
     )  # fmt: skip
   if is_steps:
     axes.set_xticks(range(len(xs)), [_number(x) for x in xs])
@@ -305,6 +308,10 @@ def _lines(axes: mpl_axes.Axes, panel: plots.Panel, names: list[str]) -> None:
     axes.set_xscale(
       "function", functions=(lambda x: abs(x) ** 0.5, lambda x: x**2)
     )
+    # As far apart on the axis, to two digits.
+    most = max([x for x in xs if isinstance(x, int | float)], default=1.0)
+    ticks = [float(f"{most * (n / 5) ** 2:.2g}") for n in range(6)]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlim(left=0)
 
 

@@ -2,8 +2,9 @@
 
 import base64
 import dataclasses
+import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -38,9 +39,14 @@ class Shown:
   name: str
   paper: str
   plot: plots.Plot | None = None
-  figure: mpl_figure.Figure | None = None
+  draw: Callable[[], mpl_figure.Figure] | None = None
   pairs: Sequence[words.Pair] = ()
   why: str = ""  # it could not be drawn
+
+  @functools.cached_property
+  def figure(self) -> mpl_figure.Figure | None:
+    """It, drawn when it is first asked for; None where it cannot be."""
+    return None if self.draw is None else self.draw()
 
   @property
   def found(self) -> Text:
@@ -69,7 +75,7 @@ def show(name: str, runs: groups.Runs) -> Shown:
   except groups.Missing as error:
     return Shown(name, exhibit.paper, why=str(error))
   plot = exhibit.plot(rows)
-  drawn = exhibit.draw(rows)
+  drawn = functools.partial(exhibit.draw, rows)
   return Shown(name, exhibit.paper, plot, drawn, exhibit.pairs)
 
 
@@ -100,7 +106,7 @@ def write(
   for file in (*files, INDEX):
     claims.claim(folder / file, reads=[runs.folder], overwrite=overwrite)
   shown = {name: show(name, runs) for name in chosen}
-  drawn = {n: one for n, one in shown.items() if one.figure is not None}
+  drawn = {n: one for n, one in shown.items() if one.plot is not None}
   if not drawn:
     why = next(iter(shown.values())).why
     raise errors.UserError(f"nothing could be drawn, the first: {why}")
@@ -109,8 +115,8 @@ def write(
   for name, one in drawn.items():
     for kind in formats:
       path = folder / f"{name}.{kind}"
-      assert one.figure is not None
-      storage.write(path, FORMATS[kind](one.figure))
+      if one.figure is not None:
+        storage.write(path, FORMATS[kind](one.figure))
       written.append(path)
       _log.info("%s", path)
   storage.write(folder / INDEX, index(shown, formats[0], runs))

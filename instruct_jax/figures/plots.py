@@ -122,7 +122,8 @@ def of_values(values_: Sequence[values.Value], whose: str) -> str:
   if values.SEEDS in kinds:
     said.append(f"95 % intervals over seeds ({_STUDENTS})")
   for kind in sorted(kinds - {values.SEEDS, values.NOTHING}):
-    said.append(f"95 % intervals over {kind}, of values with one seed")
+    some = ", of values with one seed" if len(kinds) > 1 else ""
+    said.append(f"95 % intervals over {kind}{some}")
   if kinds == {values.NOTHING}:
     said.append("no intervals: one seed, and its files have none")
   elif values.NOTHING in kinds:

@@ -149,7 +149,8 @@ def by_source(runs: groups.Runs) -> plots.Plot:
   for source, prompts in SOURCES.items():
     for group in ("held_out", "training", public.EVERYBODY):
       found = _of_source(runs, baseline, source, group)
-      if found:
+      told_apart = any(panel.title.startswith(prompts) for panel in panels)
+      if found and not (group == public.EVERYBODY and told_apart):
         panels.append(
           plots.Panel(
             y=f"preferred to {style.label(baseline)}, %",
@@ -188,7 +189,8 @@ def _of_source(
     rows: dict[str, dict[int, values.Found]] = {}
     for seed, table in one.table("preference_by_source").items():
       for row in table:
-        if (row.get("source"), row.get("baseline")) == (source, baseline):
+        labels = [row.get(key) for key in ("source", "baseline", "labelers")]
+        if labels == [source, baseline, group]:
           of_seed = rows.setdefault(str(row["subject"]), {})
           of_seed[seed] = groups.of_row(row)
     return {m: values.over_seeds(of).times(100) for m, of in rows.items()}

@@ -5,7 +5,7 @@ from typing import Any
 
 from instruct_jax.figures import groups, plots, public, style, values
 
-SIZED = "python -m instruct_jax.main --config=experiments/figures.py"
+SIZED = "python -m instruct_jax.main --config=experiments/sizes.py"
 DEFAULT = "python -m instruct_jax.main --config=experiments/ppo_ptx.py"
 MIDDLE = "medium"  # the size of the default run
 
@@ -81,14 +81,18 @@ def sized(group: groups.Group) -> dict[str, dict[str, str]]:
 
 
 def with_sizes(runs: groups.Runs, *prefixes: str) -> groups.Group | None:
-  """The first group that has two sizes of a method, and such metrics."""
+  """The group with most models of several sizes, and such metrics.
+
+  A stage that compares one size has the largest SFT beside it: two sizes of one
+  method are not enough.
+  """
+  best, most = None, 0
   for group in runs.groups:
-    methods = sized(group).values()
-    if any(len(sizes) > 1 for sizes in methods) and all(
-      group.names(prefix) for prefix in prefixes
-    ):
-      return group
-  return None
+    lines = [x for x in sized(group).values() if len(x) > 1]
+    count = sum(map(len, lines)) if len(lines) > 1 else 0
+    if count > most and all(map(group.names, prefixes)):
+      best, most = group, count
+  return best
 
 
 def by_size(
@@ -116,13 +120,14 @@ def whose(runs: groups.Runs, group: groups.Group | None = None) -> str:
   chosen = group or runs.groups[0]
   if chosen.experiment == public.EXPERIMENT:
     return "Models measured on public sets by instruct_jax.evaluate"
+  variant = chosen.variant.partition("-")[0]
   data = "files" if chosen.variant.startswith("files") else "microworld"
   models = {
     "files": "Models of one's own data",
     "microworld": "The microworld's models",
   }[data]
   note = ", which learn nothing" if "test" in chosen.variant.split("-") else ""
-  return f"{models} (:{chosen.variant.split('-')[-1]}{note})"
+  return f"{models} (:{variant}{note})"
 
 
 def turned(

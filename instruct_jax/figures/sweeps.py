@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from instruct_jax.figures import groups, plots, style, subjects, tasks, values
 
-COMMAND = "python -m instruct_jax.main --config=experiments/figures.py"
+COMMAND = "python -m instruct_jax.main --config=experiments/sweeps.py"
 SETTINGS = ("ptx_coef", "kl_coef", "learning_rate", "episodes", "init_ptx")
 _OTHERS = (*SETTINGS, "size", "best_of", "epochs")
 _AXES = {
@@ -20,6 +20,7 @@ _AXES = {
 }
 _SHORT = {"ptx_coef": "γ", "kl_coef": "β", "learning_rate": "rate"}
 _HELD = ("gpt", "sft")  # lines that the sweep does not move
+_FEWEST = 3  # points of the longest line: PPO beside PPO-ptx is no sweep
 # One method, or PPO and PPO-ptx, which a γ of 0 makes the same.
 _SWEPT = ("ppo", "ppo_ptx")
 
@@ -48,7 +49,8 @@ class Sweep:
 
 
 def sweeps(runs: groups.Runs, key: str, least: int = 2) -> list[Sweep]:
-  """The sweeps of a setting, of the first group that has one; longest first."""
+  """The sweeps of a setting, of the group with the longest; longest first."""
+  best: list[Sweep] = []
   for group in runs.groups:
     lines: dict[tuple, dict[float, str]] = {}
     for subject, row in group.models.items():
@@ -63,9 +65,11 @@ def sweeps(runs: groups.Runs, key: str, least: int = 2) -> list[Sweep]:
       for fixed, points in lines.items()
       if len(points) >= least
     ]
-    if found:
-      return sorted(found, key=lambda sweep: -len(sweep.points))
-  return []
+    found.sort(key=lambda sweep: -len(sweep.points))
+    longest = len(best[0].points) if best else _FEWEST - 1
+    if found and len(found[0].points) > longest:
+      best = found
+  return best
 
 
 def ptx(runs: groups.Runs) -> plots.Plot:

@@ -9,7 +9,7 @@ from scipy import special
 from instruct_jax import paper
 from instruct_jax.figures import groups, plots, style, subjects, values
 
-FOLDS_COMMAND = "python -m instruct_jax.main --config=experiments/rm_folds.py"
+_MAIN = "python -m instruct_jax.main --config=experiments"
 _SELECT = "select"  # the stage that scores the epochs of SFT
 _FOLDS = {
   "trained_on": "labelers\ntrained on",
@@ -29,9 +29,9 @@ def epochs(runs: groups.Runs) -> plots.Plot:
     ("loss", "validation loss, nats a token"),
     ("score", "reward model's score"),
     ("likert", "Likert, 1 to 7"),
-    ("preference", "preferred to the first epoch, %"),
+    ("preferred", "preferred to the first epoch, %"),
   ):
-    factor = 100 if key == "preference" else 1
+    factor = 100 if key == "preferred" else 1
     line = _line(tables, "epoch", key, factor)
     if line:
       panels.append(
@@ -63,10 +63,7 @@ def _epochs(
   for group in runs.groups:
     if group.experiment == _SELECT and group.names("select/score/"):
       return group, {seed: _scored(run) for seed, run in group.runs.items()}
-  raise subjects.missing(
-    runs, "SFT's epochs", "python -m instruct_jax.main"
-    " --config=experiments/select.py"
-  )  # fmt: skip
+  raise subjects.missing(runs, "SFT's epochs", f"{_MAIN}/sft_epochs.py")
 
 
 def _scored(run: groups.Run) -> list[groups.Row]:
@@ -108,7 +105,9 @@ def overoptimization(runs: groups.Runs) -> plots.Plot:
     tables = group.table("overoptimization")
     break
   else:
-    raise subjects.missing(runs, "over-optimisation", subjects.SIZED)
+    raise subjects.missing(
+      runs, "over-optimisation", f"{_MAIN}/overoptimization.py"
+    )
   panels = []
   for key, y in (
     ("proxy", "reward model's score (proxy)"),
@@ -177,7 +176,7 @@ def folds(runs: groups.Runs) -> plots.Plot:
       found[text] = value.times(100)
   if not found:
     raise subjects.missing(
-      runs, "the cross-validation over labelers", FOLDS_COMMAND
+      runs, "the cross-validation over labelers", f"{_MAIN}/rm_folds.py"
     )
   reported = [
     plots.Reported(_FOLDS[ours], "reward", paper.RM_ACCURACY[theirs],
@@ -243,10 +242,7 @@ def methods(runs: groups.Runs) -> plots.Plot:
       )
   names = {name for panel in panels for name in panel.series}
   if len(names & {"dpo", "rloo", "grpo"}) == 0:
-    raise subjects.missing(
-      runs, "DPO or RLOO",
-      "python -m instruct_jax.main --config=experiments/dpo.py",
-    )  # fmt: skip
+    raise subjects.missing(runs, "DPO or RLOO", f"{_MAIN}/dpo.py")
   return plots.Plot(
     "DPO, RLOO and others from the same SFT model and rankings",
     tuple(panels),
