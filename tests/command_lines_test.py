@@ -265,6 +265,11 @@ LINES = [
   (f"{DATA} convert jsonl prompts.jsonl --out=not_a_run", "not_a_run"),
   # figures
   ("instruct_jax.figures clams", "clams claims"),
+  ("instruct_jax.figures --runs=none --out=o", "none folder"),
+  ("instruct_jax.figures --runs=not_a_run --out=o", "not_a_run results.json"),
+  ("instruct_jax.figures --runs=a_file --out=o", "a_file folder"),
+  ("instruct_jax.figures --out=o", "--runs"),
+  ("instruct_jax.figures notebooks --out=a_file", "a_file folder"),
   ("instruct_jax.figures claims --format=jsn", "--format jsn json"),
   ("instruct_jax.figures claims --runs=none", "none"),
   ("instruct_jax.figures claims --readme=none.md", "--readme=none.md"),

@@ -44,20 +44,36 @@ def over(*numbers):
 def test_words_say_values_and_whether_they_can_be_told_apart():
   one = panel(
     {
-      "ppo_ptx": {"reading": over(60, 61, 62)},
-      "sft": {"reading": over(50, 51, 52)},
+      "ppo_ptx": {"reading": over(60, 61, 62), "counting\nup": over(1, 2, 3)},
+      "sft": {"reading": over(50, 51, 52), "counting\nup": over(3, 4, 5)},
       "gpt": {"reading": over(50, 70, 60)},
     }
   )
   plot = plots.Plot("title", (one,), "Seeds.")
   text = words.found(plot, [("ppo_ptx", "sft"), ("ppo_ptx", "gpt")])
-  # Student's t of two degrees times 1 / sqrt(3) is 2.48; the seeds differ by
-  # 10 each, and from GPT by 10, -9 and 2.
+  # The seeds differ by 10 each, by -2 each, and from GPT by 10, -9 and 2:
+  # 1 +- 4.30 * 9.539 / sqrt(3).
   assert text == (
-    "Seeds. Reading (right, %): PPO-ptx 61.0 % [58.5, 63.5], SFT 51.0 % [48.5,"
-    " 53.5] (a difference of +10.0 points [+10.0, +10.0]); PPO-ptx 61.0 %"
-    " [58.5, 63.5], GPT 60.0 % [35.2, 84.8] (no difference that the seeds show,"
-    " +1.0 points [−22.7, +24.7])."
+    "Seeds. Right, %, PPO-ptx beside SFT: higher in reading (61.0 % against"
+    " 51.0 %, +10.0 points [+10.0, +10.0]); lower in counting up (2.0 % against"
+    " 4.0 %, −2.0 points [−2.0, −2.0]). Right, %, PPO-ptx beside GPT: no"
+    " difference that can be told in reading (61.0 % against 60.0 %, +1.0"
+    " points [−22.7, +24.7])."
+  )
+
+
+def test_words_beside_a_line_say_on_which_side_a_value_lies():
+  series = {
+    "gpt": {"": over(20, 21, 22)},
+    "sft": {"": over(40, 50, 60)},
+    "ppo": {"": values.over_seeds({0: values.Found(70)})},
+    "ppo_ptx": {"": over(60, 61, 62)},
+  }
+  text = words.found(plots.Plot("", (panel(series, even=50),)))
+  assert text == (
+    "Right, %: GPT 21.0 % [18.5, 23.5], below 50 %; SFT 50.0 % [25.2, 74.8],"
+    " not told apart from 50 %; PPO 70.0 %; PPO-ptx 61.0 % [58.5, 63.5], above"
+    " 50 %."
   )
 
 
@@ -66,12 +82,14 @@ def test_words_of_one_seed_say_whether_intervals_overlap():
     return values.over_seeds({0: values.Found(value, low, high, 9)})
 
   shown = panel({})
-  apart = words.compared(alone(5, 4, 6), alone(2, 1, 3), shown)
-  assert apart == "their intervals do not overlap"
-  near = words.compared(alone(5, 4, 6), alone(4, 3, 5), shown)
-  assert near == "their intervals overlap"
+  verdict, why = words.compared(alone(5, 4, 6), alone(2, 1, 3), shown)
+  assert (verdict, why) == (words.HIGHER, "intervals lie apart")
+  verdict, _ = words.compared(alone(2, 1, 3), alone(5, 4, 6), shown)
+  assert verdict == words.LOWER
+  verdict, why = words.compared(alone(5, 4, 6), alone(4, 3, 5), shown)
+  assert (verdict, why) == (words.ALIKE, "intervals overlap")
   bare = values.over_seeds({0: values.Found(1.0)})
-  assert "says little" in words.compared(bare, alone(4, 3, 5), shown)
+  assert words.compared(bare, alone(4, 3, 5), shown) == (words.UNSAID, "")
 
 
 def test_words_of_a_line_go_from_end_to_end():
@@ -84,19 +102,26 @@ def test_words_of_a_line_go_from_end_to_end():
     x="pretraining coefficient γ",
   )
   assert words.found(plots.Plot("", (shown,))) == (
-    "Right, %, PPO-ptx: 50.0 % at γ 0, 60.0 % at γ 1 (without an interval,"
-    " which says little); highest at γ 0.3, 70.0 %."
+    "Right, %, PPO-ptx: 50.0 % at γ 0, 60.0 % at γ 1 (without intervals to tell"
+    " by); highest at γ 0.3, 70.0 %."
   )
 
 
 def test_words_have_the_papers_number_beside_ours(tmp_path):
   runs = read.read(
     toys.write(
-      tmp_path, toys.run({"hallucination/all/gpt": 0.3, "metadata/x/gpt": 0.1})
+      tmp_path,
+      toys.run(
+        {
+          "hallucination/all/gpt": 0.3,
+          "hallucination/all/ppo_ptx": 0.2,
+          "metadata/x/gpt": 0.1,
+        }
+      ),
     )
   )
   text = gallery.show("figure4", runs).found.text
-  assert "GPT 30.0 % (the paper: 41 %)" in text
+  assert "(20.0 % (the paper: 21 %) against 30.0 % (the paper: 41 %))" in text
 
 
 # The gallery

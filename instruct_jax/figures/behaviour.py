@@ -48,7 +48,12 @@ def metadata(runs: groups.Runs) -> plots.Plot:
     for flag, column in flags.items()
   }
   panels = [
-    plots.Panel(y="responses, %", series=subjects.joined(part), title=title)
+    plots.Panel(
+      y="responses, %",
+      series=subjects.joined(part),
+      title=title,
+      called="it applies",
+    )
     for part, title in _parts(main)
   ]
   closed = {
@@ -79,6 +84,7 @@ def _hallucination(
   return plots.Panel(
     y="made up, %",
     series=subjects.joined(closed),
+    called="made up on closed-domain prompts",
     title="closed-domain prompts: responses that make up what the text lacks",
     reported=(
       plots.Reported("all", "gpt", gpt, "section 4.1"),
@@ -157,6 +163,7 @@ def truthfulness(runs: groups.Runs) -> plots.Plot:
     y="answers, %",
     series=series,
     ghosts=subjects.joined(true),
+    called="truthful and informative answers",
     title="filled: truthful and informative; outline: truthful",
     limits=_PERCENT,
   )
@@ -186,6 +193,7 @@ def toxicity(runs: groups.Runs) -> plots.Plot:
       y="toxic continuations, %",
       series=series,
       limits=_PERCENT,
+      called="toxic continuations",
       title="continuations of toxic beginnings, by what was asked for",
     )
   ]
@@ -220,6 +228,7 @@ def _fewer(respectful: Mapping[str, values.Value]) -> plots.Panel | None:
     y="fewer than GPT, %",
     bounds=None,
     series=subjects.turned(found, "asked for respect"),
+    called="fewer toxic continuations than GPT's",
     title="fewer toxic continuations than GPT's, when asked for respect",
     even=0,
     reported=tuple(
@@ -247,6 +256,7 @@ def bias(runs: groups.Runs) -> plots.Plot:
     bounds=(0.0, 1.0),
     unit=" bits",
     decimals=3,
+    called="entropy of the choice",
     title="1 bit: neither of a pair is preferred; 0: always the same one",
   )
   return plots.Plot(
@@ -296,6 +306,7 @@ def mistakes(runs: groups.Runs) -> plots.Plot:
     y="handled right, %",
     series=subjects.joined(columns),
     limits=_PERCENT,
+    called="handled right",
     title="share of responses that handle it right",
   )
   return plots.Plot(

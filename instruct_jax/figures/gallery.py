@@ -151,8 +151,13 @@ def index(shown: Mapping[str, Shown], kind: str, runs: groups.Runs) -> str:
     lines += ["## Not drawn", ""]
     lines += [f"- {name}: {why}" for name, why in lacking.items()]
     lines.append("")
-  if runs.left_out:
+  odd = {
+    name: why
+    for name, why in runs.left_out.items()
+    if not why.startswith(groups.OTHER)
+  }
+  if odd:
     lines += ["Files that were left out:", ""]
-    lines += [f"- {name}: {why}" for name, why in runs.left_out.items()]
+    lines += [f"- {name}: {why}" for name, why in odd.items()]
     lines.append("")
   return "\n".join(lines)

@@ -11,6 +11,8 @@ from instruct_jax.figures import values
 
 Row = Mapping[str, Any]
 
+OTHER = "no results of a run"  # why a file of another kind is left out
+
 
 class Missing(errors.UserError):
   """What a figure needs is not there: which, where, and what would make it."""

@@ -40,6 +40,7 @@ class Panel:
     limits: of the y axis; None: what the data need.
     bounds: what values can be; intervals are cut to them.
     even: where a dashed line says that neither side is ahead.
+    called: what the values are in words, where neither title nor `y` will do.
     unit: behind a value in words.
     ghosts: values, by series and x, that are drawn as outlines around the bars:
       what `series` is a part of.
@@ -48,6 +49,7 @@ class Panel:
   y: str
   series: Mapping[str, Series]
   title: str = ""
+  called: str = ""
   x: str = ""
   kind: str = BARS
   scale: str = LINEAR

@@ -38,6 +38,7 @@ def by_size(runs: groups.Runs) -> plots.Plot:
     scale=plots.LOG,
     limits=_LIMITS,
     even=50,
+    called=f"preferred to the largest SFT ({sft})",
     title=f"against the largest SFT ({sft}); the dashed line is 50 %: as good",
   )
   largest = {m: [*s.values()][-1] for m, s in subjects.sized(group).items()}
@@ -69,6 +70,7 @@ def _of_one_size(runs: groups.Runs) -> plots.Plot:
     series=subjects.joined(found),
     limits=_LIMITS,
     even=50,
+    called=f"preferred to {style.label(baseline)}",
     title=f"one size; the dashed line is 50 %, as good as"
     f" {style.label(baseline)}",
   )
@@ -118,6 +120,7 @@ def _over(
     series={"ppo_ptx": ours},
     limits=_LIMITS,
     even=50,
+    called="how often it is preferred",
     title="PPO-ptx over others, beside the paper's numbers",
     reported=tuple(reported),
   )

@@ -52,7 +52,8 @@ def read(folder: epath.PathLike) -> groups.Runs:
       runs[key] = run
   _drop_untaught(runs, left_out)
   for name, why in left_out.items():
-    _log.info("%s: left out: %s", home / name, why)
+    if not why.startswith(groups.OTHER):
+      _log.info("%s: left out: %s", home / name, why)
   if not runs:
     why = "".join(f"; {name}: {text}" for name, text in left_out.items())
     raise errors.UserError(
@@ -127,7 +128,7 @@ def _checked(path: epath.Path, tree: dict[str, Any]) -> dict[str, Any]:
     tree = public.run(tree)
   for key, kind in _KEYS.items():
     if key not in tree:
-      raise errors.UserError(f'{path}: no results of a run ("{key}")')
+      raise errors.UserError(f'{path}: {groups.OTHER} ("{key}")')
     if not _fits(tree[key], kind):
       raise errors.UserError(f'{path}: "{key}" is damaged')
   return tree

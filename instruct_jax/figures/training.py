@@ -191,6 +191,7 @@ def folds(runs: groups.Runs) -> plots.Plot:
     even=50,
     reported=tuple(reported),
     labels={"reward": "reward models, five folds"},
+    called="accuracy on held-out prompts",
     title="accuracy on held-out prompts; the dashed line is chance",
   )
   return plots.Plot(

@@ -5,12 +5,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from instruct_jax.figures import plots, style, values
 
 Pair = tuple[str, str]
+HIGHER, LOWER = "higher in", "lower in"
+ALIKE = "no difference that can be told in"
+UNSAID = "without intervals to tell by in"
+_CHANGE = {
+  HIGHER: "a rise",
+  LOWER: "a fall",
+  ALIKE: "no change that can be told",
+  UNSAID: "without intervals to tell by",
+}
 
 
 def found(plot: plots.Plot, pairs: Sequence[Pair] = ()) -> str:
   """What these runs found: who had what, and whether they can be told apart.
 
-  `pairs` are the methods to compare, of those that the plot has; lines are
+  `pairs` are the methods to compare, of those that the plot has; values beside
+  a line where neither side is ahead are held against it, and lines are
   described from end to end.
   """
   sentences = [plot.about] if plot.about else []
@@ -31,47 +41,86 @@ def said(value: values.Value, panel: plots.Panel) -> str:
   return f"{text} [{low}, {high}]"
 
 
-def compared(one: values.Value, other: values.Value, panel: plots.Panel) -> str:
-  """Whether two values can be told apart, and by how much they differ."""
+def compared(
+  one: values.Value, other: values.Value, panel: plots.Panel
+) -> tuple[str, str]:
+  """HIGHER, LOWER, ALIKE or UNSAID, and why that is said.
+
+  Of seeds in common the difference counts, by seed; of one seed, whether the
+  intervals overlap.
+  """
   unit = " points" if panel.unit == " %" else panel.unit
   less = values.difference(one, other)
   if less is not None:
-    difference = _number(less.value, panel.decimals, sign=True)
-    low, high = (
-      _number(x, panel.decimals, sign=True) for x in (less.low, less.high)
+    middle, low, high = (
+      _number(x, panel.decimals, sign=True)
+      for x in (less.value, less.low, less.high)
     )
-    interval = f"{difference}{unit} [{low}, {high}]"
-    if less.low > 0 or less.high < 0:
-      return f"a difference of {interval}"
-    return f"no difference that the seeds show, {interval}"
+    why = f"{middle}{unit} [{low}, {high}]"
+    return (HIGHER if less.low > 0 else LOWER if less.high < 0 else ALIKE), why
   if values.NOTHING in (one.over, other.over):
-    return "without an interval, which says little"
-  if one.low > other.high or one.high < other.low:
-    return "their intervals do not overlap"
-  return "their intervals overlap"
+    return UNSAID, ""
+  apart = one.low > other.high or one.high < other.low
+  if not apart:
+    return ALIKE, "intervals overlap"
+  return (HIGHER if one.low > other.high else LOWER), "intervals lie apart"
 
 
 def _of_bars(panel: plots.Panel, pairs: Sequence[Pair]) -> Iterator[str]:
-  about = panel.title or panel.y
   drawn = [pair for pair in pairs if set(pair) <= set(panel.series)]
-  for x in panel.xs:
-    where = str(x).replace("\n", " ")
-    clauses = [
-      f"{_name(panel, a)} {_with_paper(panel, a, x)}, {_name(panel, b)}"
-      f" {_with_paper(panel, b, x)} ("
-      f"{compared(panel.series[a][x], panel.series[b][x], panel)})"
-      for a, b in drawn
-      if x in panel.series[a] and x in panel.series[b]
+  title = _capital(panel.called or panel.title or panel.y)
+  if panel.even is not None or not drawn:
+    for x in panel.xs:
+      names = [name for name, line in panel.series.items() if x in line]
+      clauses = [_alone(panel, name, x) for name in names]
+      if clauses:
+        where = f", {_flat(x)}" if x else ""
+        yield f"{title}{where}: {'; '.join(clauses)}."
+    return
+  for a, b in drawn:
+    by_verdict: dict[str, list[str]] = {}
+    for x in panel.xs:
+      if x in panel.series[a] and x in panel.series[b]:
+        verdict, clause = _pair(panel, a, b, x)
+        by_verdict.setdefault(verdict, []).append(clause)
+    parts = [
+      f"{verdict} {listed(by_verdict[verdict])}".replace(" in (", " (")
+      for verdict in (HIGHER, LOWER, ALIKE, UNSAID)
+      if verdict in by_verdict
     ]
-    if not clauses:
-      clauses = [
-        f"{_name(panel, name)} {_with_paper(panel, name, x)}"
-        for name, line in panel.series.items()
-        if x in line
-      ]
-    if clauses:
-      start = f"{where} ({about})" if where else about
-      yield f"{_capital(start)}: {'; '.join(clauses)}."
+    if parts:
+      names = f"{_name(panel, a)} beside {_name(panel, b)}"
+      yield f"{title}, {names}: {'; '.join(parts)}."
+
+
+def _pair(panel: plots.Panel, a: str, b: str, x: plots.X) -> tuple[str, str]:
+  """The verdict on a pair, and its clause: 'reading (61.0 % against ...)'."""
+  one, other = panel.series[a][x], panel.series[b][x]
+  verdict, why = compared(one, other, panel)
+  if values.difference(one, other) is not None:  # has the interval that counts
+    ends = [f"{_number(v.value, panel.decimals)}{panel.unit}"
+            for v in (one, other)]  # fmt: skip
+  else:
+    ends = [said(value, panel) for value in (one, other)]
+  first, second = (
+    f"{text}{_papers(panel, name, x)}" for text, name in zip(ends, (a, b))
+  )
+  inside = ", ".join(
+    part for part in (f"{first} against {second}", why) if part
+  )
+  return verdict, f"{_flat(x)} ({inside})" if x else f"({inside})"
+
+
+def _alone(panel: plots.Panel, name: str, x: plots.X) -> str:
+  """A value with the paper's beside it, and on which side of even it lies."""
+  value = panel.series[name][x]
+  text = f"{_name(panel, name)} {said(value, panel)}{_papers(panel, name, x)}"
+  if panel.even is None or value.over == values.NOTHING:
+    return text
+  even = f"{panel.even:g}{panel.unit}"
+  if not value.excludes(panel.even):
+    return f"{text}, not told apart from {even}"
+  return f"{text}, {'above' if value.value > panel.even else 'below'} {even}"
 
 
 def _of_lines(panel: plots.Panel) -> Iterator[str]:
@@ -81,11 +130,12 @@ def _of_lines(panel: plots.Panel) -> Iterator[str]:
       continue
     (first, start), (last, end) = points[0], points[-1]
     highest, most = max(points, key=lambda point: point[1].value)
-    text = f"{_capital(panel.y)}, {_name(panel, name)}"
+    text = f"{_capital(panel.called or panel.y)}, {_name(panel, name)}"
     if len({value.value for _, value in points}) == 1:
       yield f"{text}: {said(start, panel)}."
       continue
-    change = compared(end, start, panel)
+    verdict, why = compared(end, start, panel)
+    change = ", ".join(part for part in (_CHANGE[verdict], why) if part)
     text += (
       f": {said(start, panel)} at {_at(panel, first)},"
       f" {said(end, panel)} at {_at(panel, last)} ({change})"
@@ -107,13 +157,17 @@ def _at(panel: plots.Panel, x: plots.X) -> str:
   return f"{name}{x:g}"
 
 
-def _with_paper(panel: plots.Panel, name: str, x: plots.X) -> str:
-  text = said(panel.series[name][x], panel)
+def _papers(panel: plots.Panel, name: str, x: plots.X) -> str:
+  """The paper's number, where it states one."""
   for one in panel.reported:
     if (one.x, one.series) == (x, name):
       margin = f" ± {one.result.margin:g}" if one.result.margin else ""
-      text += f" (the paper: {one.result.value:g}{margin} %)"
-  return text
+      return f" (the paper: {one.result.value:g}{margin} %)"
+  return ""
+
+
+def _flat(x: plots.X) -> str:
+  return str(x).replace("\n", " ")
 
 
 def _name(panel: plots.Panel, name: str) -> str:
