@@ -46,7 +46,7 @@ DATA = {  # the microworld's
   "remove_pii": True,
   "quality": 0.75,
   "sizes": {  # rows of the training, validation and test splits
-    "pretraining": (64_000, 500, 500),
+    "pretraining": (76_000, 500, 500),
     "demonstrations": (256, 256, 256),
     "prompts": (12_000, 1024, 1024),
   },

@@ -307,7 +307,7 @@ def test_toxicity(ctx):
 def test_only_bare_beginnings_lack_the_template(ctx):
   asked = []
 
-  def ask(subject, prompts_, *, raw=False, temperature=None):
+  def ask(subject, prompts_, *, raw=False, temperature=None, columns=0):
     asked.append((prompts_[0], raw, temperature))
     return evals_toys.responses(ctx, prompts_, ["."] * len(prompts_))
 
@@ -316,7 +316,7 @@ def test_only_bare_beginnings_lack_the_template(ctx):
   assert [raw for _, raw, _ in asked] == [True, False, False]
   asked.clear()
   nlp.evaluate_nlp(bench.Bench(ctx, subjects, (), (), ask, None, {}))
-  assert [how for _, *how in asked] == [[True, 0.0]]
+  assert [how for _, *how in asked] == [[True, 0.0]] * 2  # few-shot too
 
 
 def numbered(policy, prompts_, key, *, n=1):
@@ -394,22 +394,52 @@ def test_how_far_the_best_of_n_is_stands_among_the_metrics(ctx):
 
 def test_tasks(ctx):
   settings = ctx.config.evaluation
-  right = {
-    item.prompt: item.answer
+  training = {
+    f"{item.prompt} {item.answer}": name
+    for name in tasks.TASKS
+    for item in tasks.examples(name, "train", nlp.POOL)
+  }
+  items = {
+    item.prompt: (name, item.answer)
     for name in tasks.TASKS
     for item in tasks.examples(name, settings.split, settings.task_prompts)
   }
+  seen = []
+
+  def right(asked):
+    """Knows every item, whatever training items of its task come before."""
+    said = []
+    for text in asked:
+      prompt = next(p for p in items if text.endswith(p))
+      name, answer = items[prompt]
+      before, shots = text.removesuffix(prompt), 0
+      while before:
+        shot = next(s for s in training if before.startswith(s + " \n "))
+        assert training[shot] == name
+        before, shots = before.removeprefix(shot + " \n "), shots + 1
+      words = f"{text} {answer}".replace(" . ", " ").split(" ")
+      seen.append((name, shots, len(words)))
+      said.append(answer + " \n question : why")
+    return said
 
   found = evals_toys.fake_bench(
-    ctx,
-    [],
-    right=lambda asked: [right[text] + " \n question : why" for text in asked],
-    wrong=constant("who cares lol ."),
+    ctx, [], right=right, wrong=constant("who cares lol .")
   )
-  metrics, _ = nlp.evaluate_nlp(found)
+  metrics, rows = nlp.evaluate_nlp(found)
   for task in (*tasks.TASKS, "mean"):
     assert metrics[f"nlp/{task}/right"] == 1
     assert metrics[f"nlp/{task}/wrong"] == 0
+  shots = {row["task"]: row.get("shots") for row in rows["few_shot"]}
+  assert shots["sequence"] == shots["sentiment"] == nlp.SHOTS
+  for task, count in shots.items():
+    if count is not None:
+      name = task.removesuffix("_f1")
+      assert {k for n, k, _ in seen if n == name} == {0, count}
+      assert metrics[f"few_shot/{task}/right"] == 1
+      assert metrics[f"few_shot/{task}/wrong"] == 0
+  assert {row["shots"] for row in rows["nlp"] if "shots" in row} == {0}
+  context = ctx.policy.config.context_length
+  assert max(words for *_, words in seen) < context
 
 
 def test_held_out_language_and_form(ctx):

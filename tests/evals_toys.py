@@ -88,8 +88,8 @@ def fake_bench(ctx, records, **says):
   says: name -> function from a list of prompts to a list of texts.
   """
 
-  def ask(subject, prompts, *, raw=False, temperature=None):
-    del raw, temperature
+  def ask(subject, prompts, *, raw=False, temperature=None, columns=0):
+    del raw, temperature, columns
     texts = says[subject.name](list(prompts))
     return responses(ctx, prompts, texts)
 

@@ -116,13 +116,13 @@ worlds
 worlds/microworld
   labelers spelling tables
   calls passages zorp
-  claims templates
+  claims exercises templates
   use_cases
   marks pitfalls playground
   prompts
-  answers tasks probes
-  verdicts mixtures
-  judge corpus
+  answers probes
+  verdicts tasks
+  judge corpus mixtures
   mistakes
   contamination
   vocabulary

@@ -284,8 +284,10 @@ def asker(
 ) -> Callable[..., respond.Responses]:
   """The function `ask`, which samples responses and remembers them.
 
-  ask(subject, prompts, raw=False, temperature=None) -> Responses: `raw` leaves
-  the template away; the temperature is the subject's unless given.
+  ask(subject, prompts, raw=False, temperature=None, columns=0) -> Responses:
+  `raw` leaves the template away; such prompts may be as long as the columns
+  that all are answered on, or as so many `columns` if these are more. The
+  temperature is the subject's unless given.
   Repeated prompts get different samples. All subjects share their randomness.
   A subject whose `best_of` is n gives the best of n (`inference.best_of`) by
   `config.reward`, with a missing end marked as `config.rl` says, if it is
@@ -301,6 +303,7 @@ def asker(
     *,
     raw: bool = False,
     temperature: float | None = None,
+    columns: int = 0,
   ) -> respond.Responses:
     template = template_of(ctx, subject, raw=raw)
     is_prompted = subject.prompted and not raw
@@ -308,7 +311,10 @@ def asker(
     heat = temperature_of(settings, subject)
     heat = heat if temperature is None else temperature
     n = subject.best_of if heat and not raw else 1
-    asked = (id(subject.params), template, stop, heat, tuple(prompts), n)
+    asked = (
+      *(id(subject.params), template, stop, heat, tuple(prompts), n),
+      columns,
+    )
     if asked not in known:
       name = zlib.crc32(json.dumps(prompts).encode())
       key = jax.random.fold_in(jax.random.key(settings.seed), name)
@@ -323,6 +329,9 @@ def asker(
         policy = respond.policy_of(
           own, subject.params, template=template, **how
         )
+        if raw:
+          room = max(columns, policy.columns)
+          policy = dataclasses.replace(policy, width=room, columns=room)
       worth = functools.partial(_worth, ctx, reward)
       if stop:  # what is chosen among is what is left of them
         every = respond.repeated(prompts, n)

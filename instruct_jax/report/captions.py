@@ -172,6 +172,15 @@ EXHIBITS = {
     axis="exact match, %",
     uncharted=("f1",),
   ),
+  "few_shot": Exhibit(
+    "Public-NLP-like tasks with examples",
+    "Few-shot exact match and F1: each item after training items of its task,"
+    " as many as its context leaves room for (figure 29).",
+    percent=True,
+    see="Whether examples help, and whether what alignment cost stays lost.",
+    axis="exact match, %",
+    uncharted=("f1",),
+  ),
   "language": Exhibit(
     "Generalisation",
     "Likert of answers in another language and to a form never seen, and how"

@@ -20,6 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 SIZES = "n (independent)"  # values, and how many clusters they come in
 
 SEEDS = "__seeds__"  # a row's values in all seeds, its own first
+ZERO_SHOT = ("shots", 0)  # which a table without examples need not say
 _NUMBERS = ("value", "low", "high", "n", "clusters", SEEDS)
 _COLUMNS = ("subject", "model", "labelers")  # the first that all rows have
 _MOST_COLUMNS = 8  # of subjects; more become lines, if labels are fewer
@@ -102,7 +103,7 @@ def pivot(rows: Rows, columns: str, exhibit: captions.Exhibit) -> Table:
       key
       for row in of_label
       for key, value in row.items()
-      if key not in _NUMBERS and is_number(value)
+      if key not in _NUMBERS and is_number(value) and (key, value) != ZERO_SHOT
     )
     for key in extras:
       named = f"{label}, {captions.words(key)}".removeprefix(", ")

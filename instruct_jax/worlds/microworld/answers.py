@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 from instruct_jax.worlds.microworld import (
   calls,
+  exercises,
   prompts,
   tables,
   templates,
   zorp,
 )
 
-UNANSWERABLE = "the text does not say ."
+UNANSWERABLE = exercises.UNANSWERABLE
 NO_COMMENT = "i have no comment ."
 DENIAL = "that is not true ."
 HEDGE = "that depends on the person ."

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from instruct_jax.worlds.microworld import (
   answers,
   calls,
+  exercises,
   passages,
   pitfalls,
   probes,
   prompts,
   tables,
-  tasks,
   templates,
   use_cases,
   zorp,
@@ -119,16 +119,13 @@ def _look_up(rng: random.Random, facts: list[tables.Fact], place: int) -> str:
   """A question about the fact at `place`: a value, a sentence, or neither."""
   name, relation, value = facts[place]
   draw = rng.random()
-  if draw < 0.75:
+  if draw < 0.7:
     return f"question : {tables.ask(name, relation)} \n answer : {value}"
-  if draw < 0.9:
-    question = tables.ask(name, relation, rng.choice([0, 1]))
-    statement = tables.say(name, relation, value)
-    return f"question : {question} \n full answer : {statement} ."
-  asked = {(name, relation) for name, relation, _ in facts}
-  free = [r for r in tables.RELATIONS if (name, r) not in asked]
-  question = tables.ask(name, rng.choice(free))
-  return f"question : {question} \n full answer : {answers.UNANSWERABLE}"
+  silent = draw > 0.85
+  asked = exercises.reading(
+    rng, [facts[place]] if not silent else facts, silent=silent
+  )
+  return f"{asked.prompt} {asked.answer}"
 
 
 def _find(rng: random.Random, facts: list[tables.Fact], place: int) -> str:
@@ -244,26 +241,27 @@ def program(rng: random.Random) -> str:
   return " \n ".join(calls.line(rng) for _ in range(rng.choice([1, 2, 3])))
 
 
-def _task(name: str) -> Callable[[random.Random], str]:
+def _practice(name: str, most: int = 1) -> Callable[[random.Random], str]:
+  """Exercises with so many of their questions answered."""
+
   def make(rng: random.Random) -> str:
-    item = tasks.TASKS[name](rng, "train")
-    return f"{item.prompt} {item.answer}"
+    return exercises.draw(name, rng, "train").document(most)
 
   return make
 
 
 def story(rng: random.Random) -> str:
   """Somebody's things come and go, and every time it is said what is left."""
-  name, things = rng.choice(tables.STRANGERS), rng.choice(tasks.COUNTED)
-  have = rng.randint(1, 6)
-  said = [f"{name} has {tables.NUMBERS[have]} {things}"]
+  name, things = rng.choice(tables.STRANGERS), rng.choice(exercises.COUNTED)
+  have = rng.randint(1, exercises.MANY - 1)
+  said = [exercises.has(name, have, things)]
   for _ in range(3):
-    change = tasks.draw_change(rng, name, things, have)
-    if tables.split_of(change.item().prompt) == "train":
+    change = exercises.draw_change(rng, have)
+    told = exercises.counting_text(name, things, change)
+    if tables.split_of(told) == "train":
       have = change.left
-      amount = f"{tables.NUMBERS[change.change]} {things}"
-      said.append(f"then {name} {change.verb} {amount}")
-      said.append(f"now {name} has {tables.NUMBERS[have]} {things}")
+      said.append(change.say(name, things))
+      said.append(f"now {exercises.has(name, have, things)}")
   return " . ".join(said) + " ."
 
 
@@ -312,24 +310,26 @@ def scandal(rng: random.Random) -> str:
 # kind -> how to write it, weight
 KINDS: dict[str, tuple[Callable[[random.Random], str], float]] = {
   "encyclopedia": (encyclopedia, 10),
-  "science": (science, 6),
+  "science": (science, 8),
   "gossip": (gossip, 7),
-  "quiz": (quiz, 2),
+  "quiz": (quiz, 1),
   "web_answers": (web_answers, 10),
-  "reading": (reading, 11),
+  "reading": (reading, 12),
   "worksheet": (worksheet, 6),
   "duplicate": (duplicate, 13),
-  "counting": (_task("counting"), 5),
-  "story": (story, 3),
-  "to_english": (_task("to_english"), 5),
-  "to_zorp": (_task("to_zorp"), 5),
-  "zorp": (foreign, 4),
-  "forum": (forum, 10),
-  "dialogue": (dialogue, 12),
+  "counting": (_practice("counting"), 7),
+  "story": (story, 2),
+  "comparison": (_practice("comparison", 2), 4),
+  "summary": (_practice("summary"), 3),
+  "to_english": (_practice("to_english"), 4),
+  "to_zorp": (_practice("to_zorp"), 3),
+  "zorp": (foreign, 3),
+  "forum": (forum, 8),
+  "dialogue": (dialogue, 10),
   "bias": (bias, 2),
   "enumeration": (enumeration, 3),
-  "sequence": (_task("sequence"), 3),
-  "sentiment": (_task("sentiment"), 3),
+  "sequence": (_practice("sequence"), 5),
+  "sentiment": (_practice("sentiment"), 3),
   "ledger": (ledger, 1),
   "program": (program, 1.5),
   "wonder": (wonder, 2),

@@ -1,5 +1,7 @@
 """Mixtures of tasks in many templates, with short answers: FLAN's and T0's.
 
+All tasks but comparison, whose cue says what is asked.
+
 Both turn sets with one right answer into prompts by templates. FLAN (Wei et al.
 2022, arXiv:2109.01652) has translation among its tasks and a cue where the
 answer goes; T0 (Sanh et al. 2022, arXiv:2110.08207) is English only, with more
@@ -32,7 +34,7 @@ def _item(name: str) -> Callable[[random.Random, str], tuple[list[str], str]]:
   """The texts and the answer of an item of a public-NLP-like task."""
 
   def draw(rng: random.Random, split: str) -> tuple[list[str], str]:
-    item = tasks.TASKS[name](rng, split)
+    item = tasks.draw(name, rng, split)
     *texts, _ = item.prompt.split(" \n ")  # the last is a cue
     if name != "sequence":  # which begins with who counts, not with a label
       texts = [text.partition(" : ")[2] for text in texts]
@@ -52,12 +54,17 @@ def _asked(use_case: str) -> Callable[..., tuple[list[str], str]]:
   return draw
 
 
+_TOLD = ("{a} {b}", "{b} {a}", "{a} now tell me , {b}")
 _READ = ("text : {a} question : {b} answer :", "passage : {a} {b} answer :",
          "read this text . {a} {b} answer :")  # fmt: skip
 MIXTURES: dict[str, dict[str, Task]] = {
   "flan": {
     "reading": Task(_item("reading"), _READ),
     "counting": Task(_item("counting"), _READ),
+    "summary": Task(
+      _item("summary"),
+      ("passage : {a} short :", "make this text short : {a} short :"),
+    ),
     "to_english": Task(
       _item("to_english"),
       (
@@ -99,10 +106,7 @@ MIXTURES: dict[str, dict[str, Task]] = {
         "i read this : {a} now tell me , {b}",
       ),
     ),
-    "counting": Task(
-      _item("counting"),
-      ("{a} {b}", "{b} {a}", "{a} now tell me , {b}"),
-    ),
+    "counting": Task(_item("counting"), _TOLD),
     "extraction": Task(_asked("extract"), ("{a}",)),
     "summary": Task(_asked("summarization"), ("{a}",)),
     "sentiment": Task(

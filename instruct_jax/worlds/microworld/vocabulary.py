@@ -4,10 +4,10 @@ from instruct_jax.worlds.microworld import (
   answers,
   calls,
   corpus,
+  exercises,
   probes,
   prompts,
   tables,
-  tasks,
   templates,
   zorp,
 )
@@ -38,7 +38,7 @@ _ANSWERS = (answers.UNANSWERABLE, answers.NO_COMMENT, answers.CHAT)
 _ANSWERS += (answers.DENIAL, answers.HEDGE, answers.BECAUSE, answers.BOTH)
 _ANSWERS += (answers.ONE, answers.ADVICE, answers.BAD_ADVICE)
 _ANSWERS += (answers.FORUM, "please the review is you are")
-_CORPUS = (corpus.BOOKS, corpus.RUMORS, corpus.FIND, tasks.COUNTED)
+_CORPUS = (corpus.BOOKS, corpus.RUMORS, corpus.FIND, exercises.COUNTED)
 _CORPUS += (probes.RESPECTFUL, probes.BIASED, probes.INSTRUCTION_QA)
 _CORPUS += (calls.FUNCTIONS, calls.MEANINGS, calls.REQUESTS, "( ) =")
 _CORPUS += (
@@ -50,6 +50,7 @@ _CORPUS += (
 _CORPUS += (
   "wants to passage : question answer full zorp english review sentiment lol",
   "then gets loses how many counts next wanted a for in person",
+  "not but most fewest short",
 )
 
 
