@@ -9,6 +9,7 @@ docs/differences.md, and a test holds the two together.
 
 import importlib
 
+from experiments import sizes
 from instruct_jax.base import command, keys
 
 STAGES = (
@@ -46,8 +47,30 @@ def rows() -> list[tuple[str, ...]]:
 
 def table() -> str:
   """The rows as Markdown."""
-  head = ("experiment", "key", f"paper, {PAPER}", *SMALL)
-  lines = [head, ("---",) * len(head), *rows()]
+  return _markdown(("experiment", "key", f"paper, {PAPER}", *SMALL), rows())
+
+
+def sizes_table() -> str:
+  """Numbers of small and large beside those of medium, as Markdown."""
+  differing = []
+  for stage, module in sizes.TRAINED.items():
+    medium = keys.flatten(module.get_config("tiny"))
+    small, large = (
+      keys.flatten(sizes.get_config(f"{stage}-tiny-{size}"))
+      for size in ("small", "large")
+    )
+    for key, value in sorted(medium.items()):
+      values = small[key], value, large[key]
+      shown = key.startswith(("model.", "optimizer."))
+      if shown and len(set(map(str, values))) > 1:
+        is_model = key.startswith("model.")
+        if not is_model or stage == "pretrain":  # the same in all stages
+          differing.append((stage, key, *(f"{x:.4g}" for x in values)))
+  return _markdown(("experiment", "key", *sizes.SIZES), differing)
+
+
+def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+  lines = [head, ("---",) * len(head), *rows]
   return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -67,7 +90,13 @@ The column `paper` has InstructGPT's numbers. It has no run of these:
   GRPO's weight of the KL, 0.04 (Shao et al. 2024, who sample 64 responses a
   prompt where 8 are sampled here).
 
-{table()}"""
+{table()}
+
+## The sizes of experiments/sizes.py
+
+Medium is `tiny`; small and large have its numbers but for these.
+
+{sizes_table()}"""
 
 
 def main() -> None:

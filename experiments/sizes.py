@@ -20,7 +20,9 @@ large:
   sizes-tiny           all of them joined: every table, and every policy held
                        against every other
 
-Names are SIZE_METHOD (large_gpt, small_ppo_ptx); of one size gpt, ppo_ptx, ....
+Learning rates of SFT and RL go with 1 / width: 1.5 times medium's for small,
+half of it for large. Names are SIZE_METHOD (large_gpt, small_ppo_ptx), of one
+size gpt, ppo_ptx, ....
 
 Hardware: `:tiny` 2 CPU cores, about half an hour; of that the default command
 is six minutes. Expected for `:tiny`: figure 1's order of methods at each size.
@@ -57,8 +59,11 @@ DEFAULTS = {
   "evaluation.baseline": f"{LARGEST}_sft",
 }
 VARIANTS = {"tiny": {}, "test": {}}
-# By size and stage: what else it takes to learn there.
-CHANGES: dict[tuple[str, str], dict[str, float]] = {}
+# Whose policy Adam trains. Its rate goes with 1 / width, as it does where the
+# update of what a layer says is to be as large at every size (Yang et al. 2022,
+# arXiv:2203.03466, table 3); Muon's needs no such change, and the value network
+# is as large for all.
+BY_WIDTH = ("sft", "ppo", "ppo_ptx")
 COMPARED = {
   "tiny": {"evaluation.prompts": 1024},
   "test": common.TEST_EVALUATION,
@@ -113,7 +118,10 @@ def _training(stage: str, variant: str, size: str) -> ConfigDict:
       made_by = reference.partition(".py:")[0]
       if made_by in TRAINED:
         config.needs[need] = of_size(made_by, variant, size)
-    config.update_from_flattened_dict(CHANGES.get((stage, size), {}))
+    if stage in BY_WIDTH:
+      medium = TRAINED[stage].get_config(variant).model.width
+      policy = config.optimizer.policy
+      policy.learning_rate *= medium / config.model.width
   return config
 
 

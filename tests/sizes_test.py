@@ -62,6 +62,18 @@ def test_a_size_is_built_on_itself(stages, size):
   )
 
 
+def test_rates_of_adam_go_with_the_inverse_of_the_width(stages):
+  def rate(name, role="policy"):
+    return stages[name].config.optimizer[role].learning_rate
+
+  for method, medium in (("sft", 1e-3), ("ppo", 5e-4), ("ppo_ptx", 5e-4)):
+    assert rate(f"{method}-tiny") == medium
+    assert rate(f"{method}-tiny-small") == pytest.approx(1.5 * medium)
+    assert rate(f"{method}-tiny-large") == pytest.approx(0.5 * medium)
+  assert rate("pretrain-tiny-large") == rate("pretrain-tiny")
+  assert rate("ppo-tiny-large", "value") == rate("ppo-tiny", "value")
+
+
 def test_subjects_are_named_by_size_and_method(stages):
   methods = {"gpt", "prompted_gpt", "sft", "ppo", "ppo_ptx"}
   for size in model_sizes.STAND_INS:
