@@ -106,6 +106,27 @@ def test_what_follows_from_a_finding_is_told_with_it(tmp_path):
   )
 
 
+@pytest.mark.parametrize(
+  ("kl_at", "text_at", "found"),
+  [
+    (3, 6, "kl_exploding"),
+    (6, 3, "ptx_forgetting"),
+    (4, 4, "kl_exploding"),
+  ],
+)
+def test_of_two_that_explain_each_other_the_first_does(
+  kl_at, text_at, found, tmp_path
+):
+  rows = [
+    {"objective/kl_per_token": 2.0 * (n >= kl_at),
+     "ptx/loss": 1.0 + (n >= text_at)}
+    for n in range(9)
+  ]  # fmt: skip
+  (only,) = examine.run(toy(tmp_path / "run", rows)).findings
+  assert only.name == found
+  assert "With it, " in only.evidence
+
+
 def test_few_steps_have_no_end(tmp_path):
   """Four steps, as `:test` has, and an untrained value network."""
   rows = [{"value/explained_variance": -1.0, "objective/kl_per_token": 0.0}]

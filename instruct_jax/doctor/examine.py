@@ -51,14 +51,20 @@ def of_record(one: record.Record) -> list[finding.Finding]:
     for find in group.FINDINGS
     if (result := find(one)) is not None
   ]
-  names = {each.name for each in found}
-  roots = [each for each in found if not names & set(each.follows)]
+  roots = [each for each in found if not any(_explains(x, each) for x in found)]
   return [
     dataclasses.replace(
       each, evidence=f"{one.name}: {each.evidence}.{_also(each, found, roots)}"
     )
     for each in roots
   ]
+
+
+def _explains(cause: finding.Finding, other: finding.Finding) -> bool:
+  if cause.name not in other.follows:
+    return False
+  first, second = (cause.since, cause.name), (other.since, other.name)
+  return other.name not in cause.follows or first < second
 
 
 def _also(

@@ -28,6 +28,7 @@ class Finding:
   # Findings that explain this one: where one of them is there, too, this is
   # named in that one's evidence in place of standing beside it.
   follows: tuple[str, ...] = ()
+  since: int = 0  # of two that explain each other, the earlier one does
 
 
 Find = Callable[[record.Record], Finding | None]

@@ -90,8 +90,10 @@ def kl_exploding(run: record.Record) -> finding.Finding | None:
     " reward falls (Gao et al. 2023, 'Scaling laws for reward model"
     " overoptimization'; section 3.5 of the paper: a penalty a token against"
     " over-optimisation of the reward model).",
-    follows=("ratio_off_one", "kl_negative", "duplicated_responses"),
-  )
+    follows=("ratio_off_one", "kl_negative", "duplicated_responses",
+             "ptx_forgetting"),
+    since=kl.first_above(_FAR),
+  )  # fmt: skip
 
 
 def entropy_collapse(run: record.Record) -> finding.Finding | None:

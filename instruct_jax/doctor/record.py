@@ -68,8 +68,13 @@ class Series:
     first, last = self.steps[: self._third], self.steps[-self._third :]
     return (
       f"{self.name} from {self.start:.3g} ({_span(first)}) to {self.end:.3g}"
-      f" ({_span(last)})"
+      f" ({_span(last).removeprefix('median of ')})"
     )
+
+  def first_above(self, limit: float) -> int:
+    """The first step at which it is above a limit; else the last."""
+    above = (n for n, x in zip(self.steps, self.values) if x > limit)
+    return next(above, self.steps[-1])
 
 
 def _span(steps: tuple[int, ...]) -> str:

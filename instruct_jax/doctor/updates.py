@@ -128,6 +128,7 @@ def ptx_forgetting(run: record.Record) -> finding.Finding | None:
     " 34), read more text an iteration (8 rows an episode), and see that the"
     " term is added to the loss with its sign.",
     follows=("ratio_off_one", "kl_exploding", "diverged", "updates_skipped"),
+    since=loss.first_above(loss.values[0] + _FORGOTTEN),
   )
 
 
