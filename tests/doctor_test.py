@@ -34,6 +34,13 @@ def test_a_healthy_run_is_not_accused(name, tmp_path):
   assert names(doctor_ward.unpack(name, tmp_path)) == []
 
 
+def test_the_ward_is_large_enough():
+  assert len({*doctor_ward.SABOTAGED} & RECORDED) >= 15
+  assert {*doctor_ward.HEALTHY, *doctor_ward.ANEW} <= RECORDED
+  size = sum(path.stat().st_size for path in doctor_ward.RECORDS.iterdir())
+  assert size < 1.5e6
+
+
 def toy(folder, rows, *, config=None, results=None, samples=()):
   steps = [{"step": n, **row} for n, row in enumerate(rows, start=1)]
   return report_toys.write(
