@@ -160,6 +160,7 @@ def test_what_a_subject_was_trained_with(root):
     "ptx_coef": 0.3,
     "episodes": 3 * 32,
     "init_ptx": 0.0,  # SFT's
+    "init_epochs": 2,
   }
   assert row_of(root, "select", prompted=True)["method"] == "prompted_gpt"
   assert row_of(root, "ppo_ptx", step=2)["episodes"] == 2 * 32

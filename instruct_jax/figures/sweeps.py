@@ -10,7 +10,7 @@ from instruct_jax.figures import groups, plots, style, subjects, tasks, values
 
 COMMAND = "python -m instruct_jax.main --config=experiments/sweeps.py"
 SETTINGS = ("ptx_coef", "kl_coef", "learning_rate", "episodes", "init_ptx")
-_OTHERS = (*SETTINGS, "size", "best_of", "epochs")
+_OTHERS = (*SETTINGS, "init_epochs", "size", "best_of", "epochs")
 _AXES = {
   "ptx_coef": "pretraining coefficient γ",
   "kl_coef": "KL coefficient β",

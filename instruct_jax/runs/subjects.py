@@ -144,8 +144,11 @@ def _reinforcement(
     "episodes": steps * config.batch.prompts * config.rl.get("group_size", 1),
   }
   if start is not None and not hf_folder.is_reference(start):
-    trained = records.read_config(records.product(start).run)
+    begun = records.product(start)
+    trained = records.read_config(begun.run)
     found["init_ptx"] = _text_share(trained)
+    # SFT's epoch that was selected, or those of the initialisation for RL.
+    found["init_epochs"] = _training(begun, trained).get("epochs")
   return found
 
 
