@@ -12,7 +12,7 @@ experiment's others have; --replace puts it in their place.
 
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from benchmarks import taking_over
@@ -62,12 +62,6 @@ MEASURES = (  # label, metric, factor, decimals
   ),
   ("toxic when asked for respect, %", "toxicity/respectful", 100, 0),
   ("follows the constraint, %", "metadata/satisfies_constraint", 100, 0),
-  ("task: reading, exact match %", "nlp/reading", 100, 0),
-  ("task: counting, exact match %", "nlp/counting", 100, 0),
-  ("task: to_english, exact match %", "nlp/to_english", 100, 0),
-  ("task: to_zorp, exact match %", "nlp/to_zorp", 100, 0),
-  ("task: sentiment, exact match %", "nlp/sentiment", 100, 0),
-  ("task: sequence, exact match %", "nlp/sequence", 100, 0),
   ("tasks, mean of the sets, exact match %", "nlp/mean", 100, 1),
   ("KL from SFT, nats a response", "kl", 1, 2),
   ("zorp prompts (2 % of training), Likert", "language/zorp", 1, 1),
@@ -119,13 +113,21 @@ Results = dict[str, dict[int, dict[str, Any]]]  # by experiment and seed
 def read(
   folder: pathlib.Path = FOLDER, names: Iterable[str] = tuple(EXPERIMENTS)
 ) -> Results:
-  """{experiment: {seed: its results}} of the experiments that are there."""
+  """{experiment: {seed: its results}} of the experiments that are there.
+
+  Those of another world than MAIN's first seed are left out: numbers beside
+  each other are of one.
+  """
   results: Results = {}
-  for name in names:
+  world = None
+  for name in (MAIN, *names):
     for path in sorted(folder.glob(f"{name}-tiny-seed*.json")):
-      seed = int(path.stem.rpartition("seed")[2])
-      results.setdefault(name, {})[seed] = json.loads(path.read_text())
-  return results
+      kept = json.loads(path.read_text())
+      world = kept.get(taking_over.DATA, "") if world is None else world
+      if name in names and kept.get(taking_over.DATA, "") == world:
+        seed = int(path.stem.rpartition("seed")[2])
+        results.setdefault(name, {})[seed] = kept
+  return {name: results[name] for name in names if name in results}
 
 
 def table(head: Sequence[str], rows: Rows) -> str:
@@ -218,10 +220,26 @@ def _interval(row: dict | None) -> str:
   return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
+def _tasks(results: Results) -> Iterator[tuple[str, str, int, int]]:
+  """Every set of tasks as a row of MEASURES, by what GPT has."""
+  first = next(iter(results[MAIN].values()))["metrics"]
+  for name in first:
+    group, _, task = name.removesuffix("/gpt").partition("/")
+    whole = task == "mean" or task.endswith("_f1")
+    if group == "nlp" and name.endswith("/gpt") and not whole:
+      yield f"task: {task}, exact match %", f"nlp/{task}", 100, 0
+
+
+def listed(results: Results) -> list[tuple[str, str, int, int]]:
+  """MEASURES with every set of tasks, in front of their mean."""
+  before = next(n for n, row in enumerate(MEASURES) if row[1] == "nlp/mean")
+  return [*MEASURES[:before], *_tasks(results), *MEASURES[before:]]
+
+
 def measures(results: Results) -> Rows:
   """The mean over the seeds of every measure, and each seed's."""
   rows = []
-  for label, metric, factor, decimals in MEASURES:
+  for label, metric, factor, decimals in listed(results):
     cells = []
     for subject in (*SUBJECTS, *results):
       name = f"{metric}/{subject}"
@@ -357,7 +375,7 @@ here one fixed group is held out, which is not the same figure. This is
 {
     table(
       ["pairs of test prompts", *seeds, "the paper"],
-      folds(read(folder, [FOLDS])[FOLDS], main_),
+      folds(read(folder, [FOLDS]).get(FOLDS, {}), main_),
     )
   }
 

@@ -150,3 +150,33 @@ def test_the_seed_is_no_setting(runs):
   runs.write("rloo-tiny-seed1", "dataset-tiny")
   runs.configure("rloo-tiny-seed1", "dataset-tiny", seed=1)
   assert len(runs.take()) == 2
+
+
+def test_only_one_world_is_shown_together(runs):
+  """The world of PPO-ptx; a file that knows of none is of none of today's."""
+
+  def write(name, **world):
+    path = runs.out / f"{name}-tiny-seed0.json"
+    path.write_text(json.dumps({"metrics": {}} | world))
+
+  for name, world in {"ppo_ptx": "new", "dpo": "new", "ppo": "old"}.items():
+    write(name, world=world)
+  write("rloo")
+  assert [*results.read(runs.out)] == ["dpo", "ppo_ptx"]
+  assert [*results.read(runs.out, ["ppo"])] == []
+  write("ppo_ptx")
+  assert [*results.read(runs.out)] == ["rloo", "ppo_ptx"]
+
+
+def test_every_set_of_tasks_has_a_row():
+  """After the other measures, before their mean; f1 has none."""
+  metrics = {"likert/gpt": 2.5, "nlp/odd/gpt": 0.25, "nlp/odd_f1/gpt": 0.5}
+  metrics |= {"nlp/pairs/gpt": 0.75, "nlp/mean/gpt": 0.5}
+  rows = results.measures({"ppo_ptx": {0: {"metrics": metrics}}})
+  cells = [(row[0], row[1]) for row in rows if row[1] != "–"]
+  assert cells == [
+    ("Likert, 1 to 7", "2.50 (2.50)"),
+    ("task: odd, exact match %", "25 (25)"),
+    ("task: pairs, exact match %", "75 (75)"),
+    ("tasks, mean of the sets, exact match %", "50.0 (50.0)"),
+  ]

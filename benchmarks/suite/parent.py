@@ -138,9 +138,10 @@ def differences(
 
 def seeds_spread() -> dict[str, float]:
   """How far apart the committed seeds are, of each reported metric."""
-  by_seed = list(committed.read()[committed.MAIN].values())
+  results = committed.read()
+  by_seed = list(results[committed.MAIN].values())
   spread = {}
-  for _, metric, _, _ in committed.MEASURES:
+  for _, metric, _, _ in committed.listed(results):
     name = f"{metric}/{committed.MAIN}"
     values = [x["metrics"][name] for x in by_seed if name in x["metrics"]]
     if len(values) > 1:

@@ -462,8 +462,8 @@ MISTAKES = Claim(
       criteria.SHARE,
     ),
     Part(
-      "plain questions hedged, or not answered right",
-      effects.wrong(effects.value("mistakes/hedging/{}", "ppo_ptx")),
+      "plain questions hedged, or not answered",
+      effects.wrong(effects.value("mistakes/plain_question/{}", "ppo_ptx")),
       criteria.above(_TENTH),
       criteria.SHARE,
     ),
