@@ -317,6 +317,12 @@ class TestPenalties:
     found = self._found(ppo_kl05={"ptx_coef": 0.3})
     assert effects.shortfall_of_penalties(found) == pytest.approx(0.07)
 
+  def test_the_default_is_no_larger_penalty(self):
+    results = toys.sweep()
+    results["metrics"]["nlp/mean/ppo"] = 0.675  # lacks half a point
+    found = effects.Found([results])
+    assert effects.shortfall_of_penalties(found) == pytest.approx(0.06)
+
   def test_a_sweep_must_go_far_enough(self):
     found = self._found(ppo_kl2={"kl_coef": 0.9})
     with pytest.raises(effects.Missing, match="β of 10 times"):
@@ -338,10 +344,18 @@ class TestEpochs:
     assert effects.loss_after_the_first_epoch(found) == 1  # 2 - 1
     assert effects.score_after_the_first_epoch(found) == -4  # 0 - 4
 
+  def test_two_are_enough(self):
+    chosen = {"select/loss/8": 1.0, "select/loss/16": 1.5}
+    found = effects.Found(
+      [{"metrics": chosen | {"select/score/8": 0.5, "select/score/16": 0.25}}]
+    )
+    assert effects.loss_after_the_first_epoch(found) == 0.5
+    assert effects.score_after_the_first_epoch(found) == -0.25
+
   @pytest.mark.parametrize(
     ("rows", "what"),
     [
-      ([], "the table epochs"),
+      ([], "^the table epochs"),
       ([{"epoch": 2, "loss": 1, "score": 1}] * 2, "the first epoch"),
       ([{"epoch": 1, "loss": 1}, {"epoch": 2, "loss": 1}], "loss and score"),
     ],
@@ -374,6 +388,8 @@ def test_a_table_without_parameters_is_not_measured():
     (criteria.POINTS, 0.031, "+3.1 points"),
     (criteria.POINTS, -0.0001, "0.0 points"),
     (criteria.TIMES, 2.104, "2.10×"),
+    (criteria.BITS, 0.0123, "+0.012 bits"),
+    (criteria.NATS, -0.0567, "-0.057 nats"),
     (criteria.TIMES, math.inf, "∞"),
     (criteria.TIMES, math.nan, "–"),
   ],

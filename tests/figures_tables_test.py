@@ -2,7 +2,6 @@
 
 import json
 import math
-import pathlib
 
 import pytest
 
@@ -15,8 +14,6 @@ from instruct_jax.figures import (
   verdicts,
 )
 from tests import figures_claims_toys as toys
-
-ROOT = pathlib.Path(__file__).parent.parent
 
 
 def write(folder, results=None, **more):
@@ -142,19 +139,6 @@ class TestClaims:
       claim_table.main(arguments)
 
 
-def test_readme_and_docs_are_what_the_commands_give():
-  readme = (ROOT / "README.md").read_text()
-  there = collected.collect()
-  decided = verdicts.decide(there.results)
-  table = claim_table.markdown(decided, there.tried)
-  assert f"{claim_table.START}\n{table}\n{claim_table.STOP}" in readme
-  seeds = there.results.get(collected.MAIN, {})
-  table = expected.markdown(seeds)
-  assert f"{expected.START}\n{table}\n{expected.STOP}" in readme
-  document = (ROOT / "docs" / "claims.md").read_text()
-  assert document == claim_table.document() + "\n"
-
-
 WINS = "preference/ppo_ptx_over_sft/training"
 HEAD = "| mean of seeds 0, 1, 2, 3, 4 [95 % of seeds] | GPT"
 
@@ -247,6 +231,8 @@ class TestExpected:
     self._command(tmp_path, run)
     said = capsys.readouterr().out
     assert "nothing is unlike the seeds" in said
+    assert "preferred over SFT, training labelers, %: PPO-ptx" in said
+    assert "toxic when asked for respect, %: GPT" not in said  # as expected
     assert "settings differ from those of the seeds: rl.kl_coef" in said
     odd = toys.default()
     odd["metrics"][WINS] = 0.3
@@ -262,6 +248,16 @@ class TestExpected:
     other = self._run(tmp_path / "dpo", {"experiment": "dpo"})
     with pytest.raises(errors.UserError, match="is dpo:tiny"):
       self._command(tmp_path, other)
+
+  def test_shares_end_at_nothing_and_all_and_others_do_not(self):
+    seeds = {}
+    for n, value in enumerate((0.0, 0.1, 0.05)):
+      names = ("toxicity/respectful/gpt", "kl/gpt")
+      seeds[n] = {"metrics": dict.fromkeys(names, value), "tables": {}}
+    lines = expected.markdown(seeds).splitlines()
+    # 0.05 ± 4.303 · 0.05 · √(4 / 3)
+    assert "| 5.0 [0.0, 29.8] |" in lines[2]
+    assert "| 0.05 [-0.20, 0.30] |" in lines[3]
 
   def test_the_table(self, tmp_path, capsys):
     write(tmp_path)

@@ -33,6 +33,11 @@ TARGETS = {
   "instruct_jax/measuring/judges.py": ("tests/sets_preference_test.py",),
   "instruct_jax/scoring/model_judge.py": ("tests/model_judge_test.py",),
   "instruct_jax/scoring/endpoint.py": ("tests/model_judge_test.py",),
+  "instruct_jax/maths/ratios.py": ("tests/ratios_test.py",),
+  "instruct_jax/figures/criteria.py": ("tests/figures_claims_test.py",),
+  "instruct_jax/figures/effects.py": ("tests/figures_claims_test.py",),
+  "instruct_jax/figures/verdicts.py": ("tests/figures_claims_test.py",),
+  "instruct_jax/figures/expected.py": ("tests/figures_tables_test.py",),
   "instruct_jax/models/heads.py": ("tests/heads_test.py",),
   "instruct_jax/inference/generate.py": (
     "tests/generate_test.py",

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import results
 from experiments import differences
+from instruct_jax.figures import claim_table, collected, expected, verdicts
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -51,3 +52,15 @@ def test_the_table_of_the_readme_is_that_of_the_results():
   rows = results.side_by_side(results.read())
   for row in rows:
     assert "| " + " | ".join(row) + " |" in README, row[0]
+
+
+def test_claims_and_what_is_expected_are_what_their_commands_give():
+  there = collected.collect()
+  decided = verdicts.decide(there.results)
+  table = claim_table.markdown(decided, there.tried)
+  assert f"{claim_table.START}\n{table}\n{claim_table.STOP}" in README
+  seeds = there.results.get(collected.MAIN, {})
+  table = expected.markdown(seeds)
+  assert f"{expected.START}\n{table}\n{expected.STOP}" in README
+  document = (ROOT / "docs" / "claims.md").read_text()
+  assert document == claim_table.document() + "\n"

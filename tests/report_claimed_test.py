@@ -32,6 +32,7 @@ def test_one_run_decides_nothing():
   assert wins.words == "PPO-ptx over SFT, above 52 %"
   assert (wins.run, wins.seeds) == ("58.0 %", "")
   assert wins.verdict == "points to it"
+  assert _lines(section, "4")[1].run == "2.10×"
   assert not section.has_seeds
   assert not any(line.verdict == "shown" for line in section.lines)
 

@@ -165,7 +165,7 @@ def _spread(name: str, seeds: Sequence[effects.Results]) -> Spread | None:
   if not all(map(groups.is_finite, values)):
     return None
   mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
-  of_prompts = max((_error(name, seed) for seed in seeds), default=0.0)
+  of_prompts = max(_error(name, seed) for seed in seeds)
   return Spread(mean, max(deviation, of_prompts), len(values))
 
 
