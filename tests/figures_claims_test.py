@@ -1,9 +1,11 @@
 """The paper's claims: their margins, effects and verdicts, by hand."""
 
 import math
+import pathlib
 
 import pytest
 
+from experiments import figures, ppo, ppo_ptx, sizes, sweeps
 from instruct_jax.figures import claims, criteria, effects, verdicts
 from tests import figures_claims_toys as toys
 
@@ -415,3 +417,45 @@ def test_no_effect_beyond_the_margin_is_a_mistake():
   ):
     with pytest.raises(ValueError, match="margin"):
       make()
+
+
+class TestExperiments:
+  """What a claim asks for is what an experiment is configured to measure."""
+
+  def _subjects(self, module, *variants):
+    configs = [module.get_config(variant) for variant in variants]
+    return {name for one in configs for name in one.evaluation.subjects}
+
+  def test_default(self):
+    due = {"gpt", "prompted_gpt", "sft", "ppo_ptx"}
+    assert due <= self._subjects(ppo_ptx, "tiny")
+
+  def test_sizes(self):
+    names = (f"compare-tiny-{size}" for size in ("small", "medium", "large"))
+    due = {"small_gpt", "large_gpt", "small_ppo_ptx"}
+    due |= {f"medium_{name}" for name in ("ppo_ptx", "ppo", "flan", "t0")}
+    assert due <= self._subjects(sizes, *names)
+
+  def test_sweeps(self):
+    """One comparison of γ has PPO and PPO-ptx, one of β what goes further."""
+    due = {"gpt", "sft", "ppo", "ppo_ptx"}
+    assert due <= self._subjects(sweeps, "compare-tiny-gamma")
+    assert "ppo" in self._subjects(sweeps, "compare-tiny-kl")
+    most = max(float(x) for x in sweeps.values("kl", "tiny"))
+    default = ppo.get_config("tiny").rl.kl_coef
+    assert most >= effects.MOST_PENALTY * default
+
+  def test_what_the_successors_showed(self):
+    name = "compare-tiny-alternatives"
+    assert {"sft", "ppo", "dpo", "rloo"} <= self._subjects(figures, name)
+
+  def test_every_run_is_an_experiment(self):
+    names = {
+      name
+      for claim in claims.CLAIMS
+      for part in claim.parts
+      for runs in part.source.runs
+      for name in runs
+    }
+    folder = pathlib.Path(figures.__file__).parent
+    assert names <= {path.stem for path in folder.glob("*.py")}

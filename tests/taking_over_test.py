@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import results, taking_over
 from instruct_jax.base import errors
+from instruct_jax.figures import claims
 
 DATA = "microworld/prompts/microworld-test.array_record-00000-of-00001"
 
@@ -180,3 +181,9 @@ def test_every_set_of_tasks_has_a_row():
     ("task: pairs, exact match %", "75 (75)"),
     ("tasks, mean of the sets, exact match %", "50.0 (50.0)"),
   ]
+
+
+def test_all_that_claims_read_can_be_taken_over():
+  sources = {part.source for claim in claims.CLAIMS for part in claim.parts}
+  names = {name for one in sources for runs in one.runs for name in runs}
+  assert names <= set(results.TAKEN)
