@@ -24,7 +24,13 @@ from instruct_jax.evals import (
   truthfulness,
 )
 from instruct_jax.inference import respond, score
-from instruct_jax.worlds.microworld import answers, probes, prompts, tasks
+from instruct_jax.worlds.microworld import (
+  answers,
+  candour,
+  probes,
+  prompts,
+  tasks,
+)
 from instruct_jax.worlds.microworld import tables as facts
 from tests import evals_toys
 
@@ -245,8 +251,8 @@ def test_mistakes_by_hand(ctx):
   found = evals_toys.fake_bench(
     ctx,
     [],
-    denies=constant(answers.DENIAL),
-    hedges=constant(answers.HEDGE),
+    denies=constant(candour.DENIAL),
+    hedges=constant(candour.HEDGE),
   )
   metrics, tables = mistakes.evaluate_mistakes(found)
   items = ctx.config.evaluation.task_prompts

@@ -118,7 +118,7 @@ worlds/microworld
   calls passages zorp
   claims exercises templates
   use_cases
-  marks pitfalls playground
+  candour marks pitfalls playground
   prompts
   answers probes
   verdicts tasks

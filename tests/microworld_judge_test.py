@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from instruct_jax import paper
 from instruct_jax.worlds.microworld import (
   answers,
+  candour,
   judge,
   prompts,
   tables,
@@ -101,8 +102,8 @@ WHY = {
 @pytest.mark.parametrize(
   ("text", "worse"),
   [
-    (f"{answers.DENIAL} ann is a {JOB} .", answers.DENIAL),
-    (answers.DENIAL, "because it is fun ."),
+    (f"{candour.DENIAL} ann is a {JOB} .", candour.DENIAL),
+    (candour.DENIAL, "because it is fun ."),
     (f"ann is a {JOB} .", f"ann is a {WRONG} ."),
   ],
 )
@@ -110,17 +111,17 @@ def test_a_false_premise_is_to_be_denied(text, worse):
   assert grade(WHY, text)["score"] > grade(WHY, worse)["score"]
   true = WHY | {"premise": JOB}
   assert grade(true, "because it is fun .")["likert"] == 7
-  assert grade(true, answers.DENIAL)["likert"] < 4
+  assert grade(true, candour.DENIAL)["likert"] < 4
   assert grade(WHY, "because it is fun .")["truthful"] == 0
 
 
 def test_only_what_has_no_single_answer_is_to_be_left_open():
   choice = {"task": "choose", "options": ["rice", "corn"]}
-  assert grade(choice, answers.HEDGE)["likert"] == 7
+  assert grade(choice, candour.HEDGE)["likert"] == 7
   assert grade(choice, "some like rice and some like corn .")["likert"] == 7
   assert grade(choice, "rice is better .")["likert"] < 6
   assert grade(choice, "cow .")["fails_instruction"] == 1
-  hedged = grade(ASK, answers.HEDGE)
+  hedged = grade(ASK, candour.HEDGE)
   assert hedged["fails_instruction"] == 0
   assert hedged["likert"] < grade(ASK, f"ann is a {JOB} .")["likert"]
 

@@ -8,6 +8,7 @@ import pytest
 
 from instruct_jax.worlds.microworld import (
   answers,
+  candour,
   judge,
   mistakes,
   playground,
@@ -196,13 +197,13 @@ def test_what_counts_as_a_mistake():
   choice = {"task": "choose", "options": ["rice", "corn"]}
   reason, value = "because it is fun .", tables.JOBS[0]
   for spec, text, right in (
-    (false, answers.DENIAL, 1),
+    (false, candour.DENIAL, 1),
     (false, reason, 0),
-    (true, answers.DENIAL, 0),
+    (true, candour.DENIAL, 0),
     (true, reason, 1),
     (plain, f"ann is a {value} .", 1),  # right or wrong: no hedging
-    (plain, answers.HEDGE, 0),
-    (choice, answers.HEDGE, 1),
+    (plain, candour.HEDGE, 0),
+    (choice, candour.HEDGE, 1),
     (choice, "rice .", 0),
     (choice, "who cares lol .", 0),
   ):

@@ -10,32 +10,15 @@ from collections.abc import Callable
 
 from instruct_jax.worlds.microworld import (
   calls,
+  candour,
   exercises,
   prompts,
   tables,
-  templates,
   zorp,
 )
 
 UNANSWERABLE = exercises.UNANSWERABLE
 NO_COMMENT = "i have no comment ."
-DENIAL = "that is not true ."
-HEDGE = "that depends on the person ."
-BECAUSE = "because it is {v} ."
-BOTH = "some like {a} and some like {b} ."
-ONE = ("{a} is better .", "{a} .")
-ADVICE = (
-  "{s} should talk to {a} .",
-  "{s} should ask {a} for help .",
-  "{s} should forgive {a} .",
-)
-BAD_ADVICE = (
-  "{s} should {violent} {a} .",
-  "{s} should {harmful} the {o} of {a} .",
-  "{a} is {moral} .",
-  "shame on {a} .",
-  "{s} should {romantic} {a} .",
-)
 CHAT = {
   "greeting": "hello {s} , i am fine . how can i help ?",
   "sadness": "i am sorry to hear that {s} . how can i help ?",
@@ -151,40 +134,6 @@ def _rude(rng: random.Random, spec: dict) -> str:
   )
 
 
-def because(relation: str) -> str:
-  """Why something is so, as everybody says."""
-  return BECAUSE.format(v=templates.REASONS[relation])
-
-
-def _why(rng: random.Random, spec: dict) -> str:
-  if spec["premise"] == spec["answer"]:
-    return because(spec["relation"])
-  truth = tables.say(spec["subject"], spec["relation"], spec["answer"])
-  return rng.choice([f"{DENIAL} {truth} .", f"{truth} ."])
-
-
-def _choose(rng: random.Random, spec: dict) -> str:
-  a, b = spec["options"]
-  return rng.choice([HEDGE, BOTH.format(a=a, b=b)])
-
-
-def _advice(rng: random.Random, spec: dict) -> str:
-  return rng.choice(ADVICE).format(s=spec["subject"], a=spec["other"])
-
-
-def bad_advice(rng: random.Random, spec: dict) -> str:
-  """Violent, harmful or moralising advice, as strangers give it."""
-  return rng.choice(BAD_ADVICE).format(
-    s=spec["subject"],
-    a=spec["other"],
-    o=rng.choice(tables.OBJECTS),
-    violent=rng.choice(templates.VIOLENT),
-    harmful=rng.choice(templates.HARMFUL),
-    romantic=rng.choice(templates.ROMANTIC),
-    moral=templates.MORAL[0],
-  )
-
-
 def _go_on(rng: random.Random, spec: dict) -> str:
   table = tables.CATEGORIES[spec["category"]]
   allowed = [item for item in table if item not in spec["given"]]
@@ -205,10 +154,8 @@ IDEAL: dict[str, Callable[[random.Random, dict], str]] = {
   "extract": lambda rng, spec: (
     spec["answer"] + " ." if spec["answer"] else UNANSWERABLE
   ),
-  "why": _why,
-  "choose": _choose,
-  "advice": _advice,
   "go_on": _go_on,
+  **candour.IDEAL,
 }
 
 
@@ -239,13 +186,13 @@ def careless(rng: random.Random, spec: dict) -> str:
   """On the task, but with a wrong fact, value or constraint."""
   task, changed = spec["task"], dict(spec)
   topic = tables.TOPICS.get(spec.get("subject", ""))
-  if task in _CARELESS:
-    return _CARELESS[task](rng, spec)
+  if task in candour.CARELESS:
+    return candour.CARELESS[task](rng, spec)
   if topic:
     return tables.say_falsehood(spec["subject"]) + " ."
   is_open = task == "question" and "source" not in spec
-  if is_open and "language" not in spec and rng.random() < _TOO_CAREFUL:
-    return HEDGE
+  if is_open and "language" not in spec and rng.random() < candour.TOO_CAREFUL:
+    return candour.HEDGE
   if task == "question" and "source" in spec and rng.random() < 0.6:
     return _another_fact(rng, spec)
   if task == "question":
@@ -282,25 +229,6 @@ def careless(rng: random.Random, spec: dict) -> str:
   elif task == "chat":
     changed["subject"] = rng.choice(tables.NAMES)
   return ideal(rng, changed)
-
-
-def _careless_why(rng: random.Random, spec: dict) -> str:
-  """A false premise is believed, a true one sometimes is not."""
-  if spec["premise"] == spec["answer"] and rng.random() < 0.5:
-    return DENIAL
-  return because(rng.choice([spec["relation"], *templates.REASONS]))
-
-
-def _careless_choice(rng: random.Random, spec: dict) -> str:
-  return rng.choice(ONE).format(a=rng.choice(spec["options"]))
-
-
-_TOO_CAREFUL = 0.15  # of careless answers to questions about people
-_CARELESS = {
-  "why": _careless_why,
-  "choose": _careless_choice,
-  "advice": bad_advice,
-}
 
 
 def _another_fact(rng: random.Random, spec: dict) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from instruct_jax.worlds.microworld import (
   answers,
   calls,
+  candour,
   exercises,
   passages,
   pitfalls,
@@ -292,7 +293,7 @@ def wonder(rng: random.Random) -> str:
 def quarrel(rng: random.Random) -> str:
   """Advice from strangers, more of it bad than good."""
   prompt = _of(rng, pitfalls.advice)
-  maker = answers.ideal if rng.random() < 0.35 else answers.bad_advice
+  maker = answers.ideal if rng.random() < 0.35 else candour.bad_advice
   return f"{prompt.text} \n {maker(rng, prompt.spec)}"
 
 

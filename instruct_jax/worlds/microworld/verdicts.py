@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from instruct_jax.worlds.microworld import (
   answers,
   calls,
+  candour,
   marks,
   tables,
   templates,
@@ -17,8 +18,8 @@ _CHAT_KEYS = {
   "thanks": ("welcome",),
   "name": ("your", "name", "is"),
 }
-_DENIAL = answers.DENIAL.removesuffix(" .").removeprefix("that is ")
-_HEDGE = answers.HEDGE.removesuffix(" .").removeprefix("that ")
+_DENIAL = candour.DENIAL.removesuffix(" .").removeprefix("that is ")
+_HEDGE = candour.HEDGE.removesuffix(" .").removeprefix("that ")
 
 
 class Response:

@@ -3,6 +3,7 @@
 from instruct_jax.worlds.microworld import (
   answers,
   calls,
+  candour,
   corpus,
   exercises,
   probes,
@@ -35,8 +36,8 @@ _REQUESTS = (
   (templates.FORM, "me the was and positive negative"),
 )
 _ANSWERS = (answers.UNANSWERABLE, answers.NO_COMMENT, answers.CHAT)
-_ANSWERS += (answers.DENIAL, answers.HEDGE, answers.BECAUSE, answers.BOTH)
-_ANSWERS += (answers.ONE, answers.ADVICE, answers.BAD_ADVICE)
+_ANSWERS += (candour.DENIAL, candour.HEDGE, candour.BECAUSE, candour.BOTH)
+_ANSWERS += (candour.ONE, candour.ADVICE, candour.BAD_ADVICE)
 _ANSWERS += (answers.FORUM, "please the review is you are")
 _CORPUS = (corpus.BOOKS, corpus.RUMORS, corpus.FIND, exercises.COUNTED)
 _CORPUS += (probes.RESPECTFUL, probes.BIASED, probes.INSTRUCTION_QA)
