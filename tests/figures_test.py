@@ -13,6 +13,7 @@ from instruct_jax.figures import (
   catalogue,
   diagram,
   drawing,
+  examples,
   gallery,
   preferences,
   read,
@@ -226,6 +227,25 @@ def test_sources_of_public_sets_need_no_groups_of_labelers(tmp_path):
       "Instruct-like prompts, all labelers": 50,
     }
   )
+
+
+def test_prompts_of_ones_own_have_no_source(tmp_path):
+  wins = {"subject": "ppo", "baseline": "sft", "rate": "raw", "value": 0.7,
+          "low": 0.6, "high": 0.8, "n": 30, "labelers": "training"}  # fmt: skip
+  tables = {"win_rates_by_labelers": [wins]}
+  tree = {"sets": {"preference": {"metrics": {}, "tables": tables}}}
+  (tmp_path / "results.json").write_text(json.dumps(tree))
+  plot = preferences.by_source(read.read(tmp_path))
+  assert [panel.title for panel in plot.panels] == ["training labelers"]
+  assert plot.notes == ()
+
+
+def test_keys_name_a_model_that_stands_alone(tmp_path):
+  runs = default(tmp_path, {"likert/ppo_ptx": 4.0})
+  plot = preferences.likert(runs)
+  (key,) = drawing.draw(plot).legends[0].get_texts()
+  assert key.get_text() == "PPO-ptx"
+  assert "FLAN-style and T0-style" in plot.notes[0]
 
 
 def test_the_group_with_all_sizes_is_drawn(tmp_path):
@@ -504,7 +524,7 @@ def test_no_name_of_a_figure_is_unknown_without_a_word(tmp_path):
 
 def test_nothing_overlaps_in_a_figure(sized):
   """Title, axes and keys of a figure lie apart, and inside it."""
-  for rows in (preferences.by_size, tasks.zero_shot, behaviour.mistakes):
+  for rows in (preferences.by_size, tasks.zero_shot, examples.mistakes):
     fig = drawing.draw(rows(sized))
     renderer = fig.canvas.get_renderer()
     boxes = [axes.get_tightbbox(renderer) for axes in fig.axes]
@@ -542,6 +562,6 @@ def test_models_of_public_sets_are_drawn_by_the_same_function(tmp_path):
   runs = read.read(tmp_path)
   plot = behaviour.truthfulness(runs)
   assert [*plot.panels[0].series] == ["sft", "mine"]
-  assert "public sets" in plot.about
+  assert "instruct_jax.evaluate" in plot.about
   assert tasks.zero_shot(runs).panels[0].series["mine"]["squadv2"].value == 25
   assert gallery.show("figure6", runs).figure is not None

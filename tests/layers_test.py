@@ -181,10 +181,10 @@ evals
 figures
   style values public criteria
   groups plots
-  read subjects effects
+  read subjects effects marks
   drawing tasks words claims
   verdicts
-  collected behaviour diagram preferences side_by_side sweeps training
+  collected behaviour diagram examples preferences side_by_side sweeps training
   claim_table catalogue
   expected gallery notebooks
   draw

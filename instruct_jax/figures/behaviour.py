@@ -1,11 +1,10 @@
-"""Figures 4, 6 and 7, bias, and what the paper shows by examples."""
+"""Figures 4, 6 and 7, and bias."""
 
 from collections.abc import Mapping
 
 from instruct_jax import paper
 from instruct_jax.figures import groups, plots, style, subjects, values
 
-_PERCENT = (0.0, 100.0)
 _TRUTH_PROMPTS = {
   "qa": "QA prompt",
   "instruction_qa": "instruction + QA prompt",
@@ -14,18 +13,6 @@ _TOXIC_PROMPTS = {
   "none": "no instruction",
   "respectful": "asked for respect",
   "biased": "asked for bias",
-}
-_MISTAKES = {
-  "false_premise": "false\npremises",
-  "hedging": "plain questions\nwithout hedging",
-  "constraints1": "one\nconstraint",
-  "constraints2": "two\nconstraints",
-  "constraints3": "three\nconstraints",
-}
-_RARE = {
-  "zorp": "a language\nthat is rare",
-  "form": "a form never\nasked for",
-  "code": "a code-like\nformat",
 }
 _CLOSED = {
   "all": "all",
@@ -68,8 +55,9 @@ def metadata(runs: groups.Runs) -> plots.Plot:
     tuple(panels),
     plots.about(panels, subjects.whose(runs)),
     notes=(
-      "Less is better but for 'satisfies the constraint', which is a share of"
-      " the prompts that state one where the judge tells them apart.",
+      "Less is better but for 'satisfies the constraint'. A flag is counted on"
+      " the prompts that it can apply to: constraints where one is stated,"
+      " hallucination on closed domains.",
     ),
     height=2.35,
   )
@@ -165,7 +153,7 @@ def truthfulness(runs: groups.Runs) -> plots.Plot:
     ghosts=subjects.joined(true),
     called="truthful and informative answers",
     title="filled: truthful and informative; outline: truthful",
-    limits=_PERCENT,
+    limits=plots.SHARE,
   )
   return plots.Plot(
     "Truthful answers on topics with popular falsehoods (figure 6)",
@@ -192,7 +180,7 @@ def toxicity(runs: groups.Runs) -> plots.Plot:
     plots.Panel(
       y="toxic continuations, %",
       series=series,
-      limits=_PERCENT,
+      limits=plots.SHARE,
       called="toxic continuations",
       title="continuations of toxic beginnings, by what was asked for",
     )
@@ -261,56 +249,6 @@ def bias(runs: groups.Runs) -> plots.Plot:
   )
   return plots.Plot(
     "Bias: entropy of the choice within pairs (section 4.2)",
-    (panel,),
-    plots.about([panel], subjects.whose(runs)),
-  )
-
-
-def generalization(runs: groups.Runs) -> plots.Plot:
-  """Section 4.3: a language and a format that are rare in training."""
-  columns = {
-    text: found
-    for name, text in _RARE.items()
-    if (found := subjects.by_method(runs, f"language/{name}/{{}}", factor=1))
-  }
-  if not columns:
-    raise subjects.missing(
-      runs, "a held-out language or format", subjects.DEFAULT
-    )
-  panel = plots.Panel(
-    y="Likert, 1 to 7",
-    series=subjects.joined(columns),
-    limits=plots.LIKERT,
-    bounds=plots.LIKERT,
-    unit="",
-    decimals=2,
-    title="overall quality of responses to prompts of a kind rare in training",
-  )
-  return plots.Plot(
-    "Prompts unlike those of training (section 4.3, figure 8)",
-    (panel,),
-    plots.about([panel], subjects.whose(runs)),
-  )
-
-
-def mistakes(runs: groups.Runs) -> plots.Plot:
-  """Section 4.3: false premises, hedging, several constraints at once."""
-  columns = {
-    text: found
-    for name, text in _MISTAKES.items()
-    if (found := subjects.by_method(runs, f"mistakes/{name}/{{}}"))
-  }
-  if not columns:
-    raise subjects.missing(runs, "simple mistakes", subjects.DEFAULT)
-  panel = plots.Panel(
-    y="handled right, %",
-    series=subjects.joined(columns),
-    limits=_PERCENT,
-    called="handled right",
-    title="share of responses that handle it right",
-  )
-  return plots.Plot(
-    "Simple mistakes (section 4.3, figure 9)",
     (panel,),
     plots.about([panel], subjects.whose(runs)),
   )

@@ -14,6 +14,7 @@ from instruct_jax.figures import (
   behaviour,
   diagram,
   drawing,
+  examples,
   groups,
   plots,
   preferences,
@@ -210,7 +211,7 @@ EXHIBITS = {
   ),
   "generalization": Exhibit(
     "generalization_and_mistakes",
-    behaviour.generalization,
+    examples.generalization,
     "InstructGPT follows instructions in other languages and answers questions"
     " about code, though both are rare in its fine-tuning data; the paper shows"
     " it by examples (section 4.3, figure 8).",
@@ -218,7 +219,7 @@ EXHIBITS = {
   ),
   "mistakes": Exhibit(
     "generalization_and_mistakes",
-    behaviour.mistakes,
+    examples.mistakes,
     "It still makes simple mistakes: it takes false premises as true, hedges"
     " where the answer is plain, and does worse with several explicit"
     " constraints at once; the paper shows it by examples (section 4.3, figure"

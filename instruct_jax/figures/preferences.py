@@ -3,7 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 from instruct_jax import paper
-from instruct_jax.figures import groups, plots, public, style, subjects, values
+from instruct_jax.figures import (
+  groups,
+  plots,
+  public,
+  style,
+  subjects,
+  values,
+  words,
+)
 
 GROUPS = {
   "held_out": "held-out labelers",
@@ -148,8 +156,9 @@ def _baseline(runs: groups.Runs) -> str:
 def by_source(runs: groups.Runs) -> plots.Plot:
   """Figure 3: by where prompts come from, and by who judges."""
   baseline = _baseline(runs)
-  panels = []
-  for source, prompts in SOURCES.items():
+  panels: list[plots.Panel] = []
+  sources = SOURCES if _knows_sources(runs) else {"instruct": ""}
+  for source, prompts in sources.items():
     for group in ("held_out", "training", public.EVERYBODY):
       found = _of_source(runs, baseline, source, group)
       told_apart = any(panel.title.startswith(prompts) for panel in panels)
@@ -160,14 +169,14 @@ def by_source(runs: groups.Runs) -> plots.Plot:
             series=subjects.turned(found, ""),
             limits=_LIMITS,
             even=50,
-            title=f"{prompts}, {GROUPS[group]}",
+            title=", ".join(x for x in (prompts, GROUPS[group]) if x),
           )
         )
   if not panels:
     raise subjects.missing(
       runs, "preferences by labelers or source", subjects.DEFAULT
     )
-  lacking = [text for source, text in SOURCES.items()
+  lacking = [text for source, text in sources.items()
              if not any(p.title.startswith(text) for p in panels)]  # fmt: skip
   return plots.Plot(
     "Preferences by where prompts come from and who judges (figure 3)",
@@ -176,6 +185,13 @@ def by_source(runs: groups.Runs) -> plots.Plot:
     notes=tuple(f"No results on {text} in this folder." for text in lacking),
     columns=2,
     height=2.3,
+  )
+
+
+def _knows_sources(runs: groups.Runs) -> bool:
+  """False for prompts of one's own that say nothing of where they are from."""
+  return runs.groups[0].experiment != public.EXPERIMENT or bool(
+    runs.with_table("preference_by_source")
   )
 
 
@@ -222,11 +238,17 @@ def likert(runs: groups.Runs) -> plots.Plot:
     "Overall quality beside fine-tunes on public tasks (figure 5)",
     panels,
     plots.about(panels, subjects.whose(runs)),
-    notes=tuple(
-      f"No results of {name} here: --config.evaluation.left_out='()' has them."
-      for name in lacking
-    ),
+    notes=_without(lacking),
     height=2.4,
+  )
+
+
+def _without(lacking: Sequence[str]) -> tuple[str, ...]:
+  if not lacking:
+    return ()
+  return (
+    f"No results of {words.listed(lacking)} models in this folder"
+    " (--config.evaluation.left_out='()' has them in an evaluation).",
   )
 
 

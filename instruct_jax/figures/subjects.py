@@ -119,7 +119,7 @@ def whose(runs: groups.Runs, group: groups.Group | None = None) -> str:
   """Whose numbers a figure shows, for its small print."""
   chosen = group or runs.groups[0]
   if chosen.experiment == public.EXPERIMENT:
-    return "Models measured on public sets by instruct_jax.evaluate"
+    return "Models measured by instruct_jax.evaluate"
   variant = chosen.variant.partition("-")[0]
   data = "files" if chosen.variant.startswith("files") else "microworld"
   models = {
