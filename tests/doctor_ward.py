@@ -123,24 +123,20 @@ def _hot(temperature: float) -> Patches:
   return patch
 
 
-def _entropy(coefficient: float) -> Patches:
-  """An entropy bonus with the wrong sign: a penalty."""
+def _certain(coefficient: float) -> Patches:
+  """Pays for the policy's own log-probability, too: a bonus for entropy with
+  the wrong sign."""
 
   def patch():
-    from instruct_jax.algorithms import ppo
+    from instruct_jax.algorithms import iteration
 
-    made = ppo.loss
+    made = iteration.shaped_scores
 
-    def loss(ctx, params, frozen, minibatch, key):
-      terms, metrics = made(ctx, params, frozen, minibatch, key)
-      if "policy/entropy" in metrics:
-        terms["entropy"] = (*metrics["policy/entropy"], coefficient)
-      return terms, metrics
+    def shaped(ctx, scored):
+      certain = scored.logprobs.sum(axis=1)  # 0 at what is no token
+      return made(ctx, scored) + coefficient * certain
 
-    import dataclasses
-
-    changed = dataclasses.replace(ppo.ALGORITHM, loss=loss)
-    return mock.patch.object(ppo, "ALGORITHM", changed)
+    return mock.patch.object(iteration, "shaped_scores", shaped)
 
   return patch
 
@@ -244,9 +240,10 @@ SABOTAGED: dict[str, dict[str, Any]] = {
   "value_network_frozen": {
     "finding": "value_not_explaining", "experiment": "ppo",
     "changes": SMALL | {"optimizer.value.learning_rate": 1e-9}},
-  "entropy_penalty": {
-    "finding": "entropy_collapse", "experiment": "ppo", "changes": SMALL,
-    "patch": _entropy(0.3)},
+  "pays_for_certainty": {
+    "finding": "entropy_collapse", "experiment": "ppo",
+    "changes": SMALL | {"optimizer.policy.learning_rate": 1e-3},
+    "patch": _certain(1.0)},
   "pays_for_length": {
     "finding": "length_drift", "experiment": "ppo",
     "changes": SMALL | {"reward.function.path": "tests.doctor_ward:longer",

@@ -49,7 +49,7 @@ def reward_model_at_chance(run: record.Record) -> finding.Finding | None:
     " pairs, and its reward model 72 %), and that the score is read at the"
     " response's last token; then more rankings or a higher learning rate. Do"
     " not optimise against it.",
-    follows=("diverged", "updates_skipped"),
+    follows=("diverged", "updates_skipped", "reward_model_overfits"),
   )
 
 
