@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from instruct_jax import worlds
 from instruct_jax.evals import (
   bench,
   bias,
@@ -269,6 +270,21 @@ def test_mistakes_by_hand(ctx):
     ("constraints3/denies", 0),
   ):
     assert metrics[f"mistakes/{name}"] == right, name
+
+
+def test_a_world_may_have_neither_pitfalls_nor_prompts_for_gpt(
+  known, monkeypatch
+):
+  world = known.ctx.world
+  without = dataclasses.replace(
+    world.tasks, mistakes={}, playground=lambda split, count: []
+  )
+  bare = dataclasses.replace(world, tasks=without)
+  monkeypatch.setattr(worlds, "of", lambda data: bare)
+  assert mistakes.evaluate_mistakes(known) == ({}, {})
+  metrics, tables = preference.evaluate_preference(known)
+  assert "preference_by_source" not in tables
+  assert not [name for name in metrics if name.startswith("preference_gpt")]
 
 
 def test_truthfulness(ctx):

@@ -41,7 +41,7 @@ def evaluate_mistakes(bench: bench_lib.Bench) -> bench_lib.Findings:
       )
       for kind, values in right.items()
     ]
-  return bench_lib.findings("mistakes", rows)
+  return bench_lib.findings("mistakes", rows) if rows else ({}, {})
 
 
 def _handled(bench, subject, questions):
