@@ -11,9 +11,9 @@ the one `models` says of every subject what it was trained with.
   figures-small              one size: figures 1, 3, 4, 6, 7
   compare-tiny-alternatives  DPO and RLOO beside PPO, PPO-ptx and SFT
 
-Hardware: 2 CPU cores: about an hour for `:tiny`, 12 minutes for `:small`; of
-both the default command, whose stages are shared, is six minutes. Expected:
-what the README's table of claims says.
+Hardware: 2 CPU cores; made to fit an hour (`:tiny`) and 12 minutes (`:small`),
+six of which are the default command's, whose stages are shared. Several
+terminals share the work. Expected: what the README's table of claims says.
 
   python -m instruct_jax.main --config=experiments/figures.py
   python -m instruct_jax.main --config=experiments/figures.py:small

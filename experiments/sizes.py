@@ -24,8 +24,8 @@ Learning rates of SFT and RL go with 1 / width: 1.5 times medium's for small,
 half of it for large. Names are SIZE_METHOD (large_gpt, small_ppo_ptx), of one
 size gpt, ppo_ptx, ....
 
-Hardware: `:tiny` 2 CPU cores, about half an hour; of that the default command
-is six minutes. Expected for `:tiny`: figure 1's order of methods at each size.
+Hardware: `:tiny` 2 CPU cores; the large model's stages cost the most. Expected
+for `:tiny`: figure 1's order of methods at each size.
 
   python -m instruct_jax.main --config=experiments/sizes.py
   python -m instruct_jax.main --config=experiments/sizes.py:compare-tiny-one

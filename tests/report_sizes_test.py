@@ -1,5 +1,7 @@
 """A page on many models: several sizes of each method, sweeps of a number."""
 
+import re
+
 import pytest
 
 from instruct_jax.report import (
@@ -46,6 +48,20 @@ def test_a_chart_has_a_band_a_size_and_a_colour_a_method():
   ]  # fmt: skip
   for size in ("small", "medium", "large"):
     assert f">{size}<" in chart.svg
+
+
+def test_sizes_of_one_label_stand_together_in_order():
+  rows = [
+    report_toys.interval(0.5, subject=f"{size}_gpt", flag=flag)
+    for size in ("large", "small", "medium")
+    for flag in ("hallucination", "opinion")
+  ]
+  svg = figures.of_table("metadata", rows).svg
+  found = re.findall(r">(hallucination|opinion|small|medium|large)<", svg)
+  sizes = ["small", "medium", "large"]
+  assert found == [
+    x for flag in ("hallucination", "opinion") for s in sizes for x in (flag, s)
+  ]
 
 
 def test_more_series_than_colours_are_still_told_apart():

@@ -61,7 +61,7 @@ def of_table(name: str, rows: exhibits.Rows) -> charts.Chart | None:
   factor = 100 if exhibit.percent else 1
   bands: dict[str, dict[str, charts.Point]] = {}
   lines: dict[str, list] = {}
-  for row in rows:
+  for row in _label_by_label(rows):
     point = _point(row, factor)
     if "subject" not in row or point is None:
       continue
@@ -85,6 +85,19 @@ def of_table(name: str, rows: exhibits.Rows) -> charts.Chart | None:
     limits=(-2, 102) if exhibit.percent else None,
     series=_colors(rows),
   )
+
+
+def _label_by_label(rows: exhibits.Rows) -> list[Mapping[str, Any]]:
+  """The rows, those of one label together, and of that one size after another.
+
+  Otherwise in their order.
+  """
+  labels = [exhibits.label_of(row, "subject") for row in rows]
+  sizes = [captions.parts(row.get("subject", ""))[0] for row in rows]
+  order = {name: n for n, name in enumerate(dict.fromkeys(labels))}
+  size = {name: n for n, name in enumerate(captions.SIZES)}
+  places = [(order[x], size.get(s, -1)) for x, s in zip(labels, sizes)]
+  return [rows[n] for n in sorted(range(len(rows)), key=places.__getitem__)]
 
 
 def _calibration(rows: exhibits.Rows) -> charts.Chart | None:
