@@ -4,6 +4,9 @@
   python -m instruct_jax.main --config=experiments/ppo_ptx.py --print_config
   python -m instruct_jax.main --config=experiments/ppo_ptx.py --config.seed=1
 
+The same command in another terminal, or on another machine that has the same
+--workdir, shares the work.
+
 Exit codes: 0 done; 2 bad input; 3 training diverged; 75 stopped by SIGTERM
 after saving, 130 by Ctrl-C (the same command goes on).
 """

@@ -1,0 +1,89 @@
+"""The real path: two commands on one chain, of which one is killed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests import processes
+
+BRANCHES = ("ppo", "ppo_ptx")
+STAGES = ("dataset", "pretrain", "sft", "rankings", "rm", "select", *BRANCHES)
+NAMES = {f"{name}-test" for name in (*STAGES, "evaluate")}
+
+
+def start(folder, workdir, name):
+  """The command, its output in a file."""
+  with (folder / f"output-{name}").open("w") as file:
+    return subprocess.Popen(
+      [
+        *(sys.executable, "-m", "instruct_jax.main"),
+        *("--config=experiments/evaluate.py:test", f"--workdir={workdir}"),
+        *(f"--config.measure.data={folder}", "--config.measure.sets=hellaswag"),
+      ],
+      cwd=processes.ROOT,
+      stdin=subprocess.DEVNULL,
+      stdout=file,
+      stderr=subprocess.STDOUT,
+      env=os.environ
+      | {
+        "INSTRUCT_JAX_CACHE": str(folder / "cache"),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "1",
+      },
+    )
+
+
+def digests(workdir):
+  return {
+    path.parent.name: json.loads(path.read_text())["parameters_digest"]
+    for path in workdir.glob("*/results.json")
+  }
+
+
+def is_at(process, workdir):
+  """Whether a process works on one branch while another does on another."""
+  held = []
+  for name in BRANCHES:
+    try:
+      holder = json.loads((workdir / f".{name}-test.lock").read_text())
+    except (FileNotFoundError, ValueError):
+      return False
+    held.append(holder["process"])
+  return process.pid in held and len(set(held)) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_commands_of_which_one_is_killed_end_as_one_alone(tmp_path):
+  endings = ["ann is a nurse .", "a cow .", "bob lives", "in oslo ."]
+  lines = ["what job does ann have ?", "0", *endings]
+  (tmp_path / "hellaswag_val.txt").write_text("\n".join(lines))
+  alone, shared = tmp_path / "alone", tmp_path / "shared"
+  assert start(tmp_path, alone, "alone").wait(timeout=900) == 0
+  first, second = (start(tmp_path, shared, name) for name in ("a", "b"))
+  end = time.monotonic() + 600
+  while not is_at(second, shared):
+    assert time.monotonic() < end
+    assert first.poll() is None
+    assert second.poll() is None
+    time.sleep(0.05)
+  time.sleep(1)  # in the middle of it
+  second.send_signal(signal.SIGKILL)
+  second.wait()
+  assert first.wait(timeout=900) == 0
+  assert set(digests(shared)) == NAMES
+  assert digests(shared) == digests(alone)
+  said = "".join((tmp_path / f"output-{x}").read_text() for x in "ab")
+  begun = re.findall(r"(\w+)-test: starts", said)
+  assert len(begun) == len(NAMES) + 1  # the one that was broken off
+  assert "taken over" in said
+  # Of eight to whom joined when the data was done already.
+  assert re.search(r"chain \d/[89] by 2 jobs", said)
+  assert not [path for path in shared.iterdir() if path.name[0] == "."]
+  assert not list(shared.glob("*.old*"))
