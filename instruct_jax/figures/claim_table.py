@@ -5,6 +5,9 @@ python -m instruct_jax.figures claims --runs=runs
 python -m instruct_jax.figures claims --format=json
 python -m instruct_jax.figures claims --readme=README.md    # its table anew
 python -m instruct_jax.figures claims --format=criteria > docs/claims.md
+
+What was tried for a claim that is not shown is read from FOLDER/tried.json,
+{"5": "more rankings: ..."}, and has a column of its own.
 """
 
 import json
