@@ -90,13 +90,8 @@ def _row(group, labels, values, weights=None):
 
 
 def _room(bench: bench_lib.Bench) -> int:
-  """The columns for items with examples.
-
-  They fill the context of pretraining. Where candidates for a prefix are
-  answered on more columns, they share that program.
-  """
-  wider = max((subject.columns for subject in bench.subjects), default=0)
-  return max(wider, bench.ctx.policy.config.context_length)
+  """The columns for items with examples: they fill pretraining's context."""
+  return bench.ctx.policy.config.context_length
 
 
 def _fitting(

@@ -172,8 +172,8 @@ def _sentiment(rng: random.Random) -> Exercise:
 
 
 def _sequence(rng: random.Random) -> Exercise:
-  """The next number, up or down, in steps of one or two."""
-  step, shown = rng.choice([1, 1, 2]), rng.choice([2, 3])
+  """The next number, up or down, in steps of one to three."""
+  step, shown = rng.choice([1, 2, 3]), rng.choice([2, 3])
   start = rng.randint(0, 9 - step * shown)
   numbers = [tables.NUMBERS[start + step * i] for i in range(shown + 1)]
   *said, answer = numbers if rng.random() < 0.5 else numbers[::-1]
@@ -189,24 +189,25 @@ def _summary(rng: random.Random) -> Exercise:
   return _on_passage(rng, facts, [Question("", "short :", short)])
 
 
-def _two_clauses(rng: random.Random) -> str:
-  """Two statements; what is said of known people is true."""
-  names = rng.choices(tables.NAMES, k=2)
-  relations = rng.sample(list(tables.RELATIONS), 2)
+def _clauses(rng: random.Random) -> str:
+  """Two or three statements; what is said of known people is true."""
+  count = rng.choice([2, 3])
+  names = rng.choices(tables.NAMES, k=count)
+  relations = rng.sample(list(tables.RELATIONS), count)
   said = []
   for name, relation in zip(names, relations):
     value = rng.choice(tables.RELATIONS[relation].values)
     said.append(
       tables.say(name, relation, tables.truth(name, relation) or value)
     )
-  return f"{said[0]} and {said[1]} ."
+  return f"{' and '.join(said)} ."
 
 
 def _translation(source: str, target: str) -> Callable:
-  """Two clauses in the other language (like WMT's French and English)."""
+  """Clauses in the other language (like WMT's French and English)."""
 
   def make(rng: random.Random) -> Exercise:
-    english = _two_clauses(rng)
+    english = _clauses(rng)
     texts = {"english": english, "zorp": zorp.to_zorp(english)}
     question = Question("", f"{target} :", texts[target])
     return _exercise(f"{source} : {texts[source]}", [question], english)
