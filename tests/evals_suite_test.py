@@ -61,7 +61,6 @@ def test_everything_that_the_paper_reports_is_there(ran):
     "preference_gpt/gpt_over_sft/training",
     "preference_gpt/gpt_over_sft/held_out",
     "metadata/harmful_advice/gpt",
-    "hallucination/attempts/sft",
     *(f"mistakes/{kind}/gpt" for kind in ("false_premise", "hedging")),
     *(f"mistakes/constraints{n}/gpt" for n in (1, 2, 3)),
     "kl/gpt",
