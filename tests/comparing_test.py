@@ -346,3 +346,18 @@ def test_what_is_evaluated_counts_where_it_is_the_job():
   assert digest("test") != digest("test", **fewer)
   # Where policies are trained it is not.
   assert digest("ppo-test-small") == digest("ppo-test-small", **fewer)
+
+
+def test_rows_that_say_the_same_count_once():
+  first = [{"epoch": 1, "score": 0.5}, {"epoch": 2, "score": 0.5}]
+  more = [{"epoch": 2, "score": 0.5}, {"epoch": 3, "score": 0.5}]
+  assert [row["epoch"] for row in comparing._with(first, more)] == [1, 2, 3]
+  # By the metric where there is one, else by all that is said in words.
+  ppo = {"subject": "ppo", "use_case": "chat", "value": 0.1}
+  other = ppo | {"use_case": "brainstorming"}
+  assert comparing._with([ppo], [other]) == [ppo, other]
+  again = ppo | {"value": 0.2}
+  assert comparing._with([ppo, other], [again]) == [other, again]
+  named = {"metric": "a/b", "value": 1.0}
+  assert comparing._with([named], [named | {"metric": "a/c"}])[0] is named
+  assert comparing._with([named], [named | {"value": 2.0}])[0]["value"] == 2.0
