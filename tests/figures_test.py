@@ -432,6 +432,19 @@ def test_overoptimization_is_drawn_at_its_kl(tmp_path):
   assert [*lines(gold, "best_of_n")[0]] == [0, 0.636, 3.17]
 
 
+def test_seeds_of_overoptimization_are_joined_by_step_at_their_mean_kl(
+  tmp_path,
+):
+  one, other = toys.overoptimization(0), toys.overoptimization(1)
+  for row in other["tables"]["overoptimization"]:
+    row["kl"] += 0.5
+    row["gold"] += 0.1
+  runs = read.read(toys.write(tmp_path, one, other))
+  gold = training.overoptimization(runs).panels[1].series["ppo"]
+  assert [*gold] == pytest.approx([0.25, 1.25, 4.25, 9.25, 16.25, 25.25])
+  assert gold[4.25].each == pytest.approx({0: 0.7, 1: 0.8})
+
+
 def test_folds_of_one_seed_have_the_interval_over_folds(tmp_path):
   metrics = {
     "folds/accuracy/left_out": 0.65,
@@ -482,6 +495,13 @@ def test_samples_are_the_first_of_each_use_case(tmp_path):
   # Of all rows of the file: (1 + 2 + 3 + 4) / 4.
   grade = table.plot.panels[0].series["gpt"]["responses of the file"]
   assert (grade.value, grade.n) == (2.5, 4)
+  assert "use case" in table.plot.about
+  assert "Likert" in table.plot.about
+  bare = [{"prompt": "p", "responses": {"sft": {"text": "s"}}}]
+  path.write_text(json.dumps(bare[0]))
+  ungraded = side_by_side.samples(read.read(tmp_path))
+  assert "the first prompts among 1 " in ungraded.plot.about
+  assert "Likert" not in ungraded.plot.about
   shown = [text.get_text() for text in side_by_side.draw(table).axes[0].texts]
   assert "g2 (2)" in shown
   assert "s4" in shown

@@ -74,10 +74,11 @@ def samples(runs: groups.Runs) -> Table:
     unit="",
     decimals=2,
   )
+  chose = "prompt of each use case" if "use_case" in rows[0] else "prompts"
+  graded = "; in brackets the judge's Likert grade, 1 to 7" if grades else ""
   about = (
-    f"{subjects.whose(runs)}; {run.name}, seed {run.seed}; the first prompt of"
-    f" each use case among {len(rows):,} in its file, nobody's choice; in"
-    " brackets the judge's Likert grade, 1 to 7."
+    f"{subjects.whose(runs)}; {run.name}, seed {run.seed}; the first {chose}"
+    f" among {len(rows):,} in its file, nobody's choice{graded}."
   )
   plot = plots.Plot(
     "What models say to the same prompts (as figures 8 and 9)", (panel,), about
