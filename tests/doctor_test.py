@@ -62,6 +62,7 @@ LIMITS = {
   "advantages_zero": ("groups/equal_scores", 0.49, 0.51),
   "end_missing": ("response/end_rate", 0.76, 0.74),
   "reward_not_centred": ("reward/model", 1.9, -2.1),
+  "preferences_not_learned": ("validation/rewards/accuracy", 0.56, 0.54),
 }
 
 
@@ -76,7 +77,7 @@ def test_a_limit_is_where_it_is_said_to_be(name, tmp_path):
 @pytest.mark.parametrize(
   ("name", "metric", "right", "wrong"),
   [  # first five steps, then five more
-    ("entropy_collapse", "policy/entropy", (1.0, 0.26), (1.0, 0.24)),
+    ("entropy_collapse", "policy/entropy", (1.0, 0.46), (1.0, 0.44)),
     ("ptx_forgetting", "ptx/loss", (1.0, 1.09), (1.0, 1.11)),
     ("length_drift", "response/length", (10.0, 14.9), (10.0, 15.1)),
     ("length_drift", "response/length", (15.0, 10.1), (15.0, 9.9)),
@@ -163,6 +164,45 @@ def test_over_optimisation_in_the_evaluation(tmp_path):
                "tables": {"preference": [row]}}  # fmt: skip
     folder = toy(tmp_path / str(high), [], config=config, results=results)
     assert names(folder) == found
+
+
+def test_updates_that_are_skipped_are_counted_by_minibatch(tmp_path):
+  """Of 10 steps of 8 updates 0 or 1: 0 or 1.25 %."""
+  for skipped, found in ((0, []), (1, ["updates_skipped"])):
+    rows = [{"count/skipped": 0}] * 9 + [{"count/skipped": skipped}]
+    folder = tmp_path / str(skipped)
+    toy(folder, rows, config={"rl": {"minibatches": 8, "inner_epochs": 1}},
+        results={"metrics": {}})  # fmt: skip
+    assert names(folder) == found
+
+
+def test_a_policy_that_moves_should_be_paid_for_it(tmp_path):
+  for name, slope, kl, found in (
+    ("up", 0.01, 0.1, []),
+    ("down", -0.01, 0.1, ["reward_not_rising"]),
+    ("still", -0.01, 0.01, []),
+  ):
+    rows = [{"objective/score": slope * n, "objective/kl_per_token": kl}
+            for n in range(9)]  # fmt: skip
+    assert names(toy(tmp_path / name, rows)) == found
+
+
+def test_what_is_learned_in_supervised_training(tmp_path):
+  """The last third of nine losses; validation where it is said not to move."""
+  for name, end, held_out, found in (
+    ("falls", 0.94, {}, []),
+    ("stays", 0.96, {}, ["not_learned"]),
+    ("within noise", 0.8, {"a": 1.0, "b": 0.996}, ["not_learned"]),
+    ("far", 0.69, {"a": 1.0, "b": 0.996}, []),
+    ("on validation", 0.8, {"a": 1.0, "b": 0.9}, []),
+  ):
+    rows = [{"demonstrations/loss": 1.0}] * 6
+    rows += [{"demonstrations/loss": end}] * 3
+    for at, key in ((0, "a"), (8, "b")):
+      if key in held_out:
+        rows[at] = rows[at] | {"validation/demonstrations/loss": held_out[key]}
+    config = {"algorithm": "sft"}
+    assert names(toy(tmp_path / name, rows, config=config)) == found
 
 
 def test_one_answer_to_all_prompts(tmp_path):

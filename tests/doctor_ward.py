@@ -85,15 +85,6 @@ def _scores(change: Callable[[Any], Any]) -> Patches:
   return patch
 
 
-def _shuffled(scores: Any) -> Any:
-  """Each response has the score of another."""
-  import jax.numpy as jnp
-  import numpy as np
-
-  order = np.random.default_rng(len(scores)).permutation(len(scores))
-  return scores[jnp.asarray(order)]
-
-
 def _nan_at(steps: Callable[[int], bool]) -> Patches:
   """No number is a response's score, where `steps` says so of the call."""
   count = [0]
@@ -213,10 +204,6 @@ def _at_random(rows: list[dict]) -> list[dict]:
           for row in rows]  # fmt: skip
 
 
-def _fewer_at_random(rows: list[dict]) -> list[dict]:
-  return _at_random(rows[:1200])
-
-
 def _few(rows: list[dict]) -> list[dict]:
   return rows[:64]
 
@@ -263,16 +250,9 @@ SABOTAGED: dict[str, dict[str, Any]] = {
   "clip_tiny": {
     "finding": "everything_clipped", "experiment": "ppo",
     "changes": SMALL | {"rl.clip": 1e-4}},
-  "rewards_shuffled": {
-    "finding": "reward_not_rising", "experiment": "ppo",
-    "changes": SMALL | {"optimizer.policy.learning_rate": 1e-3},
-    "patch": _scores(_shuffled)},
   "reward_off_centre": {
     "finding": "reward_not_centred", "experiment": "ppo", "changes": SMALL,
     "patch": _scores(lambda scores: scores + 4.0)},
-  "scores_not_a_number_at_times": {
-    "finding": "updates_skipped", "experiment": "ppo", "changes": SMALL,
-    "patch": _nan_at(lambda call: call % 5 == 0)},
   "scores_not_a_number": {
     "finding": "diverged", "experiment": "ppo", "changes": SMALL,
     "patch": _nan_at(lambda call: call > 5)},
@@ -296,21 +276,9 @@ SABOTAGED: dict[str, dict[str, Any]] = {
     "changes": NO_SUITE | {"epochs": 25},
     "before": _rankings(_few, "rankings-few"),
     "needs": {"rankings": "rankings-few"}},
-  "dpo_ranks_shuffled": {
-    "finding": "preferences_not_learned", "experiment": "dpo",
-    "changes": NO_SUITE,
-    "before": _rankings(_fewer_at_random, "rankings-shuffled"),
-    "needs": {"rankings": "rankings-shuffled"}},
-  "dpo_beta_tiny": {
-    "finding": "kl_exploding", "experiment": "dpo",
-    "changes": NO_SUITE | {"dpo.beta": 0.003,
-                           "optimizer.policy.learning_rate": 2e-3}},
   "sft_rate_without_effect": {
     "finding": "not_learned", "experiment": "sft",
     "changes": {"optimizer.policy.learning_rate": 1e-7}},
-  "sft_rate_hundredfold": {
-    "finding": "not_learned", "experiment": "sft",
-    "changes": {"optimizer.policy.learning_rate": 1e-1}},
   "test_prompts_copied": {
     "finding": "data_leak", "experiment": "pretrain", "changes": NO_SUITE,
     "before": _copied_test_prompts, "needs": {"data": "dataset-leak"}},

@@ -6,7 +6,7 @@ _RATIO = 0.01
 _NEGATIVE = 0.1
 _FAR = 1.0
 _NEAR = 1e-3
-_COLLAPSED = 0.25
+_COLLAPSED = 0.45
 _CLIPPED = 0.25
 _FLAT = 0.5
 
@@ -97,7 +97,9 @@ def kl_exploding(run: record.Record) -> finding.Finding | None:
 
 
 def entropy_collapse(run: record.Record) -> finding.Finding | None:
-  """Healthy runs keep 70 % or more of the entropy that they start with."""
+  """Healthy runs keep 70 % or more of the entropy that they start with. 45 %
+  is well beyond that; where entropy is used up it goes on to nothing (Cui et
+  al. 2025, 'The entropy mechanism of RL for reasoning language models')."""
   entropy = run.long("policy/entropy")
   if not entropy or entropy.end >= _COLLAPSED * entropy.values[0]:
     return None
@@ -105,8 +107,8 @@ def entropy_collapse(run: record.Record) -> finding.Finding | None:
     "entropy_collapse",
     f"{entropy.at_end} nats a token, {entropy.end / entropy.values[0]:.0%} of"
     f" the {entropy.values[0]:.3g} at step {entropy.steps[0]}; at least"
-    f" {_COLLAPSED:.0%} is right: the policy hardly samples any more, so it has"
-    " nothing to compare and stops learning",
+    f" {_COLLAPSED:.0%} is right: the policy samples less and less that"
+    " differs, and what has nothing to compare with stops learning",
     "Raise the KL coefficient or lower the policy's learning rate; look for a"
     " term that pays for certainty (an entropy bonus with the wrong sign); clip"
     " upwards less (clip-higher of DAPO, Yu et al. 2025, section 3.1, keeps"
