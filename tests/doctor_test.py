@@ -21,7 +21,7 @@ def names(folder):
   return [each.name for each in examine.run(folder).findings]
 
 
-@pytest.mark.parametrize("name", sorted({*doctor_ward.SABOTAGED} & RECORDED))
+@pytest.mark.parametrize("name", sorted(doctor_ward.SABOTAGED))
 def test_a_sabotaged_run_is_named_and_nothing_else(name, tmp_path):
   folder = doctor_ward.unpack(name, tmp_path)
   assert names(folder) == [doctor_ward.SABOTAGED[name]["finding"]]
@@ -34,9 +34,10 @@ def test_a_healthy_run_is_not_accused(name, tmp_path):
   assert names(doctor_ward.unpack(name, tmp_path)) == []
 
 
-def test_the_ward_is_large_enough():
-  assert len({*doctor_ward.SABOTAGED} & RECORDED) >= 15
-  assert {*doctor_ward.HEALTHY, *doctor_ward.ANEW} <= RECORDED
+def test_the_ward_is_large_enough_and_all_of_it_is_there():
+  assert len(doctor_ward.SABOTAGED) >= 15
+  assert len(doctor_ward.HEALTHY) >= 10
+  assert {*doctor_ward.RUNS, *doctor_ward.HEALTHY} == RECORDED
   size = sum(path.stat().st_size for path in doctor_ward.RECORDS.iterdir())
   assert size < 1.5e6
 

@@ -242,11 +242,9 @@ SABOTAGED: dict[str, dict[str, Any]] = {
     "finding": "reward_up_judge_down", "experiment": "ppo",
     "changes": SMALL | {"rl.kl_coef": 0.5},
     "patch": _scores(lambda scores: -scores)},
-  "pays_for_one_word": {
-    "finding": "duplicated_responses", "experiment": "ppo",
-    "changes": SMALL | {"reward.words.weight": 5.0, "rl.kl_coef": 0.02,
-                        "reward.words.words": ("sorry",),
-                        "optimizer.policy.learning_rate": 2e-3}},
+  "reward_sign_hardly_held": {
+    "finding": "duplicated_responses", "experiment": "ppo", "changes": SMALL,
+    "patch": _scores(lambda scores: -scores)},
   "clip_tiny": {
     "finding": "everything_clipped", "experiment": "ppo",
     "changes": SMALL | {"rl.clip": 1e-4}},
