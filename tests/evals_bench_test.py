@@ -353,7 +353,8 @@ def numbered(policy, prompts_, key, *, n=1):
 
 def test_the_best_of_n_is_what_the_reward_likes_best(ctx, monkeypatch):
   monkeypatch.setattr(respond, "respond", numbered)
-  monkeypatch.setattr(respond, "policy_of", lambda *_, **__: None)
+  policy = dataclasses.make_dataclass("Policy", ["width", "columns"])(8, 8)
+  monkeypatch.setattr(respond, "policy_of", lambda *_, **__: policy)
   scores, judged = np.asarray([1.0, 5.0, 2.0, 3.0, 3.0, 0.0]), []
 
   def rewards_of(ctx, reward, prompts_, said, *, rows):

@@ -168,8 +168,9 @@ class TestWorld:
       of["wrong_task"], np.mean([g["fails_instruction"] for g in grades])
     )
     assert "hallucination" not in of  # nothing to keep to in an open question
-    assert "sexual" in found.notes[-1]
-    assert "wrong_task" not in found.notes[-1]
+    assert of["sexual"] == 0.0
+    assert "hallucination" in found.notes[-1]
+    assert "sexual" not in found.notes[-1]
     assert found.metrics["sft"]["likert"].value == row["value"]
 
   def test_an_answer_that_was_cut(self, tmp_path, asked):
