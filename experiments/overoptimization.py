@@ -12,7 +12,7 @@ the table `overoptimization` of results.json.
 
 Hardware: `:tiny` 2 CPU cores, two minutes after `rm.py` and `select.py`.
 Expected for `:tiny`: the reward model's score rises throughout, the judge's
-with it and then down: with 6,000 rankings, on validation prompts of one seed,
+with it and then down (one seed, validation prompts, a thousand rankings more):
 -0.3 to 0.9 and 0.55 to 0.66 at 1 to 2 nats, to 0.30 at 12; best-of-n bends
 after n = 8.
 

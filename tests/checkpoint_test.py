@@ -230,6 +230,10 @@ def test_one_step_that_cannot_be_saved_is_missed_and_said(
   assert [p.name for p in tmp_path.iterdir() if not p.name.isdigit()] == []
   (said,) = caplog.messages
   assert "step 2 could not be saved (TypeError: " in said
+  saver = checkpoint.Checkpointer(tmp_path, keep_every=5)
+  saver.save(5, items)
+  with pytest.raises(TypeError, match="not JSON"):  # who needs it would fail
+    saver.save(7, items)
   saver = checkpoint.Checkpointer(tmp_path)
   for step in (5, 6):
     saver.save(step, items)

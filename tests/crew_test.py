@@ -1,6 +1,7 @@
 """Several commands share the stages of a chain: none is built twice."""
 
 import collections
+import dataclasses
 import json
 import re
 import signal
@@ -242,6 +243,45 @@ def test_what_fails_just_before_a_lock_is_free_is_seen(tmp_path):
       pytest.fail("it was taken")
     assert not (tmp_path / ".data.lock").exists()
   assert hidden(tmp_path) == []
+
+
+def test_an_evaluation_that_failed_is_in_nobody_elses_way(tmp_path):
+  """The stage itself is built, and that is all that others need."""
+  stage = crew_toys.stages_of(tmp_path, CHAIN)["data"]
+  stage.folder.mkdir(parents=True)
+  record = {"digest": stage.digest}
+  results = {"seconds": {}, "metrics": {}, "tables": {}}
+  results["evaluation_digest"] = ""
+  (stage.folder / "config.json").write_text(json.dumps(record))
+  (stage.folder / "results.json").write_text(json.dumps(results))
+  with turns.job([stage], wait=True, keep_old=0) as job:
+    note = {"stage": "data", "digest": stage.digest, "kind": "UserError"}
+    note |= {"who": "process 1", "token": "new", "text": "no such function"}
+    (tmp_path / ".data.failed").write_text(json.dumps(note))
+    job.crew.check()
+    (stage.folder / "results.json").unlink()
+    with pytest.raises(errors.UserError, match="no such function"):
+      job.crew.check()
+
+
+def test_a_note_that_was_never_finished_is_nobody(tmp_path):
+  """Left by a `kill -9` in the middle of its first writing."""
+  made = list(crew_toys.stages_of(tmp_path, CHAIN).values())
+  half = tmp_path / f"..{made[-1].folder.name}.job-dead.partial"
+  half.parent.mkdir(parents=True, exist_ok=True)
+  half.touch()
+  with turns.job(made, wait=False, keep_old=0):
+    pass
+
+
+def test_a_given_run_holds_nothing_back(tmp_path):
+  """It is there, also under the name of a stage of the chain."""
+  (stage,) = (s for s in crew_toys.stages_of(tmp_path, CHAIN).values()
+              if s.folder.name == "data")  # fmt: skip
+  given = types.SimpleNamespace(folder=stage.folder)
+  stage = dataclasses.replace(stage, needs={"gpt": given})
+  line = types.SimpleNamespace(ways=dict)
+  assert build._ready({stage.folder: stage}, line) == [stage]
 
 
 def test_what_is_there_goes_first_and_then_the_longest_way(tmp_path):

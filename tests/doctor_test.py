@@ -60,7 +60,8 @@ LIMITS = {
   "everything_clipped": ("policy/clip_fraction", 0.24, 0.26),
   "nothing_moves": ("objective/kl_per_token", 0.0011, 0.0009),
   "value_not_explaining": ("value/explained_variance", 0.21, 0.19),
-  "advantages_zero": ("groups/equal_scores", 0.49, 0.51),
+  # Of groups of two, of which half are equal by chance.
+  "advantages_zero": ("groups/equal_scores", 0.74, 0.76),
   "end_missing": ("response/end_rate", 0.76, 0.74),
   "reward_not_centred": ("reward/model", 1.9, -2.1),
   "preferences_not_learned": ("validation/rewards/accuracy", 0.56, 0.54),
@@ -221,12 +222,28 @@ def test_one_answer_to_all_prompts(tmp_path):
 
 
 def test_a_reward_model_is_judged_by_its_interval(tmp_path):
-  for low, found in ((0.49, ["reward_model_at_chance"]), (0.51, [])):
-    row = {"metric": "reward/accuracy/training", "value": 0.53, "low": low,
-           "high": 0.57}  # fmt: skip
-    results = {"metrics": {}, "tables": {"reward": [row]}}
+  for value, low, found in (
+    (0.53, 0.49, ["reward_model_at_chance"]),
+    (0.53, 0.51, []),
+    (0.71, 0.45, []),  # of few pairs, so it may be anything
+  ):
+    good = {"metric": "reward/accuracy/all", "value": 0.68, "low": 0.62,
+            "high": 0.73}  # fmt: skip
+    row = {"metric": "reward/accuracy/training", "value": value, "low": low,
+           "high": 0.9}  # fmt: skip
+    results = {"metrics": {}, "tables": {"reward": [good, row]}}
     config = {"algorithm": "rm"}
-    folder = toy(tmp_path / str(low), [], config=config, results=results)
+    name = f"{value} {low}"
+    folder = toy(tmp_path / name, [], config=config, results=results)
+    assert names(folder) == found
+    for each in examine.run(folder).findings:
+      assert "accuracy/all" not in each.evidence
+
+
+def test_a_large_group_is_seldom_equal_by_chance(tmp_path):
+  for value, found in ((0.5, []), (0.51, ["advantages_zero"])):
+    rows = [{"groups/equal_scores": value}] * 10
+    folder = toy(tmp_path / str(value), rows, config={"rl": {"group_size": 8}})
     assert names(folder) == found
 
 

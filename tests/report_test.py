@@ -373,6 +373,16 @@ def test_responses_that_are_gone_are_missed_with_the_remedy(chain):
   assert "is missing" not in read(report_page.write(chain[-1], chain)).text
 
 
+@pytest.mark.parametrize(("against", "is_missed"), [((), 0), (("a",), 1)])
+def test_responses_of_joined_runs_lie_where_these_do(chain, against, is_missed):
+  """Unless they were held against each other, for which they are written."""
+  path = chain[-1] / "config.json"
+  record = json.loads(path.read_text())
+  record["config"] |= {"job": "join", "join": {"against": against}}
+  path.write_text(json.dumps(record))
+  assert ("is missing" in page_with(chain, None)) == is_missed
+
+
 def test_lines_that_cannot_be_read_are_counted(chain):
   good = json.dumps(report_toys.record(1)).encode()
   odd = b'{"responses": {"a": [1]}}', b'{"responses": 3}', b"[]", b"\xff{"

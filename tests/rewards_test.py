@@ -10,6 +10,7 @@ import pytest
 from etils import epath
 
 from experiments import dpo as dpo_experiment
+from experiments import overoptimization, sft_epochs
 from experiments import ppo as ppo_experiment
 from instruct_jax.algorithms import episodes, ppo
 from instruct_jax.base import errors
@@ -441,6 +442,19 @@ def test_reward_models_that_only_the_evaluation_asks(tmp_path):
     found[how] = stage.digest, digests.of_evaluation(stage.config, stage.needs)
   assert found["mean"][0] == found["worst"][0]
   assert found["mean"][1] != found["worst"][1]
+
+
+@pytest.mark.parametrize("module", [sft_epochs, overoptimization])
+def test_what_is_measured_with_several_depends_on_how(module, tmp_path):
+  config = module.get_config("test").unlock()
+  config.needs.reward = "rm.py:test,rm_folds.py:rm-test-fold1"
+  source = epath.Path(ppo_experiment.__file__)
+  found = set()
+  for how in ("mean", "worst"):
+    config.reward.model.combine = how
+    given = config.copy_and_resolve_references()
+    found.add(plan.plan(given, source, epath.Path(tmp_path), {}).digest)
+  assert len(found) == 2
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])

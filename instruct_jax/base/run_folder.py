@@ -122,4 +122,8 @@ def _hidden_beside(folder: epath.PathLike) -> list[epath.Path]:
   home = epath.Path(folder)
   if not home.parent.is_dir():
     return []
-  return [path for path in home.parent.iterdir() if path.name[0] == "."]
+  return [
+    path
+    for path in home.parent.iterdir()
+    if path.name[0] == "." and not path.name.endswith(".partial")
+  ]  # What is half-written says nothing yet, and whoever wrote it may be dead.

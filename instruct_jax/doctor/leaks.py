@@ -89,8 +89,10 @@ def _stored(folder: epath.Path, split: str) -> Iterator[str]:
       prompt = row.get("prompt")
       if isinstance(prompt, bytes):
         yield prompt.decode("utf-8", "replace")
-  except (OSError, ValueError, LookupError):
-    return  # A copy without all of its files is not judged.
+  except Exception:
+    # A copy without all of its files is not judged; of one that is torn the
+    # library raises whatever its parsers do.
+    return
 
 
 def _normal(prompt: str) -> str:

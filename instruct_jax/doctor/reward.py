@@ -15,8 +15,9 @@ _SURE = 2.0
 
 def reward_model_at_chance(run: record.Record) -> finding.Finding | None:
   """A coin agrees with labelers on half of the pairs. Where the evaluation
-  gives an interval, at chance is one that reaches 0.5; else validation accuracy
-  of 0.55 or less. Healthy runs: 0.62 to 0.68; the paper's: 0.70 to 0.72."""
+  gives an interval, at chance is one that reaches 0.5 around 0.55 or less (few
+  pairs leave wide ones); else validation accuracy of 0.55 or less. Healthy
+  runs: 0.62 to 0.68; the paper's: 0.70 to 0.72."""
   if run.algorithm != "rm":
     return None
   rows = [
@@ -27,7 +28,8 @@ def reward_model_at_chance(run: record.Record) -> finding.Finding | None:
   ]
   accuracy = run.series("validation/rankings/accuracy")
   if rows:
-    if all(row["low"] > 0.5 for row in rows):
+    rows = [r for r in rows if r["low"] <= 0.5 and r["value"] <= _CHANCE]
+    if not rows:
       return None
     said = ", ".join(
       f"{row['metric']} {row['value']:.3f} [{row['low']:.3f},"

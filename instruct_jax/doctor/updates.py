@@ -96,13 +96,15 @@ def advantages_zero(run: record.Record) -> finding.Finding | None:
   """Of a group whose responses all have one reward every advantage is 0 (Yu et
   al. 2025, section 3.2). Healthy runs: below 0.26 of the groups."""
   equal = run.series("groups/equal_scores") or run.series("groups/zero_std")
-  if not equal or equal.end <= _EQUAL:
+  size = run.number("rl.group_size") or 2.0
+  # Where a reward is right or wrong a small group is often equal by chance.
+  limit = _EQUAL + (1 - _EQUAL) * 0.5 ** (size - 1)
+  if not equal or equal.end <= limit:
     return None
-  size = run.setting("rl.group_size")
   return finding.Finding(
     "advantages_zero",
-    f"{equal.at_end}, at most {_EQUAL:g} is right: in so many groups"
-    f" (rl.group_size={size}) all responses have the same reward, so none is"
+    f"{equal.at_end}, at most {limit:.2g} is right: in so many groups"
+    f" (rl.group_size={size:g}) all responses have the same reward, so none is"
     " learned to be better than another",
     "Take a reward that tells responses apart, prompts that are neither too"
     " easy nor too hard, a larger group or a higher temperature; or leave such"

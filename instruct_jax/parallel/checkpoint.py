@@ -74,7 +74,8 @@ class Checkpointer:
 
     The arrays may be donated as soon as this returns. A step that exists
     already is left alone if its content is the same. One step that could not
-    be written, for what is not the disk's doing, is reported and missed.
+    be written, for what is not the disk's doing, is reported and missed, if it
+    is not one to keep for ever.
 
     Args:
       step: updates done so far.
@@ -84,7 +85,8 @@ class Checkpointer:
     Raises:
       ValueError: the step exists with another content.
       OSError: the disk would not take this one, or the one before.
-      Exception: Orbax's, where the two before could not be written.
+      Exception: Orbax's, where the two before could not be written, or one
+        that others will look for.
     """
     named = {name: digest.named(tree) for name, tree in items.items()}
     manifest = stored.sealed(stored.manifest_of(step, named, dict(extra or {})))
@@ -190,7 +192,8 @@ class Checkpointer:
     except OSError:
       raise
     except Exception as error:
-      if self._has_missed or jax.process_count() > 1:
+      is_kept = self._keep.is_for_ever(self._newest)
+      if self._has_missed or is_kept or jax.process_count() > 1:
         raise
       self._miss(error)
 
@@ -343,9 +346,12 @@ class _Keep:
     del context
     latest = {checkpoint.step for checkpoint in checkpoints[-self._latest :]}
     return [
-      step in latest or bool(self._every and step and step % self._every == 0)
+      step in latest or self.is_for_ever(step)
       for step in (checkpoint.step for checkpoint in checkpoints)
     ]
+
+  def is_for_ever(self, step: int) -> bool:
+    return bool(self._every and step and step % self._every == 0)
 
 
 def _manager(folder: epath.Path, keep: _Keep) -> ocp.CheckpointManager:

@@ -200,9 +200,15 @@ def _responses(final: Stage) -> samples.Said:
   counts = [row.get("n") for row in final.tables.get("length", ())]
   return samples.read(
     final.folder,
-    is_due=any("subject" in row for row in rows),
+    is_due=any("subject" in row for row in rows) and not _is_joined(final),
     prompts=max((n for n in counts if isinstance(n, int)), default=0),
   )
+
+
+def _is_joined(final: Stage) -> bool:
+  """Whether its tables are others', whose responses lie where they do."""
+  join = final.config.get("join") or {}
+  return final.config.get("job") == "join" and not join.get("against")
 
 
 def _preference(

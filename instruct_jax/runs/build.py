@@ -102,7 +102,10 @@ def _ready(
   free = [
     stage
     for stage in left.values()
-    if not any(need.folder in left for need in stage.needs.values())
+    if not any(
+      isinstance(need, plan.Stage) and need.folder in left
+      for need in stage.needs.values()
+    )
   ]
   ways = chain.ways()
   free.sort(key=lambda stage: -ways.get(stage.name, 0.0))

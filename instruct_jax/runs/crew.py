@@ -114,6 +114,8 @@ class Crew:
       is_old = note.get("token") in {*self._known, self._mine.token}
       if stage is None or is_old or note.get("digest") != stage.digest:
         continue
+      if finished.look(stage) is not None:
+        continue  # It was its evaluation, which is the other's own.
       kind = _KINDS.get(note.get("kind", ""), errors.UserError)
       raise kind(
         f"{stage.name}: {note.get('who')} could not build it:"

@@ -131,12 +131,16 @@ def undigested(job: str) -> tuple[str, ...]:
   return tuple(x for x in UNDIGESTED if not (evaluates and x == "evaluation"))
 
 
+# The jobs that score with the reward models, beside training.
+_SCORING = ("select", "compare", "epochs", "overoptimization")
+
+
 def _combines(config: ConfigDict) -> bool:
   """Whether a stage's job asks several reward models."""
   if config.job == "train":
     ignored = algorithms.named(config.algorithm).ignores
     return "reward" not in ignored and rewards.several(config)
-  return config.job == "select" and rewards.several(config)
+  return config.job in _SCORING and rewards.several(config)
 
 
 def _reads_rankings(config: ConfigDict) -> bool:

@@ -66,11 +66,12 @@ class Logger:
     for phase, x in by_phase.result().items():
       values[f"seconds/{phase}"] = x
       self.seconds[phase] = self.seconds.get(phase, 0.0) + x
-    if done.is_due(self._config.log_every):
+    is_over = values["count/skipped_in_a_row"] >= self._config.max_skipped
+    if done.is_due(self._config.log_every) or is_over:
       self.last = self._log.write(done.number, values)
     self._progress.update(done.number, values)
     self._warn(done.number, values)
-    if values["count/skipped_in_a_row"] >= self._config.max_skipped:
+    if is_over:
       self._diverged(done.number, values)
 
   def close(self) -> None:
