@@ -46,7 +46,7 @@ def load(
     if key not in contexts:
       contexts[key] = context.with_model(ctx, shape)
     own = contexts[key]
-    step = section.get("step", 0) or None
+    step = section.get("step") or None
     params = reading.load_parameters(run, own, "policy", step=step)
     found.append(
       bench.Subject(
@@ -95,7 +95,7 @@ def facts(
   row["method"] = PROMPTED if section.prompted else _method(handed_on.run)
   row["size"] = sizes.name_of(config.model, source=config.data.source)
   row |= _training(handed_on, config) | _reinforcement(
-    handed_on.run, config, section.get("step", 0)
+    handed_on.run, config, section.get("step") or 0
   )
   return {key: value for key, value in row.items() if value not in (None, "")}
 
