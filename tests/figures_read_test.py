@@ -202,3 +202,15 @@ def test_models_are_called_by_their_methods_where_that_is_one():
     "sft-b": "sft-b",
     "pretrain-tiny": "gpt",
   }
+
+
+def test_why_files_are_left_out_is_said_once_a_reason(tmp_path, caplog):
+  toys.write(tmp_path, toys.run({"x": 1.0}))
+  for number in range(9):
+    toys.write(tmp_path, toys.run({"x": 9.0}, variant="test", seed=number))
+  with caplog.at_level("INFO"):
+    runs = read.read(tmp_path)
+  assert len(runs.left_out) == 9
+  (said,) = caplog.messages
+  assert "left out 9: :test learns nothing: ppo_ptx-test-seed0" in said
+  assert said.endswith("ppo_ptx-test-seed2 and 6 more")

@@ -66,8 +66,20 @@ class TestClaims:
     claim_table.main([f"--runs={tmp_path}"])
     said = capsys.readouterr().out
     why = "of another world than ppo_ptx-tiny-seed0"
-    assert f"left out, {why}: figures-tiny-seed0, figures-tiny-seed1" in said
+    three = ", ".join(f"figures-tiny-seed{seed}" for seed in range(3))
+    (row,) = (line for line in said.splitlines() if line.startswith(why))
+    assert row.removeprefix(why).split(maxsplit=1) == ["3", three]
     assert "no results of the sweep run (seeds 0, 1, 2)" in said
+
+  def test_many_that_are_left_out_are_counted(self, tmp_path, capsys):
+    results = toys.every()
+    write(tmp_path, {"ppo_ptx": results["ppo_ptx"]}, stages={})
+    claim_table.main([f"--runs={tmp_path}"])
+    said = capsys.readouterr().out
+    names = ", ".join(f"ppo_ptx-tiny-seed{seed}" for seed in range(3))
+    assert f"5  {names} and 2 more" in said
+    found = _json(capsys, tmp_path)
+    assert len(found["left_out"]) == 5
 
   def test_a_file_that_knows_of_no_world_is_left_out(self, tmp_path):
     write(tmp_path, stages={})

@@ -18,7 +18,7 @@ from typing import Any
 from etils import epath
 
 from instruct_jax.base import command, errors, storage, terminal
-from instruct_jax.figures import claims, collected, criteria, verdicts
+from instruct_jax.figures import claims, collected, criteria, groups, verdicts
 
 START = "<!-- figures claims: begin -->"
 STOP = "<!-- figures claims: end -->"
@@ -226,8 +226,7 @@ def main(arguments: Sequence[str]) -> None:
     print(markdown(decided, there.tried))
     return
   text(decided, there.tried)
-  by_reason: dict[str, list[str]] = {}
-  for name, why in there.left_out.items():
-    by_reason.setdefault(why, []).append(name)
-  for why, names in by_reason.items():
-    print(f"left out, {why}: {', '.join(names)}")
+  left_out = groups.by_reason(there.left_out)
+  if left_out:
+    print()
+    terminal.table(left_out, ("left out", "files", "such as"))

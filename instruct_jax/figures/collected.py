@@ -8,13 +8,12 @@ from typing import Any
 from etils import epath
 
 from instruct_jax.base import errors, storage
-from instruct_jax.figures import claims, read, verdicts
+from instruct_jax.figures import claims, groups, read, verdicts
 
 # What is committed beside the package: small results of every seed.
 COMMITTED = pathlib.Path(__file__).parents[2] / "benchmarks" / "results"
 VARIANT = "tiny"
 TRIED = "tried.json"  # {key of a claim: what was tried}, beside the results
-_OTHERS = "no results of a run"  # of files that are something else
 # In results that were taken over: a digest of the data set; the config.
 WORLD, SETTINGS = "world", "settings"
 _TAKEN_OVER, _NAME = "stages", "name"
@@ -51,7 +50,7 @@ def collect(folder: epath.PathLike = COMMITTED) -> Collected:
   left_out = {
     name: why
     for name, why in runs.left_out.items()
-    if not why.startswith(_OTHERS)
+    if not why.startswith(groups.OTHER)
   }
   first: Mapping[str, Any] = {}
   results: dict[str, dict[int, dict]] = {}

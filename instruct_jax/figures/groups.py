@@ -12,6 +12,7 @@ from instruct_jax.figures import values
 Row = Mapping[str, Any]
 
 OTHER = "no results of a run"  # why a file of another kind is left out
+_NAMES = 3  # of files that were left out for one reason
 
 
 class Missing(errors.UserError):
@@ -122,6 +123,19 @@ class Runs:
   def with_table(self, name: str) -> list[Group]:
     """The groups that have rows in a table."""
     return [group for group in self.groups if group.table(name)]
+
+
+def by_reason(left_out: Mapping[str, str]) -> list[tuple[str, int, str]]:
+  """(why, how many, the first names) of what was left out, most first."""
+  names: dict[str, list[str]] = {}
+  for name, why in left_out.items():
+    names.setdefault(why, []).append(name)
+  rows = []
+  for why, of_it in sorted(names.items(), key=lambda item: -len(item[1])):
+    more = len(of_it) - _NAMES
+    tail = f" and {more} more" if more > 0 else ""
+    rows.append((why, len(of_it), f"{', '.join(of_it[:_NAMES])}{tail}"))
+  return rows
 
 
 def of_row(row: Row) -> values.Found:

@@ -51,11 +51,12 @@ def read(folder: epath.PathLike) -> groups.Runs:
     else:
       runs[key] = run
   _drop_untaught(runs, left_out)
-  for name, why in left_out.items():
+  reasons = groups.by_reason(left_out)
+  for why, count, names in reasons:
     if not why.startswith(groups.OTHER):
-      _log.info("%s: left out: %s", home / name, why)
+      _log.info("%s: left out %d: %s: %s", home, count, why, names)
   if not runs:
-    why = "".join(f"; {name}: {text}" for name, text in left_out.items())
+    why = "".join(f"; {names}: {text}" for text, _, names in reasons)
     raise errors.UserError(
       f"{folder}: no results of finished runs in it (NAME/results.json, or"
       f" NAME.json){why[:600]}"
