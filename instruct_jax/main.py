@@ -28,6 +28,7 @@ from instruct_jax.base import (
   keys,
   run_folder,
 )
+from instruct_jax.data.read import answers
 from instruct_jax.report import closing
 from instruct_jax.runs import aside, build, plan, references
 
@@ -70,8 +71,10 @@ def main(argv: list[str]) -> None:
   if _PRINT_CONFIG.value:
     print_config(_CONFIG.value, source, workdir, inherited)
     return
-  stage = plan.plan(_CONFIG.value, source, workdir, inherited)
-  results = build.build(stage, wait=not _NOWAIT.value, keep_old=_KEEP_OLD.value)
+  with answers.held():  # People may go on labeling while a chain runs.
+    stage = plan.plan(_CONFIG.value, source, workdir, inherited)
+    options = {"wait": not _NOWAIT.value, "keep_old": _KEEP_OLD.value}
+    results = build.build(stage, **options)
   closing.print_closing(results, stage.config.to_dict())
   print(f"\nReport: {run_folder.files(stage.folder).report}")
 

@@ -66,8 +66,9 @@ hf
   adapters
   imported
 data/read
-  typed foreign disguised unchanged spaces
-  compressed records
+  answers typed foreign disguised spaces
+  unchanged compressed records
+  collected
   bundles
   pieces
   text lines decoding conversations shapes

@@ -7,7 +7,7 @@ import ml_collections
 from etils import epath
 
 from instruct_jax.data.clean import pii
-from instruct_jax.data.read import kinds, specs
+from instruct_jax.data.read import answers, collected, kinds, specs
 
 IMPORTED = "hf:"  # before the folder of a tokenizer that is taken as it is
 _TOKENIZER_FILES = (".json", ".model", ".txt", ".bpe", ".jinja")
@@ -34,7 +34,7 @@ def of(data: ml_collections.ConfigDict) -> dict[str, Any]:
   """What the data set depends on: settings, and digests of all files."""
   named = [kind for kind in kinds.KINDS if data[kind]]
   files = {
-    kind: {str(path): _digest(path) for path in specs.paths(data[kind])}
+    kind: {str(path): digest(path, kind) for path in specs.paths(data[kind])}
     for kind in named
   }
   if data.tokenizer.startswith(IMPORTED):
@@ -53,6 +53,11 @@ def settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
   """What of `config.data` the data set depends on, beside its files."""
   named = (kind for kind in kinds.KINDS if data[kind])
   return {name: data[name] for name in (*_SETTINGS, *named)}
+
+
+def digest(path: epath.Path, kind: str) -> str:
+  """A hash of a file's content; of people's labels, of those of a kind."""
+  return collected.digest(path, kind) if answers.is_one(path) else _digest(path)
 
 
 def _digest(path: epath.Path) -> str:

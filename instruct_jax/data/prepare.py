@@ -48,6 +48,7 @@ from instruct_jax.data.batch import (
 )
 from instruct_jax.data.clean import hygiene, pipeline
 from instruct_jax.data.read import (
+  answers,
   compressed,
   kinds,
   sources,
@@ -78,7 +79,13 @@ def build(
       a split of it is left without a row.
     OSError: the disk says no; what is complete stays.
   """
-  data, folder = config.data, epath.Path(folder)
+  with answers.held():  # What is counted, cleaned and written is the same.
+    return _build(config.data, epath.Path(folder))
+
+
+def _build(
+  data: ml_collections.ConfigDict, folder: epath.Path
+) -> dict[str, Any]:
   sources.check(data)
   before = unchanged.states(
     path for kind in _named(data) for path in specs.paths(data[kind])

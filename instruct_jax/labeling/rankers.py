@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from instruct_jax import worlds
 from instruct_jax.base import errors, outside
-from instruct_jax.data.read import records, specs
+from instruct_jax.data.read import answers, collected, files, records, specs
 from instruct_jax.labeling import candidates, quality
 from instruct_jax.parallel import hosts
 from instruct_jax.worlds import interface
@@ -92,11 +92,17 @@ def digests(section: ConfigDict) -> dict[str, str]:
   if section.labeler == PEOPLE:
     content = hashlib.sha256()
     for path in files_of(file_of(section)):
-      content.update(path.read_bytes())
+      content.update(_content(path))
     return {"rankings.file": content.hexdigest()[:16]}
   if ":" in section.labeler:
     return {"rankings.labeler": outside.digest(section.labeler, _KEY)}
   return {}
+
+
+def _content(path: epath.Path) -> bytes:
+  if answers.is_one(path):
+    return collected.digest(path, files.RANKINGS).encode()
+  return path.read_bytes()
 
 
 def check_world(world: interface.World) -> None:

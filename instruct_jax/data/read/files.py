@@ -2,7 +2,8 @@
 
 A spec names what to read: a path, a pattern (`texts/*.jsonl`), either on a
 remote store too (`gs://bucket/*.jsonl`), or `tfds:name/config:split`, also with
-`?data_dir=FOLDER` at its end. A file that is called so goes before a pattern.
+`?data_dir=FOLDER` at its end; or a folder of people's labels, whose database
+then stands for it. A file that is called so goes before a pattern.
 Files may be compressed (gzip, bzip2, xz, zstandard), which their first bytes
 tell. `where` is what an error should name: the file and the line, record or
 row.
@@ -16,12 +17,21 @@ from collections.abc import Sequence
 from etils import epath
 
 from instruct_jax.base import errors
-from instruct_jax.data.read import decoding, objects, tables, text, typed
+from instruct_jax.data.read import (
+  answers,
+  collected,
+  decoding,
+  objects,
+  tables,
+  text,
+  typed,
+)
 
 Row = typed.Row
 Rows = typed.Rows
 
 TFDS = typed.TFDS
+RANKINGS = "rankings"
 _OBJECTS = (".jsonl", ".ndjson", ".json", ".parquet", *tables.SEPARATORS)
 _ARRAY = re.compile(rb'\[\s*\{\s*"')
 # Text is read line by line, whatever reads it.
@@ -36,6 +46,7 @@ def paths(part: os.PathLike | str) -> list[epath.Path]:
   try:
     names = matches(part) if isinstance(part, str) else [part]
     there = [path for path in map(epath.Path, names) if path.exists()]
+    there = [answers.database(path) or path for path in there]
     files = [path for path in there if not path.is_dir()]
   except Exception as error:  # remote stores have kinds of their own
     raise errors.UserError(f"{part}: cannot be looked up ({error})") from None
@@ -94,10 +105,15 @@ def rows(part: os.PathLike | str) -> Rows:
     yield from unit_rows(unit)
 
 
-def unit_rows(unit: epath.Path | str) -> Rows:
-  """(where, object) of one file or TFDS set; nothing for an empty one."""
+def unit_rows(unit: epath.Path | str, kind: str = RANKINGS) -> Rows:
+  """(where, object) of one file or TFDS set; nothing for an empty one.
+
+  Of people's labels those of a kind: the folder holds several.
+  """
   if isinstance(unit, str):
     return typed.set_rows(unit)
+  if answers.is_one(unit):
+    return collected.rows(unit, kind)
   if is_table(unit):
     return tables.rows(unit)
   first = text.head(unit)
@@ -117,7 +133,7 @@ def holds_objects(path: epath.Path) -> bool:
 
   By its name; or by its start, where that is an object or an array of them.
   """
-  if suffix(path) in _OBJECTS:
+  if suffix(path) in _OBJECTS or answers.is_one(path):
     return True
   first = text.head(path)
   if first.startswith(typed.PARQUET) or _ARRAY.match(first):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from etils import epath
 
 from instruct_jax.data.read import (
+  answers,
   compressed,
   files,
   kinds,
@@ -78,6 +79,9 @@ def _some(unit: epath.Path | str, kind: str, share: float) -> _Found:
   if isinstance(unit, str):
     rows, count = typed.set_part(unit, share)
     return _Found(list(sources.of_rows(rows, unit, kind)), count)
+  if answers.is_one(unit):  # Most of it is no answer of this kind.
+    every = list(sources.Source(unit, kind))
+    return _Found(every, len(every))
   first = text.head(unit)
   if text.suffix(unit) == ".parquet" or first.startswith(typed.PARQUET):
     rows, count = typed.parquet_part(unit, share)

@@ -189,7 +189,7 @@ def _objects(
   """The rows of a spec's files, each of which must have one."""
   for unit in files.units(pattern):
     yield from of_rows(
-      files.unit_rows(unit), unit, kind, k_max=k_max, of_people=of_people
+      files.unit_rows(unit, kind), unit, kind, k_max=k_max, of_people=of_people
     )
 
 
