@@ -119,7 +119,10 @@ def test_after_sigterm_the_others_go_on(run, tmp_path):
   assert hidden(tmp_path) == []
 
 
-@pytest.mark.parametrize(("kind", "code"), [("UserError", 2), ("Diverged", 3)])
+@pytest.mark.parametrize(
+  ("kind", "code"),
+  [("UserError", 2), ("Diverged", 3)],
+)
 def test_what_failed_is_not_tried_again_by_the_others(
   run, tmp_path, kind, code
 ):
@@ -130,7 +133,7 @@ def test_what_failed_is_not_tried_again_by_the_others(
   assert count(tmp_path, "begin")["last"] == 0
   said = sorted(len(re.findall("slow: process", x)) for _, x in ends)
   assert said == [0, 1, 1], ends
-  assert all("as it should" in output for _, output in ends)
+  assert all(re.search("as.it.should", output) for _, output in ends)
   assert hidden(tmp_path) == []
   # The next command tries it, and nobody else's failure is in its way.
   ((found, output),) = run(tmp_path, CHAIN, [{"last": "last"}])
@@ -221,6 +224,41 @@ def test_other_settings_wait_for_the_end_of_a_command(run, tmp_path, wait):
   assert code == 0, output
   assert "has its name again" in output
   assert count(tmp_path, "report") == {"last": 3}, "of what has come back"
+  assert hidden(tmp_path) == []
+
+
+def ring(size):
+  """Each end reads by its path what the next builds anew, after a pause."""
+  stages, commands = {}, []
+  for n in range(size):
+    given = f"built{(n + 1) % size}"
+    stages |= {
+      f"pause{n}": {"needs": [], "seconds": 1.0},
+      f"built{n}": {"needs": [f"pause{n}"]},
+      f"end{n}": {"needs": [f"built{n}"], "reads": [given]},
+    }
+    settings = {f"pause{n}": 1, f"built{n}": 1}
+    commands.append({"last": f"end{n}", "settings": settings})
+  # What is read by its path is known in the order of the stages.
+  return dict(sorted(stages.items(), key=lambda x: "end" in x[0])), commands
+
+
+@pytest.mark.parametrize(("size", "wait"), [(2, True), (2, False), (3, True)])
+@pytest.mark.timeout(60)
+def test_jobs_that_read_what_others_build_anew_end(run, tmp_path, size, wait):
+  """Each would wait for the end of the next, for ever."""
+  stages, commands = ring(size)
+  before = [{"last": f"built{n}"} for n in range(size)]
+  assert {code for code, _ in run(tmp_path, stages, before)} == {0}
+  commands[0]["wait"] = wait
+  ends = run(tmp_path, stages, commands)
+  refused = [output for code, output in ends if code == 2]
+  assert 0 < len(refused) < size, ends
+  assert sum(code == 0 for code, _ in ends) == size - len(refused), ends
+  if wait:
+    assert all("another job has changed it just now" in x for x in refused)
+  said = re.compile(r"waiting for built\d, to build it anew: process")
+  assert any(said.search(output) for output in refused) or not wait, ends
   assert hidden(tmp_path) == []
 
 

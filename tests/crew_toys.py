@@ -6,12 +6,14 @@ stdin, forks the commands of a scenario and answers with how they ended:
   {"folder": ..., "stages": {NAME: {"needs": [...], "seconds": 0.3, ...}},
    "commands": [{"last": NAME, "after": 0.1, "wait": true, ...}, ...]}
 
-A stage's `fails` is an error that it raises; `kills` is a signal by which the
+What a stage `reads` are other stages, named by their paths and finished. Its
+`fails` is an error that it raises; `kills` is a signal by which the
 first command that builds it ends. Every build of a stage writes two lines to
 `log` in the folder: begin and end.
 """
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -21,20 +23,32 @@ import time
 import traceback
 
 from experiments import dataset
+from instruct_jax.base import errors
 from tests import processes
+
+FAILURES = {
+  "UserError": errors.UserError("as it should"),
+  "Diverged": errors.Diverged("as it should"),
+  "disk": OSError(errno.ENOSPC, "No space left on device", "as/it/should"),
+  "memory": MemoryError("as it should"),
+}
 
 
 def stages_of(folder, described, **settings):
   """{name: plan.Stage} of a scenario, `settings` those of single stages."""
   from etils import epath
 
-  from instruct_jax.runs import digests, plan
+  from instruct_jax.runs import digests, plan, references
 
   made = {}
   for name, stage in described.items():
     config = dataset.get_config("test").unlock()
     config.update(experiment=name, job="toy", setting=settings.get(name, 0))
     needs = {need: made[need] for need in stage["needs"]}
+    for read in stage.get("reads", ()):
+      path = epath.Path(folder) / read
+      with contextlib.suppress(errors.UserError):  # It is yet to be built.
+        needs[read] = references.resolve(read, str(path))
     digest = digests.of_stage(config, needs)
     where = epath.Path(folder) / name
     made[name] = plan.Stage(config, where, needs, digest)
@@ -43,7 +57,6 @@ def stages_of(folder, described, **settings):
 
 def install(folder, described):
   """Gives the toys their jobs; times of waiting become short."""
-  from instruct_jax.base import errors
   from instruct_jax.report import page
   from instruct_jax.runs import crew, holders, machine, stages, turns
 
@@ -62,8 +75,7 @@ def install(folder, described):
       os.kill(os.getpid(), stage["kills"])
     time.sleep(stage.get("seconds", 0.0))
     if "fails" in stage:
-      kinds = {"UserError": errors.UserError, "Diverged": errors.Diverged}
-      raise kinds.get(stage["fails"], RuntimeError)("as it should")
+      raise FAILURES.get(stage["fails"], RuntimeError("as it should"))
     say("end", place.name)
     return stages.Result({})
 

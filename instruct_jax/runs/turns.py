@@ -2,13 +2,16 @@
 
 A stage is built by the one job that holds its lock, and only moved aside when
 no job reads it and no config of this job names it as it is. Of the stages that
-are ready a job takes one that no other holds.
+are ready a job takes one that no other holds. A job that was given runs to read
+begins when no other reads what it has to move: so no two wait for each other.
 """
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -40,15 +43,55 @@ def job(
 ) -> Iterator[Job]:
   """The command that builds stages; notes that it reads what it was given.
 
-  Raises UserError where a run that was given has changed since the plan.
+  Raises UserError where a run that was given has changed since the plan, and
+  where another job reads what has to be moved and `wait` is off.
   """
   named = plan.given(stages[-1])
   with contextlib.ExitStack() as held:
     mine = held.enter_context(crew.join(stages, wait=wait))
-    for folder in sorted({f for each in named for f in each.keeps()}):
-      held.enter_context(marks.using(epath.Path(folder)))
+    held.enter_context(_reading(stages, named, wait=wait))
     hosts.once("named", lambda: _check_named(named))
     yield Job(wait, keep_old, named, held, mine)
+
+
+@contextlib.contextmanager
+def _reading(
+  stages: Sequence[plan.Stage], named: list[references.Given], *, wait: bool
+) -> Iterator[None]:
+  """Notes that the job reads the runs that it was given, until the block ends.
+
+  Who waits for the reader of a run while it is read itself may wait for ever.
+  So the notes are made first, and stay if nobody's are in this job's way then:
+  of several that come at once the last one to note sees the others.
+  """
+  folders = sorted({f for each in named for f in each.keeps()})
+  with contextlib.ExitStack() as held:
+    while folders:
+      with contextlib.ExitStack() as noted:
+        for folder in folders:
+          noted.enter_context(marks.using(epath.Path(folder)))
+        look = functools.partial(_first_read, stages)
+        reason, refusal = hosts.once("what is read", look)
+        if not reason:
+          held.enter_context(noted.pop_all())
+          break
+      if not wait:
+        raise errors.UserError(refusal)
+      hosts.once("wait", functools.partial(_pause, stages, reason))
+    yield
+
+
+def _pause(stages: Sequence[plan.Stage], reason: str) -> None:
+  """Waits until nobody reads what is to be moved.
+
+  It looks at random times, so that two jobs that saw each other's notes, and
+  took theirs back, do not go on like that.
+  """
+  while reason:
+    holders.say(f"waiting for {reason}")
+    interrupt.check()
+    time.sleep(holders.POLL * random.uniform(0.5, 2))
+    reason, _ = _first_read(stages)
 
 
 @contextlib.contextmanager
@@ -104,21 +147,28 @@ def _obstacle(stage: plan.Stage, taker: lock.Taker) -> tuple[str, str] | None:
   if other:
     path = run_folder.lock_of(stage.folder)
     return f"{stage.name}: {other}", lock.refusal(path, other)
-  readers = ", ".join(_readers(stage))
-  if not readers:
+  reason, refusal = _first_read([stage])
+  if not reason:
     return None
   taker.give_back()
-  return (
-    f"{stage.name}, to build it anew: {readers} reads it",
-    f"{stage.folder}: {readers} reads it, and it would be built with other"
-    " settings. Wait, leave --nowait out, or name another --workdir.",
-  )
+  return reason, refusal
 
 
-def _readers(stage: plan.Stage) -> list[str]:
-  """The other jobs that read what would be moved aside."""
-  fits = plan.written_digest(stage) in ("", stage.digest)
-  return [] if fits else marks.users(stage.folder)
+def _first_read(stages: Sequence[plan.Stage]) -> tuple[str, str]:
+  """Who reads the first of the stages that other jobs read and that this moves.
+
+  And the refusal of a job that does not wait; ('', '') where none is read.
+  """
+  for stage in stages:
+    fits = plan.written_digest(stage) in ("", stage.digest)
+    readers = "" if fits else ", ".join(marks.users(stage.folder))
+    if readers:
+      return (
+        f"{stage.name}, to build it anew: {readers} reads it",
+        f"{stage.folder}: {readers} reads it, and it would be built with other"
+        " settings. Wait, leave --nowait out, or name another --workdir.",
+      )
+  return "", ""
 
 
 def _check_named(named: list[references.Given]) -> None:
