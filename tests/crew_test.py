@@ -121,7 +121,7 @@ def test_after_sigterm_the_others_go_on(run, tmp_path):
 
 @pytest.mark.parametrize(
   ("kind", "code"),
-  [("UserError", 2), ("Diverged", 3)],
+  [("UserError", 2), ("Diverged", 3), ("disk", 2), ("memory", 2)],
 )
 def test_what_failed_is_not_tried_again_by_the_others(
   run, tmp_path, kind, code
@@ -281,6 +281,20 @@ def test_what_fails_just_before_a_lock_is_free_is_seen(tmp_path):
       pytest.fail("it was taken")
     assert not (tmp_path / ".data.lock").exists()
   assert hidden(tmp_path) == []
+
+
+def test_what_was_refused_on_another_machine_is_tried_on_this(tmp_path):
+  """Its disk was full, or its memory; here there may be room."""
+  stage = crew_toys.stages_of(tmp_path, CHAIN)["data"]
+  with turns.job([stage], wait=True, keep_old=0) as job:
+    note = {"stage": "data", "digest": stage.digest, "who": "process 1"}
+    note |= {"token": "new", "text": "out of memory", "machine": "elsewhere"}
+    path = tmp_path / ".data.failed"
+    path.write_text(json.dumps(note))
+    job.crew.check()
+    path.write_text(json.dumps(note | {"machine": holders.machine()}))
+    with pytest.raises(errors.UserError, match="out of memory"):
+      job.crew.check()
 
 
 def test_an_evaluation_that_failed_is_in_nobody_elses_way(tmp_path):

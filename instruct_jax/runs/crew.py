@@ -5,7 +5,8 @@ command needs, with their digests. Jobs with the same stages share them. One
 that needs a stage with other settings than a job at work begins when that one
 has ended: so none ever waits for a job that waits for it. A stage that failed
 leaves a note, too, until the last job has left, and the others end as it did
-instead of trying it again.
+instead of trying it again: those on its machine alone, where the disk or the
+memory refused something.
 """
 
 import contextlib
@@ -114,6 +115,8 @@ class Crew:
       is_old = note.get("token") in {*self._known, self._mine.token}
       if stage is None or is_old or note.get("digest") != stage.digest:
         continue
+      if note.get("machine", self._mine.machine) != self._mine.machine:
+        continue
       if finished.look(stage) is not None:
         continue  # It was its evaluation, which is the other's own.
       kind = _KINDS.get(note.get("kind", ""), errors.UserError)
@@ -130,7 +133,7 @@ class Crew:
       note.unlink(missing_ok=True)
     try:
       yield
-    except tuple(_KINDS.values()) as error:
+    except Exception as error:
       if hosts.is_writer():
         self._write(note, stage, error)
       raise
@@ -138,12 +141,18 @@ class Crew:
     self._done.add(stage.name)
 
   def _write(
-    self, note: epath.Path, stage: plan.Stage, error: BaseException
+    self, note: epath.Path, stage: plan.Stage, error: Exception
   ) -> None:
-    with contextlib.suppress(OSError):  # Then they try it themselves.
-      tree = {"stage": stage.name, "digest": stage.digest}
+    tree = {"stage": stage.name, "digest": stage.digest}
+    tree |= {"who": str(self._mine), "token": self._mine.token}
+    refused = errors.of_system(error)
+    if isinstance(error, tuple(_KINDS.values())):
       tree |= {"kind": type(error).__name__, "text": str(error)}
-      tree |= {"who": str(self._mine), "token": self._mine.token}
+    elif refused and not isinstance(error, interrupt.Interrupted):
+      tree |= {"text": refused, "machine": self._mine.machine}
+    else:
+      return  # A bug is each command's own.
+    with contextlib.suppress(OSError):  # Then they try it themselves.
       storage.write_json(note, tree)
 
   def seen(self) -> chain.Others:
