@@ -1,9 +1,18 @@
 """Installs instruct_jax.
 
-Extras: baselines, lm-eval, parquet, test, parity, gpu, tpu, notebooks.
+Extras: baselines, label, lm-eval, parquet, test, parity, gpu, tpu, notebooks.
 """
 
 import setuptools
+
+LABEL = [
+  "httpx>=0.28",
+  "markdown-it-py>=4",
+  "python-multipart>=0.0.20",
+  "SQLAlchemy>=2.0",
+  "starlette>=1.0",
+  "uvicorn>=0.30",
+]
 
 setuptools.setup(
   name="instruct_jax",
@@ -18,6 +27,10 @@ setuptools.setup(
       "report/*.css",
       "report/*.js",
       "data/clean/*.json",
+      "collecting/*.jsonl",
+      "collecting/*.md",
+      "collecting/static/*",
+      "collecting/templates/*",
     ],
   },
   install_requires=[
@@ -49,9 +62,11 @@ setuptools.setup(
   ],
   extras_require={
     "baselines": ["scikit-learn>=1.5"],
+    "label": LABEL,
     "lm-eval": ["lm_eval>=0.4.10"],
     "parquet": ["pyarrow>=17"],
     "test": [
+      *LABEL,
       "hypothesis>=6.100",
       "ipykernel>=6.29",
       "nbclient>=0.10",
@@ -62,6 +77,7 @@ setuptools.setup(
       "pytest-xdist>=3.6",
       "ruff>=0.17",
       "scikit-learn>=1.5",
+      "selenium>=4.30",
     ],
     "parity": ["peft>=0.15", "torch>=2.6", "transformers>=4.51"],
     "gpu": ["jax[cuda13]>=0.10"],

@@ -1,0 +1,1 @@
+"""People in the loop: a server that collects demonstrations and rankings."""

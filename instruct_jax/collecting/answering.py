@@ -1,0 +1,121 @@
+"""Answers and skips: stored once, whatever is sent twice.
+
+A page names each answer with a `submission` of its own making. The same one
+again, with the same content, is the same answer and changes nothing: double
+clicks and lost connections double nothing. Answers are only ever added; what
+is undone is marked.
+"""
+
+import dataclasses
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import select
+
+from instruct_jax.collecting import (
+  assigning,
+  kinds,
+  people,
+  screening,
+  settings,
+  tables,
+)
+from instruct_jax.collecting import tasks as tasks_
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+  """What became of an answer that was sent."""
+
+  repeated: bool  # it was there already; nothing has changed
+
+
+@dataclasses.dataclass(frozen=True)
+class Sent:
+  """An answer, or a skip, as it came and was checked."""
+
+  submission: str
+  answer: dict[str, Any]
+  seconds: float
+  sensitive: bool
+  state: str  # answered or skipped
+
+
+def keep(
+  connection: sqlalchemy.Connection,
+  given: settings.Settings,
+  labeler: people.Labeler,
+  assignment: assigning.Assignment,
+  sent: Sent,
+  now: float,
+) -> Saved:
+  """Stores what a labeler sent for an assignment of theirs.
+
+  An assignment that was released meanwhile is still theirs to answer: what a
+  person wrote offline is not thrown away, even where the task then has an
+  answer more than it wanted. Raises Refused where the submission's name stands
+  for something else, or the assignment has another answer.
+  """
+  text = kinds.as_json(sent.answer)
+  answers = tables.ANSWERS
+  earlier = connection.execute(
+    select(answers.c.assignment_id, answers.c.answer).where(
+      answers.c.submission == sent.submission
+    )
+  ).one_or_none()
+  if earlier is not None:
+    if tuple(earlier) != (assignment.id, text):
+      raise assigning.Refused(
+        "another answer has been saved under this submission"
+      )
+    return Saved(repeated=True)
+  if assignment.state in ("answered", "skipped"):
+    if sent.state == assignment.state and _current(
+      connection, assignment.id
+    ) == (text, int(sent.sensitive)):
+      return Saved(repeated=True)
+    raise assigning.Refused(
+      "this task has been answered already, in another tab perhaps; undo that"
+      " answer to give another"
+    )
+  _insert(connection, assignment, sent, text, now)
+  if assignment.is_screening:
+    screening.finish(connection, given, labeler, now)
+  return Saved(repeated=False)
+
+
+def _insert(connection, assignment, sent, text, now):
+  connection.execute(
+    tables.ANSWERS.insert(),
+    {
+      "assignment_id": assignment.id,
+      "submission": sent.submission,
+      "answer": text,
+      "seconds": sent.seconds,
+      "sensitive": int(sent.sensitive),
+      "saved_at": now,
+    },
+  )
+  assignments = tables.ASSIGNMENTS
+  connection.execute(
+    assignments.update()
+    .where(assignments.c.id == assignment.id)
+    .values(state=sent.state, done_at=now)
+  )
+  # An open one that is answered is taken as before.
+  if (assignment.state, sent.state) != ("open", "answered"):
+    tasks_.recount(connection, [assignment.task_id])
+
+
+def _current(connection, assignment_id):
+  """(answer, sensitive) that counts of an assignment; None without."""
+  answers = tables.ANSWERS
+  row = connection.execute(
+    select(answers.c.answer, answers.c.sensitive)
+    .where(
+      answers.c.assignment_id == assignment_id, answers.c.undone_at.is_(None)
+    )
+    .order_by(answers.c.id.desc())
+    .limit(1)
+  ).one_or_none()
+  return None if row is None else tuple(row)

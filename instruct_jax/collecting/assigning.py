@@ -1,0 +1,269 @@
+"""Who does what next: tasks handed out, resumed, released, undone.
+
+A labeler has at most a few open assignments: one, and those that undoing has
+brought back. A task is handed out while fewer have it open or answered than
+want it (`taken < wanted`), which the writer's transaction makes true among
+threads and processes. Of 33,000 tasks the next is found by an index of those
+that still want somebody, without counting.
+"""
+
+import dataclasses
+import json
+import random
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import literal_column, select, text
+
+from instruct_jax.collecting import kinds, people, screening, settings, tables
+from instruct_jax.collecting import tasks as tasks_
+
+
+class Refused(Exception):
+  """What a labeler asks for is not to be had; says why, for them to read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignment:
+  """A task in the hands of a labeler."""
+
+  id: int
+  task_id: int
+  kind: str
+  content: dict[str, Any]
+  display: list[int]  # display[i]: the index of the response at place i
+  opened_at: float
+  is_screening: bool
+  state: str = "open"
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+  """How far a labeler is."""
+
+  done: int  # answered, the screening included
+  left: int  # tasks that would be handed to them, this moment's open one too
+  screening: str  # none, open, waiting (for an admin), passed or failed
+
+
+def opened(
+  connection: sqlalchemy.Connection, labeler_id: int
+) -> Assignment | None:
+  """Their open assignment, the newest of several."""
+  assignments = tables.ASSIGNMENTS
+  row = connection.execute(
+    _JOINED.where(
+      assignments.c.labeler_id == labeler_id, assignments.c.state == "open"
+    )
+    .order_by(assignments.c.opened_at.desc(), assignments.c.id.desc())
+    .limit(1)
+  ).one_or_none()
+  return None if row is None else _assignment(row)
+
+
+def one(
+  connection: sqlalchemy.Connection, labeler_id: int, assignment_id: int
+) -> Assignment:
+  """An assignment of theirs; Refused where there is none."""
+  assignments = tables.ASSIGNMENTS
+  row = connection.execute(
+    _JOINED.where(
+      assignments.c.id == assignment_id,
+      assignments.c.labeler_id == labeler_id,
+    )
+  ).one_or_none()
+  if row is None:
+    raise Refused("this task was not given to you")
+  return _assignment(row)
+
+
+def give(
+  connection: sqlalchemy.Connection,
+  given: settings.Settings,
+  labeler: people.Labeler,
+  now: float,
+) -> Assignment | None:
+  """Hands the next task to a labeler; None where nothing is left for them."""
+  state = screening.state(connection, given, labeler)
+  if state in ("waiting", "failed"):
+    return None
+  release_stale(connection, given, now)
+  # Who has passed gets no task of the screening that was added later.
+  ask = {"labeler": labeler.id, "screening": int(state == "open")}
+  row = connection.execute(_NEXT, ask).one_or_none()
+  if row is None:
+    if state == "open" and screening.finish(connection, given, labeler, now):
+      return give(connection, given, people.by_id(connection, labeler.id), now)
+    return None
+  tasks = tables.TASKS
+  connection.execute(
+    tasks.update().where(tasks.c.id == row.id).values(taken=tasks.c.taken + 1)
+  )
+  id_ = _open(connection, given, row, labeler.id, now)
+  return one(connection, labeler.id, id_)
+
+
+def touch(
+  connection: sqlalchemy.Connection, assignment_id: int, now: float
+) -> None:
+  """Notes that an open assignment is looked at, so that it is not released."""
+  assignments = tables.ASSIGNMENTS
+  connection.execute(
+    assignments.update()
+    .where(assignments.c.id == assignment_id)
+    .values(opened_at=now)
+  )
+
+
+def release_stale(
+  connection: sqlalchemy.Connection, given: settings.Settings, now: float
+) -> int:
+  """Takes back what was opened `tasks.hours` ago or longer; how many."""
+  oldest = now - given.tasks.hours * 3600
+  return tasks_.release(connection, tables.ASSIGNMENTS.c.opened_at < oldest)
+
+
+def undo(
+  connection: sqlalchemy.Connection, labeler_id: int, now: float
+) -> Assignment | None:
+  """Undoes a labeler's last answer or skip; its assignment, open again.
+
+  None where there is nothing to undo. Raises Refused where the screening that
+  it belongs to has been handed in, or somebody else has the skipped task now.
+  """
+  answers, assignments = tables.ANSWERS, tables.ASSIGNMENTS
+  tasks = tables.TASKS
+  row = connection.execute(
+    select(
+      answers.c.id,
+      answers.c.assignment_id,
+      *(assignments.c.state, assignments.c.task_id),
+      *(tasks.c.is_screening, tasks.c.taken, tasks.c.wanted),
+    )
+    .join(assignments, answers.c.assignment_id == assignments.c.id)
+    .join(tasks, assignments.c.task_id == tasks.c.id)
+    .where(
+      assignments.c.labeler_id == labeler_id,
+      assignments.c.state.in_(("answered", "skipped")),
+      answers.c.undone_at.is_(None),
+    )
+    .order_by(answers.c.id.desc())
+    .limit(1)
+  ).one_or_none()
+  if row is None:
+    return None
+  labeler = people.by_id(connection, labeler_id)
+  if row.is_screening and labeler.screened_at is not None:
+    raise Refused("the screening has been handed in")
+  if row.state == "skipped" and row.taken >= row.wanted:
+    raise Refused("somebody else has the task that you skipped by now")
+  connection.execute(
+    answers.update().where(answers.c.id == row.id).values(undone_at=now)
+  )
+  connection.execute(
+    assignments.update()
+    .where(assignments.c.id == row.assignment_id)
+    .values(state="open", opened_at=now, done_at=None)
+  )
+  tasks_.recount(connection, [row.task_id])
+  return one(connection, labeler_id, row.assignment_id)
+
+
+def history(
+  connection: sqlalchemy.Connection, labeler_id: int, most: int
+) -> list[tuple[Assignment, Any]]:
+  """A labeler's last answers that count, newest first, with their rows."""
+  answers, assignments = tables.ANSWERS, tables.ASSIGNMENTS
+  rows = connection.execute(
+    _JOINED.add_columns(
+      *(answers.c.answer, answers.c.sensitive, answers.c.seconds),
+      *(answers.c.saved_at, answers.c.id.label("answer_id")),
+    )
+    .join(answers, answers.c.assignment_id == assignments.c.id)
+    .where(
+      assignments.c.labeler_id == labeler_id, answers.c.undone_at.is_(None)
+    )
+    .order_by(answers.c.id.desc())
+    .limit(most)
+  )
+  return [(_assignment(row), row) for row in rows]
+
+
+def progress(
+  connection: sqlalchemy.Connection,
+  given: settings.Settings,
+  labeler: people.Labeler,
+) -> Progress:
+  """How far a labeler is."""
+  assignments = tables.ASSIGNMENTS
+  state = screening.state(connection, given, labeler)
+  done = connection.scalar(
+    select(sqlalchemy.func.count()).where(
+      assignments.c.labeler_id == labeler.id,
+      assignments.c.state == "answered",
+    )
+  )
+  is_done = state in ("waiting", "failed")
+  ask = {"labeler": labeler.id, "screening": int(state == "open")}
+  left = 0 if is_done else connection.scalar(_LEFT, ask)
+  return Progress(done or 0, max(left or 0, 0), state)
+
+
+_JOINED = select(
+  tables.ASSIGNMENTS,
+  *(tables.TASKS.c.kind, tables.TASKS.c.content, tables.TASKS.c.is_screening),
+).join(tables.TASKS, tables.ASSIGNMENTS.c.task_id == tables.TASKS.c.id)
+_NEXT = text(
+  "SELECT id, content FROM tasks WHERE closed = 0 AND taken < wanted"
+  " AND is_screening = :screening AND NOT EXISTS (SELECT 1 FROM assignments"
+  " WHERE task_id = tasks.id AND labeler_id = :labeler"
+  " AND state <> 'released') ORDER BY id LIMIT 1"
+)
+# Those that want somebody, less those of them that this labeler has had, and
+# what they have open, which may want nobody else.
+_LEFT = text(
+  "SELECT (SELECT count(*) FROM tasks WHERE closed = 0 AND taken < wanted"
+  " AND is_screening = :screening)"
+  " - (SELECT count(*) FROM assignments a JOIN tasks t ON a.task_id = t.id"
+  " WHERE a.labeler_id = :labeler AND a.state <> 'released' AND t.closed = 0"
+  " AND t.taken < t.wanted AND t.is_screening = :screening)"
+  " + (SELECT count(*) FROM assignments WHERE labeler_id = :labeler"
+  " AND state = 'open')"
+)
+
+
+def _open(connection, given, task, labeler_id, now):
+  """The id of a labeler's assignment to a task: new, or a released one's."""
+  k = len(json.loads(task.content).get("responses", ()))
+  # Nobody who knows a task's place in its file knows this order.
+  drawn = random.Random(f"{given.tasks.seed}/{task.id}/{labeler_id}")
+  display = drawn.sample(range(k), k)
+  values = {
+    "task_id": task.id,
+    "labeler_id": labeler_id,
+    "display": kinds.as_json(display),
+    "state": "open",
+    "opened_at": now,
+  }
+  insert = sqlalchemy.dialects.sqlite.insert(tables.ASSIGNMENTS)
+  return connection.scalar(
+    insert.values(values)
+    .on_conflict_do_update(
+      index_elements=["task_id", "labeler_id"],
+      set_={"state": literal_column("'open'"), "opened_at": now},
+    )
+    .returning(tables.ASSIGNMENTS.c.id)
+  )
+
+
+def _assignment(row) -> Assignment:
+  return Assignment(
+    id=row.id,
+    task_id=row.task_id,
+    kind=row.kind,
+    content=json.loads(row.content),
+    display=json.loads(row.display),
+    opened_at=row.opened_at,
+    is_screening=bool(row.is_screening),
+    state=row.state,
+  )

@@ -1,0 +1,261 @@
+"""Tasks in the database: added once, handed out so often as wanted, reopened.
+
+A task's content is an object: of ranking and comparison `prompt`, `responses`
+and optionally `models` and `ended`; of demonstration `prompt`; of writing
+`form`, `hint` and `number`. Whatever else a line of a file had stands under
+`record` and is exported again. `gold` makes a task of the screening.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sqlalchemy
+
+from instruct_jax.base import errors
+from instruct_jax.collecting import kinds, people, settings, tables
+
+EVERYBODY = 10**9  # how many do a task of the screening
+_CHUNK = 500  # tasks of one transaction: others may write in between
+_OURS = {
+  "demonstration": ("prompt", "record"),
+  "ranking": ("prompt", "responses", "models", "ended", "record"),
+  "comparison": ("prompt", "responses", "models", "ended", "record"),
+  "writing": ("form", "hint", "number", "record"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Added:
+  """What became of contents that were to be tasks."""
+
+  added: int
+  repeated: int  # were tasks already
+
+
+def add(
+  database: tables.Database,
+  given: settings.Settings,
+  kind: str,
+  rows: Iterable[Mapping[str, Any]],
+  *,
+  source: str,
+  golds: Iterable[Mapping[str, Any]] | None,
+  now: float,
+) -> Added:
+  """Adds tasks; one that is there already, by prompt and responses, is not.
+
+  Each is durable when this returns, some hundred at a time. Raises UserError
+  for a content that is none of its kind.
+  """
+  if kind not in kinds.KINDS:
+    raise errors.unknown("kind of task", kind, kinds.KINDS)
+  pairs = zip(rows, itertools.repeat(None) if golds is None else golds)
+  added = total = 0
+  while chunk := list(itertools.islice(pairs, _CHUNK)):
+    values = [_row(given, kind, c, g, source, now) for c, g in chunk]
+    with database.writing() as connection:
+      before = _count(connection)
+      insert = tables.TASKS.insert().prefix_with("OR IGNORE")
+      connection.execute(insert, values)
+      added += _count(connection) - before
+    total += len(chunk)
+  return Added(added, total - added)
+
+
+def digest(kind: str, content: Mapping[str, Any]) -> str:
+  """What makes two tasks the same: kind, prompt, responses in any order."""
+  if kind == "writing":
+    parts = [content["form"], content.get("hint"), content.get("number")]
+  else:
+    parts = [content["prompt"], *sorted(content.get("responses", ()))]
+  return hashlib.sha256(kinds.as_json([kind, *parts]).encode()).hexdigest()
+
+
+def wanted(given: settings.Settings, digest_of_task: str) -> int:
+  """How many labelers a task is for: one, or several of the overlap share.
+
+  A hash of the seed and the task decides, so that it is the same wherever
+  and whenever the task is added.
+  """
+  seeded = f"{given.tasks.seed}/{digest_of_task}".encode()
+  drawn = int.from_bytes(hashlib.sha256(seeded).digest()[:8]) / 2**64
+  return given.overlap.labelers if drawn < given.overlap.share else 1
+
+
+def check_content(kind: str, content: Any) -> None:
+  """UserError for a content that is none of its kind."""
+  if not isinstance(content, Mapping):
+    raise errors.UserError("a task must be an object")
+  for key in content:
+    if key not in _OURS[kind]:
+      raise errors.unknown(f"key of a {kind} task", str(key), _OURS[kind])
+  if kind == "writing":
+    if content.get("form") not in kinds.FORMS:
+      raise errors.unknown("form", str(content.get("form")), kinds.FORMS)
+    return
+  _check_text("prompt", content.get("prompt"))
+  if kind in ("ranking", "comparison"):
+    _check_responses(kind, content)
+
+
+def reopen(
+  connection: sqlalchemy.Connection,
+  task_id: int,
+  labeler_id: int | None,
+  now: float,
+) -> None:
+  """Sets aside what was answered to a task, so that it is asked again.
+
+  Of one labeler, who gets it again next, or (None) of all, so that it goes to
+  whoever comes. Answers stay in the table, as undone. Raises UserError where
+  there is no such task, or that labeler never had it.
+  """
+  task = _one(connection, task_id)
+  rows = _assignments(connection, task_id, labeler_id)
+  if labeler_id is not None and not rows:
+    raise errors.UserError(
+      f"task {task_id}: labeler {labeler_id} has never had it"
+    )
+  answers, assignments = tables.ANSWERS, tables.ASSIGNMENTS
+  chosen = [row.id for row in rows if row.state != "open"]
+  state = "released" if labeler_id is None else "open"
+  connection.execute(
+    answers.update()
+    .where(answers.c.assignment_id.in_(chosen), answers.c.undone_at.is_(None))
+    .values(undone_at=now)
+  )
+  connection.execute(
+    assignments.update()
+    .where(assignments.c.id.in_(chosen))
+    .values(state=state, opened_at=now, done_at=None)
+  )
+  connection.execute(
+    tables.TASKS.update().where(tables.TASKS.c.id == task_id).values(closed=0)
+  )
+  recount(connection, [task_id])
+  if task.is_screening:
+    for row in rows:
+      people.screened(connection, row.labeler_id, at=None, passed=None)
+  detail = {"task": task_id, "labeler": labeler_id}
+  people.log(connection, now, "admin", "reopen", detail)
+
+
+def close(connection: sqlalchemy.Connection, task_id: int, now: float) -> None:
+  """Hands a task out no more; what was answered to it stays."""
+  _one(connection, task_id)
+  release(connection, tables.ASSIGNMENTS.c.task_id == task_id)
+  tasks = tables.TASKS
+  connection.execute(
+    tasks.update().where(tasks.c.id == task_id).values(closed=1)
+  )
+  people.log(connection, now, "admin", "close", {"task": task_id})
+
+
+def release(connection: sqlalchemy.Connection, which: Any) -> int:
+  """Takes open assignments (of those `which` is true of) back; how many."""
+  assignments = tables.ASSIGNMENTS
+  rows = connection.execute(
+    assignments.update()
+    .where(sqlalchemy.text(tables.IS_OPEN), which)
+    .values(state="released")
+    .returning(assignments.c.task_id)
+  )
+  found = [row.task_id for row in rows]
+  recount(connection, found)
+  return len(found)
+
+
+def recount(connection: sqlalchemy.Connection, task_ids: list[int]) -> None:
+  """Sets `taken` of tasks to how many have them open or have answered them."""
+  tasks, assignments = tables.TASKS, tables.ASSIGNMENTS
+  holding = (
+    sqlalchemy.select(sqlalchemy.func.count())
+    .select_from(assignments)
+    .where(
+      assignments.c.task_id == tasks.c.id,
+      assignments.c.state.in_(("open", "answered")),
+    )
+    .scalar_subquery()
+  )
+  for task_id in task_ids:
+    connection.execute(
+      tasks.update().where(tasks.c.id == task_id).values(taken=holding)
+    )
+
+
+def _row(given, kind, content, gold, source, now):
+  check_content(kind, content)
+  name = digest(kind, content)
+  is_screening = gold is not None
+  return {
+    "kind": kind,
+    "content": json.dumps(content, ensure_ascii=False),
+    "gold": json.dumps(gold, ensure_ascii=False) if is_screening else None,
+    "is_screening": int(is_screening),
+    "wanted": EVERYBODY if is_screening else wanted(given, name),
+    "source": source,
+    "created_at": now,
+    # The same prompt may be screened with and asked for besides.
+    "digest": f"gold/{name}" if is_screening else name,
+  }
+
+
+def _count(connection):
+  return connection.scalar(
+    sqlalchemy.select(sqlalchemy.func.count()).select_from(tables.TASKS)
+  )
+
+
+def _one(connection, task_id):
+  tasks = tables.TASKS
+  row = connection.execute(
+    sqlalchemy.select(tasks).where(tasks.c.id == task_id)
+  ).one_or_none()
+  if row is None:
+    raise errors.UserError(f"task {task_id}: there is none")
+  return row
+
+
+def _assignments(connection, task_id, labeler_id):
+  assignments = tables.ASSIGNMENTS
+  chosen = sqlalchemy.select(assignments).where(
+    assignments.c.task_id == task_id
+  )
+  if labeler_id is not None:
+    chosen = chosen.where(assignments.c.labeler_id == labeler_id)
+  return connection.execute(chosen).all()
+
+
+def _check_text(field, value):
+  if not isinstance(value, str) or not value.strip():
+    raise errors.UserError(f"{field}: must be text that is not empty")
+  try:
+    value.encode("utf-8")
+  except UnicodeEncodeError:
+    raise errors.UserError(
+      f"{field}: has half a character (a lone surrogate)"
+    ) from None
+
+
+def _check_responses(kind, content):
+  responses = content.get("responses")
+  if not isinstance(responses, list):
+    raise errors.UserError("responses: must be a list of texts")
+  for number, response in enumerate(responses, start=1):
+    _check_text(f"responses[{number}]", response)
+  if len(set(responses)) < len(responses):
+    raise errors.UserError("responses: the same one stands there twice")
+  least, most = (2, 2) if kind == "comparison" else (2, 9)
+  if not least <= len(responses) <= most:
+    raise errors.UserError(
+      f"responses: {len(responses)} of them; a {kind} is of"
+      f" {least if least == most else f'{least} to {most}'}"
+    )
+  for field in ("models", "ended"):
+    values = content.get(field)
+    if values is not None and len(values) != len(responses):
+      raise errors.UserError(f"{field}: must be as many as responses")
