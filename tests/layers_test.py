@@ -225,12 +225,13 @@ runs
   harness
   build
 collecting
-  kinds settings tables tokens
+  kinds settings tables tokens client tastes
   people
   screening tasks
   assigning
   answering
   store
+  simulated
 .
   main sample convert score evaluate harness
 """
