@@ -225,8 +225,8 @@ runs
   harness
   build
 collecting
-  kinds settings tables tokens client tastes
-  people
+  kinds settings tables tokens client tastes label_studio
+  people exporting importing
   screening tasks
   assigning
   answering
