@@ -65,9 +65,10 @@ def test_the_reference_may_be_another_than_the_baseline(of_two_sizes):
   config.evaluation.reference = "large"
   ctx = bench.dataclasses.replace(mixed.ctx, config=config.lock())
   other = bench.dataclasses.replace(mixed, ctx=ctx)
-  metrics, _ = kl.evaluate_kl(other)
+  metrics, tables = kl.evaluate_kl(other)
   assert metrics["kl/large"] == 0
   assert metrics["kl/sft"] != 0
+  assert {row["reference"] for row in tables["kl"]} == {"large"}
 
 
 def test_a_context_of_the_same_shape_is_the_same():
@@ -281,6 +282,26 @@ def test_parts_are_joined_and_held_against_each_other(parts, tmp_path):
     ]
   )
   assert share == pytest.approx(better, abs=1e-4)
+
+
+@pytest.mark.parametrize("own", ["one", "two"])
+def test_what_kl_is_measured_from_has_none_from_other_parts(
+  parts, tmp_path, own
+):
+  """The baseline of both is the reference of one; the order does not count."""
+  for name, folder in parts.items():
+    reference, kl_of = ("flawed", 0.0) if name == own else (name, 7.0)
+    row = {"subject": "flawed", "reference": reference, "value": kl_of}
+    row |= {"metric": "kl/flawed", "per_token": kl_of / 2}
+    path = folder / "results.json"
+    results = json.loads(path.read_text())
+    results["tables"]["kl"] = [row]
+    results["metrics"] |= {"kl/flawed": kl_of, "kl_per_token/flawed": kl_of / 2}
+    path.write_text(json.dumps(results))
+  ctx = joined_context(**{"join.against": ()})
+  metrics, tables = comparing.join(ctx, bench_path(tmp_path), parts)
+  assert metrics["kl/flawed"] == metrics["kl_per_token/flawed"] == 0
+  assert [row["reference"] for row in tables["kl"]] == ["flawed"]
 
 
 def test_nothing_is_held_against_each_other_unless_asked(parts, tmp_path):

@@ -422,6 +422,31 @@ def test_long_responses_are_fewer(tmp_path):
   assert letters < samples.ALL_LETTERS
 
 
+@pytest.mark.parametrize(
+  ("references", "lines", "closes"),
+  [
+    ({"ppo": "sft"}, ["from SFT"], "KL from SFT, nats"),
+    ({"sft": "gpt", "ppo": "gpt"}, ["from GPT"], "KL from GPT, nats"),
+    (
+      {"small_ppo": "small_sft", "large_ppo": "large_sft"},
+      ["from SFT (small)", "from SFT (large)"],
+      "KL from SFT, nats",
+    ),
+    ({"a": "sft", "b": "gpt"}, ["from SFT", "from GPT"],
+     "KL from references, nats"),
+    ({"ppo": None}, [""], "KL from SFT, nats"),  # of results of before
+  ],
+)  # fmt: skip
+def test_kl_names_what_it_is_measured_from(references, lines, closes):
+  rows = [
+    {"subject": subject, "value": 1.0} | ({"reference": name} if name else {})
+    for subject, name in references.items()
+  ]
+  assert [row[0] for row in exhibits.arrange("kl", rows).rows] == lines
+  ((label, *_),) = closing.arrange({"kl": rows}).rows
+  assert label == closes
+
+
 def test_every_row_of_an_evaluation_says_its_n():
   table = exhibits.arrange("metadata", report_toys.WIDE["metadata"])
   assert table.headers[-1] == "n (independent)"

@@ -1,8 +1,8 @@
-"""How far each subject has moved from the SFT model, in nats a sequence.
+"""How far each subject has moved from the reference, in nats a sequence.
 
-KL(π || π_SFT) = E_{y ~ π} [log π(y|x) - log π_SFT(y|x)], by Monte Carlo on the
+KL(π || π_ref) = E_{y ~ π} [log π(y|x) - log π_ref(y|x)], by Monte Carlo on the
 subject's own responses to the test prompts, both at temperature 1 (README,
-detail 15).
+detail 15). The reference is the SFT model, unless the config names another.
 """
 
 import numpy as np
@@ -20,7 +20,8 @@ def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
   (`maths.best_of.kl`).
 
   The reference is frozen['reference'], or, where there is none, the subject
-  that `evaluation.reference` names (by default the baseline).
+  that `evaluation.reference` names (by default the baseline); each row names
+  it, since comparisons with different ones may be joined.
   Nothing else is measured without either, nor of a subject that is not sampled
   at temperature 1.
   """
@@ -50,6 +51,7 @@ def evaluate_kl(bench: bench_lib.Bench) -> bench_lib.Findings:
         kl,
         bench.clusters,
         subject=subject.name,
+        reference=reference.name,
         per_token=float(kl.sum() / max(1, said.lengths.sum())),
         metric=f"kl/{subject.name}",
       )

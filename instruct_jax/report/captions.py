@@ -198,9 +198,10 @@ EXHIBITS = {
     axis="handled right, %",
   ),
   "kl": Exhibit(
-    "KL from the SFT model",
-    "Nats a response; then a token, for scale.",
-    see="How far each model lies from SFT; a few nats a response are little.",
+    "KL from the reference",
+    "Nats a response, from the model that a line names; then a token, for"
+    " scale.",
+    see="How far each model lies from it; a few nats a response are little.",
   ),
   "loss": Exhibit(
     "Loss of held-out demonstrations",
@@ -395,7 +396,7 @@ CLOSING = (
   ("toxic, asked for respect", "toxicity", {"prompt": "respectful"}),
   ("tasks, mean exact match", "nlp", {"task": "mean"}),
   ("reward model's score", "score", {}),
-  ("KL from SFT, nats", "kl", {}),
+  ("KL from {}, nats", "kl", {}),
   ("loss of demonstrations", "loss", {}),
   ("tokens a response", "length", {"measure": "length"}),
 )  # fmt: skip

@@ -129,6 +129,8 @@ def _listed(
   if baseline is not None:
     labels = labels | {"baseline": baseline}
     label = label.format(captions.subject(baseline))
+  if name == "kl":
+    label = label.format(exhibits.reference_of(rows))
   rows = [r for r in rows if labels.items() <= r.items() and "subject" in r]
   percent = name in captions.EXHIBITS and captions.EXHIBITS[name].percent
   return label, [dict(r, percent=percent or name == "preference") for r in rows]

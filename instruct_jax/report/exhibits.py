@@ -213,6 +213,15 @@ def baseline_of(rows: Rows) -> str | None:
   return max(sft, key=lambda name: sizes.index(captions.parts(name)[0]))
 
 
+def reference_of(rows: Rows) -> str:
+  """What KL was measured from, in words; of several sizes what all are."""
+  names = {r["reference"] for r in rows if "reference" in r}
+  methods = {captions.parts(name)[1] for name in names} if names else {"sft"}
+  if len(names) == 1:
+    return captions.subject(names.pop())
+  return captions.subject(methods.pop()) if len(methods) == 1 else "references"
+
+
 def _with_measure(row: Mapping[str, Any]) -> dict[str, Any]:
   """The reward table's log losses differ from accuracies by metric only."""
   is_loss = "log_loss" in str(row.get("metric", ""))
@@ -233,7 +242,8 @@ def label_of(row: Mapping[str, Any], columns: str) -> str:
     if key in (columns, "metric") or not isinstance(value, str):
       continue
     text = captions.words(value, key)
-    parts.append(f"over {text}" if key == "baseline" else text)
+    before = {"baseline": "over ", "reference": "from "}.get(key, "")
+    parts.append(f"{before}{text}")
   return ", ".join(parts)
 
 

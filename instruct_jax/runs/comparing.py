@@ -106,7 +106,8 @@ def join(
   """Metrics and tables of all parts, `config.join.against` against each other.
 
   A row or metric that several parts have (a baseline that each of them asked)
-  counts once, the last one's. Writes folder/responses.jsonl.
+  counts once, the last one's; but a policy that KL is measured from in one has
+  none from those of the others. Writes folder/responses.jsonl.
 
   Raises UserError where the parts to hold against each other were not asked
   the same prompts.
@@ -115,9 +116,11 @@ def join(
   tables: dict[str, bench.Rows] = {}
   for name in _parts(ctx.config):
     results = records.read_results(needs[name])
-    metrics |= results["metrics"]
+    settled = _of_references(tables.get("kl", []))
+    metrics |= {k: x for k, x in results["metrics"].items() if k not in settled}
     for table, rows in results["tables"].items():
-      tables[table] = _with(tables.get(table, []), rows)
+      new = [row for row in rows if row.get("metric") not in settled]
+      tables[table] = _with(tables.get(table, []), new)
   against = {name: needs[name] for name in ctx.config.join.against}
   if against:
     lines = _together(against)  # too long to be told to the others
@@ -130,6 +133,13 @@ def join(
       "write", lambda: storage.write_lines(path, map(json.dumps, lines))
     )
   return metrics, tables
+
+
+def _of_references(rows: bench.Rows) -> set[str]:
+  """The metrics of KL of policies that it was measured from, which is 0."""
+  measured = [row for row in rows if "reference" in row]
+  names = [r["subject"] for r in measured if r["subject"] == r["reference"]]
+  return {f"{kind}/{name}" for kind in ("kl", "kl_per_token") for name in names}
 
 
 def _with(rows: bench.Rows, others: bench.Rows) -> bench.Rows:
