@@ -225,13 +225,16 @@ runs
   harness
   build
 collecting
-  kinds settings tables tokens client tastes label_studio
-  people exporting importing
+  kinds settings tables tokens client tastes label_studio forms showing
+  people exporting importing guard survey
   screening tasks
   assigning
   answering
   store
-  simulated
+  simulated visits
+  pages
+  app
+  serving
 .
   main sample convert score evaluate harness
 """
