@@ -160,7 +160,7 @@ def test_a_task_has_the_documented_form_and_hides_who_answered(labels):
   said = collected_toys.ranked([1, 2, 1], flags=["opinion"])
   answer = answers.Answer(
     *(7, 5, "ranking", content, None, "", False, 1, "ann", "training"),
-    *([0, 1, 2], said, 12.5, True),
+    *([0, 1, 2], said, 12.5, True, 0.0),
   )
   task = label_studio.task_of(5, content, [answer])
   items = task["data"]["items"]

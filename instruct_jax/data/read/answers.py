@@ -23,15 +23,23 @@ SKIPPED = "skipped"  # the key of an answer that gives none
 _NEWEST = """
   SELECT max(id) FROM answers WHERE undone_at IS NULL GROUP BY assignment_id
 """
-_ANSWERS = """
+_COLUMNS = """
   SELECT a.id, t.id, t.kind, t.content, t.gold, t.source, t.is_screening,
-    l.id, l.name, l.grp, s.display, a.answer, a.seconds, a.sensitive
+    l.id, l.name, l.grp, s.display, a.answer, a.seconds, a.sensitive, a.saved_at
+"""
+_BY_TASK = f"""{_COLUMNS}
   FROM tasks t
   CROSS JOIN assignments s ON s.task_id = t.id
   CROSS JOIN labelers l ON l.id = s.labeler_id
   CROSS JOIN answers a ON a.assignment_id = s.id
-  WHERE a.id > ?
   ORDER BY t.id, l.id, a.id
+"""
+_SINCE = f"""{_COLUMNS}
+  FROM answers a
+  CROSS JOIN assignments s ON s.id = a.assignment_id
+  CROSS JOIN tasks t ON t.id = s.task_id
+  CROSS JOIN labelers l ON l.id = s.labeler_id
+  WHERE a.id > ? ORDER BY a.id
 """
 
 
@@ -57,6 +65,7 @@ class Answer:
   said: dict[str, Any]
   seconds: float
   sensitive: bool
+  saved_at: float  # seconds since 1970
 
   @property
   def is_skipped(self) -> bool:
@@ -93,21 +102,22 @@ def held() -> Iterator[None]:
     _held = before
 
 
-def read(path: os.PathLike | str, *, after: int = 0) -> Iterator[Answer]:
+def read(path: os.PathLike | str) -> Iterator[Answer]:
   """The answers that count, by task and labeler, skipped ones too.
-
-  Args:
-    path: of the database.
-    after: only those with a greater number.
 
   What was undone does not count, and of several answers to one assignment the
   last does. Raises UserError for what is no such database.
   """
   with opened(path) as connection:
     counting = counted(path, connection)
-    for row in connection.execute(_ANSWERS, (after,)):
+    for row in connection.execute(_BY_TASK):
       if row[0] in counting:
         yield _answer(row)
+
+
+def since(connection: sqlite3.Connection, number: int) -> Iterator[Answer]:
+  """All answers with a greater number, in their order, whether they count."""
+  return map(_answer, connection.execute(_SINCE, (number,)))
 
 
 def counted(
@@ -166,7 +176,8 @@ def _connected(path: os.PathLike | str) -> sqlite3.Connection:
 
 def _answer(row: tuple) -> Answer:
   number, task, kind, content, gold, source, is_screening = row[:7]
-  labeler_id, labeler, group, display, said, seconds, sensitive = row[7:]
+  labeler_id, labeler, group, display, said = row[7:12]
+  seconds, sensitive, saved_at = row[12:]
   return Answer(
     number,
     task,
@@ -182,4 +193,5 @@ def _answer(row: tuple) -> Answer:
     json.loads(said),
     float(seconds or 0.0),
     bool(sensitive),
+    float(saved_at or 0.0),
   )
