@@ -226,6 +226,8 @@ runs
   build
 collecting
   kinds settings tables tokens client tastes label_studio forms showing
+  statistics
+  tally
   people exporting importing guard survey
   screening tasks
   assigning

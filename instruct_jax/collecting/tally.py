@@ -8,6 +8,7 @@ been answered or undone, but never for more than a tenth of the time.
 import collections
 import dataclasses
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -121,19 +122,23 @@ class Tally:
     with answers.opened(self._path) as connection:
       key = connection.execute(_KEY).fetchone()
       if key != self._key:
-        self._read(connection)
-        counting = answers.counted(self._path, connection)
-        given = [n for (n,) in connection.execute(_TO_GIVE)]
-        opened = [n for (n,) in connection.execute(_OPEN)]
-    if key != self._key:
-      entries = [x for n, x in self._entries.items() if n in counting]
-      version = self._state.get("version", 0) + 1
-      found = numbers(entries, self._kinds, given, opened)
-      self._state, self._key = {"version": version, **found}, key
+        found = self._numbers(connection)
+        version = self._state.get("version", 0) + 1
+        self._state, self._key = {"version": version, **found}, key
     took = self._clock() - began
     self._again_at = self._clock() + max(SHORTEST, _REST * took)
 
-  def _read(self, connection: Any) -> None:
+  def _numbers(self, connection: sqlite3.Connection) -> dict[str, Any]:
+    self._read(connection)
+    counting = answers.counted(self._path, connection)
+    return numbers(
+      [entry for n, entry in self._entries.items() if n in counting],
+      self._kinds,
+      [number for (number,) in connection.execute(_TO_GIVE)],
+      [number for (number,) in connection.execute(_OPEN)],
+    )
+
+  def _read(self, connection: sqlite3.Connection) -> None:
     """What is new."""
     for number, kind, is_screening in connection.execute(
       _TASKS, (self._last_task,)
