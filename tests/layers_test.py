@@ -233,7 +233,8 @@ collecting
   assigning
   answering
   store
-  simulated visits
+  simulated site views
+  visits
   pages
   app
   serving

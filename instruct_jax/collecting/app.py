@@ -13,7 +13,7 @@ from starlette import (
   routing,
 )
 
-from instruct_jax.collecting import guard, pages, store, visits
+from instruct_jax.collecting import guard, pages, site, store, visits
 
 THREADS = 8  # more would only wait for each other: one writes, few cores read
 _CACHED = "public, max-age=31536000, immutable"  # names carry their digest
@@ -30,7 +30,7 @@ def build(
     exception_handlers={exceptions.HTTPException: _http},
     lifespan=_lifespan,
   )
-  app.state.site = visits.site_of(labels, limits)
+  app.state.site = site.site_of(labels, limits)
   # A path with a slash too many is another path.
   app.router.redirect_slashes = False
   return app
@@ -45,8 +45,8 @@ async def _lifespan(app: applications.Starlette) -> AsyncIterator[None]:
 
 async def _static(request: requests.Request) -> responses.Response:
   """A style or script, held in memory: no path leads to any file."""
-  site: visits.Site = request.app.state.site
-  found = site.static.get(request.path_params["name"])
+  shared: site.Site = request.app.state.site
+  found = shared.static.get(request.path_params["name"])
   if found is None:
     raise exceptions.HTTPException(404)
   content, kind = found

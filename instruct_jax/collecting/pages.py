@@ -4,7 +4,6 @@ Answers come and go in the order shown; `_save` turns them into the task's.
 """
 
 import dataclasses
-import datetime
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,21 +16,13 @@ from instruct_jax.collecting import (
   guard,
   kinds,
   showing,
+  site,
   store,
   survey,
-  tokens,
+  views,
   visits,
 )
 
-LETTERS = "ABCDEFGHI"
-_TITLES = {
-  "demonstration": "Write an answer",
-  "ranking": "Rank answers",
-  "comparison": "Compare two answers",
-  "writing": "Write a prompt",
-}
-_EXAMPLES = 3  # empty ones that a form of few-shot prompts begins with
-_ROOM = 2  # empty ones beyond those that are filled
 _MOST_SECONDS = 1e6
 _INSTRUCTIONS = "instructions.md"
 
@@ -94,7 +85,7 @@ def task_json(visit: visits.Visit) -> responses.Response:
     "assignment": assignment.id,
     "kind": assignment.kind,
     "is_screening": assignment.is_screening,
-    "responses": _shown(assignment, "responses"),
+    "responses": views.in_shown_order(assignment, "responses"),
   }
   for name in ("prompt", "form", "hint"):
     found |= {name: content[name]} if name in content else {}
@@ -155,7 +146,7 @@ def instructions(visit: visits.Visit) -> responses.Response:
 
 def history(visit: visits.Visit) -> responses.Response:
   """Their latest answers, and the last one to be undone."""
-  rows = [_row(done) for done in visit.store.history(_me(visit).id)]
+  rows = [views.row(done) for done in visit.store.history(_me(visit).id)]
   return visit.page("history.html", rows=rows)
 
 
@@ -192,7 +183,7 @@ def read_instructions(labels: store.Store) -> str:
   """The Markdown that labelers are shown."""
   path = labels.folder / _INSTRUCTIONS
   if not path.is_file():
-    path = visits.HERE / _INSTRUCTIONS
+    path = site.HERE / _INSTRUCTIONS
   return path.read_text("utf-8", errors="replace")
 
 
@@ -262,19 +253,12 @@ def _only(body: Mapping[str, Any], known: Sequence[str]) -> None:
 
 
 def _wrong(visit, assignment, given, wrong):
-  errors = {field: _lettered(said) for field, said in wrong.errors.items()}
+  errors = {field: views.lettered(said) for field, said in wrong.errors.items()}
   if not visit.is_form:
     return responses.JSONResponse({"errors": errors}, 422)
   given = given if isinstance(given, dict) else {}
   given = given | {"sensitive": _sensitive(visit)}
   return _task(visit, assignment, given, errors)
-
-
-def _lettered(said: str) -> str:
-  """'answer 2' is B on the page."""
-  return re.sub(
-    r"\banswer ([1-9])\b", lambda n: f"answer {LETTERS[int(n[1]) - 1]}", said
-  )
 
 
 def _task(
@@ -283,27 +267,11 @@ def _task(
   given: Mapping[str, Any] | None = None,
   errors: Mapping[str, str] | None = None,
 ) -> responses.Response:
-  content = assignment.content
   given = given or {}
-  pairs = list(given.get("examples", []))
-  room = max(_EXAMPLES, min(len(pairs) + _ROOM, forms.EXAMPLES)) - len(pairs)
-  task = {
-    "assignment": assignment.id,
-    # A page has one name for its answer, however often that is sent.
-    "submission": tokens.new(),
-    "kind": assignment.kind,
-    "title": _TITLES[assignment.kind],
-    "is_screening": assignment.is_screening,
-    "prompt": showing.prompt_of(content),
-    "responses": _cards(assignment, given),
-    "form": content.get("form", ""),
-    "hint": content.get("hint") or "",
-    "examples": pairs + [{"query": "", "response": ""}] * max(room, 0),
-  }
   return visit.page(
     "work.html",
     422 if errors else 200,
-    task=task,
+    task=views.task(assignment, given),
     progress=visit.store.progress(_me(visit).id),
     flags=paper.METADATA,
     given=given,
@@ -311,38 +279,11 @@ def _task(
   )
 
 
-def _shown(assignment: store.Assignment, key: str) -> list[Any]:
-  """A list of the task's content in the order in which it is shown."""
-  values = assignment.content.get(key)
-  return [values[n] for n in assignment.display] if values else []
-
-
-def _cards(assignment: store.Assignment, given: Mapping[str, Any]) -> list:
-  texts = _shown(assignment, "responses")
-  ended = _shown(assignment, "ended") or [None] * len(texts)
-
-  def of(field, n, otherwise):
-    values = given.get(field) or []
-    return values[n] if n < len(values) else otherwise
-
-  return [
-    {
-      "letter": LETTERS[n],
-      "text": text,
-      "ended": ended[n],
-      "rating": of("ratings", n, None),
-      "flags": of("metadata", n, {}),
-      "rank": of("ranks", n, None),
-    }
-    for n, text in enumerate(texts)
-  ]
-
-
 def _nothing(
   visit: visits.Visit, progress: store.Progress
 ) -> responses.Response:
   """What a labeler is told for whom there is no task."""
-  title, lines = _ENDS.get(progress.screening, _DONE)
+  title, lines = views.end(progress.screening)
   asked = visit.store.survey(_me(visit).id) is None and progress.done > 0
   return visit.page(
     "done.html",
@@ -351,63 +292,6 @@ def _nothing(
     progress=progress,
     survey=asked and progress.screening in ("none", "passed"),
   )
-
-
-_DONE = (
-  "That is all for now",
-  ["There is no task left for you. New ones may come: look in again."],
-)
-_ENDS = {
-  "waiting": (
-    "Thank you: your practice tasks are in",
-    [
-      "A person reads what you wrote before the work goes on. You need do"
-      " nothing: come back to this page, tomorrow perhaps.",
-    ],
-  ),
-  "failed": (
-    "Thank you for your time",
-    [
-      "Your answers to the practice tasks differ from what this study looks for"
-      " in more places than it can work with. That says nothing about you: such"
-      " judgments are personal, and another study may look for just yours.",
-      "If you think that something went wrong, write to whoever invited you:"
-      " they see your answers, and may decide otherwise.",
-    ],
-  ),
-}
-
-
-def _row(done: store.Done) -> dict[str, Any]:
-  """A line of the history."""
-  assignment = done.assignment
-  turns = showing.prompt_of(assignment.content)
-  prompt = turns[-1][1] if turns else ""
-  if assignment.kind == "writing":
-    prompt = assignment.content.get("hint") or ""
-  at = datetime.datetime.fromtimestamp(done.saved_at, datetime.UTC)
-  return {
-    "title": _TITLES[assignment.kind],
-    "iso": at.isoformat(timespec="seconds"),
-    "when": f"{at.day} {at:%B %Y, %H:%M} UTC",
-    "prompt": prompt,
-    "answer": _said(assignment, done.answer),
-    "sensitive": done.sensitive,
-  }
-
-
-def _said(assignment: store.Assignment, answer: Mapping[str, Any]) -> str:
-  """An answer in a line, by the letters that the page had."""
-  if "skipped" in answer:
-    return f"Skipped: {answer['skipped']}"
-  if "ranks" not in answer:
-    return next((x for x in answer.values() if isinstance(x, str)), "")
-  ranks = [answer["ranks"][n] for n in assignment.display]
-  tiers = [
-    " = ".join(LETTERS[n] for n, rank in enumerate(ranks) if rank == each)
-    for each in sorted(set(ranks))
-  ]
-  return " > ".join(tiers)
 
 
 def _survey(

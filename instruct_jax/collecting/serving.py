@@ -11,7 +11,7 @@ import sqlalchemy
 import uvicorn
 
 from instruct_jax.base import errors, interrupt
-from instruct_jax.collecting import app, store, tables, visits
+from instruct_jax.collecting import app, site, store, tables
 
 HOST, PORT = "127.0.0.1", 8000
 _INSTRUCTIONS = "instructions.md"
@@ -32,9 +32,7 @@ def serve(labels: store.Store, *, host: str = HOST, port: int = PORT) -> None:
   bound = bind(host, port)
   with bound:
     if not (labels.folder / _INSTRUCTIONS).exists():
-      shutil.copyfile(
-        visits.HERE / _INSTRUCTIONS, labels.folder / _INSTRUCTIONS
-      )
+      shutil.copyfile(site.HERE / _INSTRUCTIONS, labels.folder / _INSTRUCTIONS)
     _greet(labels, host, bound.getsockname()[1])
     config = uvicorn.Config(
       app.build(labels),

@@ -41,7 +41,13 @@ _NO_WIDTH = {
   "\u2060": "WJ",
   "\ufeff": "BOM",
 }
-_SHORT = _TURNING | _NO_WIDTH | {"\x7f": "␡"}
+_CONTROL = (
+  "NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "BEL",
+  "BS", "HT", "LF", "VT", "FF", "CR", "SO", "SI",
+  "DLE", "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB",
+  "CAN", "EM", "SUB", "ESC", "FS", "GS", "RS", "US",
+)  # fmt: skip
+_SHORT = _TURNING | _NO_WIDTH | {"\x7f": "DEL"}
 _MARKED = re.compile(
   "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u180e\u200b\u2028-\u202e"
   "\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
@@ -92,7 +98,7 @@ def prompt_of(content: Mapping[str, Any]) -> list[tuple[str, str]]:
   record = content.get("record")
   held = record.get("messages") if isinstance(record, Mapping) else None
   if isinstance(held, list) and held:
-    answered = held[-1].get("role") == messages.ASSISTANT
+    answered = _said(held[-1], "role") == messages.ASSISTANT
     return turns(held[:-1] if answered else held)
   return turns(content.get("prompt", ""))
 
@@ -111,10 +117,10 @@ def _said(turn: Any, key: str) -> str:
 
 
 def _short(character: str) -> str:
-  """What stands for a character that cannot be seen: '␀', 'RLO', 'U+0085'."""
+  """What stands for a character that cannot be seen: 'NUL', 'RLO', 'U+0085'."""
   code = ord(character)
   if code < 0x20:
-    return chr(0x2400 + code)
+    return _CONTROL[code]
   return _SHORT.get(character, f"U+{code:04X}")
 
 

@@ -7,27 +7,19 @@ database. What it raises is told as a page or as JSON, never as a traceback.
 
 import dataclasses
 import functools
-import hashlib
 import logging
-import pathlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jinja2
 import sqlalchemy
 from starlette import concurrency, requests, responses
 
 from instruct_jax.base import errors
-from instruct_jax.collecting import forms, guard, kinds, showing, store, tokens
+from instruct_jax.collecting import forms, guard, store, tokens
+from instruct_jax.collecting import site as site_
 
 _log = logging.getLogger(__name__)
-HERE = pathlib.Path(__file__).parent
-_STATIC = {
-  ".css": "text/css",
-  ".js": "text/javascript",
-  ".svg": "image/svg+xml",
-}
 _LONGEST_TOKEN = 200  # characters; those that are given out have 43
 _MOMENT = "One moment"
 LABELER, ADMIN = "labeler", "admin"  # who a page is for, and their cookie
@@ -50,23 +42,10 @@ class Problem(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Site:
-  """What all requests share."""
-
-  store: store.Store
-  secret: str
-  limits: guard.Limits
-  visitors: guard.Buckets  # by token
-  strangers: guard.Buckets  # by address: tokens that nobody has
-  templates: jinja2.Environment
-  static: dict[str, tuple[bytes, str]]  # {name: (content, type)}
-
-
-@dataclasses.dataclass(frozen=True)
 class Visit:
   """A request, and who asks."""
 
-  site: Site
+  site: site_.Site
   request: requests.Request
   token: str
   labeler: store.Labeler | None  # None of an admin, and of nobody
@@ -106,29 +85,10 @@ class Visit:
     self, template: str, status: int = 200, **context: Any
   ) -> responses.Response:
     """A page from its template."""
-    return _page(self.site, template, status, visit=self, **context)
+    return self.site.page(template, status, visit=self, **context)
 
 
 Handler = Callable[[Visit], responses.Response]
-
-
-def site_of(labels: store.Store, limits: guard.Limits) -> Site:
-  """What a server of these labels shares; templates are compiled once."""
-  static = {
-    path.name: (path.read_bytes(), _STATIC[path.suffix])
-    for path in sorted((HERE / "static").iterdir())
-    if path.suffix in _STATIC
-  }
-  clock = labels.clock
-  return Site(
-    store=labels,
-    secret=labels.secret(),
-    limits=limits,
-    visitors=guard.Buckets(limits.burst, limits.per_second, clock),
-    strangers=guard.Buckets(limits.wrong_burst, limits.wrong_per_second, clock),
-    templates=_templates(static),
-    static=static,
-  )
 
 
 def endpoint(handler: Handler, by: str = "") -> Callable[..., Any]:
@@ -139,7 +99,7 @@ def endpoint(handler: Handler, by: str = "") -> Callable[..., Any]:
 
   @functools.wraps(handler)
   async def answer(request: requests.Request) -> responses.Response:
-    site: Site = request.app.state.site
+    site: site_.Site = request.app.state.site
     try:
       body: Mapping[str, Any] = {}
       if request.method == "POST":
@@ -179,7 +139,7 @@ def token_of(visit: Visit, token: str, *, by: str) -> store.Labeler | None:
 
 
 def told(
-  site: Site, request: requests.Request, problem: Problem
+  site: site_.Site, request: requests.Request, problem: Problem
 ) -> responses.Response:
   """A problem as a page, or as JSON for a script."""
   if _wants_json(request):
@@ -188,9 +148,9 @@ def told(
       {"message": message}, problem.status
     )
   else:
-    response = _page(
-      site,
-      "message.html",
+    moment = problem.title == _MOMENT
+    response = site.page(
+      "moment.html" if moment else "message.html",
       problem.status,
       visit=None,
       title=problem.title,
@@ -315,42 +275,3 @@ def _wants_json(request: requests.Request) -> bool:
 
 def _sentence(text: str) -> str:
   return text[:1].upper() + text[1:]
-
-
-def _page(site, template, status, **context):
-  if context.get("title") == _MOMENT:
-    template = "moment.html"
-  text = site.templates.get_template(template).render(**context)
-  return responses.HTMLResponse(
-    text.encode("utf-8", "replace"), status_code=status
-  )
-
-
-def _templates(static: Mapping[str, tuple[bytes, str]]) -> jinja2.Environment:
-  names = {
-    name: f"{guard.STATIC}{name}?{hashlib.sha256(content).hexdigest()[:12]}"
-    for name, (content, _) in static.items()
-  }
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(HERE / "templates"),
-    autoescape=True,
-    auto_reload=False,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-  )
-  environment.globals.update(
-    {
-      "static": names.__getitem__,
-      "fold": showing.FOLD,
-      "longest": kinds.LONGEST,
-    }
-  )
-  environment.filters.update(
-    {
-      "shown": showing.shown,
-      "excerpt": showing.excerpt,
-      "plain": showing.plain,
-    }
-  )
-  return environment

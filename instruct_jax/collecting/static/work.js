@@ -217,7 +217,7 @@
   function send(path, more) {
     const box = outbox();
     if (busy || box.some((each) => String(each.body.assignment) === assignment)) return flush();
-    for (const id of ["save", "skip-button"]) document.getElementById(id).disabled = true;
+    for (const id of ["save", "skip-button"]) document.getElementById(id)?.toggleAttribute("disabled", true);
     problems({});
     notice.hidden = true;
     save();
@@ -325,7 +325,7 @@
       done = true;
       if (event.key === "Enter" && (ranking || kind === "comparison")) submit();
       else if (lower.key === "u") document.getElementById("undo-button")?.click();
-      else if (lower.key === "s") {
+      else if (lower.key === "s" && document.getElementById("reason")) {
         document.getElementById("skip-details").open = true;
         document.getElementById("reason").focus();
       } else if (event.key === "?") document.getElementById("help").showModal();
