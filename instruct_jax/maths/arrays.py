@@ -11,6 +11,10 @@ import jax.numpy as jnp
 
 from instruct_jax.base import errors
 
+# What stands for a score or a logit of nothing. Finite: so a row of them has a
+# softmax, a difference of two is a number, and 0 times it is 0.
+MASKED = -1e30
+
 
 def exact_div(numerator: int, denominator: int, what: str) -> int:
   """Returns numerator / denominator, which must come out whole.

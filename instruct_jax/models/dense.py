@@ -9,7 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-MASKED = -1e30  # finite, so that a row without any key stays finite
+from instruct_jax.maths import arrays
 
 
 def attend(
@@ -40,7 +40,7 @@ def _attend_forward(q, k, v, mask, cap):
     scores = jnp.tanh(scores / cap)
     slope = 1 - scores * scores
     scores *= cap
-  scores = jnp.where(mask[:, None], scores, MASKED)
+  scores = jnp.where(mask[:, None], scores, arrays.MASKED)
   weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
   total = weights.sum(axis=-1, keepdims=True)
   weights = weights.astype(v.dtype)

@@ -19,12 +19,12 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from instruct_jax.maths import arrays
 from instruct_jax.models import visible
 
 BLOCK = 512  # queries and keys of a block at most
 LANES = 128  # blocks are multiples of it
 INTERPRET = False  # on any device, slowly: for tests
-MASKED = -1e30  # finite, so that a difference of two is a number
 _ROWS = (((1,), (1,)), ((), ()))  # a [m, k] and b [n, k] -> [m, n]
 _COLUMNS = (((0,), (0,)), ((), ()))  # a [k, m] and b [k, n] -> [m, n]
 _PLAIN = (((1,), (0,)), ((), ()))
@@ -287,7 +287,7 @@ def _scores(window, query, key, q, k, kind, cap):
   seen = visible.sees(
     of_query, of_key, None if of_query.place is None else window[0]
   )
-  return jnp.where(seen, scores, MASKED), slope
+  return jnp.where(seen, scores, arrays.MASKED), slope
 
 
 def _begin_and_end(fetched, passing, *, begin, meet, end):
@@ -319,7 +319,7 @@ def _forward_kernel(
   """top, sums [1, T]: maximum and sum so far; outs [E, T], not yet divided."""
 
   def begin():
-    top[...] = jnp.full_like(top, MASKED)
+    top[...] = jnp.full_like(top, arrays.MASKED)
     sums[...] = jnp.zeros_like(sums)
     outs[...] = jnp.zeros_like(outs)
 

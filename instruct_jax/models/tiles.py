@@ -18,13 +18,13 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from instruct_jax.maths import arrays
 from instruct_jax.models import visible
 
 # Queries and keys of a tile at most: with 32 or 128 it is slower. Up to FEW
 # queries all scores at once are as fast, and the program compiles sooner.
 TILE = 64
 FEW = 256
-MASKED = -1e30  # finite, so that a difference of two is a number
 
 
 def attend(
@@ -113,7 +113,7 @@ def _forward(q, k, v, tiles, static):
     tiles.count,
     meet,
     (
-      jnp.full(each, MASKED, jnp.float32),
+      jnp.full(each, arrays.MASKED, jnp.float32),
       jnp.zeros(each, jnp.float32),
       jnp.zeros(q.shape, jnp.float32),
     ),
@@ -192,4 +192,4 @@ def _scores(q, k, tiles, n, static):
   mask = jax.lax.dynamic_slice(tiles.mask, start, (1, *sizes))
   if q.shape[1] > sizes[0]:
     mask = jnp.repeat(mask, q.shape[1] // sizes[0], axis=1)
-  return jnp.where(mask, scores, MASKED), slope
+  return jnp.where(mask, scores, arrays.MASKED), slope

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from instruct_jax.maths import arrays
 from instruct_jax.parallel import sharding
 
 # Of a device. On a CPU blocks of this size are read a fifth faster than all of
@@ -25,7 +26,6 @@ from instruct_jax.parallel import sharding
 BLOCK_BYTES, BLOCK_ROWS = 16 * 2**20, 512  # logits read at a time, at least
 CPU_ROWS = 64  # as fast there as more, where positions are chosen
 KEPT_BYTES = 128 * 2**20  # logits that are kept for a gradient
-MASKED = -1e30  # the logit of no token; finite, so that 0 times it is 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Reading:
     if self.temperature != 1:
       out = out / jnp.float32(self.temperature)
     if out.shape[1] > self.vocab_size:
-      out = jnp.where(jnp.arange(out.shape[1]) < self.vocab_size, out, MASKED)
+      is_token = jnp.arange(out.shape[1]) < self.vocab_size
+      out = jnp.where(is_token, out, arrays.MASKED)
     return sharding.constrain(out, P(*sharding.BATCH, "tensor"))
 
   def slope(self, logits: jax.Array) -> jax.Array | float:
