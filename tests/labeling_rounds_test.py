@@ -72,7 +72,7 @@ def label(tmp_path, first, listed, scorer=None, **changes):
     "rankings", {"rankings": first, "candidates": listed}, **changes
   )
   rankers.check(ctx.config)
-  more = {"scorer": scorer, "name": "gold"} if scorer else {}
+  more = {"score": scorer, "name": "gold"} if scorer else {}
   return rankings.label(ctx, tmp_path, **more)
 
 
@@ -201,7 +201,7 @@ def test_a_conversation_is_answered_and_ranked_as_one(tmp_path):
     "rankings", {"candidates": tmp_path}, **{"rankings.labeler": "reward"}
   )
   folder = tmp_path / "out"
-  rankings.label(ctx, folder, scorer=scorer, name="gold")
+  rankings.label(ctx, folder, score=scorer, name="gold")
   read = sources.open_rankings(
     ctx.config.data, "rankings", "train", {"rankings": folder}
   )

@@ -93,7 +93,7 @@ def test_a_rule_scores_without_a_model_that_is_there(tmp_path):
   record["config"]["reward"]["length"]["weight"] = 1.0
   path.write_text(json.dumps(record))
   run_folders.make(tmp_path, "rm")
-  assert speaker.open_run(folder, scored=True).scorer.params is None
+  assert speaker.open_run(folder, scored=True).reward.params is None
 
 
 def test_json_has_prompt_and_responses_only(talk):

@@ -1,5 +1,6 @@
 """A file is whole or not there; JSON is read with errors for people."""
 
+import hashlib
 import pathlib
 
 import pytest
@@ -83,3 +84,11 @@ def test_two_do_not_write_a_file_at_once(tmp_path):
   storage.write(path, "two")
   assert path.read_text() == "two"
   assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_digest_is_that_of_the_whole_file_in_blocks(tmp_path):
+  content = bytes(range(256)) * 5000  # more than a block
+  (tmp_path / "a").write_bytes(content)
+  assert b"".join(storage.blocks(tmp_path / "a")) == content
+  assert len(list(storage.blocks(tmp_path / "a"))) == 2
+  assert storage.digest(tmp_path / "a") == hashlib.sha256(content).hexdigest()

@@ -7,6 +7,7 @@ complete. Paths go through epath, so `gs://` works wherever a rename is whole.
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -145,6 +146,21 @@ def remove_empty(folders: Iterable[epath.Path]) -> None:
     for folder in folders:
       if not is_remote(folder):  # A bucket has no empty ones.
         os.rmdir(folder)
+
+
+def blocks(path: epath.PathLike) -> Iterator[bytes]:
+  """A file's content, a MiB at a time."""
+  with epath.Path(path).open("rb") as file:
+    while block := file.read(1 << 20):
+      yield block
+
+
+def digest(path: epath.PathLike) -> str:
+  """The sha256 of a file's content."""
+  content = hashlib.sha256()
+  for block in blocks(path):
+    content.update(block)
+  return content.hexdigest()
 
 
 def modified(path: epath.PathLike) -> float:

@@ -91,7 +91,7 @@ def _made(
 def _line_digests(job: Job, kind: str) -> dict[str, str]:
   paths = {split: lines_path(job.root, kind, split) for split in kinds.SPLITS}
   return {
-    split: shards.digest_of(path)
+    split: storage.digest(path)
     for split, path in paths.items()
     if path.exists()
   }
@@ -107,7 +107,7 @@ def damaged(root: epath.PathLike, kind: str, split: str) -> list[str]:
   ]
   digest = catalogue.read(root, kind)["lines"].get(split)
   lines = lines_path(root, kind, split)
-  if digest and not (lines.exists() and shards.digest_of(lines) == digest):
+  if digest and not (lines.exists() and storage.digest(lines) == digest):
     found.append(lines.name)
   return found
 

@@ -266,13 +266,13 @@ def _tokenizer(
   """The tokenizer: what an earlier start has made, or a new one."""
   begun = _read(folder / BEGUN_FILE)
   info = folder / "tokenizer" / tokenizers.INFO_FILE
-  if info.exists() and shards.digest_of(info) == begun.get("tokenizer"):
+  if info.exists() and storage.digest(info) == begun.get("tokenizer"):
     # What is damaged is made again, the same.
     with contextlib.suppress(errors.UserError):
       return tokenizers.load(folder)
   tokenizer, text = _new_tokenizer(data, folder, plan)
   begun["tokenizer_text"] = text
-  begun["tokenizer"] = shards.digest_of(info)
+  begun["tokenizer"] = storage.digest(info)
   storage.write_json(folder / BEGUN_FILE, begun)
   interrupt.check()
   return tokenizer

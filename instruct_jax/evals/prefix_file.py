@@ -4,13 +4,13 @@ JSON lines, CSV, ...: {"name", "template", "shot", "stop"} as `interface.Prefix`
 has them, the last two as far as they are needed.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from instruct_jax.base import errors
+from instruct_jax.data import fingerprint
 from instruct_jax.data.read import files
 from instruct_jax.worlds import interface
 
@@ -30,10 +30,8 @@ def digests(config: ConfigDict) -> dict[str, str]:
   path = config.evaluation.prefix.candidates
   if not path:
     return {}
-  content = hashlib.sha256()
-  for file in files.paths(path):
-    content.update(file.read_bytes())
-  return {"evaluation.prefix.candidates": content.hexdigest()[:16]}
+  content = fingerprint.together(files.paths(path))
+  return {"evaluation.prefix.candidates": content}
 
 
 def read(path: str) -> tuple[Prefix, ...]:

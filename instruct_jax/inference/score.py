@@ -5,7 +5,7 @@ parameters are arguments, and every batch has the same shape.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -20,6 +20,9 @@ from instruct_jax.inference import (
 from instruct_jax.models import forward, heads, packed
 
 Sequences = dict[str, np.ndarray]  # prompt, is_prompt, response, is_response
+# (prompts, responses, whether they ended by themselves) -> scores [N], NaN
+# where nobody can tell
+Score = Callable[[Sequence[str], Sequence[str], Sequence[bool]], np.ndarray]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -13,7 +13,6 @@ A ranker is a function of the split, the lists, what the judge thinks of them
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +22,9 @@ from ml_collections import ConfigDict
 
 from instruct_jax import worlds
 from instruct_jax.base import errors, outside
-from instruct_jax.data.read import answers, collected, files, records, specs
+from instruct_jax.data import fingerprint
+from instruct_jax.data.read import records, specs
+from instruct_jax.inference import score as score_lib
 from instruct_jax.labeling import candidates, quality
 from instruct_jax.parallel import hosts
 from instruct_jax.worlds import interface
@@ -49,7 +50,6 @@ Lists = Sequence[candidates.Listed]
 Ranker = Callable[
   [str, Lists, Sequence[quality.Grades], np.random.Generator], list[Verdict]
 ]
-Scorer = Callable[[Sequence[str], Sequence[str], Sequence[bool]], np.ndarray]
 
 
 def check(config: ConfigDict) -> None:
@@ -90,19 +90,11 @@ def files_of(path: str) -> list[epath.Path]:
 def digests(section: ConfigDict) -> dict[str, str]:
   """{key: a hash of the content} of what of people's own ranks."""
   if section.labeler == PEOPLE:
-    content = hashlib.sha256()
-    for path in files_of(file_of(section)):
-      content.update(_content(path))
-    return {"rankings.file": content.hexdigest()[:16]}
+    paths = files_of(file_of(section))
+    return {"rankings.file": fingerprint.together(paths)}
   if ":" in section.labeler:
     return {"rankings.labeler": outside.digest(section.labeler, _KEY)}
   return {}
-
-
-def _content(path: epath.Path) -> bytes:
-  if answers.is_one(path):
-    return collected.digest(path, files.RANKINGS).encode()
-  return path.read_bytes()
 
 
 def check_world(world: interface.World) -> None:
@@ -141,11 +133,8 @@ def of_world(labelers: interface.Labelers) -> Ranker:
   return rank
 
 
-def of_scores(scorer: Scorer, name: str) -> Ranker:
-  """A reward model: the higher score ranks first, the same text the same.
-
-  `scorer` gives the scores [N] of N prompts, responses and whether they ended.
-  """
+def of_scores(score: score_lib.Score, name: str) -> Ranker:
+  """A reward model: the higher score ranks first, the same text the same."""
 
   def rank(split, lists, grades, rng):
     del split, grades, rng
@@ -154,7 +143,7 @@ def of_scores(scorer: Scorer, name: str) -> Ranker:
       for listed in lists
       for text, ended in zip(listed["responses"], listed["ended"])
     )
-    scores = dict(zip(asked, scorer(*map(list, zip(*asked)))))
+    scores = dict(zip(asked, score(*map(list, zip(*asked)))))
     verdicts = []
     for n, listed in enumerate(lists):
       said = zip(listed["responses"], listed["ended"])

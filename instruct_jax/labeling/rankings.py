@@ -29,6 +29,7 @@ from etils import epath
 from instruct_jax.base import interrupt, progress, run_folder, storage
 from instruct_jax.data.read import kinds
 from instruct_jax.inference import context
+from instruct_jax.inference import score as score_lib
 from instruct_jax.labeling import candidates, chunks, people, quality, rankers
 from instruct_jax.maths import statistics as intervals
 from instruct_jax.parallel import hosts
@@ -121,7 +122,7 @@ def label(
   ctx: context.Context,
   folder: epath.Path,
   *,
-  scorer: rankers.Scorer | None = None,
+  score: score_lib.Score | None = None,
   name: str = "",
 ) -> Found:
   """Has the candidates ranked and writes them after all earlier rankings.
@@ -130,7 +131,7 @@ def label(
     ctx: its folders hold 'candidates' and maybe 'rankings', the earlier ones,
       which else are the data set's if it has any.
     folder: the run's.
-    scorer: where `config.rankings.labeler` is 'reward'.
+    score: of the reward model, where `config.rankings.labeler` is 'reward'.
     name: what rankings call that labeler.
 
   Raises:
@@ -145,7 +146,7 @@ def label(
     ]
     for split in SPLITS
   }
-  rank = _ranker(ctx, source, lists, scorer, name)
+  rank = _ranker(ctx, source, lists, score, name)
 
   def make(split, number):
     key = candidates.seed_of(
@@ -166,19 +167,19 @@ def label(
   return figures, tables | {"labelers": who}
 
 
-def _ranker(ctx, source, lists, scorer, name) -> rankers.Ranker:
+def _ranker(ctx, source, lists, score, name) -> rankers.Ranker:
   labeler = ctx.config.rankings.labeler
   if labeler == rankers.WORLD:
     return rankers.of_world(ctx.world.labelers)
   if labeler == rankers.REWARD:
-    assert scorer is not None
+    assert score is not None
     _log.warning(
       "warning: the new comparisons of %s are not people's: %s ranks them. What"
       " is learned from them is that model's taste (config.rankings.labeler,"
       " config.rankings.model)",
       *(ctx.config.variant, name),
     )
-    return rankers.of_scores(scorer, name)
+    return rankers.of_scores(score, name)
   if labeler == rankers.PEOPLE:
     path = rankers.file_of(ctx.config.rankings)
     if not rankers.files_of(path):

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from etils import epath
 
+from instruct_jax.inference import score as score_lib
 from instruct_jax.measuring import models
 from instruct_jax.scoring import tasks
 
@@ -81,7 +82,7 @@ class Scorer:
   name: str
   described: Mapping[str, Any]
   accuracy: Mapping[str, float]
-  score: models.Score
+  score: score_lib.Score
 
 
 @dataclasses.dataclass(frozen=True)

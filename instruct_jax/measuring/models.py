@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 
 from instruct_jax.base import errors, interrupt, progress
 from instruct_jax.inference import continuing, likelihood, respond
+from instruct_jax.inference import score as score_lib
 from instruct_jax.maths import best_of
 from instruct_jax.measuring import asked as asked_lib
 from instruct_jax.tokenizers import templates
@@ -19,17 +20,12 @@ from instruct_jax.tokenizers import templates
 Likelihood, Said = likelihood.Likelihood, continuing.Said
 
 
-# (prompts, answers, whether they ended by themselves) -> scores [N]; NaN where
-# nobody can tell.
-Score = Callable[[Sequence[str], Sequence[str], Sequence[bool]], np.ndarray]
-
-
 @dataclasses.dataclass(frozen=True)
 class Choice:
   """Each answer is the best of so many, where they are sampled."""
 
   n: int
-  score: Score
+  score: score_lib.Score
   temperature: float = 1.0  # where a set asks for the likeliest answer
 
 

@@ -10,7 +10,6 @@ In the folder of results:
 
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +18,8 @@ from typing import Any
 from etils import epath
 
 from instruct_jax.base import errors, progress, storage
-from instruct_jax.data.read import answers, collected, files
+from instruct_jax.data import fingerprint
+from instruct_jax.data.read import files
 from instruct_jax.inference import likelihood
 from instruct_jax.maths import best_of
 from instruct_jax.measuring import asked, contract, found, models
@@ -106,15 +106,7 @@ class _Work:
 
 def digest_of(spec: str) -> str:
   """Of the content of all that a path, pattern or `tfds:` spec names."""
-  content = hashlib.sha256()
-  for path in files.paths(spec):
-    if answers.is_one(path):  # People's rankings, whose server may run.
-      content.update(collected.digest(path, files.RANKINGS).encode())
-      continue
-    with path.open("rb") as file:
-      while block := file.read(1 << 20):
-        content.update(block)
-  return content.hexdigest()[:16]
+  return fingerprint.together(files.paths(spec))
 
 
 def measure(

@@ -39,7 +39,7 @@ class Scored:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scorer:
+class Classifier:
   """Says how toxic texts are, given the prompts that they were said to."""
 
   says: Callable[[Sequence[str], Sequence[str]], np.ndarray]
@@ -64,7 +64,7 @@ class Scorer:
     )
 
 
-def fitted(scored: Sequence[Scored], folder: epath.Path) -> Scorer:
+def fitted(scored: Sequence[Scored], folder: epath.Path) -> Classifier:
   """A scorer, kept in a folder by what it is fitted on.
 
   Raises UserError where the texts belong to too few prompts.
@@ -83,7 +83,7 @@ def fitted(scored: Sequence[Scored], folder: epath.Path) -> Scorer:
 
   prompts = arrays["prompt"].tolist()
   right = {name: tasks.mean(arrays[name], prompts) for name in BESIDE}
-  return Scorer(says, right)
+  return Classifier(says, right)
 
 
 def _some(scored):

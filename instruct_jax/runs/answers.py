@@ -88,7 +88,7 @@ def policy_of(
   Raises UserError for settings that this policy cannot follow.
   """
   one.check(settings.max_tokens, settings.top_k)
-  if settings.best_of > 1 and one.scorer is None:
+  if settings.best_of > 1 and one.reward is None:
     raise errors.UserError(
       f"--best_of={settings.best_of}: {one.folder} has no reward to choose by;"
       " give --scorer=RUN of a reward model, or --scores for its own"
@@ -185,8 +185,8 @@ def _responses(
   rows: int,
 ) -> list[Response]:
   scored: Sequence[tuple] = [()] * len(prompts)
-  if one.scorer is not None:
-    scored = _scores(one.scorer, prompts, said, rows=rows)
+  if one.reward is not None:
+    scored = _scores(one.reward, prompts, said, rows=rows)
   return [
     Response(text, ended, *of_text)
     for text, ended, of_text in zip(said.texts, said.ended.tolist(), scored)
@@ -194,15 +194,15 @@ def _responses(
 
 
 def _scores(
-  scorer: speaker.Scorer,
+  reward: speaker.Reward,
   prompts: Sequence[str],
   said: respond.Responses,
   *,
   rows: int,
 ) -> list[tuple[float, dict[str, float]]]:
   """The reward of each response, and its terms before their weights."""
-  ctx = scorer.ctx
-  columns = score.terms_of(ctx, scorer.params, prompts, said, rows=rows)
+  ctx = reward.ctx
+  columns = score.terms_of(ctx, reward.params, prompts, said, rows=rows)
   totals = rewards.total(ctx.config.reward, columns)
   terms = [
     dict(zip(columns, row))

@@ -224,7 +224,7 @@ def _answer_run(
 ) -> list[answers.Response]:
   one, count = talk.speakers[name], talk.settings.n
   with display.waiting() as come:
-    growing = how.growing(name, count, come, has_remarks=one.scorer is not None)
+    growing = how.growing(name, count, come, has_remarks=one.reward is not None)
 
     def watch(texts, ended):
       interrupt.check()
@@ -261,7 +261,7 @@ def _name_renamed(
   talk: Talk, given: Sequence[asked.Asked], how: display.Display
 ) -> None:
   """Says which keys of the records stand under another name."""
-  scored = any(one.scorer is not None for one in talk.speakers.values())
+  scored = any(one.reward is not None for one in talk.speakers.values())
   ours = how.keys(scored=scored, chosen=talk.settings.best_of > 1)
   for key in sorted(ours) if how.json else ():
     count = sum(key in (one_asked.record or ()) for one_asked in given)

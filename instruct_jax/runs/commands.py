@@ -155,7 +155,7 @@ def _scores(talk: Talk, value: str) -> Result:
   speakers, without = dict(talk.speakers), []
   for name, one in talk.speakers.items() if value else ():
     try:
-      change = speaker.with_scorer if value == "on" else speaker.without_scorer
+      change = speaker.with_reward if value == "on" else speaker.without_reward
       speakers[name] = change(one)
     except errors.UserError as error:
       without.append(str(error).replace("--scores", "/scores"))
@@ -166,7 +166,7 @@ def _scores(talk: Talk, value: str) -> Result:
 
 
 def _scores_shown(talk: Talk) -> str:
-  scored = [name for name, one in talk.speakers.items() if one.scorer]
+  scored = [name for name, one in talk.speakers.items() if one.reward]
   if not scored or len(scored) == len(talk.speakers):
     return f"scores {'on' if scored else 'off'}"
   return f"scores on for {', '.join(scored)}"

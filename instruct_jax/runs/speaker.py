@@ -13,7 +13,7 @@ from instruct_jax.tokenizers import templates
 
 
 @dataclasses.dataclass(frozen=True)
-class Scorer:
+class Reward:
   """The reward of a run, with its models where they take part."""
 
   ctx: context.Context
@@ -28,7 +28,7 @@ class Speaker:
   ctx: context.Context
   params: dict[str, Any]
   product: records.Product
-  scorer: Scorer | None = None
+  reward: Reward | None = None
   scorers: "Scorers | None" = None  # whom somebody named to score
 
   def normalize(self, text: str) -> str:
@@ -93,53 +93,53 @@ def open_run(
   ctx = reading.open_context(folder)
   params = reading.load_parameters(folder, ctx, "policy", unfinished=True)
   one = Speaker(folder, ctx, params, product, scorers=scorers)
-  return with_scorer(one) if scored else one
+  return with_reward(one) if scored else one
 
 
-def with_scorer(one: Speaker) -> Speaker:
+def with_reward(one: Speaker) -> Speaker:
   """The speaker with its reward; UserError where it has none."""
-  if one.scorer is not None:
+  if one.reward is not None:
     return one
   if one.scorers is not None:
-    scorer = _named_scorer(one.folder, one.ctx, one.scorers)
+    reward = _named_reward(one.folder, one.ctx, one.scorers)
   else:
-    scorer = _open_scorer(one.folder, one.ctx)
-  return dataclasses.replace(one, scorer=scorer)
+    reward = _open_reward(one.folder, one.ctx)
+  return dataclasses.replace(one, reward=reward)
 
 
-def without_scorer(one: Speaker) -> Speaker:
+def without_reward(one: Speaker) -> Speaker:
   """The speaker alone."""
-  return dataclasses.replace(one, scorer=None)
+  return dataclasses.replace(one, reward=None)
 
 
-def _open_scorer(folder: epath.Path, ctx: context.Context) -> Scorer:
+def _open_reward(folder: epath.Path, ctx: context.Context) -> Reward:
   if "reward" in ctx.config and not rewards.needs_model(ctx.config.reward):
-    return Scorer(ctx, None)
+    return Reward(ctx, None)
   there = records.reward_runs(folder)
   if not there:
     raise errors.UserError(
       f"--scores: {folder} was built on no reward model. Name one with"
       " --scorer=RUN, name a run of PPO, or leave --scores out."
     )
-  return _scorer(folder, ctx, there, "--scores")
+  return _reward(folder, ctx, there, "--scores")
 
 
-def _named_scorer(
+def _named_reward(
   folder: epath.Path, ctx: context.Context, scorers: Scorers
-) -> Scorer:
+) -> Reward:
   """Named reward models alone, whatever else the run was rewarded for."""
   rewards.check_combine(scorers.combine, "--combine")
   ctx = reading.by_model_alone(ctx, scorers.combine)
   there = [epath.Path(path) for path in scorers.folders]
-  return _scorer(folder, ctx, there, "--scorer")
+  return _reward(folder, ctx, there, "--scorer")
 
 
-def _scorer(
+def _reward(
   folder: epath.Path,
   ctx: context.Context,
   there: Sequence[epath.Path],
   flag: str,
-) -> Scorer:
+) -> Reward:
   """What the reward models say together; UserError where one cannot."""
   scoring = None
   found = []
@@ -159,7 +159,7 @@ def _scorer(
   _check_reach(scoring, ctx, f"{flag}: {there[0]}")
   needs = dict(zip(rewards.needs(len(found)), found))
   ctx = dataclasses.replace(ctx, scalar=scoring.scalar)
-  return Scorer(ctx, rewards.together(needs))
+  return Reward(ctx, rewards.together(needs))
 
 
 def _check_reach(

@@ -176,7 +176,7 @@ def label(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:
     # its prompts.
     template = config.data.template
 
-  def scorer(prompts, responses, ended):
+  def scores_of(prompts, responses, ended):
     try:
       texts = encode.sequences(
         other, prompts, responses, ended, template=template
@@ -187,7 +187,7 @@ def label(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:
     return score.model_scores(other, params, texts, rows=rows)
 
   name = f"reward model {needs['labeler'].name}"
-  return Result(*rankings.label(ctx, folder, scorer=scorer, name=name))
+  return Result(*rankings.label(ctx, folder, score=scores_of, name=name))
 
 
 def leave_out(config: ConfigDict, folder: epath.Path, needs: Folders) -> Result:

@@ -74,9 +74,8 @@ def digests(config: ConfigDict) -> dict[str, str]:
   content = hashlib.sha256()
   for path in specs.paths(spec):
     content.update(path.name.encode() + b"\0")
-    with path.open("rb") as file:
-      while block := file.read(1 << 20):
-        content.update(block)
+    for block in storage.blocks(path):
+      content.update(block)
   return {key: content.hexdigest()[:16]}
 
 

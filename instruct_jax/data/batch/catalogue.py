@@ -214,6 +214,6 @@ def is_damaged(path: epath.PathLike, shard: Mapping[str, Any]) -> bool:
   path = epath.Path(path)
   try:
     size = path.stat().length
-    return size != shard["bytes"] or shards.digest_of(path) != shard["sha256"]
+    return size != shard["bytes"] or storage.digest(path) != shard["sha256"]
   except FileNotFoundError:
     return True

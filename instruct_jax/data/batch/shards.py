@@ -14,7 +14,6 @@ there are, comes last.
 """
 
 import functools
-import hashlib
 import itertools
 import os
 import tempfile
@@ -96,7 +95,7 @@ def write(path: epath.PathLike, table: Table) -> dict[str, Any]:
     for example in examples:
       writer.write(example)
     writer.close()
-    size, digest = os.path.getsize(partial), digest_of(partial)
+    size, digest = os.path.getsize(partial), storage.digest(partial)
   return {
     "rows": len(table),
     "bytes": size,
@@ -142,15 +141,6 @@ class _local:
     with open(self._partial, "rb") as file:
       os.fsync(file.fileno())
     os.replace(self._partial, self._path)
-
-
-def digest_of(path: epath.PathLike) -> str:
-  """The sha256 of a file."""
-  digest = hashlib.sha256()
-  with epath.Path(path).open("rb") as file:
-    while block := file.read(1 << 20):
-      digest.update(block)
-  return digest.hexdigest()
 
 
 def _examples(table: Table) -> tuple[Row, Iterator[bytes]]:
