@@ -27,15 +27,15 @@ DEFAULTS = common.POLICIES | {
 SMALL = {
   "needs.policy": "pretrain.py",
   "needs.gpt": "pretrain.py",
-  "batch.demonstrations": 32,
+  "batch.demonstrations": 16,
   "validation.demonstrations": 32,
   "epochs": 5,
-  "validate_every": 8,
-  "samples_every": 8,
-  "save_every": 40,
+  "validate_every": 16,
+  "samples_every": 16,
+  "save_every": 80,
   "log_every": 4,
   "optimizer.policy": common.optimizer(
-    "adamw", 1e-3, weight_decay=0.01, warmup_steps=10
+    "adamw", 1e-3, weight_decay=0.01, warmup_steps=5
   ),
 }
 VARIANTS = {

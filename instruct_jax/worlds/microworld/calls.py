@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from instruct_jax.worlds.microworld import tables
 
-SHARE = 0.008  # of alignment's prompts
+SHARE = 0.02  # of alignment's prompts, as many as are in zorp
 FUNCTIONS = ("first", "last", "count", "join", "swap")
 # What a call gives, in words.
 MEANINGS = {
