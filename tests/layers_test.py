@@ -86,7 +86,8 @@ data/clean
   splits
   pipeline measures
 data/public
-  formats fields labels
+  fields labels
+  formats
   dialogues options
   comparisons
   hh finegrained pandalm llmbar ultrafeedback oasst tldr

@@ -1,10 +1,11 @@
 """What people write in files of their own, named by its import path."""
 
+import contextlib
 import hashlib
 import importlib
 import pathlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -63,6 +64,21 @@ def described(error: Exception) -> str:
   if isinstance(error, SyntaxError):
     where = (error.filename, error.lineno)
   return f"{type(error).__name__}: {error} ({where[0]}:{where[1]})"
+
+
+@contextlib.contextmanager
+def calling(what: str, then: str = "") -> Iterator[None]:
+  """For a block that calls somebody's own code, which may raise anything.
+
+  Raises UserError: `what`, what it raised and where, and `then`; but a
+  UserError of its own as it is.
+  """
+  try:
+    yield
+  except errors.UserError:
+    raise
+  except Exception as error:
+    raise errors.UserError(f"{what}: {described(error)}{then}") from error
 
 
 def digest(path: str, key: str) -> str:

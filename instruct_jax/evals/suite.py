@@ -230,25 +230,14 @@ def _measure(
   if name in EVALUATIONS:
     findings = evaluate(shared)
   else:
-    findings = _findings_of(name, evaluate, shared)
+    then = ". The run itself is finished: mend it and give the command again."
+    with outside.calling(f"config.evaluation.extra={name}: failed", then):
+      findings = evaluate(shared)
     _check(name, findings, outcome)
   outcome.metrics.update(findings[0])
   outcome.tables.update(findings[1])
   outcome.evaluations[name] = MEASURED
   _log.debug("%s took %.1f s", name, time.monotonic() - start)
-
-
-def _findings_of(name, evaluate, shared):
-  """What an evaluation of people's own returns; its failure is a UserError."""
-  try:
-    return evaluate(shared)
-  except errors.UserError:
-    raise
-  except Exception as error:  # Somebody's own code may raise anything.
-    raise errors.UserError(
-      f"config.evaluation.extra={name}: failed: {outside.described(error)}. The"
-      " run itself is finished: mend it and give the command again."
-    ) from error
 
 
 def _check(name: str, findings: Any, before: Outcome) -> None:

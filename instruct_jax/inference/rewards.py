@@ -113,18 +113,11 @@ def function(section: ConfigDict, judged: Judged) -> jax.Array:
   """What the function at `path` returns for prompts and responses."""
   where = f"config.reward.function.path={section.path}"
   prompts, responses = judged.texts
-  try:
+  with outside.calling(f"{where}: failed on {len(responses)} responses"):
     values = outside.function(section.path, _PATH)(
       list(prompts), list(responses)
     )
     scores = np.asarray(values, np.float32)
-  except errors.UserError:
-    raise
-  except Exception as error:  # Somebody's own code may raise anything.
-    raise errors.UserError(
-      f"{where}: failed on {len(responses)} responses:"
-      f" {outside.described(error)}"
-    ) from error
   if scores.shape != (len(responses),):
     raise errors.UserError(
       f"{where}: returned an array of shape {scores.shape} for"

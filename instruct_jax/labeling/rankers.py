@@ -176,15 +176,11 @@ def of_function(path: str) -> Ranker:
 
   def _ask(lists):
     prompts = [listed["prompt"] for listed in lists]
-    try:
+    then = (
+      ". What was ranked before is kept: mend it and give the command again."
+    )
+    with outside.calling(f"{_KEY}={path}: failed", then):
       said = function(prompts, [list(x["responses"]) for x in lists])
-    except errors.UserError:
-      raise
-    except Exception as error:  # Somebody's own code may raise anything.
-      raise errors.UserError(
-        f"{_KEY}={path}: failed: {outside.described(error)}. What was ranked"
-        " before is kept: mend it and give the command again."
-      ) from error
     return _checked_ranks(said, lists, f"{_KEY}={path}:")
 
   return rank

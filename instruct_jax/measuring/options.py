@@ -50,12 +50,8 @@ def function(
 
   def ask(*texts: Sequence[str]) -> np.ndarray:
     shape = (len(texts[0]),) if lists == 1 else (lists, len(texts[0]))
-    try:
+    with outside.calling(f"{flag}={path}"):
       found = np.asarray(named(*map(list, texts)), np.float64)
-    except Exception as error:  # Somebody's own code may raise anything.
-      raise errors.UserError(
-        f"{flag}={path}: {outside.described(error)}"
-      ) from error
     if found.shape != shape or not ((found >= 0) & (found <= 1)).all():
       raise errors.UserError(
         f"{flag}={path}: should give numbers from 0 to 1 of the shape"

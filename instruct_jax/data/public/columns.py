@@ -9,7 +9,6 @@ from instruct_jax.data.read import files, records
 
 Counts, Record = formats.Counts, formats.Record
 
-_EARLY = 100  # rows after which a key that none of them has is an error
 _NO_TEXT = "dropped: no text"
 
 
@@ -81,22 +80,10 @@ def _rows(
   rows: files.Rows, counts: Counts, named: dict[str, str]
 ) -> Iterator[Record]:
   """The rows; UserError for a key that none has, with its option."""
-  lacking, number, first = set(named), 0, ("", {})
   for key in named:
     fields.steps(key)
-  for number, (where, row) in enumerate(rows, 1):
-    counts["read"] += 1
-    if number == 1:
-      first = where, row
-    if lacking:
-      lacking -= {x for x in lacking if fields.value(row, x) is not None}
-      if lacking and number == _EARLY:
-        break
+  for _, row in formats.with_keys(rows, named, counts):
     yield row
-  if lacking and number:
-    key = sorted(lacking)[0]
-    names = fields.names(first[1])
-    raise formats.no_such_key(named[key], key, names, first[0])
 
 
 def _joined(row: Record, keys: tuple[str, ...]) -> str:

@@ -18,7 +18,6 @@ NO_TEXT = "dropped: a response that is no text"
 NO_LABEL = "dropped: no label"
 ALONE = "dropped: no dialogue that holds a prompt (--prompt=KEY names one)"
 FORGED = dialogues.FORGED
-_EARLY = 100  # rows after which a key that none of them has is an error
 
 
 class Comparison(NamedTuple):
@@ -82,13 +81,23 @@ class Columns:
         "pairs: with several --label each is a labeler of its own; leave"
         " --labeler out"
       )
-    for key in self._keys():
+    for key in self._options():
       fields.steps(key)
 
-  def _keys(self) -> list[str]:
-    every = (self.a, self.b, *self.prompt, *self.label)
-    more = (self.labeler, self.score_a, self.score_b, self.name_a, self.name_b)
-    return [key for key in (*every, *more) if key]
+  def _options(self) -> dict[str, str]:
+    """{key: the option that names it}."""
+    named = {
+      self.a: "--a",
+      self.b: "--b",
+      self.labeler: "--labeler",
+      self.score_a: "--score_a",
+      self.score_b: "--score_b",
+      self.name_a: "--name_a",
+      self.name_b: "--name_b",
+      **dict.fromkeys(self.prompt, "--prompt"),
+      **dict.fromkeys(self.label, "--label"),
+    }
+    return {key: option for key, option in named.items() if key}
 
   def comparisons(
     self, rows: files.Rows, counts: formats.Counts
@@ -97,20 +106,10 @@ class Columns:
 
     Raises UserError for a key that no row has.
     """
-    lacking, number, first = set(self._keys()), 0, ("", {})
-    for number, (where, row) in enumerate(rows, 1):
-      counts["read"] += 1
-      if number == 1:
-        first = where, row
-      if lacking:
-        lacking -= {x for x in lacking if fields.value(row, x) is not None}
-        if lacking and number == _EARLY:
-          break
+    for where, row in formats.with_keys(rows, self._options(), counts):
       asked = self._asked(row, where, counts)
       if asked is not None:
         yield from self._judged(row, where, asked, counts)
-    if lacking and number:
-      raise _lacking(self, min(lacking), first[1], first[0])
 
   def _judged(
     self,
@@ -266,20 +265,3 @@ def _score(value: Any, key: str, where: str) -> float | None:
   raise errors.UserError(
     f'{where}: "{key}" should be a number, not {typed.shown(value)}'
   )
-
-
-def _lacking(
-  columns: Columns, key: str, row: Mapping[str, Any], where: str
-) -> errors.UserError:
-  named = {
-    columns.a: "a",
-    columns.b: "b",
-    columns.labeler: "labeler",
-    columns.score_a: "score_a",
-    columns.score_b: "score_b",
-    columns.name_a: "name_a",
-    columns.name_b: "name_b",
-    **dict.fromkeys(columns.prompt, "prompt"),
-    **dict.fromkeys(columns.label, "label"),
-  }
-  return formats.no_such_key(f"--{named[key]}", key, fields.names(row), where)

@@ -8,12 +8,13 @@ it drops; what is not of the format is a UserError that names file and place.
 import collections
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from instruct_jax.base import errors
+from instruct_jax.data.public import fields
 from instruct_jax.data.read import files, records, tables, typed
 
 Record = dict[str, Any]
@@ -24,6 +25,7 @@ NO_PROMPT = "dropped: no prompt"
 NO_RESPONSE = "dropped: an empty response"
 SAME = "dropped: the same response twice"
 DIFFER = "dropped: the two dialogues differ before the last turn"
+_EARLY = 100  # rows after which a key that none of them has is an error
 _BESIDE = ("id", "user", "labeler", "source", "split")
 _NAMES = {
   str: "a string",
@@ -63,6 +65,28 @@ def no_such_key(
   return errors.UserError(
     f"{where}: no '{key}' ({flag}) from here on; the rows have {has}{hint}"
   )
+
+
+def with_keys(
+  rows: files.Rows, options: Mapping[str, str], counts: Counts
+) -> files.Rows:
+  """The rows, which are counted; `options` are {key: the option that names it}.
+
+  Raises UserError for a key that none of the first rows has.
+  """
+  lacking, number, first = set(options), 0, ("", {})
+  for number, (where, row) in enumerate(rows, 1):
+    counts["read"] += 1
+    if number == 1:
+      first = where, row
+    if lacking:
+      lacking -= {x for x in lacking if fields.value(row, x) is not None}
+      if lacking and number == _EARLY:
+        break
+    yield where, row
+  if lacking and number:
+    key = min(lacking)
+    raise no_such_key(options[key], key, fields.names(first[1]), first[0])
 
 
 def with_prompts(kind: str, convert: Convert) -> dict[str, Convert]:
