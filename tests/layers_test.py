@@ -234,15 +234,16 @@ collecting
   assigning
   answering
   store
-  simulated site views
-  visits
+  filling simulated site views
+  visits sampling
   pages
   app
   serving
+  commands
 .
-  main sample convert score evaluate harness
+  main sample convert score evaluate harness label
 """
-DOORS = ("main", "sample", "convert", "score", "evaluate", "harness")
+DOORS = ("main", "sample", "convert", "score", "evaluate", "harness", "label")
 MOST_ROOMS, MOST_FLOORS = 27, 11
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instruct_jax import paper
+from instruct_jax.data.read import records
 
 KINDS = ("demonstration", "ranking", "comparison", "writing")
 FORMS = ("plain", "few_shot", "user_based")  # of prompts, section 3.2
@@ -78,9 +79,16 @@ def submission(value: Any) -> str:
 
 
 def as_json(tree: Any) -> str:
-  """The one way in which a tree is written: equal trees give equal texts."""
+  """The one way in which a tree is written: equal trees give equal texts.
+
+  Raises ValueError for what is no JSON: NaN, or what never ends.
+  """
   return json.dumps(
-    tree, ensure_ascii=False, sort_keys=True, separators=(",", ":")
+    tree,
+    allow_nan=False,
+    ensure_ascii=False,
+    separators=(",", ":"),
+    sort_keys=True,
   )
 
 
@@ -168,7 +176,7 @@ def _text(field, value, most=LONGEST):
   if not isinstance(value, str):
     raise Wrong({field: "must be text"})
   value = value.replace("\r\n", "\n").replace("\r", "\n")
-  if not value.strip():
+  if records.is_blank(value):
     raise Wrong({field: "write something"})
   if len(value) > most:
     raise Wrong({field: f"has {len(value):,} characters, {most:,} at most"})

@@ -40,6 +40,16 @@ _KEYS: dict[str, tuple[Any, ranges.Range, str]] = {
   ),
   "tasks.k_min": (4, ranges.Whole(2, 9), "fewest answers a ranking"),
   "tasks.k_max": (9, ranges.Whole(2, 9), "most answers a ranking"),
+  "tasks.demonstrations": (
+    0.25,
+    _SHARE,
+    "of the prompts that runs answer: labelers write the answer, instead",
+  ),
+  "tasks.comparisons": (
+    0.0,
+    _SHARE,
+    "of the prompts that runs answer: two answers are compared, not ranked",
+  ),
   "overlap.share": (
     0.1,
     _SHARE,
@@ -58,7 +68,11 @@ _KEYS: dict[str, tuple[Any, ranges.Range, str]] = {
     "prompts for use cases to be written",
   ),
   "sampling.temperature": (1.0, ranges.Real(0, 10), "of answers from runs"),
-  "sampling.batch": (64, ranges.Whole(1, 10**5), "answers sampled at once"),
+  "sampling.prompts": (
+    200,
+    ranges.Whole(1, 10**6),
+    "of a run's own data that are answered where no file of prompts is given",
+  ),
   "screening.required": (True, Flag(), "new labelers do the screening first"),
   "screening.agreement": (
     0.75,
@@ -96,6 +110,8 @@ class Tasks:
   hours: float
   k_min: int
   k_max: int
+  demonstrations: float
+  comparisons: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +136,7 @@ class Sampling:
   """How runs answer prompts."""
 
   temperature: float
-  batch: int
+  prompts: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pathlib
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy
@@ -51,6 +51,8 @@ def open_store(
   path = pathlib.Path(folder)
   if storage.is_remote(os.fspath(folder)):
     raise errors.UserError(f"{folder}: must be a folder of this machine")
+  if path.exists() and not path.is_dir():
+    raise errors.UserError(f"{path}: is a file, and must be a folder")
   path.mkdir(parents=True, exist_ok=True)
   given = settings.read(path)
   store = Store(path, given, tables.open_database(path), clock)
@@ -306,6 +308,11 @@ class Store:
     """Hands a task out no more."""
     with self.writing() as connection:
       tasks.close(connection, task_id, self.clock())
+
+  def keep_screening(self, digests: Sequence[str]) -> None:
+    """The screening is of the tasks of these digests, and of no others."""
+    with self.writing() as connection:
+      tasks.keep_screening(connection, digests, self.clock())
 
   def release_stale(self) -> int:
     """Takes back what was opened `tasks.hours` ago or longer; how many."""

@@ -9,14 +9,14 @@ and optionally `models` and `ended`; of demonstration `prompt`; of writing
 import dataclasses
 import hashlib
 import itertools
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy
 
 from instruct_jax.base import errors
 from instruct_jax.collecting import kinds, people, settings, tables
+from instruct_jax.data.read import records
 
 EVERYBODY = 10**9  # how many do a task of the screening
 _CHUNK = 500  # tasks of one transaction: others may write in between
@@ -66,13 +66,19 @@ def add(
   return Added(added, total - added)
 
 
-def digest(kind: str, content: Mapping[str, Any]) -> str:
-  """What makes two tasks the same: kind, prompt, responses in any order."""
+def digest(
+  kind: str, content: Mapping[str, Any], *, is_gold: bool = False
+) -> str:
+  """What makes two tasks the same: kind, prompt, responses in any order.
+
+  The same prompt may be screened with and asked for besides.
+  """
   if kind == "writing":
     parts = [content["form"], content.get("hint"), content.get("number")]
   else:
     parts = [content["prompt"], *sorted(content.get("responses", ()))]
-  return hashlib.sha256(kinds.as_json([kind, *parts]).encode()).hexdigest()
+  name = hashlib.sha256(kinds.as_json([kind, *parts]).encode()).hexdigest()
+  return f"gold/{name}" if is_gold else name
 
 
 def wanted(given: settings.Settings, digest_of_task: str) -> int:
@@ -81,9 +87,14 @@ def wanted(given: settings.Settings, digest_of_task: str) -> int:
   A hash of the seed and the task decides, so that it is the same wherever
   and whenever the task is added.
   """
-  seeded = f"{given.tasks.seed}/{digest_of_task}".encode()
-  drawn = int.from_bytes(hashlib.sha256(seeded).digest()[:8]) / 2**64
-  return given.overlap.labelers if drawn < given.overlap.share else 1
+  is_shared = drawn(given, "overlap", digest_of_task) < given.overlap.share
+  return given.overlap.labelers if is_shared else 1
+
+
+def drawn(given: settings.Settings, purpose: str, name: str) -> float:
+  """A number from 0 to 1 that the seed, a purpose and a name determine."""
+  seeded = f"{given.tasks.seed}/{purpose}/{name}".encode()
+  return int.from_bytes(hashlib.sha256(seeded).digest()[:8]) / 2**64
 
 
 def check_content(kind: str, content: Any) -> None:
@@ -100,6 +111,22 @@ def check_content(kind: str, content: Any) -> None:
   _check_text("prompt", content.get("prompt"))
   if kind in ("ranking", "comparison"):
     _check_responses(kind, content)
+
+
+def check_lists(content: Mapping[str, Any]) -> None:
+  """UserError for lists that are not as long as that of the responses."""
+  k = len(content["responses"])
+  for field, each, said in (
+    ("models", str, "a name"),
+    ("ended", bool, "true or false"),
+  ):
+    values = content.get(field)
+    if values is None:
+      continue
+    if not isinstance(values, list) or [type(x) for x in values] != [each] * k:
+      raise errors.UserError(
+        f"{field}: must be a list of {k}, {said} for each response"
+      )
 
 
 def reopen(
@@ -155,6 +182,25 @@ def close(connection: sqlalchemy.Connection, task_id: int, now: float) -> None:
   people.log(connection, now, "admin", "close", {"task": task_id})
 
 
+def keep_screening(
+  connection: sqlalchemy.Connection, digests: Sequence[str], now: float
+) -> None:
+  """The screening is of these tasks: others are closed, these open."""
+  tasks = tables.TASKS
+  rows = connection.execute(
+    sqlalchemy.select(tasks.c.id, tasks.c.digest, tasks.c.closed).where(
+      tasks.c.is_screening == 1
+    )
+  ).all()
+  for row in rows:
+    if row.digest not in digests and not row.closed:
+      close(connection, row.id, now)
+    elif row.digest in digests and row.closed:
+      connection.execute(
+        tasks.update().where(tasks.c.id == row.id).values(closed=0)
+      )
+
+
 def release(connection: sqlalchemy.Connection, which: Any) -> int:
   """Takes open assignments (of those `which` is true of) back; how many."""
   assignments = tables.ASSIGNMENTS
@@ -189,18 +235,17 @@ def recount(connection: sqlalchemy.Connection, task_ids: list[int]) -> None:
 
 def _row(given, kind, content, gold, source, now):
   check_content(kind, content)
-  name = digest(kind, content)
   is_screening = gold is not None
+  name = digest(kind, content, is_gold=is_screening)
   return {
     "kind": kind,
-    "content": json.dumps(content, ensure_ascii=False),
-    "gold": json.dumps(gold, ensure_ascii=False) if is_screening else None,
+    "content": kinds.as_json(content),
+    "gold": kinds.as_json(gold) if is_screening else None,
     "is_screening": int(is_screening),
     "wanted": EVERYBODY if is_screening else wanted(given, name),
     "source": source,
     "created_at": now,
-    # The same prompt may be screened with and asked for besides.
-    "digest": f"gold/{name}" if is_screening else name,
+    "digest": name,
   }
 
 
@@ -231,7 +276,7 @@ def _assignments(connection, task_id, labeler_id):
 
 
 def _check_text(field, value):
-  if not isinstance(value, str) or not value.strip():
+  if not isinstance(value, str) or records.is_blank(value):
     raise errors.UserError(f"{field}: must be text that is not empty")
   try:
     value.encode("utf-8")
@@ -245,7 +290,11 @@ def _check_responses(kind, content):
   responses = content.get("responses")
   if not isinstance(responses, list):
     raise errors.UserError("responses: must be a list of texts")
-  for number, response in enumerate(responses, start=1):
+  check_lists(content)
+  ended = content.get("ended")
+  for number, response in enumerate(responses):
+    if response == "" and ended and ended[number:][:1] == [True]:
+      continue  # A model that ends at once has said nothing, and is ranked so.
     _check_text(f"responses[{number}]", response)
   if len(set(responses)) < len(responses):
     raise errors.UserError("responses: the same one stands there twice")
@@ -255,7 +304,3 @@ def _check_responses(kind, content):
       f"responses: {len(responses)} of them; a {kind} is of"
       f" {least if least == most else f'{least} to {most}'}"
     )
-  for field in ("models", "ended"):
-    values = content.get(field)
-    if values is not None and len(values) != len(responses):
-      raise errors.UserError(f"{field}: must be as many as responses")
