@@ -126,6 +126,10 @@ def test_lines_by_size_are_the_models_of_the_table(sized):
   assert over.series["ppo_ptx"]["over GPT"].value == pytest.approx(
     100 * toys.number_of(0, 2, 1)
   )
+  small = over.series["ppo_ptx"]["over GPT,\nsmall over large"]
+  assert small.value == pytest.approx(61)
+  # The paper states numbers of its largest models alone.
+  assert {one.x for one in over.reported} == {"over GPT", "over GPT (prompted)"}
   assert "large_sft" in plot.panels[0].title
 
 

@@ -66,6 +66,7 @@ def sizes(seed=0):
       for kind in ("false_premise", "hedging", "constraints3"):
         metrics[f"mistakes/{kind}/{subject}"] = number
   del metrics["preference/large_sft_over_large_sft/training"]
+  metrics["preference/small_ppo_ptx_over_large_gpt/training"] = 0.6 + seed / 100
   return run(
     metrics,
     experiment="sizes",

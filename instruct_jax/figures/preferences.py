@@ -1,5 +1,6 @@
 """Figures 1, 3 and 5: whom labelers prefer."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from instruct_jax import paper
@@ -26,6 +27,7 @@ OVER = {
   "flan": paper.RESULTS["preferred_to_flan"],
   "t0": paper.RESULTS["preferred_to_t0"],
 }
+OURS, STATED = "ppo_ptx", ("gpt", "prompted_gpt")  # of figure 1
 _LIMITS = (0.0, 100.0)
 
 
@@ -49,8 +51,7 @@ def by_size(runs: groups.Runs) -> plots.Plot:
     called=f"preferred to the largest SFT ({sft})",
     title=f"against the largest SFT ({sft}); the dashed line is 50 %: as good",
   )
-  largest = {m: [*s.values()][-1] for m, s in subjects.sized(group).items()}
-  over = _over(runs, group, largest, ("gpt", "prompted_gpt"))
+  over = _over(runs, group, _largest_and_smallest(subjects.sized(group)))
   panels = (panel, *([over] if over else []))
   return plots.Plot(
     "Which model labelers prefer, by size (the paper's figure 1)",
@@ -82,8 +83,8 @@ def _of_one_size(runs: groups.Runs) -> plots.Plot:
     title=f"one size; the dashed line is 50 %, as good as"
     f" {style.label(baseline)}",
   )
-  names = {method: method for method in style.BASELINES}
-  over = _over(runs, runs.groups[0], names, ("gpt", "prompted_gpt"))
+  pairs = [Pair(OURS, method, method) for method in STATED]
+  over = _over(runs, runs.groups[0], pairs)
   panels = (panel, *([over] if over else []))
   return plots.Plot(
     "Which model labelers prefer (the paper's figure 1, one size)",
@@ -94,38 +95,58 @@ def _of_one_size(runs: groups.Runs) -> plots.Plot:
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """Two models that are held against each other directly."""
+
+  ours: str
+  theirs: str
+  method: str  # of theirs
+  sizes: str = ""  # of both where they differ, in words
+
+
+def _largest_and_smallest(sized: Mapping[str, Mapping[str, str]]) -> list[Pair]:
+  """The largest models, as the paper states them; then the small over GPT."""
+  ours, pairs = [*sized.get(OURS, {}).items()], []
+  for method in STATED:
+    theirs = [*sized.get(method, {}).items()]
+    if ours and theirs:
+      pairs.append(Pair(ours[-1][1], theirs[-1][1], method))
+  gpt = [*sized.get("gpt", {}).items()]
+  if len(ours) > 1 and gpt:
+    (small, subject), (large, theirs) = ours[0], gpt[-1]
+    pairs.append(Pair(subject, theirs, "gpt", f"{small} over {large}"))
+  return pairs
+
+
 def _over(
-  runs: groups.Runs,
-  group: groups.Group,
-  names: Mapping[str, str],
-  others: Sequence[str],
+  runs: groups.Runs, group: groups.Group, pairs: Sequence[Pair]
 ) -> plots.Panel | None:
-  """PPO-ptx over others, whom the paper states a number for."""
+  """PPO-ptx over others, beside what the paper states of its largest."""
   ours: dict[plots.X, values.Value] = {}
   reported = []
-  for method in others:
-    if method not in names or "ppo_ptx" not in names:
-      continue
+  for pair in pairs:
     value = _first(
       runs,
       group,
       *(
-        f"preference/{names['ppo_ptx']}_over_{names[method]}/{of}"
+        f"preference/{pair.ours}_over_{pair.theirs}/{of}"
         for of in ("training", public.EVERYBODY)
       ),
     )
     if value is None:
       continue
-    x = f"over {style.label(method)}"
+    x = f"over {style.label(pair.method)}"
+    x = f"{x},\n{pair.sizes}" if pair.sizes else x
     ours[x] = value.times(100)
-    reported.append(
-      plots.Reported(x, "ppo_ptx", OVER[method], "175B, section 4.1")
-    )
+    if not pair.sizes:
+      stated = OVER[pair.method]
+      reported.append(plots.Reported(x, OURS, stated, "175B, section 4.1"))
   if not ours:
     return None
   return plots.Panel(
     y="PPO-ptx preferred, %",
-    series={"ppo_ptx": ours},
+    series={OURS: ours},
     limits=_LIMITS,
     even=50,
     called="how often it is preferred",
@@ -230,8 +251,8 @@ def likert(runs: groups.Runs) -> plots.Plot:
     decimals=2,
     title="overall quality",
   )
-  names = {method: method for method in style.METHODS}
-  over = _over(runs, runs.groups[0], names, ("flan", "t0"))
+  pairs = [Pair(OURS, method, method) for method in ("flan", "t0")]
+  over = _over(runs, runs.groups[0], pairs)
   lacking = [style.label(m) for m in ("flan", "t0") if m not in found]
   panels = (grades, *([over] if over else []))
   return plots.Plot(

@@ -302,7 +302,7 @@ EXHIBITS = {
   "subjects": Exhibit(
     "How the models were asked",
     "The temperature that users' prompts were answered at (automatic sets are"
-    " answered greedily), and what *prompted GPT* read in front of them.",
+    " answered greedily), and what prompted GPT read in front of them.",
   ),
   "models": Exhibit(
     "The models",
