@@ -10,7 +10,6 @@ from typing import Any
 
 from starlette import responses, routing
 
-from instruct_jax import paper
 from instruct_jax.collecting import (
   forms,
   guard,
@@ -273,7 +272,6 @@ def _task(
     422 if errors else 200,
     task=views.task(assignment, given),
     progress=visit.store.progress(_me(visit).id),
-    flags=paper.METADATA,
     given=given,
     errors=errors or {},
   )

@@ -5,14 +5,17 @@ serves, no request opens a file of the package.
 """
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import jinja2
+import markupsafe
 from starlette import responses
 
+from instruct_jax import paper
 from instruct_jax.collecting import guard, kinds, showing, store
 
 HERE = pathlib.Path(__file__).parent
@@ -44,6 +47,12 @@ class Site:
       text.encode("utf-8", "replace"), status_code=status
     )
 
+  def controls(
+    self, place: int, letter: str, rating: int | None, ticked: frozenset[str]
+  ) -> markupsafe.Markup:
+    """The scale and the flags beneath an answer at a place of the page."""
+    return _controls(self.templates, place, letter, rating, ticked)
+
 
 def site_of(labels: store.Store, limits: guard.Limits) -> Site:
   """What a server of these labels shares; templates are compiled once."""
@@ -62,6 +71,18 @@ def site_of(labels: store.Store, limits: guard.Limits) -> Site:
     templates=_templates(static),
     static=static,
   )
+
+
+@functools.lru_cache(1000)  # nine answers of eleven flags are most of a page
+def _controls(templates, place, letter, rating, ticked):
+  text = templates.get_template("controls.html").render(
+    n=place,
+    letter=letter,
+    rating=rating,
+    ticked=ticked,
+    flags=paper.METADATA,
+  )
+  return markupsafe.Markup(text)
 
 
 def _templates(static: Mapping[str, tuple[bytes, str]]) -> jinja2.Environment:

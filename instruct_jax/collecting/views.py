@@ -63,7 +63,7 @@ def _cards(assignment: store.Assignment, given: Mapping[str, Any]) -> list:
       "text": text,
       "ended": ended[n],
       "rating": of("ratings", n, None),
-      "flags": of("metadata", n, {}),
+      "ticked": frozenset(k for k, x in of("metadata", n, {}).items() if x),
       "rank": of("ranks", n, None),
     }
     for n, text in enumerate(texts)
