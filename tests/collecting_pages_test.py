@@ -256,6 +256,7 @@ def test_the_history_tells_what_was_answered(labels, ann):
     {"submission": 12345678},
     {"seconds": -1},
     {"seconds": "1"},
+    {"seconds": None},
     {"seconds": True},
     {"seconds": 1e300},
     {"sensitive": "yes"},

@@ -236,6 +236,7 @@ collecting
   store
   filling simulated site views
   visits sampling
+  sent
   pages
   app
   serving

@@ -4,8 +4,7 @@ Answers come and go in the order shown; `_save` turns them into the task's.
 """
 
 import dataclasses
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from starlette import responses, routing
@@ -14,6 +13,7 @@ from instruct_jax.collecting import (
   forms,
   guard,
   kinds,
+  sent,
   showing,
   site,
   store,
@@ -22,7 +22,6 @@ from instruct_jax.collecting import (
   visits,
 )
 
-_MOST_SECONDS = 1e6
 _INSTRUCTIONS = "instructions.md"
 
 
@@ -93,14 +92,13 @@ def task_json(visit: visits.Visit) -> responses.Response:
 
 def answer(visit: visits.Visit) -> responses.Response:
   """Saves an answer; it is on disk when this says so."""
-  assignment = _assignment(visit)
+  assignment = sent.assignment(visit)
   given = visit.body.get("answer")
   if visit.is_form:
     count = len(assignment.display)
     given = forms.answer_of(assignment.kind, visit.body, count)
   try:
-    if not visit.is_form:
-      _only(visit.body, ("assignment", "submission", "answer"))
+    sent.check_keys(visit, ("assignment", "submission", "answer"))
     saved = _save(visit, assignment, given)
   except kinds.Wrong as wrong:
     return _wrong(visit, assignment, given, wrong)
@@ -109,17 +107,16 @@ def answer(visit: visits.Visit) -> responses.Response:
 
 def skip(visit: visits.Visit) -> responses.Response:
   """Leaves a task to others."""
-  assignment = _assignment(visit)
+  assignment = sent.assignment(visit)
   try:
-    if not visit.is_form:
-      _only(visit.body, ("assignment", "submission", "reason"))
+    sent.check_keys(visit, ("assignment", "submission", "reason"))
     saved = visit.store.skip(
       _me(visit).id,
       assignment.id,
       visit.body.get("submission", ""),
       visit.body.get("reason", ""),
-      seconds=_seconds(visit, assignment),
-      sensitive=_sensitive(visit),
+      seconds=sent.seconds(visit, assignment) or 0.0,
+      sensitive=sent.is_sensitive(visit),
     )
   except kinds.Wrong as wrong:
     return _wrong(visit, assignment, {}, wrong)
@@ -160,8 +157,7 @@ def save_survey(visit: visits.Visit) -> responses.Response:
   if visit.is_form:
     given = survey.from_form(visit.body)
   try:
-    if not visit.is_form:
-      _only(visit.body, ("answer",))
+    sent.check_keys(visit, ("answer",))
     checked = survey.check(given)
   except kinds.Wrong as wrong:
     if visit.is_form and isinstance(given, Mapping):
@@ -202,17 +198,6 @@ def _saved(visit: visits.Visit, saved: store.Saved) -> responses.Response:
   return responses.JSONResponse(said)
 
 
-def _assignment(visit: visits.Visit) -> store.Assignment:
-  given = visit.body.get("assignment")
-  if isinstance(given, str) and re.fullmatch("[0-9]{1,18}", given):
-    given = int(given)
-  if isinstance(given, bool) or not isinstance(given, int):
-    raise visits.Problem(422, "Which assignment? Its number must be there")
-  if not 0 <= given < 2**63:  # what the database can count to
-    raise store.Refused("this task was not given to you")
-  return visit.store.assignment(_me(visit).id, given)
-
-
 def _save(
   visit: visits.Visit, assignment: store.Assignment, given: Any
 ) -> store.Saved:
@@ -222,33 +207,9 @@ def _save(
     assignment.id,
     visit.body.get("submission", ""),
     kinds.unshuffle(checked, assignment.display),
-    _seconds(visit, assignment),
-    sensitive=_sensitive(visit),
+    sent.seconds(visit, assignment),
+    sensitive=sent.is_sensitive(visit),
   )
-
-
-def _seconds(visit: visits.Visit, assignment: store.Assignment) -> Any:
-  """Of attention; of a form, which has no clock, since the task was opened."""
-  if "seconds" in visit.body or not visit.is_form:
-    return visit.body.get("seconds", 0.0)
-  since = visit.store.clock() - assignment.opened_at
-  return min(max(since, 0.0), _MOST_SECONDS)
-
-
-def _sensitive(visit: visits.Visit) -> bool:
-  given = visit.body.get("sensitive", False)
-  if visit.is_form:
-    return given is not False
-  if not isinstance(given, bool):
-    raise kinds.Wrong({"sensitive": "must be true or false"})
-  return given
-
-
-def _only(body: Mapping[str, Any], known: Sequence[str]) -> None:
-  known = (*known, "csrf", "seconds", "sensitive")
-  if extra := [name for name in body if name not in known]:
-    name = extra[0][:60].encode("ascii", "replace").decode()
-    raise kinds.Wrong({name: f"is none of {', '.join(known)}"})
 
 
 def _wrong(visit, assignment, given, wrong):
@@ -256,7 +217,7 @@ def _wrong(visit, assignment, given, wrong):
   if not visit.is_form:
     return responses.JSONResponse({"errors": errors}, 422)
   given = given if isinstance(given, dict) else {}
-  given = given | {"sensitive": _sensitive(visit)}
+  given = given | {"sensitive": sent.is_sensitive(visit)}
   return _task(visit, assignment, given, errors)
 
 
