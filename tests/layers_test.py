@@ -198,7 +198,7 @@ doctor
   examine
   __main__
 report
-  captions checks pages claimed
+  captions checks pages claimed wording
   best_of exhibits
   evaluation
   charts closing curves header samples seeds

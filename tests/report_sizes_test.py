@@ -5,12 +5,12 @@ import re
 import pytest
 
 from instruct_jax.report import (
-  captions,
   charts,
   exhibits,
   figures,
   page,
   samples,
+  wording,
 )
 from tests import report_toys
 
@@ -37,8 +37,8 @@ LIKERT = [
   ],
 )  # fmt: skip
 def test_names_in_words(name, parts, words):
-  assert captions.parts(name) == parts
-  assert captions.subject(name) == words
+  assert wording.parts(name) == parts
+  assert wording.subject(name) == words
 
 
 def test_a_chart_has_a_band_a_size_and_a_colour_a_method():

@@ -9,7 +9,7 @@ from etils import epath
 
 from experiments import ppo, ppo_ptx, sweeps
 from instruct_jax.base import errors, keys
-from instruct_jax.report import captions
+from instruct_jax.report import wording
 from instruct_jax.runs import plan, reading, references
 from tests import chain_test
 
@@ -162,10 +162,10 @@ def test_unknown_variants_are_refused(variant):
 
 
 def test_names_of_subjects_in_words():
-  assert captions.subject("ppo_ptx_gamma0_03") == "PPO-ptx (γ 0.03)"
-  assert captions.subject("ppo_kl2") == "PPO (β 2)"
-  assert captions.subject("ppo_ptx_lr2e-4") == "PPO-ptx (learning rate 2e-4)"
-  assert captions.subject("ppo_ptx_init0") == "PPO-ptx (text at the start 0)"
+  assert wording.subject("ppo_ptx_gamma0_03") == "PPO-ptx (γ 0.03)"
+  assert wording.subject("ppo_kl2") == "PPO (β 2)"
+  assert wording.subject("ppo_ptx_lr2e-4") == "PPO-ptx (learning rate 2e-4)"
+  assert wording.subject("ppo_ptx_init0") == "PPO-ptx (text at the start 0)"
 
 
 @pytest.mark.slow

@@ -2,14 +2,14 @@
 
 How many n are (`config.evaluation.subjects.*.best_of`) only a run's config
 says, so its results are renamed where they are read: 'sft_best_of_n' of n = 8
-is 'sft_best_of_8', which `captions.subject` knows how to write.
+is 'sft_best_of_8', which `wording.subject` knows how to write.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from instruct_jax.maths import best_of
-from instruct_jax.report import captions
+from instruct_jax.report import wording
 
 # What a reader must know of a table, by its name.
 NOTES = {
@@ -94,7 +94,7 @@ def note(
     return ""
   return " ".join(
     NOTES[table].format(
-      name=captions.subject(named(name, n)),
+      name=wording.subject(named(name, n)),
       n=n,
       bound=best_of.kl(n),
     )

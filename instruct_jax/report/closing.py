@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from instruct_jax.base import terminal
-from instruct_jax.report import best_of, captions, exhibits
+from instruct_jax.report import best_of, captions, exhibits, wording
 
 _UNSHOWN = (
   "rate/",
@@ -109,7 +109,7 @@ def arrange(tables: Mapping[str, exhibits.Rows]) -> exhibits.Table | None:
   every = [name for _, cells, _ in lines for name in cells]
   names = list(dict.fromkeys([*whole, *every]))
   return exhibits.Table(
-    ("", *map(captions.subject, names), "n"),
+    ("", *map(wording.subject, names), "n"),
     tuple(
       (label, *(cells.get(name, "") for name in names), n)
       for label, cells, n in lines
@@ -128,7 +128,7 @@ def _listed(
   baseline = exhibits.baseline_of(rows)
   if baseline is not None:
     labels = labels | {"baseline": baseline}
-    label = label.format(captions.subject(baseline))
+    label = label.format(wording.subject(baseline))
   if name == "kl":
     label = label.format(exhibits.reference_of(rows))
   rows = [r for r in rows if labels.items() <= r.items() and "subject" in r]
@@ -143,7 +143,7 @@ def _unlisted(
   lines: dict[str, exhibits.Rows] = {}
   for row in rows:
     if "value" in row and "subject" in row:
-      parts = captions.words(name), exhibits.label_of(row, "subject")
+      parts = wording.words(name), exhibits.label_of(row, "subject")
       label = ", ".join(filter(None, parts))
       lines[label] = [*lines.get(label, []), row]
   return list(lines.items())[:_MOST_UNLISTED]

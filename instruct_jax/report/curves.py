@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from instruct_jax.report import captions
+from instruct_jax.report import wording
 
 Line = tuple[Sequence[float], Sequence[float]]  # steps, values
 Panel = tuple[str, str, dict[str, Line]]  # title, unit, lines by name
@@ -135,7 +135,7 @@ def _logged(log: Sequence[Mapping[str, Any]]) -> Iterator[Panel]:
 
 def _unlisted(name: str) -> tuple[str, str]:
   """'gradient/policy_norm' -> ('Gradient: policy norm', 'norm')."""
-  group, _, measure = captions.words(name).partition("/")
+  group, _, measure = wording.words(name).partition("/")
   return f"{group.capitalize()}: {measure}", measure.rpartition(" ")[2]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from instruct_jax.base import terminal
-from instruct_jax.report import captions
+from instruct_jax.report import captions, wording
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -67,7 +67,7 @@ def cell(
 
 def arrange(name: str, rows: Rows) -> Table:
   """The table `name` of an evaluation, with its title and caption."""
-  unlisted = captions.Exhibit(captions.words(name).capitalize())
+  unlisted = captions.Exhibit(wording.words(name).capitalize())
   exhibit = captions.EXHIBITS.get(name, unlisted)
   if name == "reward":
     rows = [_with_measure(row) for row in rows]
@@ -89,7 +89,7 @@ def pivot(rows: Rows, columns: str, exhibit: captions.Exhibit) -> Table:
   """
   heads = list(dict.fromkeys(row[columns] for row in rows))
   if columns == "model":  # a config's keys come in no order of their own
-    order = {name: n for n, name in enumerate(captions.SUBJECTS)}
+    order = {name: n for n, name in enumerate(wording.SUBJECTS)}
     heads.sort(key=lambda name: order.get(name, len(order)))
   by_label: dict[str, list[Mapping[str, Any]]] = {}
   for row in rows:
@@ -106,11 +106,11 @@ def pivot(rows: Rows, columns: str, exhibit: captions.Exhibit) -> Table:
       if key not in _NUMBERS and is_number(value) and (key, value) != ZERO_SHOT
     )
     for key in extras:
-      named = f"{label}, {captions.words(key)}".removeprefix(", ")
+      named = f"{label}, {wording.words(key)}".removeprefix(", ")
       there = [{columns: r[columns], "value": r.get(key)} for r in of_label]
       cells = _across(there, columns, heads, False)
       lines.append((named, *cells, Cell("")))
-  names = tuple(map(captions.words, heads))
+  names = tuple(map(wording.words, heads))
   if len(heads) > _MOST_COLUMNS and len(lines) < len(heads):
     return _turned(names, lines)
   return Table(("", *names, SIZES), tuple(lines))
@@ -166,7 +166,7 @@ def plain(rows: Rows, exhibit: captions.Exhibit) -> Table:
     for key in keys:
       value = row.get(key)
       if not is_number(value):
-        line.append(captions.words("" if value is None else value))
+        line.append(wording.words("" if value is None else value))
       elif key in own:
         ends = dict(zip(("low", "high"), map(row.get, own[key])))
         line.append(cell({**row, **ends}, style=styles[key], key=key))
@@ -176,7 +176,7 @@ def plain(rows: Rows, exhibit: captions.Exhibit) -> Table:
       else:
         line.append(Cell(styles[key].number(value)))
     lines.append(tuple(line))
-  return Table(tuple(map(captions.words, keys)), tuple(lines))
+  return Table(tuple(map(wording.words, keys)), tuple(lines))
 
 
 def against_each_other(rows: Rows, group: str) -> Table:
@@ -188,14 +188,14 @@ def against_each_other(rows: Rows, group: str) -> Table:
   names = list(dict.fromkeys([name for pair in cells for name in pair]))
   lines = tuple(
     (
-      captions.subject(a),
+      wording.subject(a),
       *(cells.get((a, b), Cell("–")) for b in names),
       Cell(size_of([row for row in rows if row["subject"] == a])),
     )
     for a in names
   )
-  heads = tuple(f"over {captions.subject(b)}" for b in names)
-  title = captions.words(group).capitalize()
+  heads = tuple(f"over {wording.subject(b)}" for b in names)
+  title = wording.words(group).capitalize()
   return Table(("", *heads, SIZES), lines, title)
 
 
@@ -205,21 +205,21 @@ def baseline_of(rows: Rows) -> str | None:
   Of several sizes that of the largest.
   """
   names = list(dict.fromkeys(r["baseline"] for r in rows if "baseline" in r))
-  sizes = ("", *captions.SIZES)
-  sft = [name for name in names if captions.parts(name)[1] == "sft"]
-  sft = [name for name in sft if captions.parts(name)[0] in sizes]
+  sizes = ("", *wording.SIZES)
+  sft = [name for name in names if wording.parts(name)[1] == "sft"]
+  sft = [name for name in sft if wording.parts(name)[0] in sizes]
   if "sft" in sft or not sft:
     return "sft" if sft else (names[-1] if names else None)
-  return max(sft, key=lambda name: sizes.index(captions.parts(name)[0]))
+  return max(sft, key=lambda name: sizes.index(wording.parts(name)[0]))
 
 
 def reference_of(rows: Rows) -> str:
   """What KL was measured from, in words; of several sizes what all are."""
   names = {r["reference"] for r in rows if "reference" in r}
-  methods = {captions.parts(name)[1] for name in names} if names else {"sft"}
+  methods = {wording.parts(name)[1] for name in names} if names else {"sft"}
   if len(names) == 1:
-    return captions.subject(names.pop())
-  return captions.subject(methods.pop()) if len(methods) == 1 else "references"
+    return wording.subject(names.pop())
+  return wording.subject(methods.pop()) if len(methods) == 1 else "references"
 
 
 def _with_measure(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +241,7 @@ def label_of(row: Mapping[str, Any], columns: str) -> str:
   for key, value in row.items():
     if key in (columns, "metric") or not isinstance(value, str):
       continue
-    text = captions.words(value, key)
+    text = wording.words(value, key)
     before = {"baseline": "over ", "reference": "from "}.get(key, "")
     parts.append(f"{before}{text}")
   return ", ".join(parts)

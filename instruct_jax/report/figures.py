@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from instruct_jax import paper
-from instruct_jax.report import captions, curves, exhibits
+from instruct_jax.report import captions, curves, exhibits, wording
 
 if TYPE_CHECKING:
   from instruct_jax.report import charts
@@ -34,11 +34,11 @@ def preference(rows: exhibits.Rows) -> charts.Chart | None:
   for row in rows:
     if row["baseline"] == baseline and (point := _point(row, 100)):
       size = f"n = {exhibits.size_of([row])}"
-      label = f"{captions.subject(row['subject'])}\n{size}"
-      bands.setdefault(label, {})[captions.words(row["labelers"])] = point
+      label = f"{wording.subject(row['subject'])}\n{size}"
+      bands.setdefault(label, {})[wording.words(row["labelers"])] = point
   if not bands:
     return None
-  name = captions.subject(baseline or "")
+  name = wording.subject(baseline or "")
   return charts.dots(
     f"Preferred to {name}, by labelers; the dashed line is 50 %: as good as"
     f" {name}",
@@ -68,9 +68,9 @@ def of_table(name: str, rows: exhibits.Rows) -> charts.Chart | None:
     label = exhibits.label_of(row, "subject")
     if any(part in label for part in exhibit.uncharted):
       continue
-    group, method = captions.parts(row["subject"])
+    group, method = wording.parts(row["subject"])
     label = "\n".join(filter(None, (label, group)))
-    bands.setdefault(label, {})[captions.subject(method)] = point
+    bands.setdefault(label, {})[wording.subject(method)] = point
     lines.setdefault(label, []).append(row)
   if not bands:
     return None
@@ -93,9 +93,9 @@ def _label_by_label(rows: exhibits.Rows) -> list[Mapping[str, Any]]:
   Otherwise in their order.
   """
   labels = [exhibits.label_of(row, "subject") for row in rows]
-  sizes = [captions.parts(row.get("subject", ""))[0] for row in rows]
+  sizes = [wording.parts(row.get("subject", ""))[0] for row in rows]
   order = {name: n for n, name in enumerate(dict.fromkeys(labels))}
-  size = {name: n for n, name in enumerate(captions.SIZES)}
+  size = {name: n for n, name in enumerate(wording.SIZES)}
   places = [(order[x], size.get(s, -1)) for x, s in zip(labels, sizes)]
   return [rows[n] for n in sorted(range(len(rows)), key=places.__getitem__)]
 
@@ -107,7 +107,7 @@ def _calibration(rows: exhibits.Rows) -> charts.Chart | None:
   for row in rows:
     point, predicted = _point(row, 100), row.get("predicted")
     if point is not None and exhibits.is_finite(predicted):
-      name = captions.words(row.get("labelers", ""))
+      name = wording.words(row.get("labelers", ""))
       groups.setdefault(name, []).append((100 * predicted, point))
   if not groups:
     return None
@@ -177,8 +177,8 @@ def _colors(rows: exhibits.Rows) -> dict[str, int]:
   taken = {name: n for n, name in enumerate(paper.MODELS)}
   free = itertools.count(len(taken))
   every = (row["subject"] for row in rows if "subject" in row)
-  names = dict.fromkeys(captions.parts(name)[1] for name in every)
+  names = dict.fromkeys(wording.parts(name)[1] for name in every)
   return {
-    captions.subject(name): taken[name] if name in taken else next(free)
+    wording.subject(name): taken[name] if name in taken else next(free)
     for name in names
   }

@@ -33,6 +33,7 @@ from instruct_jax.report import (
   pages,
   samples,
   seeds,
+  wording,
 )
 
 _log = logging.getLogger(__name__)
@@ -223,7 +224,7 @@ def _preference(
   groups = list(dict.fromkeys(row["labelers"] for row in rows))
   by_seed = seeds.table(rows, together)
   return {
-    "baseline": captions.subject(exhibits.baseline_of(rows) or ""),
+    "baseline": wording.subject(exhibits.baseline_of(rows) or ""),
     "chart": chart,
     "more": best_of.note("preference", rows, config),
     "seeds": by_seed,
@@ -265,7 +266,7 @@ def _errors(metrics: Mapping[str, Any]) -> str:
   prefix = "reward/calibration_error/"
   style = terminal.Style(decimals=1, percent=True)
   said = [
-    f"{style.number(value)} ({captions.words(name.removeprefix(prefix))})"
+    f"{style.number(value)} ({wording.words(name.removeprefix(prefix))})"
     for name, value in metrics.items()
     if name.startswith(prefix)
   ]

@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 from instruct_jax.base import logged, run_folder, terminal
-from instruct_jax.report import captions, exhibits
+from instruct_jax.report import exhibits, wording
 
 SAMPLES = 24  # validation prompts that are shown
 RESPONSES = 240  # test prompts that are shown, and can be filtered
@@ -86,10 +86,10 @@ def side_by_side(
   rows = [
     {
       "prompt": _cut(record.get("prompt", "")),
-      "use_case": captions.words(record.get("use_case", "")),
+      "use_case": wording.words(record.get("use_case", "")),
       "won": " ".join(_won(record["responses"], pairs, measure)),
       "answers": [
-        {"subject": captions.subject(n), "name": n}
+        {"subject": wording.subject(n), "name": n}
         | _answer(record["responses"].get(n), temperature=differ)
         for n in names
       ],
@@ -163,7 +163,7 @@ def _standing(name: str, won: Sequence[str]) -> str:
     if sign == "=" and name in (a, b)
   ]
   said = [
-    f"{verb} {', '.join(map(captions.subject, others))}"
+    f"{verb} {', '.join(map(wording.subject, others))}"
     for verb, others in (("wins over", over), ("level with", level))
     if others
   ]
@@ -176,7 +176,7 @@ def _outcomes(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
   places = sorted(((names.index(a), names.index(b)) for a, b in pairs),
                   key=lambda pair: pair[::-1], reverse=True)  # fmt: skip
   for a, b in ((names[i], names[j]) for i, j in places):
-    one, other = captions.subject(b), captions.subject(a)
+    one, other = wording.subject(b), wording.subject(a)
     outcomes += [
       (f"{b}>{a}", f"{one} over {other}"),
       (f"{a}>{b}", f"{other} over {one}"),

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from instruct_jax.report import captions, exhibits
+from instruct_jax.report import exhibits, wording
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,14 +96,14 @@ def table(rows: exhibits.Rows, together: Together) -> exhibits.Table | None:
       exhibits.cell(r, percent=True) if r else exhibits.Cell("–")
       for r in of_seeds
     ]
-    both = captions.subject(row["subject"]), captions.words(row["labelers"])
+    both = wording.subject(row["subject"]), wording.words(row["labelers"])
     mean = exhibits.cell(row, percent=True).seeds.removeprefix("seeds: ")
     there = [r for r in of_seeds if r]
     sizes = exhibits.Cell(mean), exhibits.Cell(exhibits.size_of(there))
     lines.append((", ".join(both), *cells, *sizes))
   seeds = [f"seed {n}" for n in numbers]
   heads = ("", *seeds, "mean (lowest to highest)", exhibits.SIZES)
-  title = f"Preferred to {captions.subject(baseline or '')}, by seed"
+  title = f"Preferred to {wording.subject(baseline or '')}, by seed"
   return exhibits.Table(heads, tuple(lines), title=title)
 
 
