@@ -20,6 +20,8 @@ CREATE TABLE assignments(id INTEGER PRIMARY KEY, task_id INTEGER,
 CREATE TABLE answers(id INTEGER PRIMARY KEY, assignment_id INTEGER,
   submission TEXT UNIQUE, answer TEXT, seconds REAL, sensitive INTEGER,
   saved_at REAL, undone_at REAL);
+CREATE TABLE grades(assignment_id INTEGER PRIMARY KEY, grade INTEGER,
+  saved_at REAL);
 CREATE TABLE surveys(labeler_id INTEGER PRIMARY KEY, answer TEXT,
   saved_at REAL);
 CREATE TABLE events(id INTEGER PRIMARY KEY, at REAL, who TEXT, what TEXT,

@@ -227,7 +227,7 @@ runs
   build
 collecting
   kinds settings tables tokens client tastes label_studio forms showing
-  statistics
+  statistics browsing
   tally
   people exporting importing guard survey
   screening tasks
@@ -235,9 +235,11 @@ collecting
   answering
   store
   filling simulated site views
-  visits sampling
-  sent
-  pages
+  visits sampling plots
+  sent desk
+  pages looking
+  acting
+  admin
   app
   serving
   commands

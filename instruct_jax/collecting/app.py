@@ -13,7 +13,15 @@ from starlette import (
   routing,
 )
 
-from instruct_jax.collecting import guard, pages, site, store, visits
+from instruct_jax.collecting import (
+  admin,
+  desk,
+  guard,
+  pages,
+  site,
+  store,
+  visits,
+)
 
 THREADS = 8  # more would only wait for each other: one writes, few cores read
 _CACHED = "public, max-age=31536000, immutable"  # names carry their digest
@@ -25,12 +33,17 @@ def build(
   """The application that serves a store; limits are the settings'."""
   limits = limits or guard.limits_of(labels.settings.server)
   app = applications.Starlette(
-    routes=[*pages.routes(), routing.Route("/static/{name}", _static)],
+    routes=[
+      *pages.routes(),
+      *admin.routes(),
+      routing.Route("/static/{name}", _static),
+    ],
     middleware=[middleware.Middleware(guard.Guard)],
     exception_handlers={exceptions.HTTPException: _http},
     lifespan=_lifespan,
   )
   app.state.site = site.site_of(labels, limits)
+  app.state.desk = desk.Desk(labels)
   # A path with a slash too many is another path.
   app.router.redirect_slashes = False
   return app
