@@ -9,9 +9,7 @@ from instruct_jax.base import allocation, command, compilation, errors
 from instruct_jax.collecting import (
   filling,
   people,
-  sampling,
   serving,
-  simulated,
   store,
   tables,
 )
@@ -38,6 +36,10 @@ def fill(
   filling.begin(opened)
   found = [filling.from_samples(opened, spec) for spec in samples]
   if runs:
+    # What decodes takes seconds to import, and a server that was killed is to
+    # be back at once.
+    from instruct_jax.collecting import sampling
+
     allocation.keep()
     compilation.enable_cache()
     found += sampling.from_runs(opened, runs, prompts or "")
@@ -88,6 +90,8 @@ def backup(arguments: list[str]) -> None:
 
 def simulate(arguments: list[str]) -> None:
   """Has simulated labelers answer a server's tasks."""
+  from instruct_jax.collecting import simulated  # and the microworld
+
   given = _simulate_parser().parse_args(arguments)
   done = simulated.simulate(
     given.url,
