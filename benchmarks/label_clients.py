@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from instruct_jax import paper
+from instruct_jax.base import errors
 
 _CARD = b'class="card answer"'  # one for each response
 _ASSIGNMENT = re.compile(rb'name="assignment"[^>]*?value="(\d+)"')
@@ -114,6 +115,11 @@ class Labeler:
     while time.monotonic() < end:
       page = await self._sure("GET", "/work", "page")
       found = _ASSIGNMENT.search(page.body), _CSRF.search(page.body)
+      if page.status == 200 and not all(found):
+        raise errors.UserError(
+          "a labeler has done every task before the end: give more --tasks,"
+          " fewer --seconds or a longer --think"
+        )
       if not all(found):
         raise RuntimeError(f"no form: {page.status} {page.body[:500]!r}")
       assignment, csrf = (each[1].decode() for each in found)

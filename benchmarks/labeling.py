@@ -40,19 +40,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 from benchmarks import label_clients, label_server
 from instruct_jax.base import claims, command, errors, storage, terminal
 from instruct_jax.collecting import settings, store, tables
-
-_FOLDER = flags.DEFINE_string("folder", "", "Where there is room; required.")
-_TASKS = flags.DEFINE_integer("tasks", 33_000, "Rankings in the database.", 1)
-_LABELERS = flags.DEFINE_integer("labelers", 40, "At once.", 1)
-_SECONDS = flags.DEFINE_float("seconds", 300.0, "How long.")
-_THINK = flags.DEFINE_float("think", 1.0, "Mean seconds a ranking.")
-_OUT = flags.DEFINE_string("out", "", "Where to write the results as JSON.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
 
 K = 9
 _WORDS = (30, 90)  # of a response
@@ -185,21 +176,29 @@ def _is_same(row: Sequence[Any], sent: dict[str, Any] | None) -> bool:
   )
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
   """Prints what was found and writes it as JSON."""
-  del argv
-  if not _FOLDER.value:
+  parser = command.Parser("benchmarks.labeling", __doc__)
+  parser.add_argument("--folder", help="where there is room; required")
+  parser.add_argument("--tasks", type=int, default=33_000)
+  parser.add_argument("--labelers", type=int, default=40, help="at once")
+  parser.add_argument("--seconds", type=float, default=300.0)
+  parser.add_argument("--think", type=float, default=1.0)
+  parser.add_argument("--out")
+  parser.add_argument("--overwrite", action="store_true")
+  given = parser.parse_args()
+  if not given.folder:
     raise errors.UserError("give --folder=FOLDER, where there is room")
-  folder = pathlib.Path(_FOLDER.value)
+  folder = pathlib.Path(given.folder)
   if folder.exists():
     raise errors.UserError(f"--folder={folder}: must not be there")
-  if _OUT.value:
-    claims.claim(_OUT.value, overwrite=_OVERWRITE.value)
+  if given.out:
+    claims.claim(given.out, overwrite=given.overwrite)
   asked = {
-    "tasks": _TASKS.value,
-    "labelers": _LABELERS.value,
-    "seconds": _SECONDS.value,
-    "think": _THINK.value,
+    "tasks": given.tasks,
+    "labelers": given.labelers,
+    "seconds": given.seconds,
+    "think": given.think,
   }
   before = os.getloadavg()[0]
   try:
@@ -207,12 +206,12 @@ def main(argv: list[str]) -> None:
   finally:
     shutil.rmtree(folder, ignore_errors=True)
   terminal.table(list(found.items()), ["what", "found"], stream=sys.stdout)
-  if _OUT.value:
+  if given.out:
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
     about = {"machine": machine, "load_before": round(before, 2)}
-    storage.write_json(_OUT.value, about | {"asked": asked, "found": found})
-    claims.sign(_OUT.value)
+    storage.write_json(given.out, about | {"asked": asked, "found": found})
+    claims.sign(given.out)
 
 
 if __name__ == "__main__":
-  command.run_main(main)
+  command.run(main)

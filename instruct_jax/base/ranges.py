@@ -496,6 +496,7 @@ FLAGS: dict[str, Range] = SAMPLING | {
   "template": Text(lines=True),
   "test_fraction": DECAY,
   "text": NAME,
+  "think": Real(1e-3, 1e6),
   "tokenizer": NAME,
   "url": NAME,
   "validation_fraction": DECAY,
