@@ -9,7 +9,7 @@ the baseline of all comparisons; in the paper's sizes from the last SFT epoch.
 
 Conservative DPO: --config.dpo.label_smoothing=0.1. IPO (Azar et al. 2023):
 --config.dpo.loss=ipo, and as TRL has it --config.dpo.per_token=True. With text
-mixed in: --config.dpo.ptx_coef=0.3 --config.batch.pretraining=16.
+mixed in: --config.dpo.ptx_coef=1 --config.batch.pretraining=16.
 
 Hardware: `:tiny` 2 CPU cores; `:175b` a pod. Expected for `:tiny`: labelers
 prefer it over SFT; the README's results say by how much, and at which KL.

@@ -1,7 +1,7 @@
 """PPO: reinforcement learning against the reward model, without ptx (γ = 0).
 
 With text mixed in it is `ppo_ptx.py`; of other numbers, and for the algorithms
-that share its keys: --config.rl.ptx_coef=0.3 --config.batch.pretraining=16.
+that share its keys: --config.rl.ptx_coef=1 --config.batch.pretraining=16.
 
 Paper: sections 3.5 and 4, appendix C.4: 512 episodes an iteration in 8
 minibatches, one inner epoch, β = 0.02, clip 0.2, EMA 0.992, warm-up over 10

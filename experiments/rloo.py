@@ -9,7 +9,7 @@ response's ratio), EMA. The paper samples 2 or 4 responses a prompt.
 Hardware: `:tiny` 2 CPU cores; `:175b` a pod. Expected for `:tiny`: as PPO's, in
 less time and memory.
 
-With pretraining gradients mixed in, as PPO-ptx: --config.rl.ptx_coef=0.3
+With pretraining gradients mixed in, as PPO-ptx: --config.rl.ptx_coef=1
 --config.batch.pretraining=16 (and validation.pretraining, to see them there).
 
   python -m instruct_jax.main --config=experiments/rloo.py

@@ -50,7 +50,7 @@ class Sweep:
 SWEEPS = {
   "gamma": Sweep(
     "ppo_ptx",
-    ("0.03", "0.1", "1", "3"),
+    ("0.03", "0.1", "0.3", "3"),
     ("3",),
     "rl.ptx_coef",
     beside=("ppo",),

@@ -31,7 +31,7 @@ def stages(tmp_path_factory):
 
 POINTS = {
   *("ppo_ptx-tiny-gamma0.03", "ppo_ptx-tiny-gamma0.1"),
-  *("ppo_ptx-tiny-gamma1", "ppo_ptx-tiny-gamma3"),
+  *("ppo_ptx-tiny-gamma0.3", "ppo_ptx-tiny-gamma3"),
   *("ppo-tiny-kl0.03", "ppo-tiny-kl0.5", "ppo-tiny-kl2", "ppo-tiny-long"),
   *("ppo_ptx-tiny-lr1e-4", "ppo_ptx-tiny-lr2e-4"),
   *("ppo_ptx-tiny-lr1e-3", "ppo_ptx-tiny-lr2e-3"),
@@ -113,7 +113,7 @@ def test_who_is_compared(stages):
     "ppo": ("ppo-tiny", 0),
     "ppo_ptx_gamma0_03": ("ppo_ptx-tiny-gamma0.03", 0),
     "ppo_ptx_gamma0_1": ("ppo_ptx-tiny-gamma0.1", 0),
-    "ppo_ptx_gamma1": ("ppo_ptx-tiny-gamma1", 0),
+    "ppo_ptx_gamma0_3": ("ppo_ptx-tiny-gamma0.3", 0),
     "ppo_ptx_gamma3": ("ppo_ptx-tiny-gamma3", 0),
   }
   assert of_sweep(stages, "kl") == {
