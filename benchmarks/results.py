@@ -101,6 +101,7 @@ TAKEN = (
   "select",
   "sft_epochs",
   "overoptimization",
+  "kl_penalty",
   "sizes",
   "sweeps",
   "figures",

@@ -28,6 +28,7 @@ Hardware: `:tiny` 2 CPU cores, about half an hour after `ppo.py` and
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -79,7 +80,14 @@ def get_config(variant="tiny"):
   if not stage:
     return _join(variant)
   if stage == "compare":
-    config = _comparison(variant, sweep)
+    section = SWEEPS[sweep]
+    config = comparison(
+      "compare",
+      variant,
+      sweep,
+      values(sweep, variant),
+      (section.method, *section.beside),
+    )
   else:
     config = _POINTS[sweep](stage, variant, sweep, value)
   with config.unlocked():
@@ -173,29 +181,36 @@ _POINTS = {
 }
 
 
-def _comparison(variant: str, sweep: str) -> ConfigDict:
-  """The suite on all points of a sweep, the default, SFT and GPT."""
-  section = SWEEPS[sweep]
+def comparison(
+  name: str,
+  variant: str,
+  sweep: str,
+  points: Sequence[str],
+  beside: Sequence[str],
+) -> ConfigDict:
+  """The suite on points of a sweep, on whole methods, SFT and GPT.
+
+  `name` is the experiment's; `beside` are methods as they are by default.
+  """
   needs = {
     "data": f"dataset.py:{variant}",
     "reward": f"rm.py:{variant}",
     "gpt": f"pretrain.py:{variant}",
     "sft": f"select.py:{variant}",
   }
-  names = (section.method, *section.beside)
-  needs |= {name: f"{name}.py:{variant}" for name in names}
-  subjects = {name: common.subject(name) for name in ("gpt", "sft", *names)}
-  for value in values(sweep, variant):
+  needs |= {method: f"{method}.py:{variant}" for method in beside}
+  subjects = {one: common.subject(one) for one in ("gpt", "sft", *beside)}
+  for value in points:
     need, reference, step = _point(variant, sweep, value)
     needs[need] = reference
-    subject = f"{section.method}_{sweep}{value.replace('.', '_')}"
+    subject = f"{SWEEPS[sweep].method}_{sweep}{value.replace('.', '_')}"
     subjects[subject] = common.subject(need, step=step)
   changes = SUITE[variant] | {
     "needs": needs,
     "evaluation.baseline": "sft",
     "evaluation.subjects": subjects,
   }
-  return common.base("compare", variant, "compare", changes, {variant: {}})
+  return common.base(name, variant, "compare", changes, {variant: {}})
 
 
 def _point(variant: str, sweep: str, value: str) -> tuple[str, str, int]:

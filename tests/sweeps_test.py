@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from experiments import ppo, ppo_ptx, sweeps
+from experiments import kl_penalty, ppo, ppo_ptx, sweeps
 from instruct_jax.base import errors, keys
 from instruct_jax.report import wording
 from instruct_jax.runs import plan, reading, references
@@ -135,6 +135,26 @@ def test_who_is_compared(stages):
   for sweep in sweeps.SWEEPS:
     section = stages[f"compare-tiny-{sweep}"].config.evaluation
     assert section.baseline == "sft"
+
+
+def test_larger_penalties_alone_stand_beside_both_methods(stages, tmp_path):
+  plan_of = planned(tmp_path, "kl_penalty.py:tiny")
+  found = {
+    name: plan_of.needs[section.run]
+    for name, section in plan_of.config.evaluation.subjects.items()
+  }
+  assert {name: stage.name for name, stage in found.items()} == {
+    "gpt": "pretrain-tiny",
+    "sft": "select-tiny",
+    "ppo": "ppo-tiny",
+    "ppo_ptx": "ppo_ptx-tiny",
+    "ppo_kl0_5": "ppo-tiny-kl0.5",
+    "ppo_kl2": "ppo-tiny-kl2",
+  }
+  assert found["ppo_kl2"].digest == stages["ppo-tiny-kl2"].digest
+  assert plan_of.config.evaluation.prompts == 1024
+  with pytest.raises(errors.UserError, match=r"variant .*'tine'"):
+    kl_penalty.get_config("tine")
 
 
 def test_a_step_that_is_not_kept_is_refused(tmp_path):

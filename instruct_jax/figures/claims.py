@@ -81,6 +81,9 @@ def _also(*runs: tuple[str, ...]) -> Source:
   return dataclasses.replace(SWEEP, runs=(*SWEEP.runs, *runs))
 
 
+_PENALTY = _also(("kl_penalty",))
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
   """One effect of a claim and what it must be."""
@@ -387,7 +390,7 @@ TAX = Claim(
       ),
       criteria.above(_DIRECTION, nothing=0),
       criteria.POINTS,
-      SWEEP,
+      _PENALTY,
     ),
     Part(
       "share of it that PPO-ptx gives back",
@@ -396,7 +399,7 @@ TAX = Claim(
       ),
       criteria.above(0.5, nothing=0),
       criteria.SHARE,
-      SWEEP,
+      _PENALTY,
       by=effects.difference(
         effects.value(_TASKS, "gpt"), effects.value(_TASKS, "ppo")
       ),
@@ -406,14 +409,14 @@ TAX = Claim(
       effects.wins("ppo_ptx", "ppo"),
       criteria.above(_EVEN - _SAME_WINS),
       criteria.SHARE,
-      SWEEP,
+      _PENALTY,
     ),
     Part(
       "what the best larger β lacks of PPO-ptx, in tasks or in wins over SFT",
       effects.shortfall_of_penalties,
       criteria.above(0.01, nothing=0),
       criteria.POINTS,
-      SWEEP,
+      _PENALTY,
     ),
   ),
   "The paper plots all of it: a tax beyond 2 points, more than half of it given"
