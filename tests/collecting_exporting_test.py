@@ -127,6 +127,14 @@ def test_the_archive_has_the_same_files_and_is_the_same_again(labels, tmp_path):
       assert archive.read(f"labels/{file.name}") == file.read_bytes()
 
 
+def test_what_was_called_sensitive_is_so_response_by_response(labels, tmp_path):
+  _export(labels, tmp_path / "out")
+  lines = _lines(tmp_path / "out" / "likert.jsonl")
+  sensitive = [line for line in lines if line.get("sensitive")]
+  assert len(sensitive) == 3  # cy's of task 4
+  assert {line["prompt"] for line in sensitive} == {"Say the number 4."}
+
+
 # Label Studio
 
 
@@ -149,6 +157,18 @@ def test_rankings_come_back_from_label_studio_as_they_were(labels, tmp_path):
   path = labels.folder / answers.NAME
   assert back == [row for _, row in collected.rows(path, "rankings")]
   assert sources.read(str(tmp_path / "back.jsonl"), "rankings") == back
+
+
+def test_who_is_left_out_does_not_leave_for_label_studio(labels, tmp_path):
+  where = tmp_path / "studio"
+  _export(labels, where, "--format=label_studio", "--without=ben")
+  text = (where / "tasks.json").read_text()
+  assert '"ann"' in text
+  assert "ben" not in text
+  with pytest.raises(errors.UserError, match="--split_by_group"):
+    _export(labels, where, "--format=label_studio", "--split_by_group")
+  with pytest.raises(errors.UserError, match="Did you mean 'ben'"):
+    _export(labels, where, "--format=label_studio", "--without=bem")
 
 
 def test_a_task_has_the_documented_form_and_hides_who_answered(labels):
@@ -259,6 +279,38 @@ def test_what_says_no_order_is_left_out_and_counted(tmp_path, capsys):
   assert not [*importing.read(str(path), counts)]
   with pytest.raises(errors.UserError, match="nobody has ranked"):
     _imported(path, tmp_path, "none.jsonl")
+
+
+def _mangled(tree):
+  """The tree with each of its values in turn replaced by another thing."""
+  others = (None, True, 3, -1.5, "x", [], [3], [[1]], [{}], {}, {"x": 1})
+  pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+  for key, value in list(pairs):
+    for other in others:
+      copy = tree.copy()
+      copy[key] = other
+      yield copy
+    if isinstance(value, dict | list):
+      for inner in _mangled(value):
+        copy = tree.copy()
+        copy[key] = inner
+        yield copy
+
+
+def test_whatever_is_mangled_is_a_sentence_or_read(labels, tmp_path):
+  _export(labels, tmp_path / "studio", "--format=label_studio")
+  tasks = json.loads((tmp_path / "studio" / "tasks.json").read_text())
+  task = max(tasks, key=lambda one: len(json.dumps(one)))
+  path, count = tmp_path / "mangled.json", 0
+  for mangled in _mangled(task):
+    path.write_text(json.dumps([mangled]))
+    count += 1
+    try:
+      for row in importing.read(str(path)):
+        assert len(row["ranks"]) == len(row["responses"])
+    except errors.UserError as error:
+      assert "mangled.json" in str(error)
+  assert count > 1000
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,9 @@ def test_a_response_of_no_text_is_one_that_ended(labels):
   task = labels.task("comparison", {"prompt": "p", "responses": ["", "b"]})
   labels.answer(task, 1, {"ranks": [2, 1]})
   assert sources.read(labels.folder, "rankings")[-1]["ended"] == [True, True]
+  said = {"prompt": "p", "responses": ["", "cut o"], "ended": [True, False]}
+  labels.answer(labels.task("comparison", said), 1, {"ranks": [2, 1]})
+  assert sources.read(labels.folder, "rankings")[-1]["ended"] == [True, False]
 
 
 def test_demonstrations_and_prompts_with_examples_before_the_last(labels):

@@ -35,7 +35,10 @@ from instruct_jax.scoring import comparisons
 SUMMARY = "summary.json"
 LIKERT = "likert"
 KINDS = (*collected.FORMS, LIKERT)
-_OF_LINE = ("core", *(by for by in comparisons.BY if by != "labelers"))
+_OF_LINE = (
+  *("sensitive", "core"),
+  *(by for by in comparisons.BY if by != "labelers"),
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -44,12 +47,20 @@ def main(arguments: list[str]) -> None:
   if given.format not in ("jsonl", label_studio.FORMAT):
     known = ("jsonl", label_studio.FORMAT)
     raise errors.unknown("--format", given.format, known)
+  if given.format == label_studio.FORMAT and given.split_by_group:
+    raise errors.UserError(
+      f"--split_by_group: is for jsonl; with --format={label_studio.FORMAT} each"
+      ' task\'s "meta" says the group of who ranked it'
+    )
   path = database(given.dir)
   with folders.making(
     given.out, reads=[given.dir], overwrite=given.overwrite
   ) as folder:
     if given.format == label_studio.FORMAT:
-      summary = label_studio.write(path, pathlib.Path(folder))
+      check_names(path, given.without)
+      summary = label_studio.write(
+        path, pathlib.Path(folder), without=given.without
+      )
     else:
       summary = write(
         path,
@@ -112,7 +123,7 @@ def write(
   All are of one moment. Raises UserError for a name in `without` that no
   labeler has, and for a database that is none.
   """
-  _check_names(path, without)
+  check_names(path, without)
   rows, left_out = collections.Counter(), collections.Counter()
   labelers: dict[str, dict[str, Any]] = {}
   with contextlib.ExitStack() as stack:
@@ -200,7 +211,8 @@ def _why_left_out(answer: answers.Answer, without: Collection[str]) -> str:
   return collected.why_left_out(answer)
 
 
-def _check_names(path: os.PathLike | str, without: Collection[str]) -> None:
+def check_names(path: os.PathLike | str, without: Collection[str]) -> None:
+  """UserError for a name in `without` that no labeler has."""
   with answers.opened(path) as connection:
     known = [name for (name,) in connection.execute(
       "SELECT name FROM labelers ORDER BY name")]  # fmt: skip

@@ -7,6 +7,7 @@ without buckets gives an order without ties.
 """
 
 import collections
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -18,9 +19,9 @@ from instruct_jax.base import claims, command, errors, storage
 from instruct_jax.collecting import label_studio
 from instruct_jax.data.read import collected, files, kinds, records, typed
 
-_RANK = re.compile(r"rank_(\d+)")
-_OURS = re.compile(r"r(\d+)")
-_PLACE = re.compile(r"(rating|flags)_(\d+)")
+_RANK = re.compile(r"rank_(\d{1,4})")
+_OURS = re.compile(r"r(\d{1,4})")
+_PLACE = re.compile(r"(rating|flags)_(\d{1,4})")
 _UNRANKED, _CONTRARY = "unranked", "contradicts itself"
 
 
@@ -130,7 +131,7 @@ def _record(
   group = _object(meta, "groups").get(record["labeler"])
   if group:
     record["group"] = group
-  if isinstance(annotation.get("lead_time"), int | float):
+  if _is_time(annotation.get("lead_time")):
     record["seconds"] = float(annotation["lead_time"])
   if said.sensitive:
     record[label_studio.SENSITIVE] = True
@@ -174,12 +175,25 @@ class _Said:
       own = self._ids[int(place[2])]
       if "rating" in value:
         self.ratings[own] = value["rating"]
-      self.flags[own] |= {_flag(x) for x in value.get("choices", ())}
+      self.flags[own] |= {_flag(x) for x in self._choices(value)}
     elif name == "labeler":
       text = value.get("text", "")
-      self.labeler = str(text if isinstance(text, str) else (text or [""])[0])
+      first = text[0] if isinstance(text, list) and text else text
+      self.labeler = first if isinstance(first, str) else ""
     elif name == label_studio.SENSITIVE:
-      self.sensitive = label_studio.SENSITIVE in value.get("choices", ())
+      self.sensitive = label_studio.SENSITIVE in self._choices(value)
+
+  def _choices(self, value: Mapping[str, Any]) -> list[str]:
+    """The boxes that are ticked."""
+    found = value.get("choices", [])
+    if not isinstance(found, list) or not all(
+      isinstance(each, str) for each in found
+    ):
+      raise errors.UserError(
+        f'{self._where}: "choices" should be a list of texts, not'
+        f" {typed.shown(found)}"
+      )
+    return found
 
   def _ranked(self, said: Any, name: str) -> dict[str, int]:
     """{id: rank} of what a Ranker says, with buckets or without."""
@@ -207,6 +221,11 @@ class _Said:
           f"{self._where}: the Ranker's bucket {bucket!r:.40} is no rank;"
           " buckets rank_1, rank_2 and so on are, or a Ranker without any"
         )
+      if not isinstance(ids, list):
+        raise errors.UserError(
+          f"{self._where}: the Ranker's bucket {bucket!r} should hold a list of"
+          f" items, not {typed.shown(ids)}"
+        )
       ranks |= {str(own): int(number[1]) for own in ids}
     return ranks
 
@@ -223,6 +242,11 @@ def _completed_by(annotation: Mapping[str, Any]) -> str:
   if isinstance(who, dict):
     who = who.get("email") or who.get("id")
   return f"label_studio_{who}" if isinstance(who, int) else str(who or "people")
+
+
+def _is_time(seconds: Any) -> bool:
+  is_number = isinstance(seconds, int | float) and seconds is not True
+  return is_number and 0 <= seconds < math.inf
 
 
 def _are_ours(responses: Iterable[str]) -> bool:

@@ -19,7 +19,7 @@ import json
 import os
 import pathlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from xml.sax import saxutils
 
@@ -33,15 +33,21 @@ _META = ("models", "ended", "record")
 SENSITIVE = "sensitive"
 
 
-def write(path: os.PathLike | str, folder: pathlib.Path) -> dict[str, Any]:
+def write(
+  path: os.PathLike | str,
+  folder: pathlib.Path,
+  *,
+  without: Collection[str] = (),
+) -> dict[str, Any]:
   """Writes tasks.json and label_config.xml; how many, and what was left out.
 
-  Of tasks that are closed without an answer nothing is written.
+  Of tasks that are closed without an answer nothing is written, and nothing
+  that a labeler named in `without` said.
   """
   most, counts, left_out = 2, collections.Counter(), collections.Counter()
   folder.mkdir(parents=True, exist_ok=True)
   with answers.held(), storage.writing(folder / TASKS) as file:
-    for number, task in enumerate(_tasks(path, left_out)):
+    for number, task in enumerate(_tasks(path, left_out, without)):
       most = max(most, len(task["data"]["items"]))
       counts[TASKS] += 1
       file.write(",\n" if number else "[\n")
@@ -58,12 +64,18 @@ _RANKED = """
 
 
 def _tasks(
-  path: os.PathLike | str, left_out: collections.Counter
+  path: os.PathLike | str,
+  left_out: collections.Counter,
+  without: Collection[str],
 ) -> Iterator[dict[str, Any]]:
   """The ranking tasks, each with what was answered to it."""
   answered = collections.defaultdict(list)
   for answer in answers.read(path):
-    if answer.kind in ("ranking", "comparison") and not answer.is_screening:
+    if answer.kind not in ("ranking", "comparison") or answer.is_screening:
+      continue
+    if answer.labeler in without:
+      left_out[f"of_{answer.labeler}"] += 1
+    else:
       answered[answer.task].append(answer)
   with answers.opened(path) as connection:
     for task, text, is_closed in connection.execute(_RANKED):

@@ -98,7 +98,9 @@ def _rankings(answer: answers.Answer) -> Iterator[Row]:
     **_who(answer),
   }
   row |= {key: said[key] for key in ("ratings", "metadata") if key in said}
-  if any(map(records.is_blank, content["responses"])):
+  if not content.get("ended") and any(
+    map(records.is_blank, content["responses"])
+  ):
     row["ended"] = [True] * len(content["responses"])
   yield row | _more(answer, row)
 
