@@ -1,6 +1,7 @@
 """What labelers see and send, over HTTP, without a browser."""
 
 import json
+import re
 
 import pytest
 import sqlalchemy
@@ -235,6 +236,34 @@ def test_undo_by_a_form(labels, ann):
   assert "nothing to undo" in reply.text
 
 
+def _open_of(page):
+  return re.search(r'name="open" value="(\d+)"', page)[1]
+
+
+@pytest.mark.parametrize("path", ["/work", "/history"])
+def test_a_double_click_undoes_one_answer(labels, ann, path):
+  for _ in range(3):
+    ann.post("/answer", ann.body())
+    labels.clock.now += 1
+  csrf = {"csrf": ann.task()["csrf"]}
+  form = csrf | {"open": _open_of(ann.client.get(path).text)}
+  for _ in range(2):
+    assert ann.client.post("/undo", data=form).headers["location"] == "/work"
+  assert [row[3] is None for row in _answers(labels)] == [True, True, False]
+
+
+def test_a_double_click_at_the_end_undoes_one_answer(labels, ann):
+  while ann.client.get("/task.json").json().get("assignment"):
+    ann.post("/answer", ann.body())
+  csrf = {"csrf": ann.task()["csrf"]}
+  form = csrf | {"open": _open_of(ann.client.get("/work").text)}
+  for _ in range(2):
+    assert ann.client.post("/undo", data=form).headers["location"] == "/work"
+  assert sum(row[3] is not None for row in _answers(labels)) == 1
+  form["open"] = "x"
+  assert ann.client.post("/undo", data=form).status_code == 422
+
+
 def test_the_history_tells_what_was_answered(labels, ann):
   task = ann.task()
   body = ann.body(task)
@@ -361,6 +390,20 @@ def test_a_disk_that_refuses_is_not_saved_and_says_so(labels, ann, monkeypatch):
   assert "retry-after" in reply.headers
   monkeypatch.undo()
   assert ann.post("/answer", body).json()["repeated"] is False
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError(28, "full")])
+def test_no_token_comes_into_the_log(labels, ann, monkeypatch, caplog, error):
+  def broken(*_, **__):
+    raise error
+
+  monkeypatch.setattr(store.Store, "labeler_of", broken)
+  monkeypatch.setattr(store.Store, "is_admin", broken)
+  for path in ("/invite/", "/admin/enter/"):
+    assert ann.client.get(f"{path}{ann.token}").status_code >= 500
+  assert len(caplog.records) == 2
+  assert "/invite/" in caplog.text
+  assert ann.token not in caplog.text
 
 
 def test_a_bug_is_told_without_its_traceback(labels, ann, monkeypatch):

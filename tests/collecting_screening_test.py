@@ -114,6 +114,62 @@ def test_reopened_screening_is_open_again(project):
   assert project.next_assignment(labeler).id == demonstration
 
 
+def test_a_grade_is_of_the_text_that_it_was_given_for(project):
+  labeler, demonstration = _screen(project, "ann")
+  project.grade(demonstration, 7)
+  project.reopen(project.assignment(labeler, demonstration).task_id, labeler)
+  said = {"response": "another"}
+  project.save(labeler, demonstration, "ann-again", said, 1.0)
+  assert project.marks(labeler) == screening.Marks(1.0, 1.0, None, 1)
+  assert project.progress(labeler).screening == "waiting"
+
+
+def test_a_grade_of_what_is_undone_goes_with_it(project):
+  demonstration = {"prompt": "e"}
+  gold = {"response": "so"}
+  project.add_tasks(
+    "demonstration", [demonstration], source="gold", golds=[gold]
+  )
+  labeler, graded = _screen(project, "ann")
+  project.grade(graded, 7)
+  assert project.undo(labeler).id == graded
+  project.save(labeler, graded, "ann-again", {"response": "other"}, 1.0)
+  assert project.marks(labeler).ungraded == 1
+
+
+def test_what_an_admin_has_decided_no_answer_changes(project):
+  labeler = project.labeler_of(project.invite("ann")).id
+  first = project.next_assignment(labeler)
+  project.save(labeler, first.id, "answer-1", RIGHT | {"ranks": [3, 2, 1]}, 1.0)
+  last = project.next_assignment(labeler)
+  project.overrule(labeler, True)
+  project.save(labeler, last.id, "answer-2", {"response": "x"}, 1.0)
+  assert project.progress(labeler).screening == "passed"
+  project.grade(last.id, 1)
+  assert project.progress(labeler).screening == "passed"
+  project.overrule(labeler, False)
+  project.grade(last.id, 7)
+  assert project.progress(labeler).screening == "failed"
+
+
+def test_who_waits_works_where_no_screening_is_required_any_more(tmp_path):
+  opened = store.open_store(tmp_path)
+  gold = {"response": "so"}
+  opened.add_tasks(
+    "demonstration", [{"prompt": "d"}], source="gold", golds=[gold]
+  )
+  opened.add_tasks("demonstration", [{"prompt": "work"}], source="test")
+  labeler = opened.labeler_of(opened.invite("ann")).id
+  given = opened.next_assignment(labeler)
+  opened.save(labeler, given.id, "answer-1", {"response": "x"}, 1.0)
+  assert opened.progress(labeler).screening == "waiting"
+  opened.shut()
+  (tmp_path / "settings.toml").write_text("[screening]\nrequired = false\n")
+  opened = store.open_store(tmp_path)
+  assert opened.next_assignment(labeler).content == {"prompt": "work"}
+  opened.shut()
+
+
 def test_last_screening_task_that_is_closed_hands_in(project):
   labeler = project.labeler_of(project.invite("ann")).id
   given = project.next_assignment(labeler)

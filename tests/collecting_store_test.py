@@ -398,6 +398,56 @@ def test_reopen_for_one_and_for_all(project):
   assert len(_column(project, tables.ANSWERS, "id")) == 3
 
 
+def test_nothing_is_reopened_for_whom_nobody_lets_in(project):
+  _prompts(project, 1)
+  ann = _person(project)
+  given = project.next_assignment(ann)
+  project.save(ann, given.id, "answer-1", RESPONSE, 1.0)
+  project.revoke(ann)
+  with pytest.raises(errors.UserError, match=r"revoked.*for everybody"):
+    project.reopen(given.task_id, ann)
+  project.reopen(given.task_id)
+  assert _taken(project) == [0]
+
+
+def test_undo_of_what_was_on_the_page_undoes_it_once(project):
+  _prompts(project, 3)
+  ann = _person(project)
+  for n in range(2):
+    given = project.next_assignment(ann)
+    project.save(ann, given.id, f"answer-{n}", RESPONSE, 1.0)
+  seen = project.next_assignment(ann).id
+  first = project.undo(ann, seen=seen)
+  assert first.id == given.id
+  assert project.undo(ann, seen=seen).id == first.id  # the second click
+  assert len(project.history(ann)) == 1
+  assert project.undo(ann, seen=first.id).id != first.id
+  assert not project.history(ann)
+
+
+def test_undo_where_no_task_is_left_is_done_once(project):
+  _prompts(project, 2)
+  ann = _person(project)
+  for n in range(2):
+    given = project.next_assignment(ann)
+    project.save(ann, given.id, f"answer-{n}", RESPONSE, 1.0)
+  assert project.next_assignment(ann) is None
+  assert project.undo(ann, seen=0).id == given.id
+  assert project.undo(ann, seen=0).id == given.id
+  assert len(project.history(ann)) == 1
+
+
+def test_another_flag_under_the_same_submission_is_not_said_to_be_saved(
+  project,
+):
+  _prompts(project, 1)
+  ann = _person(project)
+  given = project.next_assignment(ann)
+  project.save(ann, given.id, "answer-1", RESPONSE, 1.0)
+  with pytest.raises(store.Refused, match="another answer"):
+    project.save(ann, given.id, "answer-1", RESPONSE, 1.0, sensitive=True)
+
+
 def test_closed_task_is_handed_out_no_more(project):
   _prompts(project, 1)
   ann, bo = _person(project), _person(project, "bo")

@@ -59,12 +59,12 @@ def keep(
   text = kinds.as_json(sent.answer)
   answers = tables.ANSWERS
   earlier = connection.execute(
-    select(answers.c.assignment_id, answers.c.answer).where(
-      answers.c.submission == sent.submission
-    )
+    select(
+      answers.c.assignment_id, answers.c.answer, answers.c.sensitive
+    ).where(answers.c.submission == sent.submission)
   ).one_or_none()
   if earlier is not None:
-    if tuple(earlier) != (assignment.id, text):
+    if tuple(earlier) != (assignment.id, text, int(sent.sensitive)):
       raise assigning.Refused(
         "another answer has been saved under this submission"
       )
@@ -79,7 +79,7 @@ def keep(
       " answer to give another"
     )
   _insert(connection, assignment, sent, text, now)
-  if assignment.is_screening:
+  if assignment.is_screening and labeler.passed is None:
     screening.finish(connection, given, labeler, now)
   return Saved(repeated=False)
 

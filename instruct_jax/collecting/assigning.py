@@ -18,6 +18,8 @@ from sqlalchemy import literal_column, select, text
 from instruct_jax.collecting import kinds, people, screening, settings, tables
 from instruct_jax.collecting import tasks as tasks_
 
+_MOMENT = 0.001  # seconds
+
 
 class Refused(Exception):
   """What a labeler asks for is not to be had; says why, for them to read."""
@@ -124,13 +126,26 @@ def release_stale(
 
 
 def undo(
-  connection: sqlalchemy.Connection, labeler_id: int, now: float
+  connection: sqlalchemy.Connection,
+  labeler_id: int,
+  now: float,
+  *,
+  seen: int | None,
 ) -> Assignment | None:
   """Undoes a labeler's last answer or skip; its assignment, open again.
+
+  `seen` is the assignment that was open on the page which asks, 0 for none:
+  where another is open by now nothing is undone (a second click would undo
+  another answer), and that one is returned. None: whatever was on the page.
 
   None where there is nothing to undo. Raises Refused where the screening that
   it belongs to has been handed in, or somebody else has the skipped task now.
   """
+  is_open = opened(connection, labeler_id)
+  if seen is not None and is_open is not None and is_open.id != seen:
+    return is_open
+  if seen and is_open is None:
+    raise Refused("the task of this page has been answered meanwhile")
   answers, assignments = tables.ANSWERS, tables.ASSIGNMENTS
   tasks = tables.TASKS
   row = connection.execute(
@@ -160,11 +175,15 @@ def undo(
   connection.execute(
     answers.update().where(answers.c.id == row.id).values(undone_at=now)
   )
+  if is_open is not None:
+    # It comes before what is open, also by a clock that was set back.
+    now = max(now, is_open.opened_at + _MOMENT)
   connection.execute(
     assignments.update()
     .where(assignments.c.id == row.assignment_id)
     .values(state="open", opened_at=now, done_at=None)
   )
+  tasks_.forget_grades(connection, [row.assignment_id])
   tasks_.recount(connection, [row.task_id])
   return one(connection, labeler_id, row.assignment_id)
 

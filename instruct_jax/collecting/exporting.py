@@ -49,8 +49,8 @@ def main(arguments: list[str]) -> None:
     raise errors.unknown("--format", given.format, known)
   if given.format == label_studio.FORMAT and given.split_by_group:
     raise errors.UserError(
-      f"--split_by_group: is for jsonl; with --format={label_studio.FORMAT} each"
-      ' task\'s "meta" says the group of who ranked it'
+      f"--split_by_group: is for jsonl; with --format={label_studio.FORMAT} the"
+      ' "meta" of each task says the group of who ranked it'
     )
   path = database(given.dir)
   with folders.making(

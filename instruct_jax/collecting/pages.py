@@ -124,8 +124,8 @@ def skip(visit: visits.Visit) -> responses.Response:
 
 
 def undo(visit: visits.Visit) -> responses.Response:
-  """Opens what was answered last again."""
-  if visit.store.undo(_me(visit).id) is None:
+  """Opens what was answered last again, once of a double click."""
+  if visit.store.undo(_me(visit).id, seen=sent.open_one(visit)) is None:
     raise visits.Problem(
       409, "There is nothing to undo", link=("/work", "Go on")
     )
@@ -142,8 +142,12 @@ def instructions(visit: visits.Visit) -> responses.Response:
 
 def history(visit: visits.Visit) -> responses.Response:
   """Their latest answers, and the last one to be undone."""
-  rows = [views.row(done) for done in visit.store.history(_me(visit).id)]
-  return visit.page("history.html", rows=rows)
+  me = _me(visit)
+  rows = [views.row(done) for done in visit.store.history(me.id)]
+  is_open = visit.store.open_assignment(me.id)
+  return visit.page(
+    "history.html", rows=rows, open=is_open.id if is_open else 0
+  )
 
 
 def ask_survey(visit: visits.Visit) -> responses.Response:

@@ -81,6 +81,16 @@ def by_token(connection: sqlalchemy.Connection, token: str) -> Labeler | None:
   return None if row.revoked_at is not None else _labeler(row)
 
 
+def check_is_let_in(connection: sqlalchemy.Connection, labeler_id: int) -> None:
+  """UserError for a labeler who is revoked."""
+  who = by_id(connection, labeler_id)
+  if who.revoked_at is not None:
+    raise errors.UserError(
+      f"{who.name} is revoked and cannot be asked again; make them a new link"
+      " first, or reopen the task for everybody"
+    )
+
+
 def by_id(connection: sqlalchemy.Connection, labeler_id: int) -> Labeler:
   """A labeler; UserError where there is none of this id."""
   row = connection.execute(

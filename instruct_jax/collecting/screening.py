@@ -47,9 +47,11 @@ def state(
   """none (there is no screening), open, waiting, passed or failed."""
   if labeler.passed is not None:
     return "passed" if labeler.passed else "failed"
+  if not given.screening.required:
+    return "none"
   if labeler.screened_at is not None:
     return "waiting"
-  if not given.screening.required or connection.scalar(_ANY) is None:
+  if connection.scalar(_ANY) is None:
     return "none"
   return "open"
 
@@ -135,7 +137,8 @@ def grade(
 ) -> None:
   """An admin's grade, 1 to 7, of a demonstration of the screening.
 
-  With the last of a labeler's, who waits for it, they pass or fail. Raises
+  With the last of a labeler's, who waits for it, they pass or fail; whom an
+  admin has let pass or fail otherwise than by the marks stays so. Raises
   UserError for what is no grade, or no such demonstration.
   """
   if isinstance(value, bool) or value not in kinds.LIKERT:
@@ -147,12 +150,13 @@ def grade(
       f"assignment {assignment_id}: is no demonstration of the screening that"
       " is answered"
     )
+  before = verdict(marks(connection, labeler_id), given)
   connection.execute(
     tables.GRADES.insert().prefix_with("OR REPLACE"),
     {"assignment_id": assignment_id, "grade": value, "saved_at": now},
   )
   labeler = people.by_id(connection, labeler_id)
-  if labeler.screened_at is not None:
+  if labeler.screened_at is not None and labeler.passed == before:
     passed = verdict(marks(connection, labeler_id), given)
     people.screened(
       connection, labeler_id, at=labeler.screened_at, passed=passed

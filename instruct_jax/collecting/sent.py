@@ -26,6 +26,18 @@ def assignment(visit: visits.Visit) -> store.Assignment:
   return visit.store.assignment(visit.labeler.id, given)
 
 
+def open_one(visit: visits.Visit) -> int | None:
+  """The assignment that a page had open, 0 for none; None: it does not say."""
+  given = visit.body.get("open")
+  if given is None:
+    return None
+  if isinstance(given, str) and re.fullmatch("[0-9]{1,18}", given):
+    given = int(given)
+  if isinstance(given, bool) or not isinstance(given, int):
+    raise visits.Problem(422, "Which task was open? Its number must be there")
+  return given
+
+
 def seconds(visit: visits.Visit, opened: store.Assignment) -> Any:
   """Of attention; of a form, which has no clock, since the task was opened."""
   if "seconds" in visit.body or not visit.is_form:

@@ -165,6 +165,11 @@ class Store:
         return found
       return assigning.give(connection, self.settings, labeler, now)
 
+  def open_assignment(self, labeler_id: int) -> Assignment | None:
+    """What they have open, the newest of several; nothing is handed out."""
+    with self.reading() as connection:
+      return assigning.opened(connection, labeler_id)
+
   def assignment(self, labeler_id: int, assignment_id: int) -> Assignment:
     """An assignment of theirs, in whatever state; Refused for another's."""
     with self.reading() as connection:
@@ -226,14 +231,18 @@ class Store:
     )
     return self._keep(labeler_id, assignment_id, sent)
 
-  def undo(self, labeler_id: int) -> Assignment | None:
+  def undo(
+    self, labeler_id: int, *, seen: int | None = None
+  ) -> Assignment | None:
     """Undoes their last answer or skip; its assignment is open again.
 
-    None where there is nothing to undo; Refused where it is too late.
+    Given `seen`, the assignment that the page had open (0: none), a second
+    click undoes nothing more. None where there is nothing to undo; Refused
+    where it is too late.
     """
     with self.writing() as connection:
       self._labeler(connection, labeler_id)
-      return assigning.undo(connection, labeler_id, self.clock())
+      return assigning.undo(connection, labeler_id, self.clock(), seen=seen)
 
   def progress(self, labeler_id: int) -> Progress:
     """How far a labeler is."""

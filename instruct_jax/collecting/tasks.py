@@ -138,8 +138,9 @@ def reopen(
   """Sets aside what was answered to a task, so that it is asked again.
 
   Of one labeler, who gets it again next, or (None) of all, so that it goes to
-  whoever comes. Answers stay in the table, as undone. Raises UserError where
-  there is no such task, or that labeler never had it.
+  whoever comes. Answers stay in the table, as undone; grades of them go. Raises
+  UserError where there is no such task, or that labeler never had it or is not
+  let in.
   """
   task = _one(connection, task_id)
   rows = _assignments(connection, task_id, labeler_id)
@@ -147,6 +148,8 @@ def reopen(
     raise errors.UserError(
       f"task {task_id}: labeler {labeler_id} has never had it"
     )
+  if labeler_id is not None:
+    people.check_is_let_in(connection, labeler_id)
   answers, assignments = tables.ANSWERS, tables.ASSIGNMENTS
   chosen = [row.id for row in rows if row.state != "open"]
   state = "released" if labeler_id is None else "open"
@@ -163,6 +166,7 @@ def reopen(
   connection.execute(
     tables.TASKS.update().where(tables.TASKS.c.id == task_id).values(closed=0)
   )
+  forget_grades(connection, chosen)
   recount(connection, [task_id])
   if task.is_screening:
     for row in rows:
@@ -213,6 +217,16 @@ def release(connection: sqlalchemy.Connection, which: Any) -> int:
   found = [row.task_id for row in rows]
   recount(connection, found)
   return len(found)
+
+
+def forget_grades(
+  connection: sqlalchemy.Connection, assignment_ids: Sequence[int]
+) -> None:
+  """Removes an admin's grades of answers that do not count any more."""
+  grades = tables.GRADES
+  connection.execute(
+    grades.delete().where(grades.c.assignment_id.in_(assignment_ids))
+  )
 
 
 def recount(connection: sqlalchemy.Connection, task_ids: list[int]) -> None:

@@ -112,7 +112,7 @@ def endpoint(handler: Handler, by: str = "") -> Callable[..., Any]:
     except requests.ClientDisconnect:
       return responses.Response(status_code=400)  # nobody reads it
     except Exception:  # a bug: the log has it, the page does not
-      _log.exception("%s %s", request.method, request.url.path)
+      _log.exception("%s %s", request.method, _place(request))
       return told(site, request, _bug())
 
   return answer
@@ -178,7 +178,7 @@ def _bug() -> Problem:
     "Something went wrong on the server",
     "It was not your doing, and nothing is lost in this browser. Please tell"
     " whoever runs this study, and at what time it was:"
-    f" {time.strftime('%H:%M:%S')}.",
+    f" {time.strftime('%H:%M:%S', time.gmtime())} UTC.",
   )
 
 
@@ -203,7 +203,7 @@ def _answered(site, request, handler, by, body):
     if by == ADMIN and isinstance(error, errors.UserError):
       raise Problem(422, _sentence(str(error))) from None
     # The disk is full, or somebody else keeps the database for too long.
-    _log.error("%s: %s", request.url.path, error)
+    _log.error("%s: %s", _place(request), error)
     raise Problem(
       503,
       "The server cannot do this now",
@@ -235,6 +235,14 @@ def _stranger(request: requests.Request) -> Problem:
   if request.method == "GET" and from_elsewhere:
     return Problem(401, _MOMENT)
   return NOBODY
+
+
+def _place(request: requests.Request) -> str:
+  """A path for the log, without the token that a link ends with."""
+  path = request.scope["path"]
+  if "token" in request.path_params:
+    path = f"{path.rpartition('/')[0]}/..."
+  return ascii(path)
 
 
 def _is_own(visit: Visit) -> bool:
