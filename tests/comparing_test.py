@@ -10,7 +10,13 @@ from instruct_jax.base import errors
 from instruct_jax.evals import bench, bias, kl, length, loss
 from instruct_jax.inference import context, score
 from instruct_jax.models import sizes
-from instruct_jax.runs import comparing, digests, stages, subjects
+from instruct_jax.runs import (
+  comparing,
+  config_checks,
+  digests,
+  needed,
+  subjects,
+)
 from instruct_jax.worlds.microworld import answers
 from tests import evals_toys, run_folders, toys
 
@@ -340,20 +346,20 @@ def changed(variant, **changes):
   ],
 )
 def test_what_cannot_be_compared_is_refused(variant, key, value, said):
-  stages.check(changed(variant))
+  config_checks.check(changed(variant))
   with pytest.raises(errors.UserError, match=said):
-    stages.check(changed(variant, **{key: value}))
+    config_checks.check(changed(variant, **{key: value}))
 
 
 def test_parts_must_be_comparisons_on_the_same_prompts():
   whole = changed("test")
   part = changed("compare-test-small")
-  stages.check_need(whole, "small", part)
+  needed.check_need(whole, "small", part)
   fewer = changed("compare-test-small", **{"evaluation.prompts": 7})
   with pytest.raises(errors.UserError, match=r"prompts is 7, here it is 16"):
-    stages.check_need(whole, "small", fewer)
+    needed.check_need(whole, "small", fewer)
   with pytest.raises(errors.UserError, match="no comparison"):
-    stages.check_need(whole, "small", changed("ppo-test-small"))
+    needed.check_need(whole, "small", changed("ppo-test-small"))
 
 
 def test_what_is_evaluated_counts_where_it_is_the_job():

@@ -58,7 +58,7 @@ def stages_of(folder, described, **settings):
 def install(folder, described):
   """Gives the toys their jobs; times of waiting become short."""
   from instruct_jax.report import page
-  from instruct_jax.runs import crew, holders, machine, stages, turns
+  from instruct_jax.runs import crew, holders, jobs, machine, turns
 
   def say(*words):
     with open(folder / "log", "a", encoding="utf-8") as file:
@@ -77,13 +77,13 @@ def install(folder, described):
     if "fails" in stage:
       raise FAILURES.get(stage["fails"], RuntimeError("as it should"))
     say("end", place.name)
-    return stages.Result({})
+    return jobs.Result({})
 
   def write(place, *_):
     say("report", place.name)
     (place / "report.html").write_text(f"by {os.getpid()}")
 
-  stages.JOBS["toy"] = toy
+  jobs.JOBS["toy"] = toy
   page.write = write
   machine.check = lambda config: None
   crew._LOOK, holders.POLL, turns._PATIENCE = 0.1, 0.05, 0.2

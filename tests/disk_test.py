@@ -34,10 +34,10 @@ from instruct_jax.runs import (
   aside,
   build,
   holders,
+  jobs,
   marks,
   plan,
   records,
-  stages,
 )
 from tests import journal_test, processes
 
@@ -124,9 +124,9 @@ def stage_of(workdir, **changes):
 
 def job_that(monkeypatch, function):
   monkeypatch.setitem(
-    stages.JOBS,
+    jobs.JOBS,
     "dataset",
-    lambda config, folder, needs: function(folder) or stages.Result({}),
+    lambda config, folder, needs: function(folder) or jobs.Result({}),
   )
 
 

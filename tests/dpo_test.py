@@ -17,7 +17,7 @@ from instruct_jax.data.batch import loader
 from instruct_jax.data.batch import rows as rows_lib
 from instruct_jax.models import forward
 from instruct_jax.parallel import digest
-from instruct_jax.runs import digests, stages
+from instruct_jax.runs import config_checks, digests, needed
 from instruct_jax.training import loop, save
 from tests import processes, toys
 
@@ -346,10 +346,10 @@ def test_what_cannot_be_is_named(changes, message):
     else:
       config.update_from_flattened_dict({key: value})
   if not message:
-    stages.check(config.lock())
+    config_checks.check(config.lock())
     return
   with pytest.raises(errors.UserError, match=message):
-    stages.check(config.lock())
+    config_checks.check(config.lock())
 
 
 def test_files_without_rankings_are_refused_before_anything_is_built():
@@ -357,7 +357,7 @@ def test_files_without_rankings_are_refused_before_anything_is_built():
   for kind in ("pretraining", "demonstrations", "prompts"):
     config.data[kind] = __file__
   with pytest.raises(errors.UserError, match=r"data\.rankings is empty"):
-    stages.check(config.lock())
+    config_checks.check(config.lock())
 
 
 def test_no_demonstrations_are_needed():
@@ -365,14 +365,14 @@ def test_no_demonstrations_are_needed():
   config = experiment.get_config("files").unlock()
   for kind in ("pretraining", "rankings", "prompts"):
     config.data[kind] = __file__
-  stages.check(config.lock())
+  config_checks.check(config.lock())
 
 
 def test_the_reward_model_is_for_the_evaluation_alone():
   config = experiment.get_config("tiny").unlock()
-  assert "reward" in stages.needs_of_evaluation(config)
+  assert "reward" in needed.needs_of_evaluation(config)
   digest_ = digests.of_stage(config, {})
   config.reward_model.layers += 1
   assert digests.of_stage(config, {}) == digest_
-  assert "reward" not in stages.needs_of_evaluation(toys.config_of("ppo"))
+  assert "reward" not in needed.needs_of_evaluation(toys.config_of("ppo"))
   assert algorithms.named("dpo").columns is dpo.columns

@@ -15,7 +15,7 @@ import json, pathlib, time, types
 from instruct_jax.base import errors, interrupt
 from instruct_jax.parallel import hosts
 from instruct_jax import worlds
-from instruct_jax.runs import stages
+from instruct_jax.runs import jobs
 import ml_collections
 folder = pathlib.Path(rest[0])
 
@@ -42,7 +42,7 @@ def build(config, folder):
   return {"rows": 3.0}
 worlds.of = lambda data: types.SimpleNamespace(build=build)
 config = ml_collections.ConfigDict({"data": {"source": "toy"}})
-seen.append(stages.build_data(config, folder, {}).metrics)
+seen.append(jobs.build_data(config, folder, {}).metrics)
 hosts.barrier("end")
 print(json.dumps(seen))
 """

@@ -16,7 +16,7 @@ from instruct_jax.data.read import kinds, sources
 from instruct_jax.evals import reward_models
 from instruct_jax.inference import encode, score
 from instruct_jax.labeling import candidates, people, rankers, rankings
-from instruct_jax.runs import reading, stages
+from instruct_jax.runs import jobs, reading
 from instruct_jax.tokenizers import messages
 from tests import evals_toys, exchange_test
 
@@ -230,7 +230,7 @@ def test_a_reward_checkpoint_with_words_of_its_own_ranks(tmp_path):
     (tmp_path / f"{split}.jsonl").write_text(text)
   needs = {"data": evals_toys.world(), "candidates": tmp_path}
   needs["labeler"] = epath.Path(reference)
-  stages.label(config, epath.Path(tmp_path / "out"), needs)
+  jobs.label(config, epath.Path(tmp_path / "out"), needs)
   there = reading.open_context(reference)
   params = reading.load_parameters(reference, there, "reward")
   for record in records(tmp_path / "out")["train"]:
@@ -245,7 +245,7 @@ def test_a_reward_checkpoint_with_words_of_its_own_ranks(tmp_path):
   with pytest.raises(
     errors.UserError, match=r"rankings\.model=hf:.*do not fit"
   ):
-    stages.label(config, epath.Path(tmp_path / "again"), needs)
+    jobs.label(config, epath.Path(tmp_path / "again"), needs)
 
 
 def test_ranks_of_scores():

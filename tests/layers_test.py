@@ -211,7 +211,9 @@ runs
   readers
   evaluating subjects steps
   comparing
-  stages speaker exchange holders provenance machine
+  needed speaker exchange holders provenance machine
+  jobs suites
+  config_checks
   lock marks
   answers asked digests
   conversation

@@ -15,7 +15,7 @@ from instruct_jax import worlds
 from instruct_jax.base import errors
 from instruct_jax.data.read import kinds
 from instruct_jax.evals import suite
-from instruct_jax.runs import plan, stages
+from instruct_jax.runs import config_checks, needed, plan
 from instruct_jax.worlds import mixture
 from instruct_jax.worlds.microworld import (
   contamination,
@@ -333,7 +333,7 @@ def test_a_mixture_that_is_not_there(spec, message, tmp_path):
   text = {"data.pretraining": str(tmp_path / "a.jsonl")}
   config = of_files(tmp_path, **text, **{"mixtures.t0": spec.format(tmp_path)})
   with pytest.raises(errors.UserError, match=message):
-    stages.check(config)
+    config_checks.check(config)
 
 
 def planned(workdir, reference="ppo_ptx.py:test", **changes):
@@ -422,7 +422,7 @@ def test_rows_without_data_are_listed_as_not_there(tmp_path):
   with config.unlocked():
     config.mixtures.flan = "tasks/*.jsonl"
   assert set(suite.left_out(config)) == {"t0"}
-  assert stages.needs_left_out(config) == {"t0"}
+  assert needed.needs_left_out(config) == {"t0"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import pretrain
 from instruct_jax.base import errors
-from instruct_jax.runs import stages
+from instruct_jax.runs import config_checks, suites
 
 ROOT = pathlib.Path(__file__).parent.parent
 EVALUATION = '''
@@ -94,11 +94,11 @@ def test_a_wrong_path_is_told_before_anything_is_built(extra, suite, message):
   config = pretrain.get_config("test").unlock()
   config.evaluation.extra, config.evaluation.suite = extra, suite
   if not message:
-    stages.check(config)
-    assert stages.evaluations(config)[-1] == extra
+    config_checks.check(config)
+    assert suites.evaluations(config)[-1] == extra
     return
   with pytest.raises(errors.UserError, match=message):
-    stages.check(config)
+    config_checks.check(config)
 
 
 def test_it_stands_in_results_table_and_report(tmp_path):

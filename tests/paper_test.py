@@ -14,7 +14,7 @@ import pytest
 from instruct_jax import paper
 from instruct_jax.base import errors
 from instruct_jax.maths import rl
-from instruct_jax.runs import stages
+from instruct_jax.runs import config_checks
 from instruct_jax.worlds.microworld import judge, prompts
 
 SIZES = ("1.3b", "6b", "175b")
@@ -212,7 +212,7 @@ def test_every_variant_builds_and_holds_together_or_is_refused(name, variant):
   if variant == "files" or variant in SIZES:
     kinds = ("pretraining", "demonstrations", "rankings", "prompts")
     config.data.update(dict.fromkeys(kinds, __file__))  # files that exist
-  stages.check(config)
+  config_checks.check(config)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -13,7 +13,7 @@ from experiments import ppo_ptx, sft
 from instruct_jax import main
 from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
-from instruct_jax.runs import exchange, plan, records, references, stages
+from instruct_jax.runs import config_checks, exchange, plan, records, references
 from tests import exchange_test
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -213,4 +213,4 @@ def test_rows_too_short_to_pack_are_refused_before_anything_is_built():
   config = sft.get_config("test").unlock()
   config.data.packing, config.data.row_length = True, 40
   with pytest.raises(errors.UserError, match="cannot hold a prompt and its"):
-    stages.check(config.lock())
+    config_checks.check(config.lock())

@@ -7,7 +7,7 @@ from etils import epath
 
 from experiments import sft
 from instruct_jax.base import errors, run_folder
-from instruct_jax.runs import digests, plan, references, stages
+from instruct_jax.runs import digests, plan, references, suites
 from instruct_jax.runs import finished as finished_runs
 from tests import run_folders
 
@@ -100,13 +100,13 @@ def test_a_run_that_lacks_an_evaluation_is_evaluated_again(
   tmp_path, monkeypatch
 ):
   stage = plan_of(tmp_path)
-  every = stages.evaluations(stage.config)
+  every = suites.evaluations(stage.config)
   results = {
     "evaluation_digest": of_evaluation(stage),
     "evaluations": dict.fromkeys(every, "measured"),
   }
   assert not finished_runs.lacks_evaluation(stage, results)
-  monkeypatch.setattr(stages, "evaluations", lambda _: (*every, "new"))
+  monkeypatch.setattr(suites, "evaluations", lambda _: (*every, "new"))
   assert finished_runs.lacks_evaluation(stage, results)
   other = plan_of(tmp_path, **{"evaluation.prompts": 8})
   assert finished_runs.lacks_evaluation(other, results)

@@ -17,7 +17,7 @@ from instruct_jax.base import errors
 from instruct_jax.inference import respond, rewards, score
 from instruct_jax.models import heads
 from instruct_jax.parallel import sharding
-from instruct_jax.runs import answers, digests, plan, stages
+from instruct_jax.runs import answers, digests, needed, plan
 from instruct_jax.training import loop, step
 from tests import toys
 
@@ -438,7 +438,7 @@ def test_reward_models_that_only_the_evaluation_asks(tmp_path):
     config.reward.model.combine = how
     given = config.copy_and_resolve_references()
     stage = plan.plan(given, source, epath.Path(tmp_path), {})
-    assert {"reward", "reward_2"} <= stages.needs_of_evaluation(stage.config)
+    assert {"reward", "reward_2"} <= needed.needs_of_evaluation(stage.config)
     found[how] = stage.digest, digests.of_evaluation(stage.config, stage.needs)
   assert found["mean"][0] == found["worst"][0]
   assert found["mean"][1] != found["worst"][1]

@@ -32,11 +32,12 @@ from instruct_jax.runs import (
   crew,
   digests,
   finished,
+  jobs,
   machine,
   plan,
   provenance,
   seeds,
-  stages,
+  suites,
   turns,
 )
 
@@ -142,11 +143,11 @@ def _build_one(
   elif (
     evaluate and stage.config.job == "dataset"
   ):  # Others mend what they read.
-    stages.mend_data(stage.config, stage.folder)
+    jobs.mend_data(stage.config, stage.folder)
   if evaluate and finished.lacks_evaluation(stage, results):
     start, title = time.monotonic(), stage.config.experiment
     with progress.part(chain, stage.name, costs.EVALUATION, title=title):
-      outcome = stages.evaluate(stage.config, stage.folder, stage.folders)
+      outcome = suites.evaluate(stage.config, stage.folder, stage.folders)
     results["seconds"]["evaluation"] = round(time.monotonic() - start, 2)
     results["metrics"] |= outcome.metrics
     results["tables"] |= outcome.tables
@@ -243,7 +244,7 @@ def _start(stage: plan.Stage, chain: chain_lib.Chain) -> dict[str, Any]:
     digests.record_of(stage.config, stage.needs),
   )
   with progress.part(chain, stage.name, title=config.experiment):
-    result = stages.JOBS[config.job](config, folder, stage.folders)
+    result = jobs.JOBS[config.job](config, folder, stage.folders)
   wall = time.monotonic() - start
   results = {
     "experiment": config.experiment,

@@ -17,7 +17,7 @@ from instruct_jax.base import keys, outside
 from instruct_jax.evals import prefix_file
 from instruct_jax.inference import rewards
 from instruct_jax.labeling import rankers
-from instruct_jax.runs import comparing, evaluating, stages
+from instruct_jax.runs import comparing, evaluating, needed
 from instruct_jax.worlds import mixture
 
 # These change what is shown or kept, not what is computed.
@@ -95,7 +95,7 @@ def of_stage(config: ConfigDict, needs: Needs) -> str:
   flat = {k: v for k, v in flat.items() if is_read(k)}
   if not is_read(_K_MAX) and config.job != "dataset":
     flat[_K_MAX] = paper.K_MAX  # as it stands in the digests of before
-  only = stages.needs_of_evaluation(config)
+  only = needed.needs_of_evaluation(config)
   flat |= {f"needs.{n}": s.digest for n, s in needs.items() if n not in only}
   return _hash(flat | content_digests(config))
 
@@ -178,7 +178,7 @@ def of_evaluation(config: ConfigDict, needs: Needs) -> str:
   flat = {k: v for k, v in flat.items() if v or not k.endswith(".step")}
   if rewards.several(config):
     flat[_COMBINE] = config.reward.model.combine
-  only = stages.needs_of_evaluation(config)
+  only = needed.needs_of_evaluation(config)
   return _hash(
     flat | {f"needs.{n}": s.digest for n, s in needs.items() if n in only}
   )
@@ -229,7 +229,7 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> str:
   # What the evaluation alone reads is no reason to train anew.
   config = ConfigDict(after["config"])
   is_read = _is_read(config)
-  compared = stages.needs_of_evaluation(config)
+  compared = needed.needs_of_evaluation(config)
   for section, label, hidden in (
     ("config", "config.", set()),
     ("needs_digests", "what it needs as ", compared),

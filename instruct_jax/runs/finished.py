@@ -5,7 +5,7 @@ from typing import Any
 from etils import epath
 
 from instruct_jax.base import errors, run_folder, storage
-from instruct_jax.runs import digests, plan, stages
+from instruct_jax.runs import digests, plan, suites
 
 
 def look(stage: plan.Stage) -> dict[str, Any] | None:
@@ -41,6 +41,6 @@ def lacks_evaluation(stage: plan.Stage, results: dict[str, Any]) -> bool:
     stage.config, stage.needs
   ):
     return True
-  return not set(stages.evaluations(stage.config)) <= set(
+  return not set(suites.evaluations(stage.config)) <= set(
     results.get("evaluations", ())  # Runs of before have none.
   )

@@ -10,7 +10,7 @@ from instruct_jax.base import errors
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.inference import context, encode, rewards, score
 from instruct_jax.measuring import contract
-from instruct_jax.runs import reading, records, references, stages
+from instruct_jax.runs import needed, reading, records, references
 from instruct_jax.tokenizers import templates
 
 _NEED = "reward"  # that a reference must hand on
@@ -60,7 +60,7 @@ def _resolved(path: str) -> references.Given:
   try:
     return references.resolve(_NEED, path)
   except errors.UserError as error:
-    said = str(error).replace(stages.key_of(_NEED), "--scorer")
+    said = str(error).replace(needed.key_of(_NEED), "--scorer")
     raise errors.UserError(said) from None
 
 

@@ -17,7 +17,7 @@ from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import imported
 from instruct_jax.inference import rewards
 from instruct_jax.labeling import rankers
-from instruct_jax.runs import digests, references, stages
+from instruct_jax.runs import config_checks, digests, needed, references
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,9 @@ def plan(
   """
   ranges.check(keys.flatten(config))
   given_data = [k for k in inherited if k.startswith("data.")]
-  stages.check_read(config.data, [k.partition(".")[2] for k in given_data])
+  config_checks.check_read(
+    config.data, [k.partition(".")[2] for k in given_data]
+  )
   inherited = inherited | _adopted(config, source, inherited)
   config.update_from_flattened_dict(_fitting(inherited, config))
   stage = _plan(config, source, workdir, inherited, {}, evaluated=True)
@@ -102,13 +104,13 @@ def _plan(
 ):
   """`reference` names it, as what needs it does; '' of what is commanded."""
   try:
-    stages.check(config)
+    config_checks.check(config)
   except errors.UserError as error:
     if evaluated:  # what the command names
       raise
     raise errors.UserError(f"{reference}, which this needs: {error}") from None
   if evaluated:
-    stages.check_evaluation(config)
+    config_checks.check_evaluation(config)
   seed = config.seed if "seed" in config else 0  # A dataset has none.
   name = f"{config.experiment}-{config.variant}"
   folder = workdir / (f"{name}-seed{seed}" if seed else name)
@@ -122,16 +124,16 @@ def _plan(
     if not named:
       this = reference or f"{config.experiment}.py:{config.variant}"
       raise errors.UserError(
-        f"{stages.key_of(need)} of {this} is empty: name an experiment file"
+        f"{needed.key_of(need)} of {this} is empty: name an experiment file"
         " beside it, or the folder of a finished run"
       )
     if not references.is_experiment(named):
       needs[need] = references.resolve(need, named)
-      _log.info("%s: %s, as given", stages.key_of(need), named)
+      _log.info("%s: %s, as given", needed.key_of(need), named)
       continue
     below, path = references.load_config(named, source.parent)
     below.update_from_flattened_dict(_fitting(inherited, below))
-    stages.check_need(config, need, below)
+    needed.check_need(config, need, below)
     needs[need] = _plan(
       below,
       path,
@@ -159,9 +161,9 @@ def _references(config: ConfigDict, *, evaluated: bool) -> dict[str, str]:
   if config.job == "train" and not rewards.needs_model(config.reward):
     needs.pop("reward", None)
   if not evaluated or config.evaluation.suite != "policies":
-    for need in stages.needs_of_evaluation(config):
+    for need in needed.needs_of_evaluation(config):
       needs.pop(need, None)
-  for need in stages.needs_left_out(config):
+  for need in needed.needs_left_out(config):
     reference = needs.pop(need, "")
     if reference and not references.is_experiment(reference):
       references.resolve(need, reference)  # refused if it is nothing
@@ -282,7 +284,7 @@ def _checkpoints(
     if need == "labeler":  # which may be of any shape
       continue
     if hf_folder.is_reference(reference):
-      by_role.setdefault(stages.role_of(config, need), reference)
+      by_role.setdefault(needed.role_of(config, need), reference)
     elif references.is_experiment(reference) and reference not in seen:
       seen.add(reference)
       below, path = references.load_config(reference, source.parent)

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from instruct_jax.base import errors, experiment_file
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.inference import rewards
-from instruct_jax.runs import bases, records, stages
+from instruct_jax.runs import bases, needed, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ def resolve(need: str, reference: str) -> Given:
   Raises UserError where it is none that has finished, or where the need says
   what it should hand on and it hands on something else.
   """
-  folder, key = epath.Path(reference), stages.key_of(need)
+  folder, key = epath.Path(reference), needed.key_of(need)
   try:
     results = records.read_results(folder)
   except errors.UserError as error:
