@@ -277,6 +277,13 @@ def test_export_and_backup_come_as_files(labels, admin):
     rows = archive.read("labels/rankings.jsonl").decode().splitlines()
     assert len(rows) == 2
     assert json.loads(rows[0])["labeler"] == "Ann"
+  assert "groups=apart" not in admin.get("/admin").text
+  labels.invite("Bob", "held_out")
+  assert "groups=apart" in admin.get("/admin").text
+  reply = admin.get("/admin/export?groups=apart")
+  with zipfile.ZipFile(io.BytesIO(reply.content)) as archive:
+    assert len(archive.read("labels/training/rankings.jsonl").splitlines()) == 2
+    assert "labels/held_out/rankings.jsonl" not in archive.namelist()
   copy = labels.folder / "copy.sqlite"
   copy.write_bytes(admin.get("/admin/backup").content)
   with sqlite3.connect(copy) as database:

@@ -456,3 +456,64 @@ def test_whoever_cannot_see_the_page_is_told_what_everything_is(browser, start):
     labels.skip(1, int(now), f"skip-number-{now}", "seen")
     browser.go(f"{address}/work")
     now = browser.next_task(now)
+
+
+def test_what_is_changed_while_it_waits_is_what_is_sent(browser, start):
+  labels, _ = start(demonstration=[{"prompt": "Why?"}])
+  browser.offline(True)
+  browser.one("#field-response").send_keys("First")
+  browser.keys(Keys.ENTER, ctrl=True)
+  browser.until("no connection", lambda: "kept" in browser.text("#notice"))
+  browser.one("#field-response").send_keys(" and second")
+  browser.keys(Keys.ENTER, ctrl=True)
+  browser.offline(False)
+  browser.until("it is saved", lambda: _answers(labels))
+  assert _answers(labels) == [{"response": "First and second"}]
+
+
+def test_a_tab_that_was_only_looked_at_changes_no_draft(browser, start):
+  _, address = start(demonstration=[{"prompt": "Why?"}])
+  first = browser.driver.current_window_handle
+  browser.driver.switch_to.new_window("tab")
+  browser.go(f"{address}/work")
+  second = browser.driver.current_window_handle
+  browser.driver.switch_to.window(first)
+  browser.one("#field-response").send_keys("Because of it.")
+  browser.go("about:blank")
+  browser.driver.switch_to.window(second)
+  browser.go(f"{address}/history")
+  browser.go(f"{address}/work")
+  found = browser.one("#field-response").get_property("value")
+  assert found == "Because of it."
+
+
+def test_what_waits_is_sent_after_a_new_link(browser, start):
+  labels, address = start(demonstration=[{"prompt": "Why?"}])
+  browser.offline(True)
+  browser.one("#field-response").send_keys("So.")
+  browser.keys(Keys.ENTER, ctrl=True)
+  browser.until("no connection", lambda: "kept" in browser.text("#notice"))
+  token = labels.renew(1)
+  browser.offline(False)
+  browser.until("out", lambda: "invitation" in browser.text("#notice"))
+  assert not _answers(labels)
+  browser.go(f"{address}/invite/{token}")
+  browser.until("it is saved", lambda: _answers(labels))
+  assert _answers(labels) == [{"response": "So."}]
+
+
+def test_a_page_of_an_earlier_visit_keeps_what_it_could_not_send(
+  browser, start
+):
+  labels, address = start(demonstration=[{"prompt": "Why?"}])
+  first = browser.driver.current_window_handle
+  browser.one("#field-response").send_keys("So.")
+  token = labels.renew(1)
+  browser.driver.switch_to.new_window("tab")
+  browser.go(f"{address}/invite/{token}")
+  browser.driver.switch_to.window(first)
+  browser.click("#save")
+  browser.until("told", lambda: "earlier visit" in browser.text("#notice"))
+  browser.click("#notice button")
+  browser.until("it is saved", lambda: _answers(labels))
+  assert _answers(labels) == [{"response": "So."}]

@@ -355,6 +355,15 @@ def test_the_survey_is_kept_and_shown_again(labels, ann):
   assert labels.survey(ann.id) == {"glad": "Agree"}
 
 
+def test_what_was_answered_in_the_survey_may_be_taken_back(labels, ann):
+  form = {"csrf": ann.task()["csrf"], "age": "25-34", "gender": ""}
+  assert ann.client.post("/survey", data=form).status_code == 200
+  page = ann.client.get("/survey").text
+  assert page.count('value="" checked') == 8 - 1  # all but the age
+  ann.client.post("/survey", data=form | {"age": ""})
+  assert labels.survey(ann.id) == {}
+
+
 def test_instructions_are_the_files_own_without_its_markup(labels, ann):
   assert "Truthful" in ann.client.get("/instructions").text
   path = labels.folder / "instructions.md"

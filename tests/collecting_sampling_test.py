@@ -87,6 +87,20 @@ def test_tasks_hold_what_the_lines_say(whole):
   assert kinds.count("ranking") == len(by_prompt)
 
 
+def test_a_line_has_what_the_runs_said_not_what_its_file_had():
+  record = {"responses": ["theirs"], "ended": [True], "key": "x", "core": True}
+  prompt = sampling._Prompt({"prompt": "p", "record": record}, 2, "own-key")
+  found = {"one": ("a", True), "two": ("b", False)}
+  assert sampling._line(prompt, found) == {
+    "prompt": "p",
+    "responses": ["one", "two"],
+    "models": ["a", "b"],
+    "ended": [True, False],
+    "core": True,
+    "key": "own-key",
+  }
+
+
 def test_second_start_samples_nothing(whole, runs, tmp_path, monkeypatch):
   project, _ = whole
   before = (project.folder / "samples.jsonl").read_bytes()

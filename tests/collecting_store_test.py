@@ -166,11 +166,11 @@ def test_answer_is_saved_once_whatever_is_sent_twice(project):
     save(ann, given.id, "sub-0003", {"response": "other"}, 1.0)
   with pytest.raises(store.Refused, match="answered already"):
     project.skip(ann, given.id, "sub-0003", "no")
-  with pytest.raises(store.Refused, match="under this submission"):
+  with pytest.raises(store.Refused, match="saved before"):
     save(ann, given.id, "sub-0001", {"response": "other"}, 1.0)
   second = project.next_assignment(ann)
   assert second.task_id != given.task_id
-  with pytest.raises(store.Refused, match="under this submission"):
+  with pytest.raises(store.Refused, match="saved before"):
     save(ann, second.id, "sub-0001", RESPONSE, 1.0)
   assert _column(project, tables.ANSWERS, "submission") == ["sub-0001"]
   assert _column(project, tables.ANSWERS, "seconds") == [2.5]

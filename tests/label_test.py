@@ -72,7 +72,7 @@ def test_invite_of_the_admin(folder, capsys):
     (["--dir=FOLDER", "--port=http"], "--port=http: must be"),
     (["--dir=FOLDER", "--samples=FOLDER/none.jsonl"], "none.jsonl"),
     (["--dir=FOLDER", "--prompts=FOLDER/none.jsonl"], "none.jsonl"),
-    (["--dir=FOLDER", "--run=FOLDER/none"], "none"),
+    (["--dir=FOLDER", "--run=FOLDER/none", "--port=0"], "none"),
     (["--dir=gs://bucket/labels"], "a folder of this machine"),
     (["simulate", "--dir=FOLDER", "--labelers=0"], "--labelers=0: must be"),
   ],
@@ -87,6 +87,14 @@ def test_a_folder_that_is_a_file_is_a_sentence(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(errors.UserError, match="is a file, and must be a folder"):
     label.main([f"--dir={tmp_path / 'file'}"])
+
+
+def test_a_port_that_is_taken_is_said_before_runs_sample(tmp_path):
+  folder = tmp_path / "labels"
+  with serving.bind("127.0.0.1", 0) as taken:
+    port = taken.getsockname()[1]
+    with pytest.raises(errors.UserError, match="another program has it"):
+      label.main([f"--dir={folder}", "--run=none", f"--port={port}"])
 
 
 def test_start_fills_then_serves(folder, tmp_path, monkeypatch, capsys):

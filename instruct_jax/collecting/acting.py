@@ -83,8 +83,9 @@ def close(visit: visits.Visit) -> responses.Response:
 
 
 def export(visit: visits.Visit) -> responses.Response:
-  """What the chain reads, in a zip archive."""
-  archive = exporting.zipped(desk.of(visit).path)
+  """What the chain reads, in a zip archive; groups apart where it is asked."""
+  apart = visit.request.query_params.get("groups") == "apart"
+  archive = exporting.zipped(desk.of(visit).path, split_by_group=apart)
   return _file(archive, "zip", "application/zip")
 
 

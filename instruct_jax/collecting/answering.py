@@ -66,7 +66,8 @@ def keep(
   if earlier is not None:
     if tuple(earlier) != (assignment.id, text, int(sent.sensitive)):
       raise assigning.Refused(
-        "another answer has been saved under this submission"
+        "another answer to this task has been saved before; undo that one to"
+        " give this"
       )
     return Saved(repeated=True)
   if assignment.state in ("answered", "skipped"):

@@ -20,6 +20,8 @@ def serve(arguments: list[str]) -> None:
   given = _serve_parser().parse_args(arguments)
   opened = store.open_store(given.dir)
   try:
+    if given.run:  # what they are to say may take hours
+      serving.bind(given.host, given.port).close()
     fill(opened, given.run, given.prompts, given.samples_file)
     serving.serve(opened, host=given.host, port=given.port)
   finally:

@@ -70,6 +70,10 @@ def main(arguments: list[str]) -> None:
       )
   for name, count in summary["rows"].items():
     print(f"{count:,} {name}: {given.out}/{name}")
+  if not summary["rows"]:
+    print(
+      f"{given.out}: no data yet, nobody has answered a task that gives any"
+    )
   for reason, count in summary["left_out"].items():
     print(f"{count:,} left out: {reason.replace('_', ' ')}")
 
@@ -182,7 +186,9 @@ def _likert(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     }
 
 
-def zipped(path: os.PathLike | str) -> IO[bytes]:
+def zipped(
+  path: os.PathLike | str, *, split_by_group: bool = False
+) -> IO[bytes]:
   """The files in a zip archive: an open file, at its beginning, without name.
 
   Archives of the same answers are the same, byte for byte.
@@ -194,9 +200,10 @@ def zipped(path: os.PathLike | str) -> IO[bytes]:
     zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target,
   ):
     folder = pathlib.Path(name)
-    write(path, folder)
-    for file in sorted(folder.iterdir()):
-      entry = zipfile.ZipInfo(f"labels/{file.name}")  # of a fixed date
+    write(path, folder, split_by_group=split_by_group)
+    for file in sorted(x for x in folder.rglob("*") if x.is_file()):
+      within = file.relative_to(folder).as_posix()
+      entry = zipfile.ZipInfo(f"labels/{within}")  # of a fixed date
       entry.compress_type = zipfile.ZIP_DEFLATED
       with open(file, "rb") as source, target.open(entry, "w") as place:
         while block := source.read(1 << 20):

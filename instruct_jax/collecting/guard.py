@@ -147,9 +147,9 @@ def is_csrf(secret: str, token: str, given: object) -> bool:
   return hmac.compare_digest(csrf(secret, token), given)
 
 
-def session_of(secret: str, token: str) -> str:
-  """A name of the visitor for what the browser keeps; it tells no token."""
-  digest = hmac.new(secret.encode(), f"keep:{token}".encode(), hashlib.sha256)
+def session_of(secret: str, visitor: str) -> str:
+  """A name of a visitor for what the browser keeps; nobody knows another's."""
+  digest = hmac.new(secret.encode(), f"keep:{visitor}".encode(), hashlib.sha256)
   return digest.hexdigest()[:16]
 
 

@@ -33,7 +33,11 @@ _SVG_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
 def overview(visit: visits.Visit) -> responses.Response:
   """The page that an admin enters by."""
-  return visit.page("admin.html", **_counted(visit), groups=people.GROUPS)
+  found = _counted(visit)
+  has_held_out = any(who.group == "held_out" for who, _ in found["labelers"])
+  return visit.page(
+    "admin.html", **found, groups=people.GROUPS, has_held_out=has_held_out
+  )
 
 
 def live(visit: visits.Visit) -> responses.Response:

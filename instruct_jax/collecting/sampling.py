@@ -218,14 +218,16 @@ def _take(found, prompt, said):
 
 
 def _line(prompt: _Prompt, found: dict[str, tuple[str, bool]]) -> Content:
-  return {
+  said = {
     "prompt": prompt.content["prompt"],
     "responses": list(found),
     "models": [name for name, _ in found.values()],
     "ended": [ended for _, ended in found.values()],
-    **prompt.content.get("record", {}),
-    "key": prompt.key,
   }
+  # A file of prompts may be one of rankings, whose answers are not these.
+  record = prompt.content.get("record", {})
+  more = {name: x for name, x in record.items() if name not in said}
+  return {**said, **more, "key": prompt.key}
 
 
 def _content(line: Content) -> Content:

@@ -209,7 +209,10 @@ def _check_schema(connection: sqlalchemy.Connection, path: pathlib.Path):
   except sqlalchemy.exc.OperationalError:
     schema = None
   if schema is None:
-    raise errors.UserError(f"{path}: is a database of something else")
+    raise errors.UserError(
+      f"{path}: is a database of something else; move it away, or name another"
+      " folder"
+    )
   if schema != SCHEMA:
     raise errors.UserError(
       f"{path}: was written with schema {schema}, this version reads {SCHEMA}:"
@@ -258,7 +261,8 @@ _OF_DISK = {
   "disk I/O error": errno.EIO,
 }
 _SAID = {
-  "not a database": "is no SQLite database",
+  "not a database": "is no SQLite database; put a backup in its place, or name"
+  " another folder",
   "malformed": "is damaged: put a backup in its place",
   "is locked": "another process has been writing it for half a minute",
 }

@@ -68,8 +68,12 @@ class Visit:
 
   @property
   def session(self) -> str:
-    """Under what name the browser keeps this visitor's drafts."""
-    return guard.session_of(self.site.secret, self.token)
+    """Under what name the browser keeps this visitor's drafts.
+
+    A labeler's is the same after a new link: what waits to be sent is sent.
+    """
+    who = self.token if self.labeler is None else f"labeler {self.labeler.id}"
+    return guard.session_of(self.site.secret, who)
 
   @property
   def wants_json(self) -> bool:

@@ -10,7 +10,7 @@
   const TIMEOUT = 20; // of a request
   const RETRIES = [2, 4, 8, 15, 30]; // seconds between two tries
   const form = document.getElementById("task");
-  const session = (form || document.getElementById("done")).dataset.session;
+  const { session, csrf } = (form || document.getElementById("done")).dataset;
   const notice = document.getElementById("notice");
   const live = document.getElementById("live");
   const { kind, assignment } = form ? form.dataset : {};
@@ -18,6 +18,7 @@
   const kept = form ? [...form.elements].filter((one) => "keep" in one.dataset) : [];
   let seconds = 0;
   let busy = false;
+  let touched = false; // something was done on this page: its draft is the newest
   let tries = 0;
   let timer = 0;
 
@@ -64,7 +65,7 @@
 
   const ranking = kind === "ranking" && new Ranking(document.getElementById("ranks"), {
     ratings: () => places.map((_, place) => rating(place)),
-    changed: () => save(),
+    changed: () => ((touched = true), save()),
     say,
   });
 
@@ -115,8 +116,11 @@
     }
   }
 
-  // Drafts.
+  // Drafts. Of a page that was only looked at the draft is that of another tab,
+  // or of before; it adds the time alone.
   function save() {
+    const draft = touched ? null : keep.get(`draft-${assignment}`, null);
+    if (draft) return keep.set(`draft-${assignment}`, { ...draft, seconds: Math.max(draft.seconds || 0, seconds) });
     const fields = kept.map((one) => (one.type === "checkbox" || one.type === "radio" ? one.checked : one.value));
     const stored = keep.set(`draft-${assignment}`, { fields, seconds, ranking: ranking ? ranking.state : null, at: Date.now() });
     if (!stored && kept.some((one) => one.tagName === "TEXTAREA" && one.value)) say("This browser keeps no drafts.");
@@ -152,7 +156,7 @@
       const reply = await fetch(item.path, {
         method: "POST",
         headers: { "Content-Type": "application/json", Accept: "application/json" },
-        body: JSON.stringify(item.body),
+        body: JSON.stringify({ ...item.body, csrf }), // of this page: an item may be from an earlier visit
         signal: stop.signal,
       });
       return { status: reply.status, wait: Number(reply.headers.get("Retry-After")) || 0, said: await reply.json().catch(() => ({})) };
@@ -182,6 +186,7 @@
       busy = false;
       if (status === 0 || status === 429 || status >= 500) return later(status, wait);
       if (status === 401) return tell("Your invitation is not valid any more, or this browser has forgotten it. What you wrote is kept here: open your invitation again.", [], true);
+      if (status === 403) return tell("Not sent yet: this page is from an earlier visit. What you wrote is kept; load the page again, and it is sent.", [["Load again", () => location.reload()]], true);
       drop(item);
       ready();
       return refused(item, status, said);
@@ -203,8 +208,6 @@
       problems(said.errors || {});
       const shown = Object.keys(said.errors || {}).some((field) => document.getElementById(`problem-${field}`));
       tell(shown ? "Not saved yet: see what is marked." : `Not saved: ${Object.values(said.errors || {}).join("; ") || said.message}`, [], true);
-    } else if (status === 403) {
-      tell("Not saved: this page is from an earlier visit. What you wrote is kept; load the page again.", [["Load again", () => location.reload()]], true);
     } else {
       tell(`Not saved: ${said.message || `the server answered ${status}`}`, [["Go on to the next task", next]], true);
     }
@@ -215,8 +218,9 @@
   }
 
   function send(path, more) {
-    const box = outbox();
-    if (busy || box.some((each) => String(each.body.assignment) === assignment)) return flush();
+    if (busy) return; // it is on its way
+    // What waits for this task and was written over meanwhile is not meant any more.
+    const box = outbox().filter((each) => String(each.body.assignment) !== assignment);
     for (const id of ["save", "skip-button"]) document.getElementById(id)?.toggleAttribute("disabled", true);
     problems({});
     notice.hidden = true;
@@ -224,7 +228,6 @@
     const body = {
       assignment: Number(assignment),
       submission: value("submission"),
-      csrf: value("csrf"),
       seconds: Math.round(seconds),
       ...more,
     };
@@ -296,6 +299,7 @@
     const input = form.querySelector(`[name="choice"][value="${choice}"]`);
     input.checked = true;
     input.focus();
+    touched = true;
     save();
     return true;
   }
@@ -335,6 +339,7 @@
   }
 
   function rated(place) {
+    touched = true;
     places[place].classList.remove("missing");
     ranking.rated(place);
     changed();
@@ -410,12 +415,13 @@
       send("/skip", { reason: document.getElementById("reason").value, sensitive: flag.checked || form.elements.sensitive.checked });
     });
     form.addEventListener("input", (event) => {
+      touched = true;
       const of = event.target.closest(".card.answer");
       if (event.target.type === "radio" && ranking) rated(Number(of.dataset.place));
       else changed();
     });
     if (ranking) {
-      document.getElementById("by-ratings").onclick = () => (ranking.byRatings(), changed());
+      document.getElementById("by-ratings").onclick = () => ((touched = true), ranking.byRatings(), changed());
       document.addEventListener("focusin", mark);
       new MutationObserver(() => (document.getElementById("by-ratings").hidden = !ranking.touched)).observe(document.getElementById("ranks"), { childList: true });
     }
