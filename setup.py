@@ -1,6 +1,7 @@
 """Installs instruct_jax.
 
-Extras: baselines, label, lm-eval, parquet, test, parity, gpu, tpu, notebooks.
+Extras: baselines, label, lm-eval, parquet, test, parity, gpu, tpu, notebooks,
+wandb.
 """
 
 import setuptools
@@ -78,10 +79,12 @@ setuptools.setup(
       "ruff>=0.17",
       "scikit-learn>=1.5",
       "selenium>=4.30",
+      "wandb>=0.22",
     ],
     "parity": ["peft>=0.15", "torch>=2.6", "transformers>=4.51"],
     "gpu": ["jax[cuda13]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
     "notebooks": ["jupyter", "nbclient>=0.10"],
+    "wandb": ["wandb>=0.22"],
   },
 )

@@ -179,6 +179,8 @@ def training(
       "save_every": 100,
       "log_every": 10,
       "show": (),
+      "profile": "",
+      "wandb": "off",
       "validation": {},
       "validate_every": 0,
       "validate_batches": 8,

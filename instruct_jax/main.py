@@ -51,6 +51,10 @@ _KEEP_OLD = flags.DEFINE_integer(
   lower_bound=0,
 )
 
+_PROFILE = flags.DEFINE_string(
+  "profile", "", "Steps of training, as 3-5, that an XProf trace is written of."
+)
+
 
 def main(argv: list[str]) -> None:
   """Plans the chain, builds what is missing, prints the closing table."""
@@ -68,6 +72,8 @@ def main(argv: list[str]) -> None:
   default, _ = references.load_config(reference, source.parent)
   inherited = plan.overrides_of(_CONFIG.value, default)
   workdir = epath.Path(_WORKDIR.value)
+  if _PROFILE.value:
+    _profiled(_CONFIG.value, _PROFILE.value)
   if _PRINT_CONFIG.value:
     print_config(_CONFIG.value, source, workdir, inherited)
     return
@@ -77,6 +83,16 @@ def main(argv: list[str]) -> None:
     results = build.build(stage, **options)
   closing.print_closing(results, stage.config.to_dict())
   print(f"\nReport: {run_folder.files(stage.folder).report}")
+
+
+def _profiled(config: ConfigDict, steps: str) -> None:
+  """Asks for a trace of the stage that is named; not of what it needs."""
+  if "profile" not in config:
+    raise errors.UserError(
+      f"--profile={steps}: {config.experiment}.py trains nothing itself; name"
+      " an experiment that does"
+    )
+  config.profile = steps
 
 
 def print_config(

@@ -291,7 +291,7 @@ def test_training_keeps_no_reference_and_resumes_bit_for_bit(
     logged.read_metrics(epath.Path(tmp_path / name))
     for name in ("whole", "twice")
   )
-  timed = ("seconds/", "rate/")
+  timed = ("seconds/", "rate/", "memory/")
   for a, b in zip(one, two, strict=True):
     for name in a:
       assert name.startswith(timed) or a[name] == b[name], name

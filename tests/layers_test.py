@@ -17,14 +17,14 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 # named: one more needs no place.
 ORDER = """
 base
-  allocation errors interrupt streams means run_folder layout
+  allocation errors interrupt memory streams means run_folder layout
   compilation terminal
   schedule
   chain display
   keys outside typewriter experiment_file pointers progress
   catalogue keyboard ranges phases
   storage
-  claims events logged
+  claims events logged weights_and_biases
   journal command
 .
   paper
@@ -164,7 +164,7 @@ training
   gradient optim untrained
   fused
   step
-  log save validate
+  log profiling save validate
   loop
 labeling
   candidates quality folds

@@ -9,7 +9,14 @@ import jax
 import numpy as np
 from etils import epath
 
-from instruct_jax.base import events, logged, means, run_folder, storage
+from instruct_jax.base import (
+  events,
+  logged,
+  means,
+  run_folder,
+  storage,
+  weights_and_biases,
+)
 
 
 class Log:
@@ -18,15 +25,29 @@ class Log:
   A line is on disk when `write` returns. Only the first process writes.
   """
 
-  def __init__(self, folder: epath.PathLike, *, tensorboard: bool = True):
-    """Makes the folder; TensorBoard's events go to `<folder>/tensorboard`."""
+  def __init__(
+    self,
+    folder: epath.PathLike,
+    *,
+    tensorboard: bool = True,
+    wandb: str = weights_and_biases.OFF,
+    config: Mapping[str, Any] | None = None,
+  ):
+    """Makes the folder; TensorBoard's events go to `<folder>/tensorboard`.
+
+    `wandb` is one of `weights_and_biases.MODES`, `config` what that shows as
+    the run's settings.
+    """
     self._files = run_folder.files(folder)
+    self._page: weights_and_biases.Page | None = None
     self._active = jax.process_index() == 0
     self._tensorboard = tensorboard and self._active
     self._events = None
     self._purge = None
     if self._active:
       epath.Path(folder).mkdir(parents=True, exist_ok=True)
+    if self._active and wandb != weights_and_biases.OFF:
+      self._page = weights_and_biases.Page(wandb, folder, config or {})
 
   def write(self, step: int, metrics: means.Metrics) -> dict[str, float]:
     """Appends a line, 'step' first and the rest in alphabetical order.
@@ -44,6 +65,8 @@ class Log:
       _append(self._files.metrics, [{"step": int(step)} | ordered])
     if self._tensorboard:
       self._write_events(step, values)
+    if self._page is not None:
+      self._page.write(step, values)
     return values
 
   def samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -64,8 +87,11 @@ class Log:
         _truncate(path, step)
 
   def close(self) -> None:
-    """Ends TensorBoard's file; a later `write` opens a new one."""
+    """Ends TensorBoard's file (a later `write` opens a new one), and W&B's."""
     self._events, self._purge = None, None
+    if self._page is not None:
+      self._page.close()
+      self._page = None
 
   def __enter__(self) -> "Log":
     return self

@@ -175,6 +175,7 @@ MEANINGS = {
   "overoptimization.prompts": "prompts that the policies are compared on",
   "overoptimization.responses": "to each prompt, of which the best n are taken",
   "overoptimization.split": "test or validation",
+  "profile": "steps that an XProf trace is written of, as 3-5; '': none",
   "pretrained": "hf:/path or a run, in the place of pretrain.py everywhere",
   "product": "the role that the next stages load",
   "rankings.batch": "responses sampled at once",
@@ -232,6 +233,7 @@ MEANINGS = {
   "validation.pretraining": "rows of text a validation batch; 0: none",
   "validation.*": "rows of this kind a validation batch",
   "variant": "a line of the experiment's VARIANTS",
+  "wandb": "Weights & Biases: off, offline (beside the run) or online",
 }
 # {old key: the new one, or what to give in its place}
 RENAMED: dict[str, str] = {

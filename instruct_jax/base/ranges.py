@@ -365,6 +365,7 @@ RANGES: dict[str, Range] = {
   "overoptimization.responses": Whole(1, 10_000),
   "overoptimization.split": OneOf(("test", "validation")),
   "pretrained": MAYBE,
+  "profile": MAYBE,
   "product": NAME,
   "rankings.batch": COUNT,
   "rankings.file": MAYBE,
@@ -420,6 +421,7 @@ RANGES: dict[str, Range] = {
   "validation.pretraining": SOME,
   "validation.*": COUNT,
   "variant": Text(file=True),
+  "wandb": OneOf(("off", "offline", "online")),
 }
 SAMPLING: dict[str, Range] = {  # of `sample`, and of what a chat is told
   "temperature": TEMPERATURE,
@@ -469,6 +471,7 @@ FLAGS: dict[str, Range] = SAMPLING | {
   "per_user": COUNT,
   "port": Whole(0, 65535),
   "prefix": COUNT,
+  "profile": MAYBE,
   "pretraining": NAME,
   "prompt_length": Whole(0, LONGEST),
   "prompts": NAME,

@@ -8,6 +8,7 @@ from instruct_jax.report import best_of, captions, exhibits, wording
 
 _UNSHOWN = (
   "rate/",
+  "memory/",
   "seconds/",
   "count/",
   "validation/count/",

@@ -7,7 +7,6 @@ that holds its lock; several jobs with the same command share the stages.
 
 import functools
 import logging
-import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from instruct_jax.base import (
   compilation,
   errors,
   interrupt,
+  memory,
   progress,
   run_folder,
   storage,
@@ -255,7 +255,7 @@ def _start(stage: plan.Stage, chain: chain_lib.Chain) -> dict[str, Any]:
       "wall": round(max(wall, result.seconds), 2),
       "compile": round(compilation.compile_seconds() - compiled, 2),
     },
-    "peak_memory_bytes": peak_memory_bytes(),
+    "peak_memory_bytes": memory.host_peak_bytes(),
     "config_digest": stage.digest,
     "parameters_digest": result.parameters_digest,
     "provenance": provenance.collect(),
@@ -274,9 +274,3 @@ def _compiled(before: int) -> str:
   """', compiling 5.1 s in 14 programs: ...' since there were so many."""
   said = compilation.summary(compilation.programs(before))
   return f", compiling {said}" if said else ""
-
-
-def peak_memory_bytes() -> int:
-  """The most memory this process has held so far, as the system counts it."""
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return peak if sys.platform == "darwin" else peak * 1024

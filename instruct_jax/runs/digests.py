@@ -24,6 +24,7 @@ from instruct_jax.worlds import mixture
 UNDIGESTED = (
   "evaluation",
   "log_every",
+  "profile",
   "pretrained",  # what is needed counts, by its content
   "samples",
   "samples_every",
@@ -33,6 +34,7 @@ UNDIGESTED = (
   "validate_batches",
   "validate_every",
   "validation",
+  "wandb",
 )
 
 

@@ -4,7 +4,14 @@ import logging
 import time
 from collections.abc import Callable
 
-from instruct_jax.base import errors, journal, means, phases, progress
+from instruct_jax.base import (
+  errors,
+  journal,
+  means,
+  memory,
+  phases,
+  progress,
+)
 from instruct_jax.training import step
 
 _log = logging.getLogger(__name__)
@@ -63,6 +70,7 @@ class Logger:
     seconds, self._flushed = now - self._flushed, now
     values["rate/tokens_per_second"] = values.get("count/tokens", 0.0) / seconds
     values["rate/steps_per_second"] = 1.0 / seconds
+    values |= memory.metrics()
     for phase, x in by_phase.result().items():
       values[f"seconds/{phase}"] = x
       self.seconds[phase] = self.seconds.get(phase, 0.0) + x

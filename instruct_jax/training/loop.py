@@ -11,7 +11,14 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import algorithms, worlds
-from instruct_jax.base import errors, journal, logged, phases, run_folder
+from instruct_jax.base import (
+  errors,
+  journal,
+  logged,
+  phases,
+  run_folder,
+  weights_and_biases,
+)
 from instruct_jax.data.batch import limits, loader
 from instruct_jax.data.read import kinds
 from instruct_jax.inference import context, rewards
@@ -22,6 +29,7 @@ from instruct_jax.training import (
   log,
   optim,
   partition,
+  profiling,
   save,
   step,
   validate,
@@ -65,6 +73,8 @@ def check(config: ConfigDict) -> None:
       f" cannot hold a prompt and its response of {longest} tokens"
       " (prompt_length + response_length)"
     )
+  profiling.parse(config.profile)
+  weights_and_biases.check(config.wandb)
   _check_roles(config)
   algorithm.check(config)
   partition.check(config)
@@ -235,8 +245,12 @@ def _train(ctx, folder, checkpoints, digest_of, stack):
     data.set_state(restored.extra["batches"])
     first, earlier = restored.step, restored.extra["seconds"]
     _log.info("%s: resumed at step %d", config.experiment, first)
-  book = journal.Log(folder)
+  book = journal.Log(folder, wandb=config.wandb, config=config.to_dict())
   book.truncate(first)
+  profile = profiling.Profile(
+    config.profile, run_folder.files(folder).tensorboard, first, total_steps
+  )
+  stack.callback(profile.close)
   watch = stack.enter_context(phases.Watch())
   logger = log.Logger(run, book, first, checkpointer.steps, watch=watch)
   stack.callback(logger.close)
@@ -248,8 +262,8 @@ def _train(ctx, folder, checkpoints, digest_of, stack):
     bases=bases,
     flush=logger.flush,
   )
-  after = (validation.measure, validation.show, logger, saver)
-  for done in _steps(run, state, data, first, logger.flush):
+  after = (validation.measure, validation.show, logger, profile, saver)
+  for done in _steps(run, state, data, first, logger.flush, profile):
     state = done.state
     for happens in after:
       happens(done)
@@ -267,23 +281,24 @@ def _train(ctx, folder, checkpoints, digest_of, stack):
   )
 
 
-def _steps(run, state, data, first, flush):
+def _steps(run, state, data, first, flush, profile):
   """Yields each step when it is done, dispatched but not waited for."""
   ctx, algorithm = run.ctx, run.algorithm
   update_state = step.compiled(run)
   judged = judging.Judging(ctx, algorithm, "train")
   for number in range(first, run.total_steps):
-    with phases.phase("data") as made:
-      batch = sharding.global_batch(next(data), ctx.mesh)
-      made(batch)
-    k_collect, k_update = keys(run.root, state.step)
-    with phases.phase("collect") as made:
-      minibatches, collected = algorithm.collect(ctx, state, batch, k_collect)
-      made(minibatches)
-    flush()  # The step before, whose values are ready by now.
-    with phases.phase("update") as made:
-      state, metrics = update_state(state, minibatches, collected, k_update)
-      made(metrics)
+    with profile.around(number + 1):
+      with phases.phase("data") as made:
+        batch = sharding.global_batch(next(data), ctx.mesh)
+        made(batch)
+      k_collect, k_update = keys(run.root, state.step)
+      with phases.phase("collect") as made:
+        minibatches, collected = algorithm.collect(ctx, state, batch, k_collect)
+        made(minibatches)
+      flush()  # The step before, whose values are ready by now.
+      with phases.phase("update") as made:
+        state, metrics = update_state(state, minibatches, collected, k_update)
+        made(metrics)
     metrics |= judged.metrics(batch, minibatches)
     is_last = number + 1 == run.total_steps
     if is_last:

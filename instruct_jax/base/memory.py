@@ -1,0 +1,31 @@
+"""How much memory a process and its devices have held."""
+
+import resource
+import sys
+
+import jax
+
+
+def host_peak_bytes() -> int:
+  """The most that this process has held so far, as the system counts it."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == "darwin" else peak * 1024
+
+
+def device_peak_bytes() -> int | None:
+  """The most that a device of this process has held so far.
+
+  None where devices do not say, as a CPU, whose memory is the host's.
+  """
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  peaks = [x["peak_bytes_in_use"] for x in stats if "peak_bytes_in_use" in x]
+  return max(peaks, default=None)
+
+
+def metrics() -> dict[str, float]:
+  """Both, as metrics of a step."""
+  found = {"memory/host_peak_bytes": float(host_peak_bytes())}
+  device = device_peak_bytes()
+  if device is not None:
+    found["memory/device_peak_bytes"] = float(device)
+  return found
