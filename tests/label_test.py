@@ -65,6 +65,8 @@ def test_invite_of_the_admin(folder, capsys):
     (["invite", "--dir=FOLDER", "ann", "--group=trained"], "'training'"),
     (["invite", "--dir=FOLDER", "an", "--renew"], "unknown labeler 'an'"),
     (["invite", "--dir=FOLDER/none", "ann"], "has no labels.sqlite"),
+    (["invite", "--dir=FOLDER", "ann", "--url=foo bar"], "--url=foo bar: http"),
+    (["invite", "--dir=FOLDER", "ann", "--url=http://a/b"], "8000 is right"),
     (["backup", "--dir=FOLDER/none", "--out=x"], "has no labels.sqlite"),
     (["backup", "--dir=FOLDER", "--out=FOLDER/labels.sqlite"], "itself"),
     (["backup", "--dir=FOLDER", "--out=FOLDER/settings.toml"], "--overwrite"),
@@ -81,6 +83,19 @@ def test_what_a_stranger_does_wrong_is_a_sentence(folder, arguments, said):
   given = [text.replace("FOLDER", folder) for text in arguments]
   with pytest.raises(errors.UserError, match=said):
     label.main(given)
+
+
+def test_an_address_may_end_with_a_slash(folder, capsys):
+  url = "https://labels.example.org/"
+  label.main(["invite", f"--dir={folder}", "ann", f"--url={url}"])
+  assert capsys.readouterr().out.startswith(f"{url}invite/")
+
+
+def test_a_runs_folder_is_not_begun_in(tmp_path):
+  (tmp_path / "config.json").write_text("{}")
+  with pytest.raises(errors.UserError, match=r"is a run's folder .* --run"):
+    label.main([f"--dir={tmp_path}", "--port=0"])
+  assert [x.name for x in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_a_folder_that_is_a_file_is_a_sentence(tmp_path):

@@ -7,6 +7,7 @@ import pathlib
 
 from instruct_jax.base import allocation, command, compilation, errors
 from instruct_jax.collecting import (
+  client,
   filling,
   people,
   serving,
@@ -58,14 +59,16 @@ def invite(arguments: list[str]) -> None:
     raise errors.UserError(
       "name a labeler, as `invite --dir=LABELS ann`, or give --admin"
     )
+  client.check(given.url)
+  url = given.url.rstrip("/")
   opened = _open(given.dir)
   try:
     if given.admin:
-      print(f"{given.url}/admin/enter/{opened.new_admin_token()}")
+      print(f"{url}/admin/enter/{opened.new_admin_token()}")
     elif given.renew:
-      print(f"{given.url}/invite/{opened.renew(_known(opened, given.name))}")
+      print(f"{url}/invite/{opened.renew(_known(opened, given.name))}")
     else:
-      print(f"{given.url}/invite/{opened.invite(given.name, given.group)}")
+      print(f"{url}/invite/{opened.invite(given.name, given.group)}")
   finally:
     opened.shut()
 

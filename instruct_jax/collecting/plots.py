@@ -167,7 +167,7 @@ def _answers(state: State) -> figure.Figure:
     last = max(of["last"] for of in state["times"].values()) / _DAY
     room = max((last - first) / 30, 60 / _DAY)
     axes.set_xlim(first - room, last + room)
-    locator = dates.AutoDateLocator(maxticks=7)
+    locator = dates.AutoDateLocator(minticks=2, maxticks=7)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
   else:

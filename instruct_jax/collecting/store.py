@@ -37,6 +37,7 @@ Labeler = people.Labeler
 Progress = assigning.Progress
 Refused = assigning.Refused
 Saved = answering.Saved
+_OF_RUNS = "config.json"
 _REVOKED = "your invitation is no longer valid"
 
 
@@ -53,6 +54,11 @@ def open_store(
     raise errors.UserError(f"{folder}: must be a folder of this machine")
   if path.exists() and not path.is_dir():
     raise errors.UserError(f"{path}: is a file, and must be a folder")
+  if (path / _OF_RUNS).exists() and not (path / tables.NAME).exists():
+    raise errors.UserError(
+      f"{path}: is a run's folder ({_OF_RUNS}); name another for the labels,"
+      " and this one as --run"
+    )
   path.mkdir(parents=True, exist_ok=True)
   given = settings.read(path)
   store = Store(path, given, tables.open_database(path), clock)
