@@ -212,6 +212,25 @@ def test_forms_of_the_other_kinds(labels, ann):
   ]
 
 
+def test_a_few_shot_prompt_has_room_for_eight_examples(tmp_path):
+  form = {"form": "few_shot", "hint": None, "number": 1}
+  labels = toys.labels_of(tmp_path / "few", writing=[form])
+  ann = toys.Labeler(labels)
+  page = ann.client.get("/work").text
+  assert page.count('<fieldset class="example">') == 8
+  assert page.index("More examples") > page.index('name="query-2"')
+  assert page.index("More examples") < page.index('name="query-3"')
+  filled = {"instruction": "Say it."} | {
+    f"{part}-{n}": f"{part} {n}"
+    for part in ("query", "response")
+    for n in range(8)
+  }
+  assert ann.client.post("/answer", data=ann.fields() | filled).is_redirect
+  (row,) = _answers(labels)
+  assert row[0]["examples"][7]["query"] == "query 7"
+  labels.shut()
+
+
 def test_skip_says_why_and_undo_brings_it_back(labels, ann):
   task = ann.task()
   body = {"assignment": task["assignment"], "submission": "skip-it-1"}

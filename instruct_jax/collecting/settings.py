@@ -38,8 +38,8 @@ _KEYS: dict[str, tuple[Any, ranges.Range, str]] = {
     ranges.Real(0.01, 10_000),
     "an open task whose labeler is gone for so long goes to the next",
   ),
-  "tasks.k_min": (4, ranges.Whole(2, 9), "fewest answers a ranking"),
-  "tasks.k_max": (9, ranges.Whole(2, 9), "most answers a ranking"),
+  "tasks.k_min": (4, ranges.Whole(2, 9), "fewest answers of runs a ranking"),
+  "tasks.k_max": (9, ranges.Whole(2, 9), "most answers of runs a ranking"),
   "tasks.demonstrations": (
     0.25,
     _SHARE,
@@ -53,7 +53,7 @@ _KEYS: dict[str, tuple[Any, ranges.Range, str]] = {
   "overlap.share": (
     0.1,
     _SHARE,
-    "of the tasks are done by several labelers, for their agreement",
+    "of the tasks, when they are added, are for several labelers: agreement",
   ),
   "overlap.labelers": (3, ranges.Whole(2, 1000), "how many do such a task"),
   "writing.plain": (0, ranges.Whole(0, 10**6), "prompts to be written"),

@@ -17,8 +17,7 @@ _TITLES = {
   "comparison": "Compare two answers",
   "writing": "Write a prompt",
 }
-_EXAMPLES = 3  # empty ones that a form of few-shot prompts begins with
-_ROOM = 2  # empty ones beyond those that are filled
+_EXAMPLES = 3  # of a few-shot prompt that are seen; there is room for more
 
 
 def task(
@@ -27,7 +26,7 @@ def task(
   """A task, filled with what was given as an answer to it before."""
   content = assignment.content
   pairs = list(given.get("examples", []))
-  room = max(_EXAMPLES, min(len(pairs) + _ROOM, forms.EXAMPLES)) - len(pairs)
+  empty = [{"query": "", "response": ""}] * (forms.EXAMPLES - len(pairs))
   return {
     "assignment": assignment.id,
     # A page has one name for its answer, however often that is sent.
@@ -39,7 +38,8 @@ def task(
     "responses": _cards(assignment, given),
     "form": content.get("form", ""),
     "hint": content.get("hint") or "",
-    "examples": pairs + [{"query": "", "response": ""}] * max(room, 0),
+    "examples": pairs + empty,
+    "seen": max(_EXAMPLES, len(pairs)),
   }
 
 

@@ -398,6 +398,8 @@
   function start() {
     if (matchMedia("(max-width: 40rem)").matches) form.querySelectorAll(".flags").forEach((each) => (each.open = false));
     restore();
+    const more = form.querySelector(".more"); // what is filled is seen
+    if (more && [...more.querySelectorAll("textarea")].some((one) => one.value)) more.open = true;
     tidy();
     changed();
     clock();
