@@ -229,12 +229,12 @@ runs
   build
 collecting
   kinds settings tables tokens client tastes label_studio forms showing
-  statistics browsing
+  statistics browsing adding
   tally
   people exporting importing guard survey
   screening tasks
   assigning
-  answering
+  answering standing
   store
   filling simulated site views
   visits sampling plots

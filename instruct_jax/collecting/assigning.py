@@ -39,13 +39,10 @@ class Assignment:
   state: str = "open"
 
 
-@dataclasses.dataclass(frozen=True)
-class Progress:
-  """How far a labeler is."""
-
-  done: int  # answered, the screening included
-  left: int  # tasks that would be handed to them, this moment's open one too
-  screening: str  # none, open, waiting (for an admin), passed or failed
+JOINED = select(
+  tables.ASSIGNMENTS,
+  *(tables.TASKS.c.kind, tables.TASKS.c.content, tables.TASKS.c.is_screening),
+).join(tables.TASKS, tables.ASSIGNMENTS.c.task_id == tables.TASKS.c.id)
 
 
 def opened(
@@ -54,13 +51,13 @@ def opened(
   """Their open assignment, the newest of several."""
   assignments = tables.ASSIGNMENTS
   row = connection.execute(
-    _JOINED.where(
+    JOINED.where(
       assignments.c.labeler_id == labeler_id, assignments.c.state == "open"
     )
     .order_by(assignments.c.opened_at.desc(), assignments.c.id.desc())
     .limit(1)
   ).one_or_none()
-  return None if row is None else _assignment(row)
+  return None if row is None else assignment_of(row)
 
 
 def one(
@@ -69,14 +66,28 @@ def one(
   """An assignment of theirs; Refused where there is none."""
   assignments = tables.ASSIGNMENTS
   row = connection.execute(
-    _JOINED.where(
+    JOINED.where(
       assignments.c.id == assignment_id,
       assignments.c.labeler_id == labeler_id,
     )
   ).one_or_none()
   if row is None:
     raise Refused("this task was not given to you")
-  return _assignment(row)
+  return assignment_of(row)
+
+
+def assignment_of(row: Any) -> Assignment:
+  """Of a row of `JOINED`, or of one that has its columns."""
+  return Assignment(
+    id=row.id,
+    task_id=row.task_id,
+    kind=row.kind,
+    content=json.loads(row.content),
+    display=json.loads(row.display),
+    opened_at=row.opened_at,
+    is_screening=bool(row.is_screening),
+    state=row.state,
+  )
 
 
 def give(
@@ -188,66 +199,11 @@ def undo(
   return one(connection, labeler_id, row.assignment_id)
 
 
-def history(
-  connection: sqlalchemy.Connection, labeler_id: int, most: int
-) -> list[tuple[Assignment, Any]]:
-  """A labeler's last answers that count, newest first, with their rows."""
-  answers, assignments = tables.ANSWERS, tables.ASSIGNMENTS
-  rows = connection.execute(
-    _JOINED.add_columns(
-      *(answers.c.answer, answers.c.sensitive, answers.c.seconds),
-      *(answers.c.saved_at, answers.c.id.label("answer_id")),
-    )
-    .join(answers, answers.c.assignment_id == assignments.c.id)
-    .where(
-      assignments.c.labeler_id == labeler_id, answers.c.undone_at.is_(None)
-    )
-    .order_by(answers.c.id.desc())
-    .limit(most)
-  )
-  return [(_assignment(row), row) for row in rows]
-
-
-def progress(
-  connection: sqlalchemy.Connection,
-  given: settings.Settings,
-  labeler: people.Labeler,
-) -> Progress:
-  """How far a labeler is."""
-  assignments = tables.ASSIGNMENTS
-  state = screening.state(connection, given, labeler)
-  done = connection.scalar(
-    select(sqlalchemy.func.count()).where(
-      assignments.c.labeler_id == labeler.id,
-      assignments.c.state == "answered",
-    )
-  )
-  is_done = state in ("waiting", "failed")
-  ask = {"labeler": labeler.id, "screening": int(state == "open")}
-  left = 0 if is_done else connection.scalar(_LEFT, ask)
-  return Progress(done or 0, max(left or 0, 0), state)
-
-
-_JOINED = select(
-  tables.ASSIGNMENTS,
-  *(tables.TASKS.c.kind, tables.TASKS.c.content, tables.TASKS.c.is_screening),
-).join(tables.TASKS, tables.ASSIGNMENTS.c.task_id == tables.TASKS.c.id)
 _NEXT = text(
   "SELECT id, content FROM tasks WHERE closed = 0 AND taken < wanted"
   " AND is_screening = :screening AND NOT EXISTS (SELECT 1 FROM assignments"
   " WHERE task_id = tasks.id AND labeler_id = :labeler"
   " AND state <> 'released') ORDER BY id LIMIT 1"
-)
-# Those that want somebody, less those of them that this labeler has had, and
-# what they have open, which may want nobody else.
-_LEFT = text(
-  "SELECT (SELECT count(*) FROM tasks WHERE closed = 0 AND taken < wanted"
-  " AND is_screening = :screening)"
-  " - (SELECT count(*) FROM assignments a JOIN tasks t ON a.task_id = t.id"
-  " WHERE a.labeler_id = :labeler AND a.state <> 'released' AND t.closed = 0"
-  " AND t.taken < t.wanted AND t.is_screening = :screening)"
-  " + (SELECT count(*) FROM assignments WHERE labeler_id = :labeler"
-  " AND state = 'open')"
 )
 
 
@@ -272,17 +228,4 @@ def _open(connection, given, task, labeler_id, now):
       set_={"state": literal_column("'open'"), "opened_at": now},
     )
     .returning(tables.ASSIGNMENTS.c.id)
-  )
-
-
-def _assignment(row) -> Assignment:
-  return Assignment(
-    id=row.id,
-    task_id=row.task_id,
-    kind=row.kind,
-    content=json.loads(row.content),
-    display=json.loads(row.display),
-    opened_at=row.opened_at,
-    is_screening=bool(row.is_screening),
-    state=row.state,
   )

@@ -11,8 +11,7 @@ from typing import Any
 
 from instruct_jax import paper
 from instruct_jax.base import errors, progress, storage
-from instruct_jax.collecting import kinds, screening, store
-from instruct_jax.collecting import tasks as tasks_
+from instruct_jax.collecting import adding, kinds, screening, store
 from instruct_jax.data.read import files, records, sources, specs, tables
 from instruct_jax.data.read import kinds as kinds_of_records
 
@@ -185,10 +184,10 @@ def _list(where, row, *, is_table):
 def _checked(where, kind, content):
   """A content without twins is right; the message says where it is not."""
   try:
-    tasks_.check_lists(content)
+    adding.check_lists(content)
     once = without_twins(content)
     if len(once["responses"]) > 1:
-      tasks_.check_content(kind, once)
+      adding.check_content(kind, once)
     kinds.as_json(content).encode("utf-8")
   except errors.UserError as error:
     raise errors.UserError(f"{where}: {error}") from None
@@ -210,7 +209,7 @@ def _load_screening(opened: store.Store) -> None:
     contents, golds = by_kind.setdefault(kind, ([], []))
     contents.append(content)
     golds.append(gold)
-    digests.append(tasks_.digest(kind, content, is_gold=True))
+    digests.append(adding.digest(kind, content, is_gold=True))
   for kind, (contents, golds) in by_kind.items():
     opened.add_tasks(kind, contents, source=SCREENING, golds=golds)
   opened.keep_screening(digests)
@@ -225,7 +224,7 @@ def _gold(where, row):
     )
   content = {k: x for k, x in row.items() if k not in ("kind", "gold")}
   try:
-    tasks_.check_content(kind, content)
+    adding.check_content(kind, content)
     screening.check_gold(kind, content, gold)
   except errors.UserError as error:
     raise errors.UserError(f"{where}: {error}") from None

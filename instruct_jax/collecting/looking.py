@@ -22,9 +22,6 @@ from instruct_jax.collecting import (
   survey,
   visits,
 )
-from instruct_jax.collecting import (
-  tasks as tasks_,
-)
 
 _MOST_ROWS = 100  # of the agreement of two labelers
 # A picture by itself, whose styles are within; it loads nothing.
@@ -158,7 +155,6 @@ def tasks(visit: visits.Visit) -> responses.Response:
     page=page,
     kinds=kinds.KINDS,
     states=browsing.STATES,
-    everybody=tasks_.EVERYBODY,
   )
 
 

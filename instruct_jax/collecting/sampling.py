@@ -21,8 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from instruct_jax.base import errors, interrupt, progress, storage
-from instruct_jax.collecting import filling, kinds, settings, store
-from instruct_jax.collecting import tasks as tasks_
+from instruct_jax.collecting import adding, filling, kinds, settings, store
 from instruct_jax.data.read import records
 from instruct_jax.inference import context
 from instruct_jax.runs import answers, chat, readers, speaker
@@ -105,7 +104,7 @@ def _divided(
   """(those that labelers answer, those that runs answer), drawn by prompt."""
   share, written, asked = given.tasks.demonstrations, [], []
   for content in contents:
-    draw = tasks_.drawn(given, "demonstration", content["prompt"])
+    draw = adding.drawn(given, "demonstration", content["prompt"])
     (written if draw < share else asked).append(content)
   return written, asked
 
@@ -131,7 +130,7 @@ def _planned(
     k = random.Random(f"{of_tasks.seed}/k/{prompt}").randint(
       of_tasks.k_min, of_tasks.k_max
     )
-    if tasks_.drawn(given, "comparison", prompt) < of_tasks.comparisons:
+    if adding.drawn(given, "comparison", prompt) < of_tasks.comparisons:
       k = 2
     key = hashlib.sha256(kinds.as_json([*what, prompt]).encode()).hexdigest()
     planned.append(_Prompt(content, k, key[:32]))

@@ -22,19 +22,21 @@ import sqlalchemy
 
 from instruct_jax.base import errors, storage
 from instruct_jax.collecting import (
+  adding,
   answering,
   assigning,
   kinds,
   people,
   screening,
   settings,
+  standing,
   tables,
   tasks,
 )
 
 Assignment = assigning.Assignment
 Labeler = people.Labeler
-Progress = assigning.Progress
+Progress = standing.Progress
 Refused = assigning.Refused
 Saved = answering.Saved
 _OF_RUNS = "config.json"
@@ -254,13 +256,13 @@ class Store:
     """How far a labeler is."""
     with self.reading() as connection:
       labeler = self._labeler(connection, labeler_id)
-      return assigning.progress(connection, self.settings, labeler)
+      return standing.progress(connection, self.settings, labeler)
 
   def history(self, labeler_id: int, most: int = 50) -> list[Done]:
     """Their last answers and skips that count, the newest first."""
     with self.reading() as connection:
       self._labeler(connection, labeler_id)
-      found = assigning.history(connection, labeler_id, most)
+      found = standing.history(connection, labeler_id, most)
       return [
         Done(
           assignment,
@@ -302,9 +304,9 @@ class Store:
     *,
     source: str,
     golds: Iterable[Mapping[str, Any]] | None = None,
-  ) -> tasks.Added:
+  ) -> adding.Added:
     """Adds tasks that are not there yet; with `golds`, of the screening."""
-    return tasks.add(
+    return adding.add(
       self.database,
       self.settings,
       kind,
