@@ -148,7 +148,10 @@ def test_a_wrong_folder_or_address_is_a_sentence(tmp_path):
     label_server.Server(tmp_path / "labels", log) as server,
     pytest.raises(errors.UserError, match="another folder"),
   ):
-    simulated.simulate(server.url, tmp_path / "other", labelers=1)
+    simulated.simulate(server.url, tmp_path / "other", labelers=2)
+  other = store_lib.open_store(tmp_path / "other")
+  assert all(x.revoked_at is not None for x in other.labelers())
+  other.shut()
 
 
 def test_who_is_revoked_is_told_and_the_others_go_on(tmp_path):

@@ -131,13 +131,22 @@ class _Crew:
     self._answers[taste.name] = 0
     try:
       token = self._store.invite(taste.name, taste.group)
-      await session.enter(token, os.fspath(self._store.folder))
+      await self._enter(session, token)
       await self._answer(session, taste, line)
     except client.Stopped as error:
       self._stopped[taste.name] = str(error)
     finally:
       self._again += session.again
       await session.close()
+
+  async def _enter(self, session: client.Session, token: str) -> None:
+    """Goes in; who is not let in is not left invited either."""
+    try:
+      await session.enter(token, os.fspath(self._store.folder))
+    except (errors.UserError, asyncio.CancelledError):
+      if who := self._store.labeler_of(token):
+        self._store.revoke(who.id)
+      raise
 
   async def _answer(self, session, taste, line) -> None:
     """Answers what is given until there is nothing more."""

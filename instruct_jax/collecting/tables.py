@@ -263,6 +263,8 @@ _OF_DISK = {
 _SAID = {
   "not a database": "is no SQLite database; put a backup in its place, or name"
   " another folder",
-  "malformed": "is damaged: put a backup in its place",
+  "malformed": "is damaged: stop the server, remove labels.sqlite-wal and"
+  " labels.sqlite-shm, which belong to this file alone, and put a backup in its"
+  " place",
   "is locked": "another process has been writing it for half a minute",
 }
