@@ -174,8 +174,8 @@ def _backup_parser() -> command.Parser:
   parser = _parser(
     " backup",
     "Copies the database, also while it is served. To go back to a copy, stop"
-    " the\nserver, remove LABELS/labels.sqlite-wal and labels.sqlite-shm (they"
-    " belong to the\nfile that goes), and put the copy at LABELS/labels.sqlite.",
+    " the\nserver, remove LABELS/labels.sqlite-wal and labels.sqlite-shm (of"
+    " the file that\ngoes), and put the copy at LABELS/labels.sqlite.",
   )
   add = parser.add_argument
   add("--out", required=True, metavar="FILE", help="the copy, or its folder")
