@@ -228,6 +228,7 @@ runs
   harness
   build
 collecting
+  queueing
   kinds settings tables tokens client tastes label_studio forms showing
   statistics browsing adding
   tally

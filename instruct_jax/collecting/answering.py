@@ -57,11 +57,8 @@ def keep(
   for something else, or the assignment has another answer.
   """
   text = kinds.as_json(sent.answer)
-  answers = tables.ANSWERS
-  earlier = connection.execute(
-    select(
-      answers.c.assignment_id, answers.c.answer, answers.c.sensitive
-    ).where(answers.c.submission == sent.submission)
+  earlier = connection.exec_driver_sql(
+    _BY_SUBMISSION, (sent.submission,)
   ).one_or_none()
   if earlier is not None:
     if tuple(earlier) != (assignment.id, text, int(sent.sensitive)):
@@ -85,24 +82,22 @@ def keep(
   return Saved(repeated=False)
 
 
+# As text, without the cost of building them: every answer asks these.
+_BY_SUBMISSION = (
+  "SELECT assignment_id, answer, sensitive FROM answers WHERE submission = ?"
+)
+_INSERT = (
+  "INSERT INTO answers"
+  " (assignment_id, submission, answer, seconds, sensitive, saved_at)"
+  " VALUES (?, ?, ?, ?, ?, ?)"
+)
+_CLOSE = "UPDATE assignments SET state = ?, done_at = ? WHERE id = ?"
+
+
 def _insert(connection, assignment, sent, text, now):
-  connection.execute(
-    tables.ANSWERS.insert(),
-    {
-      "assignment_id": assignment.id,
-      "submission": sent.submission,
-      "answer": text,
-      "seconds": sent.seconds,
-      "sensitive": int(sent.sensitive),
-      "saved_at": now,
-    },
-  )
-  assignments = tables.ASSIGNMENTS
-  connection.execute(
-    assignments.update()
-    .where(assignments.c.id == assignment.id)
-    .values(state=sent.state, done_at=now)
-  )
+  row = (sent.submission, text, sent.seconds, int(sent.sensitive), now)
+  connection.exec_driver_sql(_INSERT, (assignment.id, *row))
+  connection.exec_driver_sql(_CLOSE, (sent.state, now, assignment.id))
   # An open one that is answered is taken as before.
   if (assignment.state, sent.state) != ("open", "answered"):
     tasks_.recount(connection, [assignment.task_id])

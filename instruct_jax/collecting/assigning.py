@@ -13,7 +13,7 @@ import random
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import literal_column, select, text
+from sqlalchemy import select
 
 from instruct_jax.collecting import kinds, people, screening, settings, tables
 from instruct_jax.collecting import tasks as tasks_
@@ -49,14 +49,7 @@ def opened(
   connection: sqlalchemy.Connection, labeler_id: int
 ) -> Assignment | None:
   """Their open assignment, the newest of several."""
-  assignments = tables.ASSIGNMENTS
-  row = connection.execute(
-    JOINED.where(
-      assignments.c.labeler_id == labeler_id, assignments.c.state == "open"
-    )
-    .order_by(assignments.c.opened_at.desc(), assignments.c.id.desc())
-    .limit(1)
-  ).one_or_none()
+  row = connection.exec_driver_sql(_OPENED, (labeler_id,)).one_or_none()
   return None if row is None else assignment_of(row)
 
 
@@ -64,12 +57,8 @@ def one(
   connection: sqlalchemy.Connection, labeler_id: int, assignment_id: int
 ) -> Assignment:
   """An assignment of theirs; Refused where there is none."""
-  assignments = tables.ASSIGNMENTS
-  row = connection.execute(
-    JOINED.where(
-      assignments.c.id == assignment_id,
-      assignments.c.labeler_id == labeler_id,
-    )
+  row = connection.exec_driver_sql(
+    _ONE, (assignment_id, labeler_id)
   ).one_or_none()
   if row is None:
     raise Refused("this task was not given to you")
@@ -103,15 +92,12 @@ def give(
   release_stale(connection, given, now)
   # Who has passed gets no task of the screening that was added later.
   ask = {"labeler": labeler.id, "screening": int(state == "open")}
-  row = connection.execute(_NEXT, ask).one_or_none()
+  row = connection.exec_driver_sql(_NEXT, ask).one_or_none()
   if row is None:
     if state == "open" and screening.finish(connection, given, labeler, now):
       return give(connection, given, people.by_id(connection, labeler.id), now)
     return None
-  tasks = tables.TASKS
-  connection.execute(
-    tasks.update().where(tasks.c.id == row.id).values(taken=tasks.c.taken + 1)
-  )
+  connection.exec_driver_sql(_TAKE, (row.id,))
   id_ = _open(connection, given, row, labeler.id, now)
   return one(connection, labeler.id, id_)
 
@@ -133,6 +119,8 @@ def release_stale(
 ) -> int:
   """Takes back what was opened `tasks.hours` ago or longer; how many."""
   oldest = now - given.tasks.hours * 3600
+  if connection.exec_driver_sql(_STALE, (oldest,)).one_or_none() is None:
+    return 0
   return tasks_.release(connection, tables.ASSIGNMENTS.c.opened_at < oldest)
 
 
@@ -199,11 +187,31 @@ def undo(
   return one(connection, labeler_id, row.assignment_id)
 
 
-_NEXT = text(
-  "SELECT id, content FROM tasks WHERE closed = 0 AND taken < wanted"
+# As text, without the cost of building them: a page asks each of these.
+_JOIN = (
+  "SELECT a.*, t.kind, t.content, t.is_screening FROM assignments a"
+  " JOIN tasks t ON a.task_id = t.id"
+)
+_OPENED = (
+  f"{_JOIN} WHERE a.labeler_id = ? AND a.state = 'open'"
+  " ORDER BY a.opened_at DESC, a.id DESC LIMIT 1"
+)
+_ONE = f"{_JOIN} WHERE a.id = ? AND a.labeler_id = ?"
+_NEXT = (
+  f"SELECT id, content FROM tasks WHERE {tables.TO_GIVE}"
   " AND is_screening = :screening AND NOT EXISTS (SELECT 1 FROM assignments"
   " WHERE task_id = tasks.id AND labeler_id = :labeler"
   " AND state <> 'released') ORDER BY id LIMIT 1"
+)
+_TAKE = "UPDATE tasks SET taken = taken + 1 WHERE id = ?"
+_STALE = (
+  f"SELECT 1 FROM assignments WHERE {tables.IS_OPEN} AND opened_at < ? LIMIT 1"
+)
+_HAND = (
+  "INSERT INTO assignments (task_id, labeler_id, display, state, opened_at)"
+  " VALUES (:task, :labeler, :display, 'open', :now)"
+  " ON CONFLICT (task_id, labeler_id) DO UPDATE"
+  " SET state = 'open', opened_at = :now RETURNING id"
 )
 
 
@@ -213,19 +221,10 @@ def _open(connection, given, task, labeler_id, now):
   # Nobody who knows a task's place in its file knows this order.
   drawn = random.Random(f"{given.tasks.seed}/{task.id}/{labeler_id}")
   display = drawn.sample(range(k), k)
-  values = {
-    "task_id": task.id,
-    "labeler_id": labeler_id,
+  row = {
+    "task": task.id,
+    "labeler": labeler_id,
     "display": kinds.as_json(display),
-    "state": "open",
-    "opened_at": now,
+    "now": now,
   }
-  insert = sqlalchemy.dialects.sqlite.insert(tables.ASSIGNMENTS)
-  return connection.scalar(
-    insert.values(values)
-    .on_conflict_do_update(
-      index_elements=["task_id", "labeler_id"],
-      set_={"state": literal_column("'open'"), "opened_at": now},
-    )
-    .returning(tables.ASSIGNMENTS.c.id)
-  )
+  return connection.exec_driver_sql(_HAND, row).scalar_one()

@@ -72,10 +72,8 @@ def revoke(
 
 def by_token(connection: sqlalchemy.Connection, token: str) -> Labeler | None:
   """Whose token it is; None of nobody's, or of a revoked one."""
-  labelers, hashed = tables.LABELERS, tokens.hashed(token)
-  row = connection.execute(
-    _ALL.where(labelers.c.token_hash == hashed)
-  ).one_or_none()
+  hashed = tokens.hashed(token)
+  row = connection.exec_driver_sql(_BY_HASH, (hashed,)).one_or_none()
   if row is None or not tokens.is_same(row.token_hash, hashed):
     return None
   return None if row.revoked_at is not None else _labeler(row)
@@ -93,9 +91,7 @@ def check_is_let_in(connection: sqlalchemy.Connection, labeler_id: int) -> None:
 
 def by_id(connection: sqlalchemy.Connection, labeler_id: int) -> Labeler:
   """A labeler; UserError where there is none of this id."""
-  row = connection.execute(
-    _ALL.where(tables.LABELERS.c.id == labeler_id)
-  ).one_or_none()
+  row = connection.exec_driver_sql(_BY_ID, (labeler_id,)).one_or_none()
   if row is None:
     raise errors.UserError(f"labeler {labeler_id}: there is none")
   return _labeler(row)
@@ -146,6 +142,9 @@ def log(
 
 
 _ALL = sqlalchemy.select(tables.LABELERS)
+# As text: these two are asked at every request.
+_BY_HASH = "SELECT * FROM labelers WHERE token_hash = ?"
+_BY_ID = "SELECT * FROM labelers WHERE id = ?"
 
 
 def _labeler(row) -> Labeler:

@@ -51,7 +51,7 @@ def state(
     return "none"
   if labeler.screened_at is not None:
     return "waiting"
-  if connection.scalar(_ANY) is None:
+  if connection.exec_driver_sql(_ANY).scalar() is None:
     return "none"
   return "open"
 
@@ -208,7 +208,7 @@ def check_gold(kind: str, content: Mapping[str, Any], gold: Any) -> None:
 
 # Of tasks to give, since this is the index's condition; to the screening's it
 # comes down to not being closed.
-_ANY = text(
+_ANY = (
   f"SELECT 1 FROM tasks WHERE {tables.TO_GIVE} AND is_screening = 1 LIMIT 1"
 )
 _LEFT = text(

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import select, text
 
 from instruct_jax.collecting import (
   assigning,
@@ -50,28 +49,28 @@ def progress(
   labeler: people.Labeler,
 ) -> Progress:
   """How far a labeler is."""
-  assignments = tables.ASSIGNMENTS
   state = screening.state(connection, given, labeler)
-  done = connection.scalar(
-    select(sqlalchemy.func.count()).where(
-      assignments.c.labeler_id == labeler.id,
-      assignments.c.state == "answered",
-    )
-  )
-  is_done = state in ("waiting", "failed")
+  done = connection.exec_driver_sql(_DONE, (labeler.id,)).scalar()
+  is_over = state in ("waiting", "failed")
   ask = {"labeler": labeler.id, "screening": int(state == "open")}
-  left = 0 if is_done else connection.scalar(_LEFT, ask)
+  left = 0 if is_over else connection.exec_driver_sql(_LEFT, ask).scalar()
   return Progress(done or 0, max(left or 0, 0), state)
 
 
+# As text, without the cost of building them: every page asks both.
+_DONE = (
+  "SELECT count(*) FROM assignments WHERE labeler_id = ? AND state = 'answered'"
+)
 # Those that want somebody, less those of them that this labeler has had, and
-# what they have open, which may want nobody else.
-_LEFT = text(
-  "SELECT (SELECT count(*) FROM tasks WHERE closed = 0 AND taken < wanted"
+# what they have open, which may want nobody else. By the index, which holds all
+# that is asked: a task's row is long.
+_LEFT = (
+  f"SELECT (SELECT count(*) FROM tasks WHERE {tables.TO_GIVE}"
   " AND is_screening = :screening)"
-  " - (SELECT count(*) FROM assignments a JOIN tasks t ON a.task_id = t.id"
-  " WHERE a.labeler_id = :labeler AND a.state <> 'released' AND t.closed = 0"
-  " AND t.taken < t.wanted AND t.is_screening = :screening)"
+  " - (SELECT count(*) FROM assignments a WHERE a.labeler_id = :labeler"
+  " AND a.state <> 'released' AND EXISTS (SELECT 1 FROM tasks"
+  f" INDEXED BY tasks_to_give WHERE {tables.TO_GIVE}"
+  " AND is_screening = :screening AND tasks.id = a.task_id))"
   " + (SELECT count(*) FROM assignments WHERE labeler_id = :labeler"
   " AND state = 'open')"
 )

@@ -165,13 +165,16 @@ class Store:
       found = assigning.opened(connection, labeler_id)
       if found is not None and now - found.opened_at < idle:
         return found
-    with self.writing() as connection:
+
+    def give(connection):
       labeler = self._labeler(connection, labeler_id)
       found = assigning.opened(connection, labeler_id)
       if found is not None:
         assigning.touch(connection, found.id, now)
         return found
       return assigning.give(connection, self.settings, labeler, now)
+
+    return self.database.write(give)
 
   def open_assignment(self, labeler_id: int) -> Assignment | None:
     """What they have open, the newest of several; nothing is handed out."""
@@ -248,9 +251,12 @@ class Store:
     click undoes nothing more. None where there is nothing to undo; Refused
     where it is too late.
     """
-    with self.writing() as connection:
+
+    def undo(connection):
       self._labeler(connection, labeler_id)
       return assigning.undo(connection, labeler_id, self.clock(), seen=seen)
+
+    return self.database.write(undo)
 
   def progress(self, labeler_id: int) -> Progress:
     """How far a labeler is."""
@@ -372,12 +378,15 @@ class Store:
     return labeler
 
   def _keep(self, labeler_id, assignment_id, sent) -> Saved:
-    with self.writing() as connection:
+
+    def keep(connection):
       labeler = self._labeler(connection, labeler_id)
       asked = assigning.one(connection, labeler_id, assignment_id)
       return answering.keep(
         connection, self.settings, labeler, asked, sent, self.clock()
       )
+
+    return self.database.write(keep)
 
   def _copy(self, path: str) -> None:
     with (
