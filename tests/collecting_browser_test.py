@@ -182,6 +182,19 @@ def test_the_whole_way_by_keys_alone(browser, start):
   assert browser.errors() == []
 
 
+def test_keys_of_another_script_are_where_they_are(browser, start):
+  start(ranking=[_TASK])
+  for key, code in (("о", "KeyJ"), ("5", "Digit5"), ("о", "KeyJ"), ("ا", "")):
+    browser.run(
+      "document.activeElement.dispatchEvent(new KeyboardEvent('keydown',"
+      " {key: arguments[0], code: arguments[1], bubbles: true}))",
+      key,
+      code,
+    )
+  assert _ranks(browser) == [1, 0, 0, 0]
+  assert browser.run("return document.activeElement.dataset.letter") == "B"
+
+
 def test_a_phone_shows_every_page_without_scrolling_sideways(browser, start):
   wide = "x" * 3000 + " " + "|---" * 500
   labels, address = start(

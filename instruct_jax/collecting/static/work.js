@@ -304,6 +304,12 @@
     return true;
   }
 
+  // On a keyboard of another script it is the key that counts, not its letter.
+  function typed({ key, code }) {
+    if (key.length > 1) return key;
+    return /^[!-~]$/.test(key) ? key.toLowerCase() : code.replace(/^(Key|Digit)/, "").toLowerCase();
+  }
+
   function onKey(event) {
     const at = document.activeElement;
     const writes = at.tagName === "TEXTAREA" || /^(text|number|search)$/.test(at.type);
@@ -323,7 +329,7 @@
     const own = at.closest("button, a, summary, select") && event.key === "Enter";
     const arrows = at.type === "radio" && event.key.startsWith("Arrow") && !event.altKey;
     if (own || arrows) return;
-    const lower = event.key.length === 1 ? { key: event.key.toLowerCase(), altKey: event.altKey } : event;
+    const lower = { key: typed(event), altKey: event.altKey };
     let done = ranking ? rankingKey(lower, active()) : kind === "comparison" && !event.altKey && comparisonKey(lower);
     if (!done && !event.altKey) {
       done = true;
@@ -363,8 +369,9 @@
       addEventListener(name, () => (moved = Date.now()), { passive: true, capture: true });
     }
     setInterval(() => {
-      if (document.hasFocus() && !document.hidden && Date.now() - moved < IDLE * 1000) seconds += 1;
-      if (seconds % 10 === 9) save();
+      if (!document.hasFocus() || document.hidden || Date.now() - moved > IDLE * 1000) return;
+      seconds += 1;
+      if (seconds % 10 === 0) save();
     }, 1000);
   }
 
