@@ -28,7 +28,8 @@ def labels(tmp_path):
 @pytest.fixture
 def counted(labels):
   clock = Clock()
-  found = tally.Tally(labels.folder / answers.NAME, clock=clock)
+  path = labels.folder / answers.NAME
+  found = tally.Tally(path, clock=clock, spent=clock)
   return found, clock
 
 

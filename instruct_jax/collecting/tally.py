@@ -2,7 +2,7 @@
 
 An answer never changes, so each is read once, and what the numbers need of it
 is kept (a few hundred bytes). Everything is counted anew when something has
-been answered or undone, but never for more than a tenth of the time.
+been answered or undone, but never for more than a tenth of a core's time.
 """
 
 import collections
@@ -20,7 +20,7 @@ from instruct_jax.maths import agreement as agreement_lib
 from instruct_jax.maths import statistics as maths
 
 SHORTEST = 2.0  # seconds between two countings
-_REST = 9  # times as long as a counting took, nothing is counted
+_REST = 9  # times as long as a counting kept a core, nothing is counted
 _KEY = """
   SELECT (SELECT max(id) FROM answers),
     (SELECT count(*) FROM answers WHERE undone_at IS NOT NULL),
@@ -84,6 +84,7 @@ class Tally:
   Args:
     path: of the database.
     clock: seconds that only grow.
+    spent: seconds of a core that this thread has had.
   """
 
   def __init__(
@@ -91,8 +92,9 @@ class Tally:
     path: os.PathLike | str,
     *,
     clock: Callable[[], float] = time.monotonic,
+    spent: Callable[[], float] = time.thread_time,
   ):
-    self._path, self._clock = path, clock
+    self._path, self._clock, self._spent = path, clock, spent
     self._lock = threading.Lock()
     self._entries: dict[int, Entry] = {}
     self._kinds: dict[int, str] = {}  # of tasks
@@ -118,14 +120,14 @@ class Tally:
       self._lock.release()
 
   def _count(self) -> None:
-    began = self._clock()
+    began = self._spent()
     with answers.opened(self._path) as connection:
       key = connection.execute(_KEY).fetchone()
       if key != self._key:
         found = self._numbers(connection)
         version = self._state.get("version", 0) + 1
         self._state, self._key = {"version": version, **found}, key
-    took = self._clock() - began
+    took = self._spent() - began
     self._again_at = self._clock() + max(SHORTEST, _REST * took)
 
   def _numbers(self, connection: sqlite3.Connection) -> dict[str, Any]:
