@@ -27,12 +27,12 @@ def labels(tmp_path):
 class Admin:
   """Somebody with the admin's link, in a browser without a window."""
 
-  def __init__(self, labels, monkeypatch):
+  def __init__(self, labels, monkeypatch, token=""):
     monkeypatch.setattr(tally, "SHORTEST", 0.0)
     monkeypatch.setattr(tally, "_REST", 0.0)
     self.labels = labels
     self.client = toys.client_of(labels)
-    self.token = labels.new_admin_token()
+    self.token = token or labels.new_admin_token()
     self.entered = self.client.get(f"/admin/enter/{self.token}")
 
   def get(self, path, status=200):
@@ -289,6 +289,26 @@ def test_export_and_backup_come_as_files(labels, admin):
   with sqlite3.connect(copy) as database:
     assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert database.execute("SELECT count(*) FROM answers").fetchone() == (6,)
+
+
+def test_two_admins_do_the_same_at_once(labels, admin, monkeypatch):
+  """Who comes second finds it done, and nothing is done twice."""
+  other = Admin(labels, monkeypatch, admin.token)
+  ann = toys.Labeler(labels)
+  task = ann.task()
+  ann.post("/answer", ann.body(task))
+  number = _count(labels, "SELECT task_id FROM assignments")
+  for each in (admin, other):
+    each.send("/admin/reopen", task=number, labeler=ann.id)
+    assert ann.task()["assignment"] == task["assignment"]
+  for each in (admin, other):
+    each.send("/admin/revoke", labeler=ann.id)
+  assert _count(labels, "SELECT taken FROM tasks ORDER BY id LIMIT 1") == 0
+  said = [each.get("/admin").text for each in (admin, other)]
+  assert all(">revoked<" in text for text in said)
+  for each, status in ((admin, 200), (other, 422)):
+    each.send("/admin/invite", status, name="Bela", group="training")
+  assert [x.name for x in labels.labelers()] == ["Ann", "Bela"]
 
 
 @pytest.mark.parametrize(
