@@ -11,7 +11,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).parents[1]
-_PATIENCE = 60.0  # seconds that a start may take
+_PATIENCE = 180.0  # seconds that a start may take, on a busy machine
 _EVERY = 0.05
 
 

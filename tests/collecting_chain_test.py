@@ -40,28 +40,31 @@ TINY = {
 }
 
 
-def trained(folder, rankings):
-  """The results of a reward model of these rankings, and of its data."""
+def trained(folder, experiment, **named):
+  """The results of an experiment on files of ours, but for those named."""
   text = folder / "text.txt"
   demonstrations = folder / "demonstrations.jsonl"
   flags = TINY | {
     "data.pretraining": text,
     "data.demonstrations": demonstrations,
     "data.prompts": demonstrations,
-    "data.rankings": rankings,
+    **{f"data.{kind}": path for kind, path in named.items()},
   }
   lists = simulated_test.lists(40, seed=5)
+  folder.mkdir()
   text.write_text("\n\n".join(row["prompt"] for row in lists * 4))
-  demonstrations.write_text(
-    "\n".join(
-      json.dumps({"prompt": row["prompt"], "response": row["responses"][0]})
+  _write(
+    demonstrations,
+    [
+      {"prompt": row["prompt"], "response": row["responses"][0]}
       for row in lists
-    )
+    ],
   )
   done = subprocess.run(
     [
       *(sys.executable, "-m", "instruct_jax.main"),
-      *("--config=experiments/rm.py:files", f"--workdir={folder / 'runs'}"),
+      f"--config=experiments/{experiment}.py:files",
+      f"--workdir={folder / 'runs'}",
       *(f"--config.{key}={value}" for key, value in flags.items()),
     ],
     cwd=ROOT,
@@ -71,7 +74,14 @@ def trained(folder, rankings):
     timeout=900,
   )
   assert done.returncode == 0, done.stderr
-  return json.loads((folder / "runs/rm-files/results.json").read_text())
+  return json.loads(
+    (folder / f"runs/{experiment}-files/results.json").read_text()
+  )
+
+
+def _write(path, rows):
+  path.write_text("\n".join(map(json.dumps, rows)))
+  return path
 
 
 @pytest.mark.slow
@@ -82,24 +92,42 @@ def test_the_same_rankings_train_the_same_reward_model(tmp_path):
   with label_server.Server(folder, tmp_path / "log.txt") as server:
     simulated.simulate(server.url, folder, labelers=1, seed=2)
   taste = tastes.Taste("simulated-1", "training", 0, seed=2)
-  lines = []
+  rows = []
   for row in lists:
     ranks, _, _ = taste.judge(row["prompt"], row["responses"], row["record"])
     row = {key: row[key] for key in ("prompt", "responses")} | {"ranks": ranks}
-    lines.append(json.dumps(row | {"labeler": taste.name}))
-  file = tmp_path / "rankings.jsonl"
-  file.write_text("\n".join(lines))
-  (tmp_path / "a").mkdir()
-  (tmp_path / "b").mkdir()
-  of_pages = trained(tmp_path / "a", folder)
-  of_file = trained(tmp_path / "b", file)
+    rows.append(row | {"labeler": taste.name})
+  file = _write(tmp_path / "rankings.jsonl", rows)
+  of_pages = trained(tmp_path / "a", "rm", rankings=folder)
+  of_file = trained(tmp_path / "b", "rm", rankings=file)
   assert of_pages["parameters_digest"] == of_file["parameters_digest"]
   # And rankings matter: the first list turned round gives another.
-  first = json.loads(lines[0])
-  count = max(first["ranks"]) + 1
-  first["ranks"] = [count - rank for rank in first["ranks"]]
-  turned = "\n".join([json.dumps(first), *lines[1:]])
-  (tmp_path / "turned.jsonl").write_text(turned)
-  (tmp_path / "c").mkdir()
-  other = trained(tmp_path / "c", tmp_path / "turned.jsonl")
+  count = max(rows[0]["ranks"]) + 1
+  rows[0]["ranks"] = [count - rank for rank in rows[0]["ranks"]]
+  turned = _write(tmp_path / "turned.jsonl", rows)
+  other = trained(tmp_path / "c", "rm", rankings=turned)
   assert other["parameters_digest"] != of_file["parameters_digest"]
+
+
+@pytest.mark.slow
+def test_the_same_demonstrations_train_the_same_policy(tmp_path):
+  """What labelers wrote into the page, or the same in a file."""
+  lists, folder = simulated_test.lists(LISTS), tmp_path / "labels"
+  tasks = [{key: row[key] for key in ("prompt", "record")} for row in lists]
+  simulated_test.project(
+    folder, simulated_test.OPEN, demonstration=tasks
+  ).shut()
+  with label_server.Server(folder, tmp_path / "log.txt") as server:
+    simulated.simulate(server.url, folder, labelers=1, seed=2)
+  taste = tastes.Taste("simulated-1", "training", 0, seed=2)
+  rows = [
+    {
+      "prompt": task["prompt"],
+      "response": taste.demonstrate(task["prompt"], task["record"]),
+    }
+    for task in tasks
+  ]
+  file = _write(tmp_path / "written.jsonl", rows)
+  of_pages = trained(tmp_path / "a", "sft", demonstrations=folder)
+  of_file = trained(tmp_path / "b", "sft", demonstrations=file)
+  assert of_pages["parameters_digest"] == of_file["parameters_digest"]

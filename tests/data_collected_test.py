@@ -243,6 +243,19 @@ def test_the_data_set_of_a_folder_is_that_of_its_exported_files(
     assert one[kind] == other[kind]
 
 
+def test_prompts_of_people_are_cleaned_as_those_of_customers(labels, tmp_path):
+  for n in range(5):
+    form = {"form": "plain", "hint": None, "number": n}
+    prompt = f"In {n} lines, write to ann@example.org that I am late."
+    labels.answer(labels.task("writing", form), 2, {"prompt": prompt})
+  folder = str(labels.folder)
+  data = data_toys.section(prompts=folder, per_user=3, rankings=folder)
+  records = data_toys.cleaned(data).by_split["prompts"]["train"]
+  written = [row["prompt"] for row in records if " lines," in row["prompt"]]
+  assert len(written) == 3
+  assert all("write to <email> that" in text for text in written)
+
+
 def test_a_build_while_people_answer_is_of_one_moment(
   labels, tmp_path, monkeypatch
 ):
