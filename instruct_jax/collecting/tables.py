@@ -182,7 +182,8 @@ class Database:
         job.run(connection)
         if job.error is not None:
           # After some errors, as of a full disk, SQLite has undone it all.
-          if not connection.connection.dbapi_connection.in_transaction:
+          driver = connection.connection.dbapi_connection
+          if driver is None or not driver.in_transaction:
             raise job.error
           connection.exec_driver_sql("ROLLBACK TO job")
         connection.exec_driver_sql("RELEASE job")
