@@ -5,12 +5,18 @@
   python -m instruct_jax.main --config=experiments/ppo_ptx.py --config.seed=1
 
 The same command in another terminal, or on another machine that has the same
---workdir, shares the work.
+--workdir, shares the work. One command on many hosts, all with that --workdir,
+is one job: Cloud TPUs, SLURM and Open MPI say which process is which; else
+
+  python -m instruct_jax.main --config=experiments/ppo_ptx.py \
+    --coordinator=HOST:PORT --processes=2 --process=0      (and --process=1)
 
 Exit codes: 0 done; 2 bad input; 3 training diverged; 75 stopped by SIGTERM
-after saving, 130 by Ctrl-C (the same command goes on).
+after saving, or another process of the job is gone, 130 by Ctrl-C (the same
+command goes on).
 """
 
+import logging
 import sys
 from typing import Any
 
@@ -25,12 +31,14 @@ from instruct_jax.base import (
   compilation,
   errors,
   experiment_file,
+  interrupt,
   keys,
   run_folder,
 )
 from instruct_jax.data.read import answers
+from instruct_jax.parallel import cluster, hosts, link
 from instruct_jax.report import closing
-from instruct_jax.runs import aside, build, plan, references
+from instruct_jax.runs import alike, aside, build, plan, references
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "An experiment: experiments/NAME.py or NAME.py:VARIANT."
@@ -50,6 +58,23 @@ _KEEP_OLD = flags.DEFINE_integer(
   "How many broken-off runs of a name are kept aside; finished ones all are.",
   lower_bound=0,
 )
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "HOST:PORT at which process 0 listens for the others."
+)
+_PROCESSES = flags.DEFINE_integer(
+  "processes", None, "How many processes the job has.", lower_bound=1
+)
+_PROCESS = flags.DEFINE_integer(
+  "process", None, "Which of them this is, from 0.", lower_bound=0
+)
+_START_LIMIT = flags.DEFINE_float(
+  "start_limit", 300.0, "Seconds in which all processes must have come."
+)
+_GRACE = flags.DEFINE_float(
+  "grace", 0.0, "Seconds from SIGTERM to the end, saved or not; 0: no limit."
+)
+# What all processes of a job are given the same, beside the config.
+_SAME = ("workdir", "nowait", "keep_old", "grace")
 
 _PROFILE = flags.DEFINE_string(
   "profile", "", "Steps of training, as 3-5, that an XProf trace is written of."
@@ -74,15 +99,37 @@ def main(argv: list[str]) -> None:
   workdir = epath.Path(_WORKDIR.value)
   if _PROFILE.value:
     _profiled(_CONFIG.value, _PROFILE.value)
+  interrupt.allow(_GRACE.value)
   if _PRINT_CONFIG.value:
     print_config(_CONFIG.value, source, workdir, inherited)
     return
+  others = _join_others()
   with answers.held():  # People may go on labeling while a chain runs.
     stage = plan.plan(_CONFIG.value, source, workdir, inherited)
     options = {"wait": not _NOWAIT.value, "keep_old": _KEEP_OLD.value}
+    if others is not None:
+      given = {f"--{name}": flags.FLAGS[name].value for name in _SAME}
+      alike.check(others, plan.in_order(stage), given)
+      cluster.start(others, is_given=_COORDINATOR.value is not None)
     results = build.build(stage, **options)
-  closing.print_closing(results, stage.config.to_dict())
-  print(f"\nReport: {run_folder.files(stage.folder).report}")
+  if hosts.is_writer():
+    closing.print_closing(results, stage.config.to_dict())
+    print(f"\nReport: {run_folder.files(stage.folder).report}")
+
+
+def _join_others() -> link.Link | None:
+  """The other processes of this job, if it has any."""
+  place = cluster.find(
+    _COORDINATOR.value,
+    _PROCESSES.value,
+    _PROCESS.value,
+    seconds=_START_LIMIT.value,
+  )
+  if place is None:
+    return None
+  if place.index:
+    command.log_to_stderr(logging.WARNING)
+  return link.join(place, _START_LIMIT.value)
 
 
 def _profiled(config: ConfigDict, steps: str) -> None:

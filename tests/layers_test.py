@@ -17,7 +17,8 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 # named: one more needs no place.
 ORDER = """
 base
-  allocation errors interrupt memory streams means run_folder layout
+  peers
+  allocation errors interrupt memory streams means run_folder layout lifetime
   compilation terminal
   schedule
   chain display
@@ -33,6 +34,9 @@ maths
   rl agreement length_control ratios
   groups
 parallel
+  keeper wire
+  link
+  cluster
   hosts
   sharding digest
   stored slices packing
@@ -222,7 +226,7 @@ runs
   chat
   references seeds aside
   plan
-  finished measured judging
+  finished measured judging alike
   costs crew
   turns
   harness

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from absl import flags
 from absl import logging as absl_logging
 
-from instruct_jax.base import errors, interrupt, ranges, streams
+from instruct_jax.base import errors, interrupt, peers, ranges, streams
 
 BUG = 1
 BAD_INPUT = 2
@@ -95,10 +95,13 @@ def run(
   problem = streams.finish() or problem
   if problem and code in (0, BUG, BAD_INPUT):
     code, message = _described(problem, resumes, stopped)
+  if peers.current is not None:
+    peers.current.ends(code, message)
+    is_broken_off = True
   _end(code, message, at_once=is_broken_off)
 
 
-def log_to_stderr() -> None:
+def log_to_stderr(level: int = logging.INFO) -> None:
   """Shows what the package says of its progress; libraries only warn."""
   absl_logging.use_absl_handler()
   absl_logging.set_verbosity(absl_logging.WARNING)
@@ -107,7 +110,7 @@ def log_to_stderr() -> None:
   package = logging.getLogger("instruct_jax")
   package.handlers = [handler]
   package.propagate = False
-  package.setLevel(logging.INFO)
+  package.setLevel(level)
 
 
 class Parser(argparse.ArgumentParser):
@@ -206,10 +209,10 @@ def _end(code: int, message: str, *, at_once: bool) -> NoReturn:
   """Says why, and ends the process.
 
   After an interruption (`at_once`), be it Ctrl-C or a SIGTERM that nothing is
-  saved after, nothing of the interpreter is taken down: a program that
-  was broken off in the middle of tracing or compiling leaves objects behind
-  that crash jax when they are freed after it. Locks, partial files and saves
-  have been seen to as the error came up to here.
+  saved after, and where there are other processes, nothing of the interpreter
+  is taken down: a program that was broken off in the middle of tracing or
+  compiling leaves objects behind that crash jax when they are freed after it.
+  Locks, partial files and saves have been seen to as the error came up to here.
   """
   if message:
     print(message, file=sys.stderr)

@@ -5,6 +5,8 @@ KeyboardInterrupt (130), but not where that would leave something half-done: in
 an import, in a finalizer, in a block that is `deferred`. A second Ctrl-C ends
 the process at once, also while the first waits for C++ to come back, as it does
 while a program compiles.
+
+Of several processes all stop where one is asked to, at the same place.
 """
 
 import contextlib
@@ -18,12 +20,18 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from instruct_jax.base import peers
+
 EXIT_CODE = 75  # EX_TEMPFAIL: run the same command again to continue
 CTRL_C = 130  # what a shell says of a command that Ctrl-C has ended
 
 _PATIENCE = 1.5  # seconds after which a Ctrl-C that has to wait is answered
 _AGAIN = signal.SIGURG  # by which `_insist` repeats it: nobody else uses that
 _SAME = 0.5  # seconds within which two are one: a launcher may pass it on, too
+_TOO_LATE = (
+  "error: stopped by SIGTERM, but not saved within the time of --grace; the"
+  " same command goes on from the save before\n"
+)
 # C++ calls these, or Python does and swallows what they raise.
 _CLOSED_TO_ERRORS = ("__del__", "__hash__", "__eq__", "_xla_gc_callback")
 
@@ -35,6 +43,8 @@ _handled, _watched = 0, 0  # Ctrl-Cs, by the handler and by `_watch`
 _is_reading = False  # the main thread waits for keys
 _depth = 0  # of deferred blocks around the main thread
 _leftovers: dict[int, Callable[[], object]] = {}
+_grace = 0.0  # seconds that SIGTERM leaves; 0: as many as it takes
+_alone = 0  # of blocks that no other process of the job runs
 
 
 class Interrupted(Exception):
@@ -56,7 +66,9 @@ def end_at_once() -> None:
   in the middle of a library in C++ crashes the interpreter, and for its end.
   """
   if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-    signal.signal(signal.SIGINT, lambda *_: _leave("error: interrupted\n"))
+    signal.signal(
+      signal.SIGINT, lambda *_: leave(CTRL_C, "error: interrupted\n")
+    )
 
 
 def install(*, saves: bool = True) -> None:
@@ -73,11 +85,26 @@ def install(*, saves: bool = True) -> None:
   if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     for number in (signal.SIGINT, _AGAIN):
       signal.signal(number, _on_sigint)
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     sys.unraisablehook = _on_unraisable
-    threading.Thread(target=_watch, args=(read,), daemon=True).start()
+  read, write = os.pipe()
+  os.set_blocking(write, False)
+  signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+  threading.Thread(target=_watch, args=(read, saves), daemon=True).start()
+
+
+def allow(seconds: float) -> None:
+  """So long after SIGTERM the process ends, saved or not; 0: no limit."""
+  global _grace
+  _grace = seconds
+
+
+def request() -> None:
+  """SIGTERM has come, here or to another process of the job."""
+  if not _requested.is_set() and _grace:
+    timer = threading.Timer(_grace, leave, (EXIT_CODE, _TOO_LATE))
+    timer.daemon = True
+    timer.start()
+  _requested.set()
 
 
 def rearm() -> None:
@@ -90,8 +117,26 @@ def rearm() -> None:
 
 
 def requested() -> bool:
-  """True once SIGTERM has come."""
-  return _requested.is_set()
+  """True once SIGTERM has come.
+
+  Of several processes all ask at the same places, and get the same answer; in a
+  block that one of them runs `alone` it is that one's.
+  """
+  is_main = threading.current_thread() is threading.main_thread()
+  if peers.current is None or _alone or not is_main:
+    return _requested.is_set()
+  return peers.current.stops()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+  """A block that the other processes of a job wait for."""
+  global _alone
+  _alone += 1
+  try:
+    yield
+  finally:
+    _alone -= 1
 
 
 def check() -> None:
@@ -169,7 +214,7 @@ def _raise() -> None:
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
   del number, frame
-  _requested.set()
+  request()
 
 
 def _on_sigterm_stop(number: int, frame: FrameType | None) -> None:
@@ -217,10 +262,14 @@ def _is_closed(frame: FrameType | None) -> bool:
   return False
 
 
-def _watch(read: int) -> None:
+def _watch(read: int, saves: bool) -> None:
   """Hears signals while the main thread cannot, in a thread of its own."""
   global _first, _watched
   while content := os.read(read, 64):
+    if saves and signal.SIGTERM in content:
+      request()
+      if peers.current is not None:
+        peers.current.ask_to_stop()
     if signal.SIGINT not in content:
       continue
     now, heard = time.monotonic(), _heard
@@ -229,7 +278,7 @@ def _watch(read: int) -> None:
     if first is None:
       threading.Thread(target=_insist, args=(heard,), daemon=True).start()
     elif now - first > _SAME:
-      _leave("error: interrupted twice: ended at once\n")
+      leave(CTRL_C, "error: interrupted twice: ended at once\n")
 
 
 def _insist(heard: threading.Event) -> None:
@@ -252,15 +301,15 @@ def _main_thread() -> int:
   return identity
 
 
-def _leave(message: str) -> None:
-  """Ends the process; nothing is unwound but the leftovers."""
+def leave(code: int, message: str) -> None:
+  """Ends the process, from any thread; nothing is unwound but the leftovers."""
   for function in reversed(list(_leftovers.values())):  # the innermost first
     # What it waits for may be held by the thread that is broken off.
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
     thread.join(_SAME)
   _say(message)
-  os._exit(CTRL_C)
+  os._exit(code)
 
 
 def _say(message: str) -> None:

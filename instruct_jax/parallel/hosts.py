@@ -1,8 +1,14 @@
-"""Several processes: who writes, and who waits for it."""
+"""Several processes: who writes, and who waits for it.
 
+They wait in `barrier`, `once` and `gather`, each with a name and a time limit,
+and in what the devices do together. Who dies ends all (`link`), wherever they
+wait.
+"""
+
+import contextlib
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -10,14 +16,15 @@ import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
-from instruct_jax.base import errors, interrupt
+from instruct_jax.base import errors, interrupt, peers
 
 # What the others raise too, so that every process ends with the same code.
 _ERRORS = {
   kind.__name__: kind
   for kind in (errors.UserError, errors.Diverged, interrupt.Interrupted)
 }
-_LONGEST_WAIT = 30 * 24 * 3600 * 1000  # ms, a month: building data takes long
+_TOGETHER = 3600.0  # seconds in which all come to a barrier
+_ONE = 7 * 24 * 3600.0  # seconds for one: building data takes long
 _calls = itertools.count()
 
 
@@ -26,17 +33,35 @@ def is_writer() -> bool:
   return jax.process_index() == 0
 
 
-def barrier(name: str) -> None:
-  """Returns when every process has come here; `name` is the same in all."""
+def barrier(name: str, *, seconds: float = _TOGETHER) -> None:
+  """Returns when every process has come here; `name` is the same in all.
+
+  After so many seconds the process ends, saying what it waited for.
+  """
   if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)
+    key = f"instruct_jax/barrier/{next(_calls)}/{name}"
+    with _limited(name, seconds):
+      _client().wait_at_barrier(key, int(seconds * 1000))
+
+
+def gather(name: str, value: Any) -> list[Any]:
+  """The values of all processes, by index, by way of JSON; as `barrier`."""
+  if jax.process_count() == 1:
+    return [value]
+  key, most = f"instruct_jax/gather/{next(_calls)}", int(_TOGETHER * 1000)
+  _client().key_value_set(f"{key}/{jax.process_index()}", json.dumps(value))
+  with _limited(name, _TOGETHER):
+    return [
+      json.loads(_client().blocking_key_value_get(f"{key}/{i}", most))
+      for i in range(jax.process_count())
+    ]
 
 
 def once(name: str, function: Callable[[], Any]) -> Any:
   """What `function` returns on the first process, which alone calls it.
 
-  Every process calls `once`, in the same order; the others wait, as long as it
-  takes, and get the value by way of JSON (tuples come as lists). No device is
+  Every process calls `once`, in the same order; the others wait, for a week at
+  most, and get the value by way of JSON (tuples come as lists). No device is
   kept busy.
 
   Raises what `function` raised; the others raise the same if it is UserError,
@@ -44,18 +69,20 @@ def once(name: str, function: Callable[[], Any]) -> Any:
   """
   if jax.process_count() == 1:
     return function()
-  client = multihost.get_jax_distributed_client()
+  client = _client()
   key = f"instruct_jax/once/{next(_calls)}/{name}"
   if is_writer():
     try:
-      value = function()
+      with interrupt.alone():
+        value = function()
       client.key_value_set(key, json.dumps({"value": value}))
     except BaseException as error:
       kind = type(error).__name__
       client.key_value_set(key, json.dumps({"kind": kind, "text": str(error)}))
       raise
     return value
-  answer = json.loads(client.blocking_key_value_get(key, _LONGEST_WAIT))
+  with _limited(name, _ONE):
+    answer = json.loads(client.blocking_key_value_get(key, int(_ONE * 1000)))
   if "kind" in answer:
     kind, text = answer["kind"], answer["text"]
     if kind in _ERRORS:
@@ -69,3 +96,22 @@ def fetch(tree: Any) -> Any:
   if jax.process_count() > 1:
     return multihost_utils.process_allgather(tree, tiled=True)
   return jax.tree.map(np.asarray, tree)
+
+
+def _client() -> Any:
+  return multihost.get_jax_distributed_client()
+
+
+@contextlib.contextmanager
+def _limited(name: str, seconds: float) -> Iterator[None]:
+  """Ends the process where others are waited for in vain."""
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if "DEADLINE_EXCEEDED" not in str(error):
+      raise
+    if peers.current is not None:
+      peers.current.give_up(name, seconds)
+    raise RuntimeError(
+      f"'{name}': not all processes came there within {seconds:.0f} s"
+    ) from error

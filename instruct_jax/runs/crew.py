@@ -11,6 +11,7 @@ memory refused something.
 
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from instruct_jax.runs import finished, holders, lock, marks, plan
 
 _KINDS = {kind.__name__: kind for kind in (errors.UserError, errors.Diverged)}
 _LOOK = 5.0  # seconds between looks at what the others do
+_SHOWN = 60.0  # seconds in which a file is seen on all hosts
 
 
 @contextlib.contextmanager
@@ -45,12 +47,34 @@ def join(stages: Sequence[plan.Stage], *, wait: bool) -> Iterator["Crew"]:
   with interrupt.deferred(), interrupt.undone_by(leave):
     try:
       began = hosts.once("join", lambda: _enter(path, mine, wait))
+      _check_shared(path)
       touching = holders.touching(path, mine, hosts.is_writer())
       with touching, interrupt.allowed():
         yield Crew(stages, mine, began)
     finally:
       if hosts.is_writer():
         leave()
+
+
+def _check_shared(path: epath.Path) -> None:
+  """UserError where the root of the runs is not one folder for all hosts.
+
+  Each looks for the note of the first process; a network file system may take
+  its time to show it.
+  """
+  note = epath.Path(hosts.once("note", lambda: os.fspath(path)))
+  end = time.monotonic() + _SHOWN
+  while not note.exists() and time.monotonic() < end:
+    time.sleep(holders.POLL)
+  absent = [
+    i for i, x in enumerate(hosts.gather("shared", note.exists())) if not x
+  ]
+  if absent:
+    raise errors.UserError(
+      f"--workdir={path.parent}: process {absent[0]} does not see there what"
+      " process 0 has written; give all hosts one folder that they share, at"
+      " the same path"
+    )
 
 
 def _enter(path: epath.Path, mine: holders.Holder, wait: bool) -> float:

@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable
 
 from instruct_jax.base import (
+  compilation,
   errors,
   journal,
+  lifetime,
   means,
   memory,
   phases,
@@ -66,6 +68,7 @@ class Logger:
         for name, pair in done.metrics.items()
       }
     )
+    self._say_first(done.number)
     now = time.monotonic()
     seconds, self._flushed = now - self._flushed, now
     values["rate/tokens_per_second"] = values.get("count/tokens", 0.0) / seconds
@@ -86,6 +89,17 @@ class Logger:
     """Gives the terminal back, and closes the journal."""
     self._progress.close()
     self._log.close()
+
+  def _say_first(self, number):
+    """How long a start takes, as after a preemption, until it is of use."""
+    seconds = lifetime.to_first_step()
+    if seconds is not None:
+      _log.info(
+        "%s: the first step, %d, is done %.1f s after the start; %.1f s of that"
+        " went into making programs",
+        *(self._config.experiment, number, seconds),
+        compilation.program_seconds(),
+      )
 
   def _warn(self, number, values):
     said = "" if self._has_warned else self._warning(self._config, values)

@@ -1,0 +1,167 @@
+"""The command on two processes of one job, as on two hosts."""
+
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests import processes
+
+STAGES = ("dataset", "pretrain", "sft", "rankings", "rm", "select", "ppo_ptx")
+# What a run took, and where; and metrics of that kind.
+UNLIKE = {"seconds", "peak_memory_bytes", "provenance", "evaluated_by"}
+OF_TIME = ("rate/", "seconds/")
+GONE = re.compile(
+  r"^error: process [01] \(\S+\) is gone; the same command", re.M
+)
+
+
+def free_port():
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    return free.getsockname()[1]
+
+
+def start(folder, name, *flags, devices, config="ppo_ptx.py:test"):
+  """The command, its output in a file."""
+  with (folder / f"output-{name}").open("a") as file:
+    return subprocess.Popen(
+      [
+        *(sys.executable, "-m", "instruct_jax.main"),
+        *(f"--config=experiments/{config}", "--config.mesh.data=2", *flags),
+      ],
+      cwd=processes.ROOT,
+      stdin=subprocess.DEVNULL,
+      stdout=file,
+      stderr=subprocess.STDOUT,
+      env=os.environ
+      | {
+        "INSTRUCT_JAX_CACHE": str(folder / "cache"),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": str(devices),
+      },
+    )
+
+
+def start_two(folder, *flags, more=((), ()), **options):
+  """Both processes of a job; `more` are flags of each."""
+  place = (f"--coordinator=localhost:{free_port()}", "--processes=2")
+  return [
+    start(folder, i, *flags, *place, f"--process={i}", *more[i],
+          devices=1, **options)
+    for i in range(2)
+  ]  # fmt: skip
+
+
+def codes(started, seconds=600):
+  try:
+    return [each.wait(timeout=seconds) for each in started]
+  finally:
+    for each in started:
+      each.kill()
+
+
+def output(folder, name):
+  return (folder / f"output-{name}").read_text()
+
+
+def found(workdir, stage):
+  """All that a stage has found out, but how long that took."""
+  folder = workdir / f"{stage}-test"
+  results = json.loads((folder / "results.json").read_text())
+  results = {k: v for k, v in results.items() if k not in UNLIKE}
+  results["metrics"] = {
+    k: v for k, v in results["metrics"].items() if not k.startswith(OF_TIME)
+  }
+  lines = {
+    path.name: path.read_bytes()
+    for path in folder.glob("*.jsonl")
+    if path.name not in ("metrics.jsonl", "samples.jsonl")
+  }
+  return results, lines
+
+
+@pytest.mark.parametrize(
+  ("more", "said"),
+  [
+    ("--config.rl.clip=0.3", "ppo_ptx: config.rl.clip is 0.3, there 0.2"),
+    ("--keep_old=7", "--keep_old is 7, there 3"),
+  ],
+)
+def test_what_differs_is_told_at_the_start(more, said, tmp_path):
+  runs = f"--workdir={tmp_path / 'runs'}"
+  started = start_two(tmp_path, runs, more=((), (more,)))
+  assert codes(started) == [2, 2]
+  host = socket.gethostname()
+  line = f"error: process 1 ({host}) differs from process 0 ({host}): {said}\n"
+  assert [output(tmp_path, i) for i in range(2)] == [line, line]
+  assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_the_chain_on_two_processes_with_kills_is_that_of_one(tmp_path):
+  """Bit for bit: SIGKILL, SIGTERM and SIGKILL, at moments that vary."""
+  alone, together = tmp_path / "alone", tmp_path / "together"
+  once = start(tmp_path, "alone", f"--workdir={alone}", devices=2)
+  assert codes([once]) == [0], output(tmp_path, "alone")
+  disturb(tmp_path, together, [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL])
+  for stage in STAGES:
+    assert found(together, stage) == found(alone, stage), stage
+  assert (together / "ppo_ptx-test" / "report.html").exists()
+  assert not list(together.glob(".*.lock"))
+
+
+@pytest.mark.long
+def test_twenty_kills(tmp_path):
+  alone, together = tmp_path / "alone", tmp_path / "together"
+  once = start(tmp_path, "alone", f"--workdir={alone}", devices=2)
+  assert codes([once]) == [0], output(tmp_path, "alone")
+  disturb(tmp_path, together, [signal.SIGKILL, signal.SIGTERM] * 10)
+  for stage in STAGES:
+    assert found(together, stage) == found(alone, stage), stage
+
+
+def disturb(folder, workdir, kills):
+  """Runs the chain to its end, however often one of the two is killed."""
+  rng = random.Random(0)
+  for number, kill in enumerate(kills):
+    started = start_two(folder, f"--workdir={workdir}")
+    wait_for_work(folder, workdir, started, done=number / len(kills))
+    time.sleep(rng.uniform(0, 20))
+    victim = rng.randrange(2)
+    if started[victim].poll() is not None:  # It was done already.
+      assert codes(started) == [0, 0], output(folder, 0)
+      return
+    began = time.monotonic()
+    started[victim].send_signal(kill)
+    ended = codes(started)
+    said = output(folder, 1 - victim)
+    if kill == signal.SIGKILL:
+      assert ended[1 - victim] == 75, said
+      assert ended[victim] == -signal.SIGKILL
+      assert time.monotonic() - began < 60
+      assert GONE.search(said), said
+    else:
+      assert ended in ([75, 75], [0, 0]), said
+    for name in range(2):
+      text = output(folder, name)
+      assert "Traceback" not in text, text
+      assert "*** " not in text, text  # a stack of C++
+  assert codes(start_two(folder, f"--workdir={workdir}")) == [0, 0]
+
+
+def wait_for_work(folder, workdir, started, *, done):
+  """Until a share of the stages is there, or a process has ended."""
+  wanted = int(done * len(STAGES))
+  while all(each.poll() is None for each in started):
+    there = len(list(workdir.glob("*/results.json")))
+    if there >= wanted and list(workdir.glob(".*.lock")):
+      return
+    time.sleep(0.2)
