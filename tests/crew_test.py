@@ -12,7 +12,7 @@ from etils import epath
 
 from instruct_jax.base import chain as progress_chain
 from instruct_jax.base import errors
-from instruct_jax.runs import build, holders, turns
+from instruct_jax.runs import build, crew, holders, turns
 from tests import crew_toys, processes
 
 # Three branches between the data and the end; `slow` is the longest way.
@@ -397,3 +397,21 @@ def test_a_holder_of_before_is_read(tmp_path):
   path = tmp_path / ".a.lock"
   path.write_text(mine.text)
   assert holders.read(epath.Path(path))[0] == mine
+
+
+def test_hosts_without_a_common_folder_are_told(monkeypatch, tmp_path):
+  stage = crew_toys.stages_of(tmp_path, CHAIN)["data"]
+  seen = []
+
+  def gather(name, value):
+    seen.append((name, value))
+    return [True, False]
+
+  monkeypatch.setattr(crew.hosts, "gather", gather)
+  with (
+    pytest.raises(errors.UserError, match="process 1 does not see there"),
+    crew.join([stage], wait=True),
+  ):
+    pass
+  assert seen == [("shared", True)]
+  assert not list(tmp_path.iterdir())

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.experimental import multihost_utils
+
+from instruct_jax.parallel import hosts
 
 Tree = Any
 Named = dict[str, Any]  # path in the tree, 'a.b.kernel' -> array
@@ -131,7 +132,7 @@ def _sums(leaves: Sequence[tuple[str, str, jax.Array]]) -> np.ndarray:
   if jax.process_index() != 0:  # the first process speaks for what is whole
     whole = [_is_whole(leaf) for _, _, leaf in leaves]
     sums[np.array(whole, bool)] = 0
-  every = multihost_utils.process_allgather(sums)
+  every = np.array(hosts.gather("digests", sums.tolist()), np.uint32)
   return every.sum(axis=0, dtype=np.uint32)
 
 

@@ -49,12 +49,17 @@ def gather(name: str, value: Any) -> list[Any]:
   if jax.process_count() == 1:
     return [value]
   key, most = f"instruct_jax/gather/{next(_calls)}", int(_TOGETHER * 1000)
-  _client().key_value_set(f"{key}/{jax.process_index()}", json.dumps(value))
+  client = _client()
+  client.key_value_set(f"{key}/{jax.process_index()}", json.dumps(value))
   with _limited(name, _TOGETHER):
-    return [
-      json.loads(_client().blocking_key_value_get(f"{key}/{i}", most))
-      for i in range(jax.process_count())
-    ]
+    if is_writer():
+      every = [
+        client.blocking_key_value_get(f"{key}/{index}", most)
+        for index in range(jax.process_count())
+      ]
+      client.key_value_set(f"{key}/all", json.dumps(every))
+    every = json.loads(client.blocking_key_value_get(f"{key}/all", most))
+  return [json.loads(text) for text in every]
 
 
 def once(name: str, function: Callable[[], Any]) -> Any:

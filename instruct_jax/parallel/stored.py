@@ -20,13 +20,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 
 from instruct_jax.base import errors
-from instruct_jax.parallel import digest
+from instruct_jax.parallel import digest, hosts
 
 _ORBAX = "/orbax/"  # in the paths of its modules
 
@@ -233,10 +231,9 @@ def _first_line(error: Exception) -> str:
 
 def _agree(folder: epath.Path, problem: str) -> None:
   """Raises Damaged on every process if one of them has a problem."""
-  if jax.process_count() > 1:
-    bad = multihost_utils.process_allgather(np.array(bool(problem)))
-    if bad.any() and not problem:
-      problem = f"process {int(np.argmax(bad))} cannot read it"
+  bad = hosts.gather(f"is {folder.name} whole", bool(problem))
+  if any(bad) and not problem:
+    problem = f"process {bad.index(True)} cannot read it"
   if problem:
     raise Damaged(f"Checkpoint {folder} is damaged: {problem}.")
 
