@@ -4,10 +4,12 @@ Results go to stdout, so what cannot be written there is an error. Notes go to
 stderr, and a run is not stopped by a note that nobody can read.
 """
 
+import contextlib
 import io
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 STDOUT = "stdout"  # the file name of its errors
@@ -140,3 +142,17 @@ def _reopen(number: int, name: str) -> None:
 def _wider(encoding: str) -> str:
   """UTF-8 for ASCII, which it contains; any other encoding as it is."""
   return "utf-8" if encoding.lower() in ("ascii", "us-ascii") else encoding
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+  """A block in which what C++ writes to stdout goes nowhere."""
+  sys.stdout.flush()
+  kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+  try:
+    os.dup2(nowhere, 1)
+    yield
+  finally:
+    os.dup2(kept, 1)
+    os.close(kept)
+    os.close(nowhere)

@@ -49,7 +49,7 @@ class Link:
     process, and 0 alone of each other one."""
     self.place, self.hosts = place, hosts
     self._wires = wires
-    self._changed = threading.Condition()
+    self._changed, self._leaving = threading.Condition(), threading.Lock()
     self._given: dict[str, dict[int, Any]] = {}  # by name, to the first one
     self._answers: dict[str, Any] = {}  # by name, of the first one
     self._ended: dict[int, int] = {}  # exit codes, by process
@@ -173,6 +173,7 @@ class Link:
 
   def _leave(self, text: str) -> None:
     """Ends the process, from any thread; the others hear why."""
+    self._leaving.acquire()  # Who comes second waits for the end.
     self._tell({"gone": text})
     interrupt.leave(interrupt.EXIT_CODE, f"error: {text}\n")
 

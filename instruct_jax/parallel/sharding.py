@@ -7,6 +7,7 @@ does everything that is kept for each parameter: optimizer moments, averages.
 """
 
 import functools
+import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -17,7 +18,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, streams
+from instruct_jax.parallel import hosts
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = P(("data", "fsdp"))  # rows of a batch
@@ -41,12 +43,43 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
     raise errors.UserError(
       f"{text} takes {wanted} devices; there are {len(devices)}."
     )
-  return jax.make_mesh(
+  mesh = jax.make_mesh(
     shape,
     AXES,
     axis_types=(AxisType.Auto,) * len(AXES),
     devices=devices[:wanted],
   )
+  if jax.process_count() > 1 and devices[0].platform == "cpu":
+    _connect(mesh)
+  return mesh
+
+
+@functools.cache
+def _connect(mesh: Mesh) -> None:
+  """Connects the processes along all axes, while they are at one place.
+
+  Gloo connects when something is first computed together, and gives up after
+  30 s: less than one process may compile longer than another.
+  """
+  split = [axis for axis in AXES if mesh.shape[axis] > 1]
+  for count in range(1, len(split) + 1):
+    for axes in itertools.combinations(split, count):
+      together = jax.jit(
+        jax.shard_map(
+          functools.partial(jax.lax.psum, axis_name=axes),
+          mesh=mesh,
+          in_specs=P(axes),
+          out_specs=P(),
+        )
+      )
+      zeros = np.zeros([mesh.shape[axis] for axis in axes], np.float32).ravel()
+      array = jax.make_array_from_callback(
+        zeros.shape, NamedSharding(mesh, P(axes)), zeros.__getitem__
+      )
+      compiled = together.lower(array).compile()
+      hosts.barrier(f"connect {' and '.join(axes)}")
+      with streams.hushed():  # It says to how many it is connected.
+        compiled(array).block_until_ready()
 
 
 def has_host_memory(mesh: Mesh) -> bool:
