@@ -31,7 +31,7 @@ def free_port():
 
 def start(folder, name, *flags, devices, config="ppo_ptx.py:test"):
   """The command, its output in a file."""
-  with (folder / f"output-{name}").open("a") as file:
+  with (folder / f"output-{name}").open("w") as file:
     return subprocess.Popen(
       [
         *(sys.executable, "-m", "instruct_jax.main"),
