@@ -5,6 +5,7 @@ its end with the command that deletes it: `Cloud.run` holds every run to that.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -546,6 +547,20 @@ def test_a_set_up_that_fails_says_where_and_is_not_left_billed(cloud):
   assert code == 2
   assert "slice0-host1: pip could not install the package" in err
   assert cloud.state["slices"] == {}
+  assert cloud.ran() == []
+
+
+@pytest.mark.slow
+def test_a_set_up_that_is_under_way_is_waited_for_and_then_said(cloud):
+  """20 seconds; another attempt may find it done."""
+  assert cloud.run("create.sh")[0] == 0
+  assert cloud.run("set_up.sh")[0] == 0
+  root = cloud.fake / "hosts/ppo-0-life1/.instruct_jax/ppo"
+  with open(root / "lock") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    code, _, err = cloud.run("launch.sh")
+  assert code == 75
+  assert "slice0-host0: another set-up or start is under way" in err
   assert cloud.ran() == []
 
 

@@ -90,7 +90,7 @@ check_hosts() { # WHAT_WAS_DONE SECONDS
     elif grep -q '^on_host: ' "$at.err"; then
       say "$1: ${at##*/}: $(sed -n 's/^on_host: //p' "$at.err")"
       grep -v '^on_host: ' "$at.err" | tail -n 10 | sed 's/^/  /' >&2 || true
-      code=2
+      [ "$code" = "$AGAIN" ] || code=2
     else
       code=0
       tail -n 20 "$at.err" >"$work/error"

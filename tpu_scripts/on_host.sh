@@ -22,6 +22,11 @@ fail() {
   exit 1
 }
 
+later() { # it may go better the next time
+  printf 'on_host: %s\n' "$*" >&2
+  exit 75
+}
+
 # --- the process -------------------------------------------------------------
 
 # Whether the command runs: a process of that number that began when it did, and
@@ -44,7 +49,7 @@ is_done() {
 
 start() {
   exec 9>"$root/lock"
-  flock -w 60 9 || fail "another start has been under way for a minute"
+  flock -w 20 9 || later "another set-up or start is under way"
   [ -f "$root/fingerprint" ] || fail "this host is not set up: set_up.sh first"
   printf '%s\0' "$@" >"$root/command.new"
   if running; then
@@ -132,7 +137,7 @@ set_up() { # FINGERPRINT EXTRAS PYTHON REPOSITORY COMMIT
   local code=$root/code/$1
   mkdir -p "$root/code" "$root/work"
   exec 9>"$root/lock"
-  flock -w 60 9 || fail "another set-up or start has been under way for a minute"
+  flock -w 20 9 || later "another set-up or start is under way"
   if [ "$(cat "$root/fingerprint" 2>/dev/null || true)" = "$1" ]; then
     echo "set up already"
     return
