@@ -185,6 +185,10 @@ def test_a_server_that_is_killed_loses_and_doubles_nothing(tmp_path, seed):
   with label_server.Server(folder, tmp_path / "log.txt") as server:
 
     def kill():
+      # Who comes to a server that is away is told so after three seconds; who
+      # works waits for it.
+      while not rows_of(folder, ANSWERS) and not stop.wait(0.05):
+        pass
       for _ in range(KILLS):
         if stop.wait(rng.uniform(0.05, 0.8)):
           return
@@ -193,7 +197,9 @@ def test_a_server_that_is_killed_loses_and_doubles_nothing(tmp_path, seed):
 
     thread = threading.Thread(target=kill)
     thread.start()
-    done = simulated.simulate(server.url, folder, labelers=6, seed=seed)
+    done = simulated.simulate(
+      server.url, folder, labelers=6, seed=seed, patience=300.0
+    )
     stop.set()
     thread.join()
   assert done.again > 0  # it was away while somebody asked
