@@ -65,6 +65,7 @@ MEASURES = (  # label, metric, factor, decimals
   ("tasks, mean of the sets, exact match %", "nlp/mean", 100, 1),
   ("KL from SFT, nats a response", "kl", 1, 2),
   ("zorp prompts (2 % of training), Likert", "language/zorp", 1, 1),
+  ("code prompts (2 % of training), Likert", "language/code", 1, 1),
 )
 REWARD = (  # label, stage, metric, the paper's
   (

@@ -268,6 +268,24 @@ def test_the_group_with_all_sizes_is_drawn(tmp_path):
   assert gallery.show("likert_by_size", alone).figure is None
 
 
+def test_flags_by_size_have_the_paper_s_names(tmp_path):
+  """A judge's own name of one is read, and the paper's is shown."""
+  part = toys.sizes()
+  harm = {
+    name.replace("hallucination", "encourages_harm"): x / 2
+    for name, x in part["metrics"].items()
+    if name.startswith("metadata/hallucination/")
+  }
+  part["metrics"] |= harm
+  runs = read.read(toys.write(tmp_path, part))
+  panels = {x.title: x for x in behaviour.metadata_by_size(runs).panels}
+  assert "encourages violence" in panels
+  assert not any("_" in title for title in panels)
+  (small, *_) = panels["encourages violence"].series["gpt"].values()
+  expected = 100 * harm["metadata/encourages_harm/small_gpt"]
+  assert small.value == pytest.approx(expected)
+
+
 def test_truthful_is_the_outline_around_truthful_and_informative(tmp_path):
   runs = default(
     tmp_path,
@@ -402,6 +420,8 @@ def test_two_sizes_of_ppo_and_ppo_ptx_are_no_sweep_beside_a_longer_one(
 def test_epochs_of_the_table_and_of_the_stage_that_scores_them(tmp_path):
   table = read.read(toys.write(tmp_path / "a", *map(toys.epochs, range(2))))
   loss, score, preferred = training.epochs(table).panels
+  ticks = drawing.draw(training.epochs(table)).axes[0].get_xticks()
+  assert all(tick == int(tick) for tick in ticks)
   assert preferred.series["sft"][4.0].value == pytest.approx(54)
   assert [*loss.series["sft"]] == [float(n) for n in range(1, 17)]
   assert loss.series["sft"][3.0].value == pytest.approx(1.3)

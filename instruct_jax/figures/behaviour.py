@@ -114,14 +114,17 @@ def metadata_by_size(runs: groups.Runs) -> plots.Plot:
   group = subjects.with_sizes(runs, "metadata/")
   if group is None:
     raise subjects.missing(runs, "several sizes", subjects.SIZED)
-  names = dict.fromkeys(n.partition("/")[0] for n in group.names("metadata/"))
+  names: dict[str, str] = {}  # of metrics, by the paper's name of their flag
+  theirs = {name.partition("/")[0] for name in group.names("metadata/")}
+  for name in sorted(theirs, key=lambda x: (x not in style.FLAGS, x)):
+    names.setdefault(style.SAME_FLAG.get(name, name), name)
   flags = [*(f for f in style.FLAGS if f in names)]
   flags += [name for name in names if name not in style.FLAGS]
   panels = tuple(
     plots.Panel(
       y="responses, %",
       x="parameters",
-      series=subjects.by_size(group, f"metadata/{flag}/{{}}"),
+      series=subjects.by_size(group, f"metadata/{names[flag]}/{{}}"),
       kind=plots.LINES,
       scale=plots.LOG,
       title=style.FLAGS.get(flag, flag).replace("\n", " "),

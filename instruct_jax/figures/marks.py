@@ -149,6 +149,8 @@ def _lines(axes: mpl_axes.Axes, panel: plots.Panel, names: list[str]) -> None:
     ticks = [float(f"{most * (n / 5) ** 2:.2g}") for n in range(6)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlim(left=0)
+  elif all(float(x).is_integer() for x in xs):  # there is no epoch 2.5
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(8, integer=True))
 
 
 def _number(x: plots.X) -> str:
