@@ -340,7 +340,7 @@ GOLDEN = {
 EXPECTED = {  # the metrics above, then the sum of all parameters' sizes
   "sft": (4.16223, 1.37819, 738.233),
   "rm": (0.548671, 8.18126, 740.773),
-  "ppo": (0.0024913, 1.12124, 4.17127, 1475.17),
+  "ppo": (0.00249952, 1.12124, 4.17128, 1475.17),
   "best_of_n": (4.11013, 3.60535, 738.235),
   "dpo": (0.481949, 0.514555, 0.366450, 738.227),
   "rloo": (0.0591, 1.60643, 738.233),
@@ -386,7 +386,7 @@ def test_golden_step(algorithm):
     ({"batch": {}}, r"config\.batch\.pretraining is missing"),
     (
       {"validation": {"prompts": 16}},
-      r"config\.validation\.pretraining is missing: .*ptx_coef=0\.3",
+      r"config\.validation\.pretraining is missing: .*ptx_coef=1\.0",
     ),
     ({"rl.ptx_coef": 0.0, "batch": {"prompts": 16}, "validation": {}}, ""),
   ],
