@@ -164,7 +164,7 @@ def test_what_a_subject_was_trained_with(root):
     "best_of": 4,
     "learning_rate": 5e-4,
     "kl_coef": 0.1,
-    "ptx_coef": 0.3,
+    "ptx_coef": 1.0,
     "episodes": 3 * 32,
     "init_ptx": 0.0,  # SFT's
     "init_epochs": 2,
