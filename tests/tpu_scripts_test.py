@@ -354,14 +354,16 @@ def test_others_that_do_not_end_are_stopped(cloud):
   assert len(cloud.calls("queued-resources", "create")) == 1
 
 
+@pytest.mark.slow  # it waits for the silent one each time
 def test_a_host_that_never_answers_is_named(cloud):
   cloud.play(hosts=3, silent=["ppo-2-life1"])
   cloud.run("create.sh")
-  code, _, err = cloud.run("set_up.sh", **{"setup-seconds": "9"})
+  seconds = {"setup-seconds": "9", "ssh-seconds": "9"}
+  code, _, err = cloud.run("set_up.sh", **seconds)
   assert code == 75
   assert "slice0-host2 did not answer within 9 s" in err
   assert "host1" not in err
-  code, _, err = cloud.run("train.sh", **{"setup-seconds": "9"})
+  code, _, err = cloud.run("train.sh", **seconds)
   assert code == 0, err
   assert len(cloud.calls("queued-resources", "create")) == 2
   assert {r["host"] for r in cloud.ran()} == {
