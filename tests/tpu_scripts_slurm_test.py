@@ -72,6 +72,7 @@ def test_the_exit_code_says_whether_it_is_queued_again(job, code):
     assert again == [["scontrol", None, "requeue", "17"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGUSR1, signal.SIGTERM])
 def test_the_processes_save_before_the_time_is_over(job, sent):
   """They are told once, and waited for; then the same command is queued."""

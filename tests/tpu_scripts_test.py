@@ -301,7 +301,12 @@ def test_preempted_in_the_middle_it_is_made_anew_and_goes_on(cloud):
   assert "ppo was preempted, or is no longer there: SUSPENDED" in err
   assert len(cloud.calls("queued-resources", "create")) == 2
   hosts = [r["host"] for r in cloud.ran()]
-  assert sorted(hosts) == [f"ppo-{h}-life{n}" for h in (0, 1) for n in (1, 2)]
+  assert len(set(hosts)) == len(hosts)
+  first, second = (
+    {host for host in hosts if host.endswith(f"life{n}")} for n in (1, 2)
+  )
+  assert second == {"ppo-0-life2", "ppo-1-life2"}
+  assert first  # one may be preempted before it has begun
   assert all(r["argv"] == NASTY[1:] for r in cloud.ran())
   for host in (0, 1):
     text = (
@@ -335,6 +340,7 @@ def test_an_end_that_no_restart_mends_ends_it(cloud, wanted):
   assert not cloud.local("finished").exists()
 
 
+@pytest.mark.slow
 def test_attempts_are_counted_while_there_is_no_progress(cloud):
   plays = [{"steps": [1, n], "exit": 75} for n in (2, 4, 6, 8)] + [{"exit": 75}]
   cloud.play(train=plays)
@@ -345,6 +351,7 @@ def test_attempts_are_counted_while_there_is_no_progress(cloud):
   assert cloud.state["slices"] == {}
 
 
+@pytest.mark.slow
 def test_others_that_do_not_end_are_stopped(cloud):
   plays = [{"ppo-0": {"exit": 134}, "ppo-1": {"forever": 1}}, {}]
   cloud.play(hosts=2, train=plays)
@@ -470,6 +477,7 @@ def test_a_script_that_is_ended_names_what_it_leaves(cloud, when, kind):
   assert cloud.state["slices"] == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ended", [False, True])
 def test_what_was_left_is_taken_up_by_the_same_command(cloud, ended):
   """What runs is watched; what has ended in the meantime is not run again."""
