@@ -1,5 +1,8 @@
 """Which process of how many this is: flags, SLURM, Open MPI, or alone."""
 
+import sys
+
+import jax
 import pytest
 
 from instruct_jax.base import errors
@@ -99,3 +102,10 @@ def test_open_mpi(monkeypatch):
 def test_flags_count_more_than_the_environment(monkeypatch):
   environment(monkeypatch, SLURM)
   assert cluster.find("h:1", 3, 0) == link.Place("h:1", 3, 0)
+
+
+def test_a_jax_that_names_no_clusters_is_alone_and_says_so(monkeypatch, caplog):
+  monkeypatch.setitem(sys.modules, "jax._src.clusters", None)
+  monkeypatch.delattr(jax._src, "clusters")
+  assert cluster.find(None, None, None) is None
+  assert "needs --coordinator=HOST:PORT" in caplog.text

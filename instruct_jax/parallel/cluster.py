@@ -4,11 +4,10 @@ Flags say so, or the environment: that of a Cloud TPU, of SLURM or of Open MPI,
 as JAX reads it. A process that is the only one, as on a laptop, is left alone.
 """
 
+import logging
 import os
 
 import jax
-from jax._src import clusters
-from jax._src.lib import _jax
 
 from instruct_jax.base import errors
 from instruct_jax.parallel import keeper, link, wire
@@ -16,6 +15,8 @@ from instruct_jax.parallel import keeper, link, wire
 # JAX's names of the clusters that are looked for.
 _CLUSTERS = ("gcetpu", "gketpu", "slurm", "ompi")
 _ALL = "--coordinator=HOST:PORT, --processes=N and --process=I"
+
+_log = logging.getLogger(__name__)
 
 
 def find(
@@ -53,6 +54,15 @@ def find(
 
 
 def _of_environment(seconds: float) -> link.Place | None:
+  try:
+    from jax._src import clusters  # late: no version of JAX promises it
+  except ImportError as error:
+    _log.warning(
+      "warning: this JAX does not say which cluster it runs on (%s): a job of"
+      " several hosts needs %s",
+      *(error, _ALL),
+    )
+    return None
   for cluster in clusters.ClusterEnv._cluster_types:
     if cluster.name not in _CLUSTERS or not cluster.is_env_present():
       continue
@@ -80,6 +90,8 @@ def start(joined: link.Link, *, is_given: bool) -> None:
 
   `is_given` by flags, so that the environment says nothing of the devices.
   """
+  from jax._src.lib import _jax  # late, as above
+
   # Without these no CPU takes part in what others compute.
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   # It would listen to SIGTERM itself.

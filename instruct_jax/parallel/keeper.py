@@ -14,8 +14,6 @@ import subprocess
 import sys
 import time
 
-from jaxlib import _jax
-
 from instruct_jax.base import errors
 
 _LINGER = 20.0  # seconds after the first process has gone
@@ -54,6 +52,8 @@ class Keeper:
 
 def main(port: str, count: str) -> None:
   """Serves until the first process says that it is done, or has gone."""
+  from jaxlib import _jax  # late: no version of JAX promises it
+
   service = _jax.get_distributed_runtime_service(
     f"[::]:{port}", int(count), heartbeat_timeout=HEARTBEAT
   )
