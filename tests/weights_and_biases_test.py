@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 
 import pytest
 
@@ -35,17 +36,24 @@ def chunks(data):
       parts = []
 
 
-def records(folder):
-  """What offline runs keep, in W&B's own format."""
+def records(folder, seconds=30.0):
+  """What offline runs keep, in W&B's own format.
+
+  Its service writes on for a moment after a run has ended.
+  """
   pytest.importorskip("wandb")
   from wandb.proto import wandb_internal_pb2
 
-  paths = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
-  return [
-    wandb_internal_pb2.Record.FromString(each)
-    for path in paths
-    for each in chunks(path.read_bytes())
-  ]
+  end = time.monotonic() + seconds
+  while True:
+    found = [
+      [wandb_internal_pb2.Record.FromString(x) for x in chunks(p.read_bytes())]
+      for p in sorted(folder.glob("wandb/offline-run-*/*.wandb"))
+    ]
+    if found and all(any(r.HasField("exit") for r in run) for run in found):
+      return [record for run in found for record in run]
+    assert time.monotonic() < end, "it never ended"
+    time.sleep(0.05)
 
 
 def rows(folder):
