@@ -262,7 +262,10 @@ def other_settings(
     return []
   flat = {key: _plain(value) for key, value in keys.flatten(config).items()}
   return [
-    key for key, value in settings.items() if key in flat and flat[key] != value
+    key
+    for key, value in settings.items()
+    # What was taken over has hashes of needs where a config has their names.
+    if key in flat and flat[key] != value and not key.startswith("needs.")
   ]
 
 
