@@ -383,6 +383,9 @@ here one fixed group is held out, which is not the same figure. This is
 
 ## Seconds of every stage, and of them compiling
 
+A seed had one of two cores, other work on the other, and found its programs
+compiled: the default command from nothing is in the README.
+
 {table(["stage", *seeds], seconds(results))}
 
 Peak memory of the last stage of PPO-ptx: {peak:.2f} GB.

@@ -235,23 +235,43 @@ class TestExpected:
     expected.main([f"--runs={tmp_path / 'results'}", f"--run={run}"])
 
   def test_exit_code_and_what_is_said(self, tmp_path, capsys):
-    settings = {"rl.kl_coef": 0.1, "mesh.shape": "(1, 2)"}
+    settings = {"rl.kl_coef": 0.1, "mesh.shape": "[1, 2]"}
     results = {"ppo_ptx": toys.every()["ppo_ptx"]}
     write(tmp_path / "results", results, settings=settings)
-    config = {"rl": {"kl_coef": 0.2}, "mesh": {"shape": (1, 2)}}
+    config = {"rl": {"kl_coef": 0.2}, "mesh": {"shape": [1, 2]}}
     run = self._run(tmp_path / "one", toys.default(), config)
     self._command(tmp_path, run)
     said = capsys.readouterr().out
     assert "nothing is unlike the seeds" in said
     assert "preferred over SFT, training labelers, %: PPO-ptx" in said
     assert "toxic when asked for respect, %: GPT" not in said  # as expected
-    assert "settings differ from those of the seeds: rl.kl_coef" in said
+    assert "settings differ from those of the seeds: rl.kl_coef\n" in said
     odd = toys.default()
     odd["metrics"][WINS] = 0.3
     with pytest.raises(SystemExit) as left:
       self._command(tmp_path, self._run(tmp_path / "odd", odd))
     assert left.value.code == 1
     assert f"unlike the seeds: {WINS}" in capsys.readouterr().out
+
+  def test_settings_that_are_written_otherwise_are_no_difference(
+    self, tmp_path
+  ):
+    config = {
+      "needs": {"policy": "sft.py"},
+      "rl": {"kl_coef": 0.1, "ptx_coef": 1.0},
+      "mesh": {"shape": [1, 2]},
+    }
+    run = self._run(tmp_path / "one", toys.default(), config)
+    settings = {
+      "needs.policy": "a hash",
+      "rl.kl_coef": 0.1,
+      "rl.ptx_coef": 0.3,
+      "mesh.shape": "[1, 2]",
+      "gone": 1,
+    }
+    assert expected.other_settings(run, settings) == ["rl.ptx_coef"]
+    bare = self._run(tmp_path / "bare", toys.default())
+    assert expected.other_settings(bare, settings) == []
 
   def test_what_is_no_such_run(self, tmp_path):
     write(tmp_path / "results")

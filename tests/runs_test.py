@@ -238,3 +238,20 @@ def test_what_goes_on_is_what_was_saved(tmp_path, caplog, job, file, words):
   with caplog.at_level("INFO", "instruct_jax.runs.build"):
     assert build._finished(stage, waits) == (None, "")
   assert words in caplog.text
+
+
+@pytest.mark.parametrize(("steps", "is_said"), [("3-5", True), ("", False)])
+def test_who_asks_for_a_trace_of_what_is_trained_is_told(
+  tmp_path, caplog, steps, is_said
+):
+  config = ConfigDict({"job": "train", "profile": steps})
+  stage = plan.Stage(config, epath.Path(tmp_path), {}, "x")
+  (tmp_path / "config.json").write_text('{"digest": "x"}')
+  results = {"seconds": {}, "metrics": {}, "tables": {}} | {
+    "evaluation_digest": ""
+  }
+  (tmp_path / "results.json").write_text(json.dumps(results))
+  with caplog.at_level("WARNING", "instruct_jax.runs.build"):
+    found, _ = build._finished(stage, types.SimpleNamespace(named=[]))
+  assert found is not None
+  assert ("config.profile=3-5: " in caplog.text) == is_said

@@ -106,6 +106,20 @@ def test_a_run_that_goes_on_is_one_run_there(tmp_path):
   assert set(rows(tmp_path / "a")) == {1, 2}
 
 
+def test_another_run_of_the_same_name_is_another_there(tmp_path, monkeypatch):
+  wandb = pytest.importorskip("wandb")
+  opened = []
+  monkeypatch.setattr(wandb, "init", lambda **given: opened.append(given["id"]))
+  for folder in ("one/a", "two/a", "one/a"):
+    weights_and_biases.Page(OFFLINE, tmp_path / folder, {})
+  (tmp_path / "one/a").rename(tmp_path / "one/a.old1")
+  weights_and_biases.Page(OFFLINE, tmp_path / "one/a", {})
+  weights_and_biases.Page(OFFLINE, tmp_path / "one/a.old1", {})
+  first, second, again, fresh, moved = opened
+  assert first == again == moved
+  assert len({first, second, fresh}) == 3
+
+
 def test_off_is_off(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "wandb", None)  # cannot be imported
   with journal.Log(tmp_path) as log:

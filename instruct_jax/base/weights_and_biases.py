@@ -1,20 +1,20 @@
 """Weights & Biases beside TensorBoard: the same metrics, on its pages.
 
 `config.wandb` is the switch: off; offline (written beside the run, sent later
-by `wandb sync`); online. Runs have the name of their folder and an id made of
-its path, so that a run that goes on is one there, too: what W&B has already it
-keeps, and refuses a second time.
+by `wandb sync`); online. Runs have the name of their folder and an id that is
+kept in it, so that a run that goes on is one there, too: what W&B has already
+it keeps, and refuses a second time.
 """
 
 import contextlib
-import hashlib
 import logging
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, storage
 
 OFF, OFFLINE, ONLINE = MODES = ("off", "offline", "online")
 PROJECT = "instruct_jax"
@@ -39,6 +39,22 @@ def _package(mode: str) -> Any:
   return wandb
 
 
+def _id_of(home: epath.Path) -> str:
+  """The id of a run, made when it is first asked for.
+
+  It lies in the folder: one of the same path is another run in another project,
+  on another machine, or after the first was moved aside.
+  """
+  path = home / "wandb" / "id.json"
+  known = storage.read_json(path).get("id") if path.exists() else None
+  if isinstance(known, str) and known:
+    return known
+  made = uuid.uuid4().hex[:16]
+  path.parent.mkdir(parents=True, exist_ok=True)
+  storage.write_json(path, {"id": made})
+  return made
+
+
 class Page:
   """A run on W&B. What it cannot take is said once and stops nothing."""
 
@@ -61,7 +77,7 @@ class Page:
       self._run = wandb.init(
         project=PROJECT,
         name=home.name,
-        id=hashlib.sha256(str(home).encode()).hexdigest()[:16],
+        id=_id_of(home),
         resume="allow",
         mode=mode,
         dir=str(home) if is_local else None,

@@ -222,6 +222,12 @@ def _finished(
     )
     return None, ""
   _log.info("%s: is there, and fits", stage.name)
+  if stage.config.get("profile"):
+    _log.warning(
+      "warning: config.profile=%s: %s is trained, so there is nothing to trace;"
+      " with another --workdir it is trained again",
+      *(stage.config.profile, stage.name),
+    )
   return results, ""
 
 
