@@ -70,6 +70,18 @@ def test_margins(key):
     assert part.criterion.points_to(contrary) == criteria.REVERSED, words
 
 
+def test_other_seeds_decide_again_by_the_same_criteria():
+  for claim in claims.CLAIMS:
+    again = claims.again(claim)
+    assert len(again.parts) == len(claim.parts)
+    for part, before in zip(again.parts, claim.parts):
+      assert part.source.seeds == claims.AGAIN
+      assert not set(before.source.seeds) & set(claims.AGAIN)
+      assert part.criterion == before.criterion
+      assert part.effect == before.effect
+      assert part.source.runs == before.source.runs
+
+
 def test_twelve_claims_and_what_the_successors_showed():
   assert [claim.key for claim in claims.PAPER] == [*map(str, range(1, 13))]
   assert [claim.key for claim in claims.SUCCESSORS] == ["A", "B", "C"]

@@ -2,6 +2,7 @@
 
 python -m instruct_jax.figures claims                       # committed results
 python -m instruct_jax.figures claims --runs=runs
+python -m instruct_jax.figures claims --again               # seeds 5 to 9
 python -m instruct_jax.figures claims --format=json
 python -m instruct_jax.figures claims --readme=README.md    # its table anew
 python -m instruct_jax.figures claims --format=criteria > docs/claims.md
@@ -195,10 +196,9 @@ def refresh(
 def parser() -> command.Parser:
   """The options."""
   made = command.Parser("instruct_jax.figures claims", __doc__)
+  made.add_argument("--runs", help="finished runs; the committed results")
   made.add_argument(
-    "--runs",
-    default=str(collected.COMMITTED),
-    help="a folder of finished runs; the committed results",
+    "--again", action="store_true", help="by the second set of seeds"
   )
   made.add_argument("--format", default="text", help=", ".join(FORMATS))
   made.add_argument("--readme", help="a file whose table is made anew")
@@ -213,8 +213,12 @@ def main(arguments: Sequence[str]) -> None:
   if given.format == "criteria":
     print(document())
     return
-  there = collected.collect(given.runs)
-  decided = verdicts.decide(there.results)
+  home = collected.AGAIN if given.again else collected.COMMITTED
+  there = collected.collect(given.runs or home)
+  chosen = claims.CLAIMS
+  if given.again:
+    chosen = [claims.again(claim) for claim in chosen]
+  decided = verdicts.decide(there.results, chosen)
   if given.readme:
     refresh(given.readme, markdown(decided, there.tried))
     return

@@ -12,6 +12,7 @@ from instruct_jax.figures import claims, groups, read, verdicts
 
 # What is committed beside the package: small results of every seed.
 COMMITTED = pathlib.Path(__file__).parents[2] / "benchmarks" / "results"
+AGAIN = COMMITTED.parent / "again"  # the same of `claims.AGAIN`
 VARIANT = "tiny"
 TRIED = "tried.json"  # {key of a claim: what was tried}, beside the results
 # In results that were taken over: a digest of the data set; the config.
