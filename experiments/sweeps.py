@@ -21,7 +21,8 @@ whose table `models` says what number each policy was trained with.
   sweeps-tiny              all of them joined
 
 Hardware: `:tiny` 2 CPU cores, about half an hour after `ppo.py` and
-`ppo_ptx.py`. Expected for `:tiny`: tasks fall from SFT to PPO, less with γ.
+`ppo_ptx.py`. Expected for `:tiny`: tasks rise with γ from SFT's level to
+GPT's, wins fall a little; more β moves no task.
 
   python -m instruct_jax.main --config=experiments/sweeps.py
   python -m instruct_jax.main --config=experiments/sweeps.py:compare-tiny-gamma

@@ -15,6 +15,7 @@ from instruct_jax.figures import (
   drawing,
   examples,
   gallery,
+  plots,
   preferences,
   read,
   side_by_side,
@@ -371,15 +372,45 @@ def test_sweeps_are_read_from_the_settings(tmp_path, key, draw, points):
   labels = [label.get_text() for label in axes.get_xticklabels()]
   assert labels == [f"{x:g}" for x in points]
   _, y, *_ = lines(axes, "ppo_ptx")
-  # Seeds 0 and 1: 0.5 + 0.1 n + 0.005.
-  assert [*y] == pytest.approx([50.5 + 10 * n for n in range(len(points))])
+  # Seeds 0 and 1: 0.5 + 0.1 n + 0.005, less SFT's 0.9 in both.
+  assert [*y] == pytest.approx([10 * n - 39.5 for n in range(len(points))])
   _, level, *_ = lines(axes, "gpt")
-  assert [*level] == pytest.approx([95] * len(points))
+  assert [*level] == pytest.approx([5] * len(points))
+  tasks_ = plot.panels[0]
+  assert "sft" not in tasks_.series  # where the dashed line is
+  assert (tasks_.even, tasks_.unit, tasks_.bounds) == (0, " points", None)
+  assert "its own SFT" in plot.notes[-1]
   preferred = plot.panels[1].series
   assert [*preferred] == ["ppo_ptx"]
   assert [v.value for v in preferred["ppo_ptx"].values()] == pytest.approx(
     [60 - n for n in range(len(points))]
   )
+
+
+def test_a_sweep_of_one_seed_has_levels(tmp_path):
+  """Its interval is over prompts, which a difference of two does not have."""
+  plot = sweeps.ptx(read.read(toys.write(tmp_path, toys.gamma(0))))
+  panel = plot.panels[0]
+  assert [v.value for v in panel.series["ppo_ptx"].values()] == pytest.approx(
+    [50, 60, 70, 80]
+  )
+  assert panel.series["sft"][1.0].value == pytest.approx(90)
+  assert (panel.even, panel.unit, panel.bounds) == (None, " %", plots.SHARE)
+  assert "its own SFT" not in " ".join(plot.notes)
+
+
+def test_a_sweep_of_seeds_that_differ_tells_what_is_swept(tmp_path):
+  """The interval is over differences, however far apart the seeds lie."""
+  found = []
+  for seed, level in enumerate((0.0, 0.2, 0.3)):
+    one = toys.gamma(seed)
+    for name in one["metrics"]:
+      if name.startswith("nlp/mean/"):
+        one["metrics"][name] += level - 0.01 * seed * ("ppo" in name)
+    found.append(one)
+  panel = sweeps.ptx(read.read(toys.write(tmp_path, *found))).panels[0]
+  value = panel.series["ppo_ptx"][1.0]
+  assert (value.low, value.high) == pytest.approx((-10, -10))
 
 
 def test_a_sweep_is_of_models_that_differ_in_nothing_else(tmp_path):

@@ -19,7 +19,9 @@ _AXES = {
   "init_ptx": "share of pretraining text in the initialisation",
 }
 _SHORT = {"ptx_coef": "γ", "kl_coef": "β", "learning_rate": "rate"}
-_HELD = ("gpt", "sft")  # lines that the sweep does not move
+SFT = "sft"
+_POINTS = " points"
+_HELD = ("gpt", SFT)  # lines that the sweep does not move
 _FEWEST = 3  # points of the longest line: PPO beside PPO-ptx is no sweep
 # One method, or PPO and PPO-ptx, which a γ of 0 makes the same.
 _SWEPT = ("ppo", "ppo_ptx")
@@ -36,6 +38,8 @@ class Measure:
   factor: float
   even: float | None = None
   is_level: bool = True  # GPT's and SFT's are drawn beside
+  less: str = ""  # of several seeds: less what this has in the same seed,
+  paired: str = ""  # and what that is called
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +117,9 @@ def _plot(runs: groups.Runs, key: str, title: str) -> plots.Plot:
   panels = []
   for measure in measures:
     series = _series(group, names, found, measure)
+    paired = _less(group, series, measure)
+    if paired:
+      series, measure = paired, _as_difference(measure)
     if series:
       panels.append(
         plots.Panel(
@@ -121,7 +128,7 @@ def _plot(runs: groups.Runs, key: str, title: str) -> plots.Plot:
           series=series,
           kind=plots.LINES,
           scale=plots.STEPS,
-          bounds=plots.SHARE if measure.factor == 100 else None,
+          bounds=plots.SHARE if measure.unit == " %" else None,
           unit=measure.unit,
           decimals=measure.decimals,
           even=measure.even,
@@ -132,7 +139,7 @@ def _plot(runs: groups.Runs, key: str, title: str) -> plots.Plot:
     title,
     tuple(panels),
     plots.about(panels, subjects.whose(runs, group)),
-    notes=_notes(found),
+    notes=_notes(found, is_paired=any(p.unit == _POINTS for p in panels)),
     columns=3 if len(panels) == 3 else 2,
     height=2.3,
   )
@@ -186,11 +193,46 @@ def _series(
   return series
 
 
+def _less(
+  group: groups.Group,
+  series: dict[str, dict[plots.X, values.Value]],
+  measure: Measure,
+) -> dict[str, dict[plots.X, values.Value]]:
+  """The lines less what another subject has in the same seed; {} of one seed.
+
+  Seeds have tasks of their own, and differ in them by more than what is swept
+  does: an interval over their levels would be wider than any effect.
+  """
+  level = group.value(measure.metric.format(measure.less))
+  if not measure.less or level is None:
+    return {}
+  level = level.times(measure.factor)
+  found: dict[str, dict[plots.X, values.Value]] = {}
+  for name, line in series.items():
+    for x, value in line.items():
+      one = values.difference(value, level)
+      if one is None:
+        return {}
+      if name != SFT:
+        found.setdefault(name, {})[x] = dataclasses.replace(one, n=value.n)
+  return found
+
+
+def _as_difference(measure: Measure) -> Measure:
+  return dataclasses.replace(measure, y=measure.paired, unit=_POINTS, even=0)
+
+
 def _measures(group: groups.Group, found: list[Sweep]) -> list[Measure]:
   """What the subjects of the sweeps were measured by."""
+  sft = next(
+    (one for one in (SFT, f"{subjects.MIDDLE}_{SFT}") if one in group.models),
+    "",
+  )
   measures = [
     Measure(
-      f"{room}/{tasks.MEAN}/{{}}", f"tasks right, {words}, %", " %", 1, 100
+      *(f"{room}/{tasks.MEAN}/{{}}", f"tasks right, {words}, %", " %", 1, 100),
+      less=sft,
+      paired=f"{words} tasks less SFT's",
     )
     for room, words in ((tasks.ZERO, "zero-shot"), (tasks.FEW, "few-shot"))
   ]
@@ -222,7 +264,7 @@ def _measures(group: groups.Group, found: list[Sweep]) -> list[Measure]:
   return shown
 
 
-def _notes(found: list[Sweep]) -> tuple[str, ...]:
+def _notes(found: list[Sweep], *, is_paired: bool) -> tuple[str, ...]:
   """What stayed the same, and what is drawn beside."""
   same = {
     key: value
@@ -238,4 +280,8 @@ def _notes(found: list[Sweep]) -> tuple[str, ...]:
     "Steps of the axis are as far apart as they were tried; GPT and SFT, which"
     " nothing was swept of, are level lines."
   )
+  if is_paired:
+    notes.append(
+      "Tasks: each seed's, less what its own SFT has right, which is at 0."
+    )
   return tuple(notes)
