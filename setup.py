@@ -1,7 +1,7 @@
 """Installs instruct_jax.
 
-Extras: baselines, label, lm-eval, parquet, test, parity, gpu, tpu, notebooks,
-wandb.
+Extras: baselines, label, lm-eval, parquet, test, parity, plan, gpu, tpu,
+notebooks, wandb.
 """
 
 import setuptools
@@ -84,6 +84,7 @@ setuptools.setup(
     "parity": ["peft>=0.15", "torch>=2.6", "transformers>=4.51"],
     "gpu": ["jax[cuda13]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
+    "plan": ["libtpu>=0.0.40; platform_system == 'Linux'"],
     "notebooks": ["jupyter", "nbclient>=0.10"],
     "wandb": ["wandb>=0.22"],
   },

@@ -6,38 +6,30 @@
 Nothing is run: every program is compiled, for one device or for a pod, and the
 compiler says how many bytes its arguments take and how many it needs besides.
 `--target=v5p` and `--target=v5e:4x4` compile for TPUs, ahead of time and
-anywhere, where `libtpu` is installed (jax's extra 'tpu' says which; a minute or
-two of CPU time a program); `--target=cpu` needs nothing, but XLA holds 16-bit
-weights in 32 bits there. FILE keeps what else it has. `--code=FOLDER` measures
-another version of the package, `--table` prints the README's table of FILE.
+anywhere, where `libtpu` is installed (the extra 'plan'; a minute or two of CPU
+time a program); `--target=cpu` needs nothing, but XLA holds 16-bit weights in
+32 bits there. FILE keeps what else it has. `--code=FOLDER` measures another
+version of the package, from `instruct_jax.planning` on, `--table` prints the
+README's table of FILE. What a whole run takes, `instruct_jax.plan` says.
 """
 
-import dataclasses
 import functools
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.experimental import topologies
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import NamedSharding
 
 from experiments import ppo, ppo_ptx, rm, sft
-from instruct_jax import algorithms, paper, tokenizers
+from instruct_jax import algorithms
 from instruct_jax.algorithms import episodes
 from instruct_jax.base import command, errors, storage
-from instruct_jax.inference import context, generate
-from instruct_jax.models import config as model_config
-from instruct_jax.models import forward, heads, lora, sizes
 from instruct_jax.parallel import sharding
-from instruct_jax.training import optim, step
+from instruct_jax.planning import measuring, programs, setting, topology
 
 HERE = pathlib.Path(__file__).resolve()
 # Chips that a target has.
@@ -49,15 +41,6 @@ RESULTS = HERE.parent / "results" / "memory.json"
 ROWS = 8  # of a microbatch; a ranking, of 9 responses, is alone in its own
 SIZE = "1.3b"
 EXPERIMENTS = {"ppo": ppo, "ppo_ptx": ppo_ptx, "sft": sft, "rm": rm}
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-  """A run of the paper that is not set up: shapes and their places."""
-
-  run: step.Run
-  state: algorithms.State  # shapes
-  batch: dict[str, Any]  # {kind: shapes of its rows}
 
 
 def config_of(experiment: str, chips: int, rows: int) -> Any:
@@ -75,146 +58,25 @@ def config_of(experiment: str, chips: int, rows: int) -> Any:
 def mesh_of(target: str) -> jax.sharding.Mesh:
   """All chips along fsdp."""
   chips = TARGETS[target]
-  types = (AxisType.Auto,) * len(sharding.AXES)
   if target == "cpu":
     devices = jax.devices("cpu")
   else:
-    name = TOPOLOGIES.get(target, target)
-    devices = topologies.get_topology_desc(
-      platform="tpu", topology_name=name
-    ).devices
-  grid = np.array(devices[:chips]).reshape(1, chips, 1)
-  return jax.sharding.Mesh(grid, sharding.AXES, axis_types=types)
+    place = topology.named(TOPOLOGIES.get(target, target))
+    topology.prepare(place)
+    devices = topology.devices_of(place)
+  return sharding.make_mesh(1, chips, 1, devices=devices[:chips])
 
 
-def setting(experiment: str, target: str, rows: int) -> Setting:
+def setting_of(experiment: str, target: str, rows: int) -> setting.Setting:
   """A run of the experiment for a target."""
-  config, mesh = config_of(experiment, TARGETS[target], rows), mesh_of(target)
-  adapters = lora.settings(config.lora)
-  length = {
-    "vocab_size": paper.VOCAB_SIZE,
-    "context_length": paper.CONTEXT_LENGTH,
-  }
-  policy, scalar = (
-    dataclasses.replace(
-      sizes.decoder_config(section, **length),
-      adapters=adapters.counted if adapters else model_config.Adapters(),
-    )
-    for section in (config.model, config.reward_model)
-  )
-  ctx = context.Context(
-    config=config,
-    policy=heads.LanguageModel(policy),
-    scalar=heads.ScalarModel(scalar),
-    tokenizer=tokenizers.ByteTokenizer(),
-    mesh=mesh,
-    folders={},
-  )
-  run = run_of(ctx)
-  state = jax.eval_shape(functools.partial(first_state, run))
-  places = sharding.place(state, mesh, heads.RULES)
-  return Setting(run, placed(state, places), batch_of(ctx))
-
-
-def run_of(ctx: context.Context) -> step.Run:
-  """What a step needs beside its state."""
-  config = ctx.config
-  algorithm = algorithms.named(config.algorithm)
-  arguments = {
-    "total_steps": 100,
-    "updates_per_step": algorithm.updates(config),
-  }
-  return step.Run(
-    ctx=ctx,
-    algorithm=algorithm,
-    total_steps=100,
-    optimizers={
-      role: optim.make(section, **arguments)
-      for role, section in config.optimizer.items()
-    },
-    schedules={
-      role: optim.learning_rate(section, **arguments)
-      for role, section in config.optimizer.items()
-    },
-    root=jax.random.key(0),
-    trained={},
-    bases={},
-  )
-
-
-def first_state(run: step.Run) -> algorithms.State:
-  """What `step.setup` makes, traced."""
-  ctx, key = run.ctx, jax.random.key(0)
-  given = {
-    role: forward.init_params(ctx.model(role), key)
-    for role in ("policy", "reward")
-  }
-  params, frozen, extra = run.algorithm.init(ctx, key, given)
-  if hasattr(step, "untrained"):
-    trained = dict.fromkeys(params)
-    params, frozen = step.untrained.held(ctx, params, frozen, trained)
-  return algorithms.State(
-    step=jnp.int32(0),
-    params=params,
-    optimizer={r: run.optimizers[r].init(p) for r, p in params.items()},
-    ema={r: params[r] for r in ctx.config.ema},
-    frozen=frozen,
-    extra=extra,
-    counters={name: jnp.int32(0) for name in step.COUNTERS},
-  )
-
-
-def shape(mesh: Any, layout: P, *dims: int, dtype: Any = jnp.int32) -> Any:
-  """An array that is not there."""
-  place = NamedSharding(mesh, layout)
-  return jax.ShapeDtypeStruct(dims, dtype, sharding=place)
-
-
-def placed(shapes: Any, places: Any) -> Any:
-  """Shapes with their places."""
-  return jax.tree.map(
-    lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-    shapes,
-    places,
-  )
-
-
-def batch_of(ctx: context.Context) -> dict[str, Any]:
-  """The shapes of a step's rows."""
-  config, made = ctx.config, {}
-  prompt, response = config.data.prompt_length, config.data.response_length
-  of_rows = functools.partial(shape, ctx.mesh, sharding.BATCH)
-  is_ = functools.partial(of_rows, dtype=bool)
-  for kind, rows in config.batch.items():
-    given = {"prompt": of_rows(rows, prompt), "is_prompt": is_(rows, prompt)}
-    if kind == "prompts":
-      made[kind] = given | {"index": of_rows(rows)}
-    elif kind == "demonstrations":
-      made[kind] = given | {
-        "response": of_rows(rows, response),
-        "is_response": is_(rows, response),
-      }
-    elif kind == "rankings":
-      count = paper.K_MAX
-      made[kind] = given | {
-        "response": of_rows(rows, count, response),
-        "is_response": is_(rows, count, response),
-        "is_completion": is_(rows, count),
-        "beats": is_(rows, count, count),
-      }
-    else:
-      length = config.data.row_length
-      made[kind] = {
-        "tokens": of_rows(rows, length),
-        "is_token": is_(rows, length),
-      }
-  return made
+  config = config_of(experiment, TARGETS[target], rows)
+  return setting.of(config, mesh_of(target))
 
 
 # The programs. Each returns something that can be lowered, and its arguments.
 
 
-def generation(given: Setting):
+def generation(given: setting.Setting):
   """The responses of an iteration."""
   ctx = given.run.ctx
   key = jax.eval_shape(lambda: jax.random.key(0))
@@ -223,58 +85,19 @@ def generation(given: Setting):
   return jax.jit(sampled), (policy, prompts, key)
 
 
-def generated(given: Setting) -> generate.Generation:
-  """Shapes of what `generation` makes."""
-  ctx = given.run.ctx
-  rows, length = ctx.config.batch.prompts, ctx.config.data.response_length
-  of_rows = functools.partial(shape, ctx.mesh, sharding.BATCH)
-  return generate.Generation(
-    tokens=of_rows(rows, length),
-    is_response=of_rows(rows, length, dtype=bool),
-    ended=of_rows(rows, dtype=bool),
-    stop_ids=ctx.stop_ids,
-  )
-
-
-def scoring(given: Setting):
+def scoring(given: setting.Setting):
   """Logprobs of policy and reference, values and rewards of all episodes."""
-  state = given.state
-  scored = functools.partial(episodes.score, given.run.ctx)
-  arguments = state.params, state.frozen, given.batch["prompts"]
-  return jax.jit(scored), (*arguments, generated(given))
+  program = programs.score(given)
+  return program.function, program.arguments
 
 
-def minibatches(given: Setting) -> Any:
-  """Shapes of what `collect` makes of a batch."""
-  ctx, algorithm = given.run.ctx, given.run.algorithm
-  key = jax.eval_shape(lambda: jax.random.key(0))
-  collected = jax.eval_shape(
-    functools.partial(algorithm.collect, ctx), given.state, given.batch, key
-  )
-  rows = NamedSharding(ctx.mesh, P(None, *sharding.BATCH))
-  whole = NamedSharding(ctx.mesh, P())
-  parts, metrics = collected
-  places = (
-    jax.tree.map(lambda x: rows, parts),
-    jax.tree.map(lambda x: whole, metrics),
-  )
-  return placed((parts, metrics), places)
-
-
-def update(given: Setting):
+def update(given: setting.Setting):
   """A step's updates, one a minibatch, of policy and value network."""
-  key = jax.eval_shape(lambda: jax.random.key(0))
-  learned, rest, frozen = step.parts(given.run, given.state)
-  return step.program(given.run), (
-    learned,
-    rest,
-    frozen,
-    *minibatches(given),
-    key,
-  )
+  program = programs.update(given)
+  return program.function, program.arguments
 
 
-def microbatch(part: str, given: Setting):
+def microbatch(part: str, given: setting.Setting):
   """The gradient of one microbatch of one part; itself it is no temporary."""
   ctx, run = given.run.ctx, given.run
   count = ctx.config.microbatches
@@ -283,7 +106,7 @@ def microbatch(part: str, given: Setting):
     lambda x: jax.ShapeDtypeStruct(
       (x.shape[1] // count, *x.shape[2:]), x.dtype, sharding=place
     ),
-    minibatches(given)[0][part],
+    programs.collected_of(given)[0][part],
   )
 
   def loss(params, rows):
@@ -312,26 +135,22 @@ PROGRAMS = {
 def measure(name: str, target: str, rows: int) -> dict[str, Any]:
   """Bytes a device of a compiled program; what a compiler refuses, it says."""
   experiment, make = PROGRAMS[name]
-  given = setting(experiment, target, rows)
+  given = setting_of(experiment, target, rows)
   with jax.set_mesh(given.run.ctx.mesh):
     program, arguments = make(given)
     lowered = program.lower(*arguments)
     try:
       needs = lowered.compile().memory_analysis()
     except jax.errors.JaxRuntimeError as error:
-      return refusal(str(error))
+      said = measuring.refusal(str(error))
+      return {"temporaries": said["bytes"]["temporaries"]} | {
+        "refused": said["refused"]
+      }
   return {
     "arguments": needs.argument_size_in_bytes,
     "temporaries": needs.temp_size_in_bytes,
     "outputs": needs.output_size_in_bytes - needs.alias_size_in_bytes,
   }
-
-
-def refusal(text: str) -> dict[str, Any]:
-  """What a compiler says that a program would have needed."""
-  found = re.search(r"\(([\d.]+)G\) exceeds available HBM", text)
-  size = {"temporaries": int(float(found[1]) * 2**30)} if found else {}
-  return size | {"refused": text.splitlines()[0][:200]}
 
 
 def once(name: str, target: str, rows: int, code: str) -> dict[str, Any]:

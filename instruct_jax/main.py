@@ -30,7 +30,6 @@ from instruct_jax.base import (
   command,
   compilation,
   errors,
-  experiment_file,
   interrupt,
   keys,
   run_folder,
@@ -38,7 +37,7 @@ from instruct_jax.base import (
 from instruct_jax.data.read import answers
 from instruct_jax.parallel import cluster, hosts, link
 from instruct_jax.report import closing
-from instruct_jax.runs import alike, aside, build, plan, references
+from instruct_jax.runs import alike, aside, build, overrides, plan, references
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "An experiment: experiments/NAME.py or NAME.py:VARIANT."
@@ -156,37 +155,10 @@ def print_config(
   print("\n".join(keys.explained(keys.flatten(config))))
 
 
-def check_overrides(arguments: list[str]) -> None:
-  """UserError for a config that is not there, or a key that it has not."""
-  given = [a.lstrip("-").partition("=") for a in arguments if a[:1] == "-"]
-  named = _named_config(arguments)
-  if named is None:
-    return
-  name, _, variant = named.partition(":")
-  path = epath.Path(name)
-  if path.name and not path.exists():
-    raise experiment_file.missing(path.name, path.parent)
-  default, _ = references.load_config(f"{path.name}:{variant}", path.parent)
-  names = [name for name, _, _ in given if name.startswith("config.")]
-  keys.check(
-    [name.removeprefix("config.") for name in names], keys.flatten(default)
-  )
-
-
-def _named_config(arguments: list[str]) -> str | None:
-  """What the last --config=X, or --config X, names."""
-  named = None
-  for argument, after in zip(arguments, [*arguments[1:], ""]):
-    name, equals, value = argument.partition("=")
-    if name in ("--config", "-config"):
-      named = value if equals else after
-  return named
-
-
 if __name__ == "__main__":
   command.run_main(
     main,
-    check_overrides,
+    overrides.check,
     more=catalogue.help_of,
     resumes="the same command goes on from the last save",
   )

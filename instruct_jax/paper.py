@@ -283,6 +283,9 @@ RESULTS = {
   # RealToxicityPrompts, when asked to be respectful (4.2)
   "fewer_toxic_outputs": Result(25),
 }
+# Compute of the 175B models in petaflop/s-days (section 5.1): each stage's own,
+# and GPT-3's for pretraining.
+COMPUTE = {"sft": 4.9, "ppo_ptx": 60.0, "gpt3": 3640.0}
 PTX_COEF_RECOVERS = 20.0  # γ from which 1.3B regains DROP and SQuADv2 (E)
 KL_COEF_FAILS = 2.0  # even this β does not (E)
 

@@ -277,6 +277,18 @@ LINES = [
   ("instruct_jax.figures expected --run=none", "--run=none"),
   ("instruct_jax.figures expected --run=runs/sft-test", "runs/sft-test"),
   ("instruct_jax.figures expected --format=json", "--format"),
+  # plan
+  ("instruct_jax.plan", "--config --topology"),
+  (f"instruct_jax.plan {TEST}", "--topology v5e:4x4"),
+  (f"instruct_jax.plan {TEST} --topology=v5e:4x5", "v5e:4x5 v5e:4x4"),
+  (f"instruct_jax.plan {TEST} --topology=h100", "h100:8"),
+  (f"instruct_jax.plan {TEST} --topology=h100:8 --slices=2", "--slices=2"),
+  (f"instruct_jax.plan {TEST} --topology=v5e:2x2 --slices=0", "--slices=0"),
+  (f"instruct_jax.plan {TEST} --topology=h100:4 --only=rm_updat", "sft_update"),
+  (f"instruct_jax.plan {TEST} --topology=h100:4 --config.mesh.fsdp=3",
+   "--config.mesh.fsdp=4"),
+  (f"instruct_jax.plan --config={EXPERIMENTS}/dataset.py:test"
+   " --topology=h100:4", "dataset.py"),
   # experiments and benchmarks
   ("experiments.story_prompts --help_me", "--help_me"),
   ("experiments.differences surplus", "surplus"),

@@ -18,7 +18,8 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 ORDER = """
 base
   peers
-  allocation errors interrupt memory streams means run_folder layout lifetime
+  allocation chips errors interrupt streams means run_folder layout lifetime
+  memory
   compilation terminal
   schedule
   chain display
@@ -39,7 +40,8 @@ parallel
   cluster
   hosts
   sharding digest
-  stored slices packing
+  stored slices
+  packing
   checkpoint folders
 tokenizers
   files sentencepiece_codec start chat messages
@@ -218,7 +220,7 @@ runs
   needed speaker exchange holders provenance machine
   jobs suites
   config_checks
-  lock marks
+  lock marks overrides
   answers asked digests
   conversation
   introduction display
@@ -231,6 +233,15 @@ runs
   turns
   harness
   build
+planning
+  hlo topology
+  loops setting
+  collectives counts programs
+  roofline stored model_flops
+  measuring jobs
+  advice
+  whole
+  table
 collecting
   queueing
   kinds settings tables tokens client tastes label_studio forms showing
@@ -251,10 +262,13 @@ collecting
   serving
   commands
 .
-  main sample convert score evaluate harness label
+  main sample convert score evaluate harness label plan
 """
-DOORS = ("main", "sample", "convert", "score", "evaluate", "harness", "label")
-MOST_ROOMS, MOST_FLOORS = 27, 11
+DOORS = (
+  *("main", "sample", "convert", "score", "evaluate", "harness", "label"),
+  "plan",
+)
+MOST_ROOMS, MOST_FLOORS = 28, 11
 
 
 def _lines() -> dict[str, int]:

@@ -2,14 +2,31 @@
 
 import resource
 import sys
+from typing import Any
 
 import jax
+
+from instruct_jax.base import chips
 
 
 def host_peak_bytes() -> int:
   """The most that this process has held so far, as the system counts it."""
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak if sys.platform == "darwin" else peak * 1024
+
+
+def of_device(device: Any, *, unknown: int = 16 * 10**9) -> int:
+  """What a device's programs can have, as it or its maker says, bytes.
+
+  `unknown` where nobody does, as of a CPU, whose memory is the host's.
+  """
+  try:
+    stats = device.memory_stats() or {}
+  except jax.errors.JaxRuntimeError:  # of a device that is not here
+    stats = {}
+  chip = chips.of_kind(device.device_kind)
+  published = chip.hbm_bytes if chip else unknown
+  return stats.get("bytes_limit", published)
 
 
 def device_peak_bytes() -> int | None:

@@ -145,14 +145,14 @@ def _wider(encoding: str) -> str:
 
 
 @contextlib.contextmanager
-def hushed() -> Iterator[None]:
-  """A block in which what C++ writes to stdout goes nowhere."""
-  sys.stdout.flush()
-  kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+def hushed(number: int = 1) -> Iterator[None]:
+  """A block in which what C++ writes to stdout, or stderr (2), goes nowhere."""
+  (sys.stderr if number == 2 else sys.stdout).flush()
+  kept, nowhere = os.dup(number), os.open(os.devnull, os.O_WRONLY)
   try:
-    os.dup2(nowhere, 1)
+    os.dup2(nowhere, number)
     yield
   finally:
-    os.dup2(kept, 1)
+    os.dup2(kept, number)
     os.close(kept)
     os.close(nowhere)

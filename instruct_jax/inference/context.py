@@ -94,7 +94,7 @@ class Context:
 
     What is best on a CPU depends on the prompts (`generate.usual_slots`).
     """
-    if jax.default_backend() == "cpu":
+    if sharding.platform() == "cpu":
       return 0
     data = self.config.data
     tokens = data.prompt_length + data.response_length

@@ -17,8 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from instruct_jax.base import memory
 from instruct_jax.inference import choice, slots
 from instruct_jax.models import attention, config, heads, turned
+from instruct_jax.parallel import sharding, slices
 
 
 @flax.struct.dataclass
@@ -102,7 +104,7 @@ def usual_slots(prompts: int, most: int) -> int:
   also in the end, when the last responses grow alone; fewer leave its matrix
   products too small (measured with 64 and 512 prompts).
   """
-  if jax.default_backend() != "cpu":
+  if sharding.platform() != "cpu":
     return most
   few = min(64, max(16, prompts // 8))
   return min(few, most) if most else few
@@ -117,8 +119,7 @@ def fitting_slots(
   """
   numbers = 2 * model.layers * model.kv_heads * model.head_size * tokens
   size = numbers * jnp.dtype(model.dtype).itemsize / mesh.shape["tensor"]
-  memory = mesh.local_devices[0].memory_stats() or {}
-  fit = int(memory.get("bytes_limit", 16e9) / 4 / size)
+  fit = int(memory.of_device(mesh.local_devices[0]) / 4 / size)
   ways = mesh.shape["data"] * mesh.shape["fsdp"]
   return max(1, min(fit, DEVICE_SLOTS)) * ways
 
@@ -228,7 +229,7 @@ def reader(
     of_steps = turned.layers(params)
 
   def empty():
-    return shape.rows(attention.empty_cache(model.config, shape.slots, S))
+    return shape.cache(attention.empty_cache(model.config, shape.slots, S))
 
   def read(prompt, is_prompt):
     return prefill(model, params, prompt, is_prompt)
@@ -290,7 +291,9 @@ def prefill(
     hidden = jnp.zeros((B, c.width), c.dtype)
     longest = is_prompt.sum(axis=1, dtype=jnp.int32).max()
     begun = jnp.minimum(chunks - -(-longest // width), chunks - 1)
-    hidden, cache = jax.lax.fori_loop(begun, chunks, chunk, (hidden, empty))
+    hidden, cache = slices.loop(
+      *(chunks, chunk, (hidden, empty)), most=chunks, first=begun
+    )
   logits = model.apply({"params": params}, hidden, method="logits")
   # pyrefly: ignore[missing-attribute, bad-return]  # of what linen returns
   return logits, cache.last(P)

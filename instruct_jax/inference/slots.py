@@ -113,6 +113,22 @@ class Shape:
     """The tree, its first axis over the devices that have rows."""
     return self._laid(tree, *sharding.BATCH)
 
+  def cache(self, tree: Any) -> Any:
+    """A cache [B, G, S, E], or stacked [N, B, G, S, E], its rows over the
+    devices that have rows and, where these divide them, heads over tensor."""
+    if self.mesh is None:
+      return tree
+    mesh = self.mesh
+
+    def one(x):
+      heads = None if x.shape[-3] % mesh.shape["tensor"] else "tensor"
+      stacked = (None,) * (x.ndim - 4)
+      layout = PartitionSpec(*stacked, *sharding.BATCH, heads, None, None)
+      place = NamedSharding(mesh, layout)
+      return jax.lax.with_sharding_constraint(x, place)
+
+    return jax.tree.map(one, tree)
+
   def whole(self, tree: Any) -> Any:
     """The tree, everywhere whole."""
     return self._laid(tree)
@@ -189,12 +205,12 @@ def advance(
   A prompt that comes into a slot gets its first token by that, and it comes
   even without a step. What is said by then is in `said`.
   """
-  order = queue.order
-  uniforms = choice.all_draws(key, queue.episodes, shape.max_tokens)
-  choose = functools.partial(
-    _chosen, uniforms, sampling=sampling, temperature=temperature
+  order, asked = queue.order, _asked(queue)
+  choose = chooser(
+    choice.all_draws(key, queue.episodes, shape.max_tokens),
+    sampling,
+    temperature=temperature,
   )
-  asked = (queue.limits > 0).sum(dtype=jnp.int32)
   until = None if steps is None else slots.time + steps
 
   def is_time(slots):
@@ -212,13 +228,13 @@ def advance(
       lambda slots: (
         slots.is_running.any() & is_time(slots) & ~is_filling(slots)
       ),
-      functools.partial(_step, network, choose),
+      functools.partial(stepped, network, choose),
       slots,
     )
 
   def fill(slots):
     slots = _noted(slots, shape)
-    return _filled(network, choose, queue, order, asked, slots, shape)
+    return filled(network, choose, queue, slots, shape, order=order)
 
   slots = jax.lax.while_loop(
     lambda slots: is_filling(slots) | (slots.is_running.any() & is_time(slots)),
@@ -228,6 +244,26 @@ def advance(
   return _noted(slots, shape)
 
 
+# (logits [B, V], owners [B], tokens that they have) -> (the next, if stops)
+Choose = Callable[..., tuple[jax.Array, jax.Array]]
+
+
+def chooser(
+  uniforms: jax.Array,
+  sampling: choice.Sampling,
+  *,
+  temperature: jax.Array | float,
+) -> Choose:
+  """Chooses tokens by the draws [N, R] of the prompts."""
+  return functools.partial(
+    _chosen, uniforms, sampling=sampling, temperature=temperature
+  )
+
+
+def _asked(queue):
+  return (queue.limits > 0).sum(dtype=jnp.int32)
+
+
 def _chosen(uniforms, logits, owner, count, *, sampling, temperature):
   """The owners' tokens [B], of which `count` are there, and which are stops."""
   draws = uniforms[owner, count]
@@ -235,7 +271,7 @@ def _chosen(uniforms, logits, owner, count, *, sampling, temperature):
   return tokens, choice.is_stop(tokens, sampling.stop_ids)
 
 
-def _step(network, choose, slots: Slots) -> Slots:
+def stepped(network: Network, choose: Choose, slots: Slots) -> Slots:
   """A token more in every slot that has not ended."""
   S = slots.tokens.shape[1]
   column, after = slots.time % S, (slots.time + 1) % S
@@ -257,10 +293,17 @@ def _step(network, choose, slots: Slots) -> Slots:
   )
 
 
-def _filled(
-  network, choose, queue, order, asked, slots: Slots, shape: Shape
+def filled(
+  network: Network,
+  choose: Choose,
+  queue: Queue,
+  slots: Slots,
+  shape: Shape,
+  *,
+  order: jax.Array,
 ) -> Slots:
-  """Every device's first free slots with the next prompts."""
+  """Every device's first free slots with the next prompts in an order [N]."""
+  asked = _asked(queue)
   N, S = len(queue.limits), slots.tokens.shape[1]
   free = _of_groups(~slots.is_running, shape)  # [D, b]
   width = shape.fill // shape.groups

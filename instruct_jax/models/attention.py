@@ -250,7 +250,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, plan_: Plan) -> jax.Array:
     if T > FEW:
       return _by_tokens(flash.attend, q, k, v, plan_)
     mask = visible.mask(*plan_.marks, window=plan_.window)
-  elif sharding.platform() == "gpu":
+  elif sharding.platform() == "gpu" and not sharding.stands_in():
     if T > FEW and cudnn.takes(q, k, v, mask, cap):
       return _by_device(cudnn.attend, q, k, v, mask)
   elif T > tiles.FEW:

@@ -105,6 +105,7 @@ def _forward(q, k, v, marks, cap):
     [(queries, q), (keys, k), (keys, v)],
     [(queries, jax.ShapeDtypeStruct(q.shape, q.dtype)), (totals, total)],
     scratch,
+    products=2,
   )
 
 
@@ -119,6 +120,7 @@ def _backward_queries(q, k, v, d_out, total, inner, marks, cap):
     ],
     [(queries, jax.ShapeDtypeStruct(q.shape, q.dtype))],
     [(q.shape[3], call.sizes[0])],
+    products=3,
   )
   return d_q
 
@@ -135,6 +137,7 @@ def _backward_keys(q, k, v, d_out, total, inner, marks, cap):
     ],
     [(keys, shape), (keys, jax.ShapeDtypeStruct(v.shape, v.dtype))],
     [(call.sizes[1], k.shape[3])] * 2,
+    products=4,
   )
 
 
@@ -210,8 +213,28 @@ class _Call:
       (pl.BlockSpec((None, columns, kinds), keys), key),
     ]
 
-  def run(self, kernel, inputs, outputs, scratch):
-    """Runs a kernel; inputs and outputs are pairs of their block and array."""
+  def cost(self, arrays_, products):
+    """What a compiler, and a plan, is told: it cannot look into a kernel.
+
+    Of one causal text a row; which blocks are met in truth, the data say.
+    """
+    B, heads, stays, last = self.grid
+    pairs = stays * last
+    if stays == self.passing:
+      pairs = pairs * (stays + 1) // (2 * stays)
+    scores = B * heads * pairs * self.sizes[0] * self.sizes[1]
+    return pl.CostEstimate(
+      flops=2 * products * scores * self.width,
+      transcendentals=scores,
+      bytes_accessed=sum(x.size * x.dtype.itemsize for x in arrays_),
+    )
+
+  def run(self, kernel, inputs, outputs, scratch, *, products):
+    """Runs a kernel; inputs and outputs are pairs of their block and array.
+
+    For every two blocks that meet it makes so many products of matrices.
+    """
+    cost = self.cost([x for _, x in inputs + outputs], products)
     inputs = self._of_marks() + inputs
     kernel = functools.partial(
       kernel,
@@ -231,6 +254,7 @@ class _Call:
       ),
       out_shape=[shape for _, shape in outputs],
       compiler_params=pltpu.CompilerParams(dimension_semantics=order),
+      cost_estimate=cost,
       interpret=INTERPRET,
     )(_fetched(self.seen).ravel(), self.marks.window, *(x for _, x in inputs))
 

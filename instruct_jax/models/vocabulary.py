@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from instruct_jax.maths import arrays
-from instruct_jax.parallel import sharding
+from instruct_jax.parallel import sharding, slices
 
 # Of a device. On a CPU blocks of this size are read a fifth faster than all of
 # 128 MiB at once, and a gradient a sixth slower where it computes them again.
@@ -318,7 +318,7 @@ def _in_blocks(hidden, kernel, tokens, where, how, *, saves):
     found["d"] = blocks.empty(
       *(how.groups, size), dtype=of_width, layout=("tensor",)
     )
-  found = jax.lax.fori_loop(0, blocks.used, one, found)
+  found = slices.loop(blocks.used, one, found, most=blocks.count)
   return {name: blocks.joined(found.pop(name), shape) for name in names}, found
 
 
@@ -392,8 +392,8 @@ def _backward(how, given, grads):
   start = blocks.empty(
     *(how.groups, shape[2]), dtype=hidden.dtype, layout=(None,)
   )
-  d_hidden, d_kernel = jax.lax.fori_loop(
-    0, blocks.used, add, (start, how.no_gradient(laid))
+  d_hidden, d_kernel = slices.loop(
+    *(blocks.used, add, (start, how.no_gradient(laid))), most=blocks.count
   )
   d_kernel = how.cut(d_kernel.sum(axis=0)).astype(kernel.dtype)
   return blocks.joined(d_hidden, shape), d_kernel, None, None

@@ -20,7 +20,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from instruct_jax.parallel import sharding
+from instruct_jax.parallel import sharding, slices
 
 # m: what is shorter than a 16th of a row leaves some of it empty.
 ROW_ITEMS = 16
@@ -72,6 +72,11 @@ class Plan:
     """[] float32: those that are computed, also if they are empty."""
     each = self.shape.groups * self.shape.rows * self.shape.width
     return self.steps.astype(jnp.float32) * each
+
+  @property
+  def most_steps(self) -> int:
+    """What `steps` are where no item shares its row with another."""
+    return self.items.shape[1] // self.shape.rows
 
   def taken(self, tree: Any, step: jax.Array | int) -> tuple[Any, jax.Array]:
     """([B, ...] of the items in c rows of each group, which are there [I]).
@@ -179,7 +184,7 @@ def mapped(
 
     return jax.tree.map(put, found, said)
 
-  found = jax.lax.fori_loop(0, plan_.steps, one, found)
+  found = slices.loop(plan_.steps, one, found, most=plan_.most_steps)
 
   def of_items(x):
     # The place of an item of length 0 is past the end.

@@ -6,15 +6,17 @@ over data and fsdp. Parameters follow a table of rules (`heads.RULES`), and so
 does everything that is kept for each parameter: optimizer moments, averages.
 """
 
+import contextlib
 import functools
 import itertools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -28,30 +30,56 @@ HOST_MEMORY = "pinned_host"  # the host's, as a device names it
 Rules = Sequence[tuple[str, P]]  # regular expression of a path's end, layout
 
 
-def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
-  """A mesh of the first data * fsdp * tensor devices.
+def make_mesh(
+  data: int, fsdp: int, tensor: int, *, devices: Sequence[Any] | None = None
+) -> Mesh:
+  """A mesh of the first data * fsdp * tensor devices, by default of all here.
 
-  Raises UserError where there are fewer or, with several processes, more.
+  Of several slices of TPUs each has a share of `data`: only what the gradients
+  need goes between them, over the data center's network. Raises UserError
+  where there are fewer devices or, with several processes, more.
   """
   shape = (data, fsdp, tensor)
   text = f"config.mesh = {data} x {fsdp} x {tensor} (data x fsdp x tensor)"
   if not all(isinstance(n, int) and n > 0 for n in shape):
     raise errors.UserError(f"{text}: every axis must be at least 1.")
-  devices, wanted = jax.devices(), math.prod(shape)
+  given = devices is not None
+  devices = list(devices or jax.devices())
+  wanted = math.prod(shape)
   spare = len(devices) - wanted
-  if spare < 0 or (spare and jax.process_count() > 1):
+  if spare < 0 or (spare and (given or jax.process_count() > 1)):
     raise errors.UserError(
       f"{text} takes {wanted} devices; there are {len(devices)}."
     )
-  mesh = jax.make_mesh(
-    shape,
-    AXES,
-    axis_types=(AxisType.Auto,) * len(AXES),
-    devices=devices[:wanted],
-  )
+  mesh = _laid_out(shape, devices[:wanted], text)
   if jax.process_count() > 1 and devices[0].platform == "cpu":
     _connect(mesh)
   return mesh
+
+
+def _laid_out(shape: tuple, devices: list[Any], text: str) -> Mesh:
+  """The devices as a mesh, near ones along the inner axes."""
+  types = (AxisType.Auto,) * len(AXES)
+  slices = len({slice_of(device) for device in devices})
+  if slices == 1:
+    return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+  data, fsdp, tensor = shape
+  if data % slices:
+    raise errors.UserError(
+      f"{text}: the devices are {slices} slices, which data must be a multiple"
+      " of: only data goes over the network between slices"
+    )
+  grid = mesh_utils.create_hybrid_device_mesh(
+    (data // slices, fsdp, tensor), (slices, 1, 1), devices
+  )
+  return Mesh(grid, AXES, axis_types=types)
+
+
+def slice_of(device: Any) -> int:
+  """Which slice of TPUs a device is in; 0 where there are no slices."""
+  if device.platform != "tpu":
+    return 0
+  return getattr(device, "slice_index", None) or 0
 
 
 @functools.cache
@@ -188,9 +216,32 @@ def global_batch(batch: Any, mesh: Mesh) -> Any:
 
 def platform() -> str:
   """'cpu', 'gpu' or 'tpu': that of the mesh in use, which need not be here."""
+  if _standing_in:
+    return _standing_in[-1]
   mesh = jax.sharding.get_abstract_mesh()
   device = None if mesh.empty else mesh.abstract_device
   return jax.default_backend() if device is None else device.platform
+
+
+_standing_in: list[str] = []
+
+
+@contextlib.contextmanager
+def standing_in(name: str) -> Iterator[None]:
+  """Devices of any kind stand in for those of a platform, in a plan alone.
+
+  Programs are what they are there, but for kernels of that platform.
+  """
+  _standing_in.append(name)
+  try:
+    yield
+  finally:
+    _standing_in.pop()
+
+
+def stands_in() -> bool:
+  """Whether the platform's kernels cannot be compiled here."""
+  return bool(_standing_in)
 
 
 def ways(*entries: str | tuple[str, ...]) -> int:

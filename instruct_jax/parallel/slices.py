@@ -20,6 +20,23 @@ def split(tree: Any, count: int) -> Any:
   return jax.tree.map(one, tree)
 
 
+def loop(
+  count: jax.Array | int,
+  body: Callable[[jax.Array, Any], Any],
+  carry: Any,
+  *,
+  most: int,
+  first: jax.Array | int = 0,
+) -> Any:
+  """`jax.lax.fori_loop(first, count, body, carry)` of at most so many turns.
+
+  The program says how many, where the data decide: what reads it (`planning`)
+  can count a loop's work.
+  """
+  with jax.named_scope(f"at_most_{most}"):
+    return jax.lax.fori_loop(first, count, body, carry)
+
+
 def most(rows: int, count: int) -> int:
   """How many slices, at most `count`, divide the rows on every device."""
   own = rows // math.gcd(rows, sharding.ways(*sharding.BATCH))

@@ -83,7 +83,7 @@ def plan(
     config.data, [k.partition(".")[2] for k in given_data]
   )
   inherited = inherited | _adopted(config, source, inherited)
-  config.update_from_flattened_dict(_fitting(inherited, config))
+  config.update_from_flattened_dict(fitting(inherited, config))
   stage = _plan(config, source, workdir, inherited, {}, evaluated=True)
   named = given(stage)
   for each in in_order(stage):
@@ -132,7 +132,7 @@ def _plan(
       _log.info("%s: %s, as given", needed.key_of(need), named)
       continue
     below, path = references.load_config(named, source.parent)
-    below.update_from_flattened_dict(_fitting(inherited, below))
+    below.update_from_flattened_dict(fitting(inherited, below))
     needed.check_need(config, need, below)
     needs[need] = _plan(
       below,
@@ -237,7 +237,7 @@ def check_kept(stage: Stage, named: list[references.Given]) -> None:
     )
 
 
-def _fitting(overrides: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+def fitting(overrides: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
   """Those of the overrides that the config has a key for."""
   known = keys.flatten(config)
   return {key: value for key, value in overrides.items() if key in known}
@@ -288,7 +288,7 @@ def _checkpoints(
     elif references.is_experiment(reference) and reference not in seen:
       seen.add(reference)
       below, path = references.load_config(reference, source.parent)
-      below.update_from_flattened_dict(_fitting(inherited, below))
+      below.update_from_flattened_dict(fitting(inherited, below))
       for role, deeper in _checkpoints(below, path, inherited, seen).items():
         by_role.setdefault(role, deeper)
   return dict(sorted(by_role.items()))

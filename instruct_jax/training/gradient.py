@@ -94,7 +94,9 @@ def _part_gradients(ctx, algorithm, params, frozen, minibatch, key, rest):
   zeros = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, 0)
   )
-  grads, metrics = jax.lax.fori_loop(0, slices_.count, accumulate, zeros)
+  grads, metrics = slices.loop(
+    slices_.count, accumulate, zeros, most=slices_.most
+  )
   return grads, metrics | slices_.padding
 
 
@@ -106,6 +108,7 @@ class Slices:
   """
 
   count: jax.Array | int | None  # None: it is one
+  most: int  # that they can be
   taken: Callable[[jax.Array | int], dict]  # i -> {part: rows}
   padding: dict  # the metric: the share of slots that are computed for nothing
 
@@ -117,6 +120,7 @@ class Slices:
       plan = packed.plan(rows, parts=microbatches)
       return cls(
         plan.steps,
+        plan.most_steps,
         lambda i: {part: packed.taken(rows, plan, i)},
         {PADDING: packed.padding(rows, plan)},
       )
@@ -126,10 +130,13 @@ class Slices:
         ~rows["is_token"], jnp.ones_like(rows["is_token"])
       )
     if microbatches == 1:
-      return cls(None, lambda i: minibatch, padding)
+      return cls(None, 1, lambda i: minibatch, padding)
     parts = _sliced(minibatch, microbatches)
     return cls(
-      microbatches, lambda i: jax.tree.map(lambda x: x[i], parts), padding
+      microbatches,
+      microbatches,
+      lambda i: jax.tree.map(lambda x: x[i], parts),
+      padding,
     )
 
 

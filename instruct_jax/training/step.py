@@ -68,56 +68,76 @@ def setup(
 
   `checkpoints` holds the parameters that the run starts from, by role.
   """
-  config = ctx.config
-  # Stages of a chain share a seed but not their randomness.
-  root = jax.random.fold_in(
-    jax.random.key(config.seed), zlib.crc32(config.experiment.encode())
+  run, create = outline(ctx, algorithm, total_steps)
+
+  def place(shapes):
+    return sharding.place(shapes, ctx.mesh, heads.RULES)
+
+  first = placing.Creation(create, place, _keys(ctx)[0], checkpoints)
+  run = dataclasses.replace(
+    run, bases=partition.bases(first.sources(), run.trained)
   )
-  init_key, root = jax.random.split(root)
+  return run, first.make(functools.partial(_is_taken_over, run.trained))
+
+
+def outline(
+  ctx: context.Context, algorithm: algorithms.Algorithm, total_steps: int
+) -> tuple[Run, Callable[[jax.Array, dict[str, Any]], algorithms.State]]:
+  """The run without its bases, and what makes its first state.
+
+  That is a function of a key and of the checkpoints, or of their shapes
+  (`jax.eval_shape`); `Run.trained` says what is trained once it was traced.
+  """
+  config = ctx.config
   arguments = {
     "total_steps": total_steps,
     "updates_per_step": algorithm.updates(config),
   }
-  optimizers = {
-    role: optim.make(section, **arguments)
-    for role, section in config.optimizer.items()
-  }
-  trained = {}
+  run = Run(
+    ctx=ctx,
+    algorithm=algorithm,
+    total_steps=total_steps,
+    optimizers={
+      role: optim.make(section, **arguments)
+      for role, section in config.optimizer.items()
+    },
+    schedules={
+      role: optim.learning_rate(section, **arguments)
+      for role, section in config.optimizer.items()
+    },
+    root=_keys(ctx)[1],
+    trained={},
+    bases={},
+  )
 
   def create(key, checkpoints):
     params, frozen, extra = algorithm.init(ctx, key, checkpoints)
     params = partition.with_adapters(config, params, key)
-    trained.update(partition.of(config, params))
-    learned = partition.trained_of(params, trained)
-    params, frozen = untrained.held(ctx, params, frozen, trained)
+    run.trained.update(partition.of(config, params))
+    learned = partition.trained_of(params, run.trained)
+    params, frozen = untrained.held(ctx, params, frozen, run.trained)
     return algorithms.State(
       step=jnp.int32(0),
       params=params,
-      optimizer={r: optimizers[r].init(p) for r, p in learned.items()},
+      optimizer={r: run.optimizers[r].init(p) for r, p in learned.items()},
       ema={r: params[r] for r in config.ema},
       frozen=frozen,
       extra=extra,
       counters={name: jnp.int32(0) for name in COUNTERS},
     )
 
-  def place(shapes):
-    return sharding.place(shapes, ctx.mesh, heads.RULES)
+  return run, create
 
-  first = placing.Creation(create, place, init_key, checkpoints)
-  run = Run(
-    ctx=ctx,
-    algorithm=algorithm,
-    total_steps=total_steps,
-    optimizers=optimizers,
-    schedules={
-      role: optim.learning_rate(section, **arguments)
-      for role, section in config.optimizer.items()
-    },
-    root=root,
-    trained=trained,
-    bases=partition.bases(first.sources(), trained),
+
+def _keys(ctx: context.Context) -> tuple[jax.Array, jax.Array]:
+  """For what is new in the first state, and for the steps."""
+  # Stages of a chain share a seed but not their randomness.
+  root = jax.random.fold_in(
+    jax.random.key(ctx.config.seed),
+    zlib.crc32(ctx.config.experiment.encode()),
   )
-  return run, first.make(functools.partial(_is_taken_over, trained))
+  init_key, root = jax.random.split(root)
+  return init_key, root
 
 
 def _is_taken_over(trained: dict[str, partition.Names], path: str) -> bool:
