@@ -126,6 +126,41 @@ TEST_EVALUATION = {
 FILES_EVALUATION = {"evaluation.prompts": 64, "evaluation.batch": 32}
 
 
+# Meshes of the paper's sizes, by the devices that a variant names, as
+# `ppo_ptx.py:1.3b-on-v5e-4x4`, and by the algorithm that trains ('': none).
+# `instruct_jax.plan` says what each takes. Rows are divided over no more
+# devices than a batch has: the 175B learns from 8 demonstrations a step.
+_OF_16 = {"mesh.fsdp": 16}
+_OF_64 = {"mesh.fsdp": 32, "mesh.tensor": 2}
+_OF_256 = {"mesh.fsdp": 64, "mesh.tensor": 4}
+PLACES: Mapping[str, Mapping[str, Changes]] = {
+  "v5e-4x4": {
+    "ppo": _OF_16 | {"microbatches": 4},
+    "rm": _OF_16 | {"microbatches": 4},
+    "sft": _OF_16 | {"microbatches": 2},
+    "": _OF_16,
+  },
+  "8x80gb": {
+    "ppo": {"mesh.fsdp": 8, "microbatches": 8},
+    "rm": {"mesh.fsdp": 8, "microbatches": 8},
+    "sft": {"mesh.fsdp": 8, "microbatches": 4},
+    "": {"mesh.fsdp": 8},
+  },
+  "v5e-8x8": {
+    "ppo": _OF_64 | {"microbatches": 2},
+    "rm": _OF_64 | {"microbatches": 2},
+    "sft": _OF_64,
+    "": _OF_64,
+  },
+  "v5p-4x8x8": {
+    "ppo": _OF_256,
+    "rm": _OF_256,
+    "sft": {"mesh.fsdp": 8, "mesh.tensor": 32},
+    "": _OF_256,
+  },
+}
+
+
 def base(
   experiment: str,
   variant: str,
@@ -134,9 +169,8 @@ def base(
   variants: Mapping[str, Changes],
 ) -> ConfigDict:
   """The locked config of a job that does not train, as `training` makes it."""
-  return _resolved(
-    _base(experiment, variant, job, variants), defaults, variants
-  )
+  config = _base(experiment, variant, job, variants)
+  return _resolved(config, defaults, variants, variant)
 
 
 def training(
@@ -188,17 +222,34 @@ def training(
       "samples_every": 0,
     }
   )
-  return _resolved(config, defaults, variants)
+  return _resolved(config, defaults, variants, variant)
+
+
+def split(variant: str) -> tuple[str, str]:
+  """('1.3b', 'v5e-4x4') of '1.3b-on-v5e-4x4'; the place is '' of '1.3b'.
+
+  Raises UserError for a place that is not in PLACES, and of a small variant.
+  """
+  size, at, place = variant.partition("-on-")
+  if at and place not in PLACES:
+    raise errors.unknown(f"place of variant {size}", place, PLACES)
+  if at and size not in PAPER:
+    raise errors.UserError(
+      f"variant '{variant}': only {', '.join(PAPER)} are placed by name; of"
+      " others give --config.mesh.fsdp=N"
+    )
+  return size, place
 
 
 def _base(experiment, variant, job, variants):
   """What every experiment has."""
+  named, (variant, _) = variant, split(variant)
   if variant not in variants:
     raise errors.unknown(f"variant of {experiment}.py", variant, variants)
   return ConfigDict(
     {
       "experiment": experiment,
-      "variant": variant,
+      "variant": named,
       "job": job,
       "seed": 0,
       "needs": {},
@@ -230,8 +281,14 @@ def _base(experiment, variant, job, variants):
   )
 
 
-def _resolved(config, defaults, variants):
-  for changes in (defaults, variants[config.variant]):
+def _resolved(config, defaults, variants, variant):
+  size, place = split(variant)
+  of_place = {}
+  if place:
+    meshes = PLACES[place]
+    trains = "algorithm" in config and config.algorithm in meshes
+    of_place = meshes[config.algorithm if trains else ""]
+  for changes in (defaults, variants[size], of_place):
     for key, value in changes.items():
       *path, name = key.split(".")
       section = config
@@ -239,10 +296,12 @@ def _resolved(config, defaults, variants):
         section = section[part]
       section[name] = value
   for need, reference in config.needs.items():
+    # Data are the same wherever they are used.
+    same = size if reference == "dataset.py" else variant
     if reference.endswith(".py"):
-      config.needs[need] = f"{reference}:{config.variant}"
+      config.needs[need] = f"{reference}:{same}"
     elif "{variant}" in reference:
-      config.needs[need] = reference.replace("{variant}", config.variant)
+      config.needs[need] = reference.replace("{variant}", size)
   return config.lock()
 
 

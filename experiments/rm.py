@@ -64,5 +64,6 @@ VARIANTS = {
 
 def get_config(variant="tiny"):
   """Variants: tiny, test, files, and 6b, also called 1.3b and 175b."""
-  variant = paper.RM_SIZES.get(variant, variant)
+  size, at, place = variant.partition("-on-")
+  variant = f"{paper.RM_SIZES.get(size, size)}{at}{place}"
   return common.training("rm", variant, "rm", DEFAULTS, VARIANTS)

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from experiments import common
-from instruct_jax.base import keys
+from instruct_jax.base import errors, keys
 
 FOLDER = pathlib.Path(common.__file__).parent
 MODULES = {
@@ -76,3 +76,20 @@ def test_a_need_is_built_in_the_same_variant():
     "flan": "instruction_tuning.py:select-files-flan",
     "t0": "instruction_tuning.py:select-files-t0",
   }
+
+
+def test_a_variant_may_name_its_place():
+  config = MODULES["ppo_ptx"].get_config("1.3b-on-v5e-4x4")
+  assert config.variant == "1.3b-on-v5e-4x4"
+  assert config.mesh.fsdp == 16
+  assert config.needs.reward == "rm.py:1.3b-on-v5e-4x4"
+  assert config.needs.data == "dataset.py:1.3b"  # as wherever it is used
+  assert MODULES["rm"].get_config("1.3b-on-v5e-4x4").variant == "6b-on-v5e-4x4"
+
+
+@pytest.mark.parametrize(
+  ("variant", "word"), [("1.3b-on-v5e", "v5e-4x4"), ("tiny-on-v5e-4x4", "fsdp")]
+)
+def test_a_place_that_there_is_not_is_refused(variant, word):
+  with pytest.raises(errors.UserError, match=word):
+    MODULES["ppo_ptx"].get_config(variant)

@@ -220,13 +220,14 @@ runs
   needed speaker exchange holders provenance machine
   jobs suites
   config_checks
-  lock marks overrides
+  lock marks
   answers asked digests
   conversation
   introduction display
   commands
   chat
   references seeds aside
+  overrides
   plan
   finished measured judging alike
   costs crew

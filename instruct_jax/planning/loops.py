@@ -3,7 +3,7 @@
 XLA's own counts (`cost_analysis`) take a loop's body once, and a compiler for
 TPUs prints no trip counts. Most are read off conditions and bodies; where the
 end depends on the data, the loop says how far it may go by the scope that it
-stands in (`packing.at_most`).
+stands in (`slices.loop`).
 """
 
 import re

@@ -87,11 +87,13 @@ def placed(shapes: Any, places: Any) -> Any:
 
 
 def device_bytes(tree: Any) -> int:
-  """Bytes of placed shapes on a device."""
-  return sum(
-    math.prod(x.sharding.shard_shape(x.shape)) * _item_bytes(x.dtype)
-    for x in jax.tree.leaves(tree)
-  )
+  """Bytes of shapes on a device; what has no place is there whole."""
+
+  def of(x):
+    held = x.sharding.shard_shape(x.shape) if x.sharding else x.shape
+    return math.prod(held) * _item_bytes(x.dtype)
+
+  return sum(map(of, jax.tree.leaves(tree)))
 
 
 def _item_bytes(dtype: Any) -> int:

@@ -1,0 +1,110 @@
+"""What the paper's runs take on the devices that their variants name.
+
+  python -m benchmarks.plans                   # plans all: hours of one core
+  python -m benchmarks.plans --variant=1.3b-on-v5e-4x4 --only=ppo_ptx_update
+  python -m benchmarks.plans --table           # the README's table of FILE
+
+Nothing is run: `instruct_jax.plan` compiles, each variant in a process of its
+own. FILE keeps what else it has; what was compiled once is not again.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+from instruct_jax.base import command, errors, storage
+
+HERE = pathlib.Path(__file__).resolve()
+RESULTS = HERE.parent / "results" / "plans.json"
+EXPERIMENT = "experiments/ppo_ptx.py"
+TOPOLOGIES = {
+  "1.3b-on-v5e-4x4": "v5e:4x4",
+  "1.3b-on-8x80gb": "h100:8",
+  "6b-on-v5e-8x8": "v5e:8x8",
+  "175b-on-v5p-4x8x8": "v5p:4x8x8",
+}
+FITS = (0, 3)  # exit codes: all fits, something does not
+
+
+def plan(variant: str, only: str) -> dict[str, Any]:
+  """The plan of a variant, or of some of its programs."""
+  words = [f"--config={EXPERIMENT}:{variant}", "--json", f"--only={only}"]
+  words.append(f"--topology={TOPOLOGIES[variant]}")
+  done = subprocess.run(
+    [sys.executable, "-m", "instruct_jax.plan", *words],
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  if done.returncode not in FITS:
+    raise errors.UserError(f"{variant}: the plan ended with {done.returncode}")
+  return json.loads(done.stdout)
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+  """A plan with the programs of another one of the same code and devices."""
+  same = ("versions", "mesh", "microbatches")
+  kept = (
+    old.get("programs", {}) if all(old.get(k) == new[k] for k in same) else {}
+  )
+  programs = kept | new["programs"]
+  return new | {
+    "programs": programs,
+    "fits": all(one["fits"] for one in programs.values()),
+  }
+
+
+def table(found: dict[str, Any]) -> str:
+  """The README's rows of {variant: its plan}."""
+  lines = [
+    ["variant, devices", "program", "GB of", "FLOPs", "HBM", "ICI", "MFU"],
+    ["---", "---", "---:", "---:", "---:", "---:", "---:"],
+  ]
+  for variant, one in found.items():
+    where = f"`{variant}`, {one['chips']} × {one['chip']}"
+    for name, program in one["programs"].items():
+      lines.append([where, name.replace("_", " "), *cells(program)])
+      where = ""
+  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cells(program: dict[str, Any]) -> list[str]:
+  """Memory, seconds by what may decide them, the decisive one bold, and MFU."""
+  sizes = program["bytes"]
+  memory = f"{sizes['total'] / 1e9:.1f} of {sizes['hbm'] / 1e9:.1f}"
+  if not program["fits"]:
+    memory = f"**does not fit**: {memory}"
+  if program["seconds"] is None:
+    return [memory, *["–"] * 4]
+  times = [
+    f"**{program['seconds_of'][name]:.3g}**"
+    if name == program["bound_by"]
+    else f"{program['seconds_of'][name]:.3g}"
+    for name in ("flops", "hbm", "ici")
+  ]
+  return [memory, *times, f"{100 * program['mfu']:.0f} %"]
+
+
+def main() -> None:
+  """Plans one variant after the other."""
+  parser = command.Parser("benchmarks.plans", __doc__)
+  parser.add_argument("--variant", choices=TOPOLOGIES)
+  parser.add_argument("--only", default="")
+  parser.add_argument("--out", default=str(RESULTS))
+  parser.add_argument("--table", action="store_true")
+  given = parser.parse_args()
+  path = pathlib.Path(given.out)
+  found = json.loads(path.read_text()) if path.exists() else {}
+  if given.table:
+    print(table(found))
+    return
+  for variant in [given.variant] if given.variant else TOPOLOGIES:
+    made = plan(variant, given.only)
+    found[variant] = merged(found.get(variant, {}), made)
+    storage.write_json(path, found)
+    print(variant, "fits" if made["fits"] else "does not fit", flush=True)
+
+
+if __name__ == "__main__":
+  command.run(main)
