@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from instruct_jax.parallel import sharding
 from instruct_jax.training import fused, optim
 
 SECTION = {
@@ -103,6 +104,22 @@ def test_what_is_not_finite_moves_the_clock_alone(name):
   jax.tree.map(
     np.testing.assert_array_equal, after.replace(optimizer=still), role
   )
+
+
+@pytest.mark.parametrize("is_finite", [True, False])
+def test_devices_choose_and_the_cpu_branches(monkeypatch, is_finite):
+  section, found = _section(weight_decay=0.3, clip_norm=2.0), {}
+  for platform in ("cpu", "gpu"):
+    monkeypatch.setattr(
+      sharding, "platform", lambda platform=platform: platform
+    )
+    _, role, update = _of(section)
+    arguments = role, _tree(2)
+    said = {"is_finite": jnp.bool_(is_finite), "decay": 0.8}
+    found[platform] = update(*arguments, **said)
+    is_branch = " cond[" in str(update.trace(*arguments, **said).jaxpr)
+    assert is_branch == (platform == "cpu")
+  _assert_same(found["cpu"], found["gpu"])
 
 
 def test_a_role_without_an_average_gets_none():

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from instruct_jax.parallel import sharding
 from instruct_jax.training import optim
 
 Tree = Any
@@ -76,21 +77,24 @@ def _adam(section, rate, role, grads, is_finite, decay):
   """By `_one`, for each array in turn."""
   moments = _moments_of(role.optimizer)
   count = optax.safe_increment(moments.count)
-  one = _one(
-    section,
-    factor=_clip(grads, section.clip_norm),
-    rate=rate(optim.clock(role.optimizer)),
-    corrections=(1 - section.b1**count, 1 - section.b2**count),
-    is_finite=is_finite,
-    decay=decay,
-  )
-  trees = [grads, role.params, moments.mu, moments.nu]
-  trees += [optim.decays(role.params)]
+  trees = [role.params, moments.mu, moments.nu]
   trees += [] if role.ema is None else [role.ema]
-  leaves = [jax.tree.leaves(tree) for tree in trees]
   structure = jax.tree.structure(role.params)
-  found = [one(*arrays) for arrays in zip(*leaves, strict=True)]
-  params, mu, nu, *ema = (jax.tree.unflatten(structure, x) for x in zip(*found))
+  is_decayed = jax.tree.leaves(optim.decays(role.params))
+  numbers = {
+    "factor": _clip(grads, section.clip_norm),
+    "rate": rate(optim.clock(role.optimizer)),
+    "corrections": (1 - section.b1**count, 1 - section.b2**count),
+  }
+
+  def update(kept, grads, old, numbers):
+    one = _one(section, kept=kept, decay=decay, **numbers)
+    return list(zip(*map(one, is_decayed, grads, *old), strict=True))
+
+  leaves = [tuple(jax.tree.leaves(tree)) for tree in trees]
+  of_grads = tuple(jax.tree.leaves(grads))
+  found = _where(is_finite, update, of_grads, leaves, numbers)
+  params, mu, nu, *ema = (jax.tree.unflatten(structure, x) for x in found)
   moments = optax.ScaleByAdamState(
     count=jnp.where(is_finite, count, moments.count), mu=mu, nu=nu
   )
@@ -101,27 +105,45 @@ def _adam(section, rate, role, grads, is_finite, decay):
   )
 
 
+def _where(
+  is_finite: jax.Array, update: Callable[..., Tree], grads, old: Tree, numbers
+) -> Tree:
+  """update(kept, grads, old, numbers), or `old`; kept(new, old) is either.
+
+  On a CPU that is a branch. XLA writes what is cheap and read by many kernels
+  into each of them, though never past a branch: the learning rate, and whether
+  all is finite, would be worked out by four kernels an array, which took a
+  third of the time to compile them. Elsewhere the host would have to wait for
+  the device to say which branch it is.
+  """
+  if sharding.platform() != "cpu":
+    return update(lambda n, o: jnp.where(is_finite, n, o), grads, old, numbers)
+  return jax.lax.cond(
+    is_finite,
+    lambda *arguments: update(lambda n, o: n, *arguments),
+    lambda grads, old, numbers: old,
+    *(grads, old, numbers),
+  )
+
+
 def _one(
   section: ConfigDict,
   *,
   factor: jax.Array,
   rate: jax.Array,
   corrections: tuple[jax.Array, jax.Array],
-  is_finite: jax.Array,
+  kept: Callable[[jax.Array, jax.Array], jax.Array],
   decay: float,
 ) -> Callable[..., tuple[jax.Array, ...]]:
   """What becomes of an array: Adam (Kingma & Ba 2015, algorithm 1), with the
   weight decay of AdamW (Loshchilov & Hutter 2019, algorithm 2).
 
-  Its arguments are gradient, parameters, both moments, whether these decay and
-  the average, if there is one; it returns all but the first and whether.
+  Its arguments are whether it decays, its gradient, parameters, both moments
+  and the average, if there is one; it returns all from the parameters on.
   """
   b1, b2 = section.b1, section.b2
 
-  def one(g, p, m, v, is_decayed, *average):
-    def kept(new, old):
-      return jnp.where(is_finite, new, old)
-
+  def one(is_decayed, g, p, m, v, *average):
     g = g * factor.astype(g.dtype)
     # What is kept is what is read on: old moments are done with, and need no
     # copy when the new ones take their place.
