@@ -44,6 +44,7 @@ parallel
   packing
   checkpoint folders
 tokenizers
+  sentencepiece_model
   files sentencepiece_codec start chat messages
   json_codec trained_files
   special_tokens words json_files

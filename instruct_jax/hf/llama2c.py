@@ -20,6 +20,7 @@ from instruct_jax.hf import tensors
 from instruct_jax.models import config as model_config
 from instruct_jax.parallel import folders
 from instruct_jax.tokenizers import files
+from instruct_jax.tokenizers import sentencepiece_model as proto
 
 PREFIX = "llama2c:"
 _HEADER = (
@@ -183,8 +184,6 @@ def _read_pieces(path, count):
 
 def _sentencepiece(pieces):
   """The pieces as a SentencePiece BPE model, as llama2.c trains it."""
-  from sentencepiece import sentencepiece_model_pb2 as proto  # needs protobuf
-
   model = proto.ModelProto()
   kinds = proto.ModelProto.SentencePiece
   special = {_UNKNOWN: ("<unk>", kinds.UNKNOWN)}

@@ -8,9 +8,9 @@ import numpy as np
 import sentencepiece
 import tokenizers as library
 from google.protobuf import message
-from sentencepiece import sentencepiece_model_pb2 as proto
 
 from instruct_jax.base import errors
+from instruct_jax.tokenizers import sentencepiece_model as proto
 
 MARK = "\u2581"  # SentencePiece's own mark for a space
 _TYPES = proto.ModelProto.SentencePiece
