@@ -1,6 +1,6 @@
 """Installs instruct_jax.
 
-Extras: baselines, label, lm-eval, parquet, test, parity, plan, gpu, tpu,
+Extras: baselines, beam, label, lm-eval, parquet, test, parity, plan, gpu, tpu,
 notebooks, wandb.
 """
 
@@ -63,6 +63,8 @@ setuptools.setup(
   ],
   extras_require={
     "baselines": ["scikit-learn>=1.5"],
+    # Beam wants protobuf before 7: in an environment of its own.
+    "beam": ["apache-beam>=2.60"],
     "label": LABEL,
     "lm-eval": ["lm_eval>=0.4.10"],
     "parquet": ["pyarrow>=17"],

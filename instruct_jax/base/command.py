@@ -224,14 +224,26 @@ def _end(code: int, message: str, *, at_once: bool) -> NoReturn:
 
 
 def _parse(main, check, more, argv):
+  if {"--help", "-help", "-h"} & set(argv[1:]):
+    print(f"{usage(main, argv[0])}\n{more(argv[1:])}".rstrip())
+    sys.exit(0)
+  return read_flags(flags.FLAGS, argv, check)
+
+
+def read_flags(
+  values: flags.FlagValues,
+  argv: list[str],
+  check: Callable[[list[str]], None] = lambda argv: None,
+) -> list[str]:
+  """What flags leave of the arguments; UserError for what they cannot read.
+
+  `check` sees the arguments before.
+  """
   try:
-    if {"--help", "-help", "-h"} & set(argv[1:]):
-      print(f"{usage(main, argv[0])}\n{more(argv[1:])}".rstrip())
-      sys.exit(0)
     check(argv[1:])
-    return flags.FLAGS(argv)
+    return values(argv)
   except flags.UnrecognizedFlagError as error:
-    raise errors.UserError(_unrecognized(error)) from None
+    raise errors.UserError(_unrecognized(error, values)) from None
   except flags.IllegalFlagValueError as error:
     raise errors.UserError(_illegal(str(error), argv)) from None
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError,
@@ -250,8 +262,8 @@ def _illegal(message, argv):
   return f"--{name}={values[-1]}: must be {row.right}"
 
 
-def _unrecognized(error):
-  names = list(flags.FLAGS)
+def _unrecognized(error, values):
+  names = list(values)
   near = difflib.get_close_matches(error.flagname, names, n=1, cutoff=0.5)
   hint = f" Did you mean --{near[0]}?" if near else " --help lists them."
   return f"unknown option --{error.flagname}.{hint}"

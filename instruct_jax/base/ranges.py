@@ -487,6 +487,7 @@ FLAGS: dict[str, Range] = SAMPLING | {
   "row_length": Whole(2, LONGEST),
   "rows": Whole(1, 10**6),
   "run": NAME,
+  "runner": NAME,
   "runs": NAME,
   "sample": Whole(1, 10**12),
   "samples": Whole(0, 10_000),
@@ -514,6 +515,7 @@ FLAGS: dict[str, Range] = SAMPLING | {
   "vocab_size": Whole(4, 10**7),
   "without": NAME,
   "workdir": NAME,
+  "workers": Whole(0, 10_000),
 }
 _CALLED = {
   "inputs": "FILE", "format": "FORMAT", "samples_file": "--samples"

@@ -1,7 +1,8 @@
-"""python -m instruct_jax.data FILE...  |  python -m instruct_jax.data convert
+"""python -m instruct_jax.data FILE...  |  convert  |  build
 
 The first shows what is in a source (`inspect`), the second converts public
-data sets and yours (`convert`); each has --help.
+data sets and yours (`convert`), the third builds an experiment's data set by a
+Beam runner (`runs.dataset`); each has --help.
 """
 
 import difflib
@@ -12,7 +13,15 @@ from instruct_jax.data import inspect
 from instruct_jax.data.public import convert
 from instruct_jax.data.read import files, specs
 
-COMMANDS = {"convert": convert.main, "inspect": inspect.main}
+
+def _build(arguments: list[str]) -> None:
+  # All of a chain is behind it, which those who look at a file do without.
+  from instruct_jax.runs import dataset
+
+  dataset.main(arguments)
+
+
+COMMANDS = {"build": _build, "convert": convert.main, "inspect": inspect.main}
 
 
 def main(arguments: list[str]) -> None:
@@ -20,7 +29,8 @@ def main(arguments: list[str]) -> None:
   if not arguments:
     inspect.print_help()
     raise errors.UserError(
-      "required: inputs (FILE...), or convert FORMAT FILE... --out=FILE"
+      "required: inputs (FILE...), or convert FORMAT FILE... --out=FILE, or"
+      " build --config=FILE.py:VARIANT --runner=NAME"
     )
   first = arguments[0]
   if first in COMMANDS:
@@ -33,4 +43,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  command.run(lambda: main(sys.argv[1:]))
+  stopped = command.AGAIN
+  if sys.argv[1:2] == ["build"]:
+    stopped = "the same command goes on from what is there"
+  command.run(lambda: main(sys.argv[1:]), stopped=stopped)

@@ -13,9 +13,11 @@ alone.
 
 import contextlib
 import dataclasses
+import itertools
 import json
+import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import ml_collections
@@ -66,10 +68,16 @@ def build(
       records = _written(cast(Records, records), job.root, kind, files)
     missing = _missing(cut(records, kind), job, counted)
     for piece, manifest in _made(missing, job, kind):
-      storage.write_json(_path(job.root, piece), manifest)
+      note(piece, manifest, job.root)
+  return finish(job, kind, counted.of)
+
+
+def finish(
+  job: Job, kind: str, counts: Mapping[str, int]
+) -> dict[str, catalogue.Split]:
+  """Writes what a kind has when all its pieces are there, so many a split."""
   splits = {
-    split: _joined(job, kind, split, counted.of[split])
-    for split in kinds.SPLITS
+    split: _joined(job, kind, split, counts[split]) for split in kinds.SPLITS
   }
   catalogue.write(job.root, kind, splits, job.data, _line_digests(job, kind))
   return splits
@@ -177,13 +185,39 @@ def cut(
   yield from cutter.rest()
 
 
+def borders(
+  sizes: np.ndarray, breaks: Sequence[int], most: int
+) -> list[tuple[int, int]]:
+  """(first, behind the last) record of each piece that `cut` makes of a split.
+
+  Args:
+    sizes: [N] bytes of each record, as a piece counts them.
+    breaks: the records that begin another part of a mixture, ascending.
+    most: `piece_size` of the split.
+  """
+  found, ends = [], np.cumsum(sizes, dtype=np.int64)
+  for start, stop in itertools.pairwise((0, *breaks, len(sizes))):
+    while start < stop:
+      before = int(ends[start - 1]) if start else 0
+      end = int(np.searchsorted(ends[start:stop], before + most)) + start + 1
+      found.append((start, min(end, stop)))
+      start = end
+  return found
+
+
+def content_of(record: kinds.Record) -> bytes:
+  """A record as a piece counts its bytes."""
+  text = json.dumps(record, ensure_ascii=False)
+  return text.encode("utf-8", "surrogatepass")
+
+
 class _Cutter:
   """Gives pieces when they are whole."""
 
   def __init__(self, kind: str, sizes: Mapping[str, int]):
     self._kind, self._sizes = kind, sizes
     self._numbers = dict.fromkeys(kinds.SPLITS, 0)
-    self._open = {split: _Open() for split in kinds.SPLITS}
+    self._open = {split: Open() for split in kinds.SPLITS}
 
   def add(self, split: str, record: kinds.Record) -> Iterator[pieces.Piece]:
     """One more record."""
@@ -220,12 +254,12 @@ class _Cutter:
   def _closed(self, split: str) -> pieces.Piece:
     piece = self._open[split].piece(self._kind, split, self._numbers[split])
     self._numbers[split] += 1
-    self._open[split] = _Open()
+    self._open[split] = Open()
     beside = sum(one.size for one in self._open.values())
     return dataclasses.replace(piece, beside=beside)
 
 
-class _Open:
+class Open:
   """The records of a piece that grows."""
 
   def __init__(self):
@@ -238,14 +272,15 @@ class _Open:
 
   def add(self, record: kinds.Record, part: int) -> None:
     """One more."""
-    text = json.dumps(record, ensure_ascii=False)
-    content = text.encode("utf-8", "surrogatepass")
+    content = content_of(record)
     self.records.append(record)
     self._digest = zlib.crc32(content, zlib.crc32(b" ", self._digest))
     self.size += len(content)
     self.part = part
 
-  def extend(self, texts: bundles.Bundle, chosen: np.ndarray, size: int) -> int:
+  def extend(
+    self, texts: bundles.Bundle, chosen: np.ndarray, size: int = sys.maxsize
+  ) -> int:
     """Texts more, until it has so many bytes; how many of those chosen."""
     starts, stops = texts.starts[chosen], texts.stops[chosen]
     sizes = np.cumsum(stops - starts)
@@ -281,19 +316,20 @@ def _missing(
   """The pieces that are not on the disk already, as they are now."""
   for piece in every:
     counted.of[piece.split] += 1
-    if _is_there(piece, job):
+    if is_there(piece, job.root):
       job.done(piece.size)
     else:
       yield piece
 
 
-def _is_there(piece: pieces.Piece, job: Job) -> bool:
-  path = _path(job.root, piece)
+def is_there(piece: pieces.Piece, root: epath.Path) -> bool:
+  """Whether a piece is on the disk, just as it would be made."""
+  path = noted(root, piece.kind, piece.split, piece.number)
   try:
     manifest = storage.read_json(path)
     return manifest["digest"] == piece.digest and not any(
       catalogue.is_damaged(
-        shards.path(job.root, piece.kind, layout, piece.split, piece.number),
+        shards.path(root, piece.kind, layout, piece.split, piece.number),
         shard,
       )
       for layout, shard in manifest["layouts"].items()
@@ -302,10 +338,18 @@ def _is_there(piece: pieces.Piece, job: Job) -> bool:
     return False
 
 
-def _path(root: epath.Path, piece: pieces.Piece) -> epath.Path:
-  folder = root / piece.kind / "pieces"
-  folder.mkdir(parents=True, exist_ok=True)
-  return folder / f"{piece.split}-{piece.number:05}.json"
+def note(
+  piece: pieces.Piece, manifest: pieces.Manifest, root: epath.Path
+) -> None:
+  """Writes what is known of a piece whose shards are on the disk."""
+  path = noted(root, piece.kind, piece.split, piece.number)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  storage.write_json(path, manifest)
+
+
+def noted(root: epath.Path, kind: str, split: str, number: int) -> epath.Path:
+  """Where `note` writes."""
+  return root / kind / "pieces" / f"{split}-{number:05}.json"
 
 
 def _written(
@@ -320,16 +364,19 @@ def _written(
     for split in kinds.SPLITS
   }
   for split, record in records:
-    line = json.dumps(kinds.written(record, kind), ensure_ascii=False)
-    to[split].write(line + "\n")
+    to[split].write(line_of(record, kind))
     yield split, record
+
+
+def line_of(record: kinds.Record, kind: str) -> str:
+  """A record as it stands in `lines_path`."""
+  return json.dumps(kinds.written(record, kind), ensure_ascii=False) + "\n"
 
 
 def _joined(job: Job, kind: str, split: str, count: int) -> catalogue.Split:
   """What there is of a split, all its pieces together."""
-  folder = job.root / kind / "pieces"
   manifests = (
-    storage.read_json(folder / f"{split}-{n:05}.json") for n in range(count)
+    storage.read_json(noted(job.root, kind, split, n)) for n in range(count)
   )
   return catalogue.joined(
     manifests, nothing=pieces.tables(kind, [], job.data, job.tokenizer)

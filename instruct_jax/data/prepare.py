@@ -12,16 +12,16 @@ what is in them, trains the tokenizer on the training text (or takes the one of
                  in tokens, the share of padding, and digests of the files
 
 summary.json comes last and says that the rest is complete. Neither records nor
-tokens are held, but for the pieces that are made just now (`building`).
+tokens are held, but for the pieces that are made just now (`building`). Who
+does the work is an `Engine`: this machine, or within `by` another one.
 """
 
 import contextlib
-import dataclasses
 import itertools
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import ml_collections
 import numpy as np
@@ -36,7 +36,7 @@ from instruct_jax.base import (
   run_folder,
   storage,
 )
-from instruct_jax.data import building, fingerprint
+from instruct_jax.data import building, fingerprint, tasks
 from instruct_jax.data import summary as summary_lib
 from instruct_jax.data.batch import (
   catalogue,
@@ -64,6 +64,62 @@ _TRAIN = kinds.SPLITS.index("train")
 _PERCENTILES = (("p50", 50), ("p75", 75), ("p90", 90), ("p95", 95))
 _PERCENTILES += (("p99", 99), ("max", 100))
 _log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+  """Who reads the files and makes the rows, the same whoever it is."""
+
+  def scan(
+    self, data: ml_collections.ConfigDict, folder: epath.Path
+  ) -> pipeline.Plan:
+    """What becomes of the records in the files that `data` names."""
+
+  def sample(
+    self, data: ml_collections.ConfigDict, plan: pipeline.Plan
+  ) -> sampling.Sample[str]:
+    """What of the training text a tokenizer is trained on."""
+
+  def build(
+    self, job: building.Job, plan: pipeline.Plan, kind: str
+  ) -> dict[str, catalogue.Split]:
+    """Writes what is missing of a kind; completes its counts in the plan."""
+
+
+class Here:
+  """This machine, with a process a core."""
+
+  def scan(
+    self, data: ml_collections.ConfigDict, folder: epath.Path
+  ) -> pipeline.Plan:
+    """As `Engine`."""
+    del folder
+    return scan(data)
+
+  def sample(
+    self, data: ml_collections.ConfigDict, plan: pipeline.Plan
+  ) -> sampling.Sample[str]:
+    """As `Engine`."""
+    return sampling.uniform(_training_text(plan), data.tokenizer_sample, len)
+
+  def build(
+    self, job: building.Job, plan: pipeline.Plan, kind: str
+  ) -> dict[str, catalogue.Split]:
+    """As `Engine`."""
+    return building.build(job, kind, _records(plan, kind))
+
+
+_engine: Engine = Here()
+
+
+@contextlib.contextmanager
+def by(engine: Engine) -> Iterator[None]:
+  """Within, data sets are built by this engine."""
+  global _engine
+  before, _engine = _engine, engine
+  try:
+    yield
+  finally:
+    _engine = before
 
 
 def build(
@@ -102,10 +158,10 @@ def _build(
     progress.Progress("dataset (MB)", max(1, round(sum(total)))) as line,
     pool.Team(data, folder) as team,
   ):
-    plan = scan(data)
+    plan = _engine.scan(data, folder)
     unchanged.check(before)
     line.say("tokenizer")
-    if max(total) > _MUCH:
+    if max(total) > _MUCH and isinstance(_engine, Here):
       team.start()
     tokenizer = _tokenizer(data, folder, plan)
     allocation.trim()  # What was held to train it adds up to what comes.
@@ -120,12 +176,15 @@ def _build(
       line.say(kind)
       done = _Counter(line, sum(total[:n]), sum(total[: n + 1]))
       job = building.Job(data, tokenizer, folder, team, done.add)
-      splits = building.build(job, kind, _records(plan, kind))
+      splits = _engine.build(job, plan, kind)
       with _forgotten(folder):
         summary[kind] = _figures(job, plan, kind, splits)
       line.update(round(sum(total[: n + 1])))
   summary["tables"] = summary_lib.tables(summary, data)
+  unchanged.check(before)
   storage.write_json(folder / SUMMARY_FILE, summary)
+  if (folder / tasks.FOLDER).exists():
+    (folder / tasks.FOLDER).rmtree()
   return summary
 
 
@@ -136,9 +195,7 @@ def scan(data: ml_collections.ConfigDict) -> pipeline.Plan:
     for kind in _named(data)
   }
   progress.say("cleaning")
-  names = (field.name for field in dataclasses.fields(hygiene.Settings))
-  settings = {name: data[name] for name in names if name in data}
-  return pipeline.scan(records, hygiene.Settings(**settings))
+  return pipeline.scan(records, hygiene.settings_of(data))
 
 
 def _records(
@@ -288,8 +345,10 @@ def _new_tokenizer(
     )
     tokenizer.save(folder / "tokenizer")
     return tokenizer, {}
-  texts = () if data.tokenizer == "byte" else _training_text(plan)
-  sample = sampling.uniform(texts, data.tokenizer_sample, len)
+  if data.tokenizer == "byte":
+    sample: sampling.Sample[str] = sampling.Sample([], 0, 0, 0)
+  else:
+    sample = _engine.sample(data, plan)
   progress.say("tokenizer learns")
   if not sample.is_whole:
     _check_sample(data, sample)

@@ -169,7 +169,7 @@ class Team:
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       pipesize=_PIPE,
-      env=_environment(),
+      env=environment(),
       start_new_session=True,  # Ctrl-C is for this process to hear.
     )
     self._processes.append(process)
@@ -202,7 +202,7 @@ def _name(piece: pieces.Piece) -> str:
   return f"{piece.split} {piece.number}"
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
   """One thread a process is enough where there is a process a core."""
   package = pathlib.Path(instruct_jax.__file__).parent.parent
   paths = [str(package), os.environ.get("PYTHONPATH", "")]

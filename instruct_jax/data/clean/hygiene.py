@@ -17,8 +17,10 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+import ml_collections
 import numpy as np
 
 from instruct_jax import paper
@@ -68,6 +70,14 @@ class Settings:
       "validation_fraction": self.validation_fraction,
       "test_fraction": self.test_fraction,
     }
+
+
+def settings_of(
+  data: Mapping[str, Any] | ml_collections.ConfigDict,
+) -> Settings:
+  """What the section `config.data` says of it."""
+  names = (field.name for field in dataclasses.fields(Settings))
+  return Settings(**{name: data[name] for name in names if name in data})
 
 
 def prefix_of(prompt: str, length: int) -> str:

@@ -75,15 +75,32 @@ def scan(
     UserError: a user, or a prompt, is marked with two splits; or a prompt or a
       user is no string.
   """
+  found = {
+    kind: facts_lib.gather(of_kind, kind, settings)
+    for kind, of_kind in records.items()
+    if hangs_together(kind, settings)
+  }
+  return decide(records, found, settings)
+
+
+def hangs_together(kind: str, settings: hygiene.Settings) -> bool:
+  """Whether what becomes of a record of a kind depends on others."""
+  return settings.cleans(kind) or not kinds.KINDS[kind].is_stream
+
+
+def decide(
+  records: Mapping[str, Iterable[Record]],
+  found: Mapping[str, facts_lib.Facts],
+  settings: hygiene.Settings,
+) -> Plan:
+  """`scan` of records whose facts are there, of kinds that hang together.
+
+  Of `records` only those are read that an error is about.
+  """
 
   def fetch(kind, number):
     return next(x for n, x in enumerate(records[kind]) if n == number)
 
-  found = {
-    kind: facts_lib.gather(of_kind, kind, settings)
-    for kind, of_kind in records.items()
-    if settings.cleans(kind) or not kinds.KINDS[kind].is_stream
-  }
   found = splits.with_marks(found, fetch)
   codes, counts, sides, is_kept = {}, {}, {}, {}
   side_of = splits.EMPTY
@@ -115,18 +132,34 @@ def stream(plan: Plan, kind: str) -> Iterator[tuple[str, Record]]:
   Raises UserError where the records are no longer those that were scanned.
   """
   records, pii = plan.records[kind], collections.Counter()
-  removes = plan.settings.remove_pii and plan.settings.cleans(kind)
   counts = plan.counts.get(kind, {})
   if kind in plan.verdicts:
-    chosen = _chosen(records, plan.verdicts[kind], kind)
+    chosen = with_verdicts(records, plan.verdicts[kind], kind)
   else:
-    counts = dict.fromkeys(("read", "duplicates", *_GONE[-1:], "kept"), 0)
+    counts = counts_of_text(0)
     chosen = _split(records, kind, plan, counts)
   for split, record in chosen:
-    if removes and split == "train":
-      record = hygiene.plain(record, pii)
-    yield split, record
+    yield split, bare(record, kind, split, plan.settings, pii)
   plan.counts[kind] = counts | {name: pii[name] for name in sorted(pii)}
+
+
+def bare(
+  record: Record,
+  kind: str,
+  split: str,
+  settings: hygiene.Settings,
+  pii: collections.Counter,
+) -> Record:
+  """A record that stays, as it is trained on; counts what that took out."""
+  if settings.remove_pii and settings.cleans(kind) and split == "train":
+    return hygiene.plain(record, pii)
+  return record
+
+
+def counts_of_text(number: int) -> dict[str, int]:
+  """What was done to so many texts, of which each is decided by itself."""
+  names = ("read", "duplicates", *_GONE[-1:], "kept")
+  return dict.fromkeys(names, 0) | {"read": number, "kept": number}
 
 
 def bundles(
@@ -142,21 +175,23 @@ def bundles(
     for bundle in bundles_lib.of_records(kept, key):
       yield np.asarray(bundle.marks, np.uint8), bundle
     return
-  counts = dict.fromkeys(("read", "duplicates", *_GONE[-1:], "kept"), 0)
+  counts = counts_of_text(0)
   source = plan.records[kind]
   is_source = isinstance(source, sources.Source)
   every = source.bundles() if is_source else bundles_lib.of_records(source, key)
   for bundle in every:
     counts["read"] += len(bundle)
     counts["kept"] += len(bundle)
-    yield _sides(bundle, plan), bundle
+    yield sides_of(bundle, plan.settings, plan.side_of), bundle
   plan.counts[kind] = counts
 
 
-def _sides(bundle: bundles_lib.Bundle, plan: Plan) -> np.ndarray:
-  """Where each text goes by itself, [N] uint8."""
-  sides, names = kinds.hashed_splits(bundle, **plan.settings.fractions)
-  sides = plan.side_of.of(np.maximum(names, np.uint64(1)), sides)
+def sides_of(
+  bundle: bundles_lib.Bundle, settings: hygiene.Settings, side_of: splits.Table
+) -> np.ndarray:
+  """Where each text goes by itself, [N] uint8; `side_of` as a plan has it."""
+  sides, names = kinds.hashed_splits(bundle, **settings.fractions)
+  sides = side_of.of(np.maximum(names, np.uint64(1)), sides)
   if bundle.marks is None:
     return sides
   return np.where(bundle.marks < 0, sides, bundle.marks).astype(np.uint8)
@@ -186,18 +221,26 @@ def _split(records, kind, plan, counts):
   for some in bundles_lib.together(records, key):
     counts["read"] += len(some)
     counts["kept"] += len(some)
-    sides = _sides(bundles_lib.of_some(some, key), plan)
+    some_texts = bundles_lib.of_some(some, key)
+    sides = sides_of(some_texts, plan.settings, plan.side_of)
     for record, side in zip(some, sides.tolist()):
       yield kinds.SPLITS[side], record
 
 
-def _chosen(records, verdicts, kind):
-  """Records that stay, by the verdicts on all of them."""
+def with_verdicts(
+  records: Iterable[Record], verdicts: Verdicts, kind: str, *, before: int = 0
+) -> Iterator[tuple[str, Record]]:
+  """(split, record) of those that stay, by the verdicts on all of them.
+
+  So many stand `before` them in the source.
+
+  Raises UserError where they are no longer those that the verdicts are on.
+  """
   codes, marks, names, number = *(column.data for column in verdicts), 0
   for number, record in enumerate(records, 1):
     name = facts_lib.hash_of(kinds.known_by(record, kind))
     if number > len(codes) or names[number - 1] != name:
-      raise _changed(kind, number)
+      raise changed(kind, before + number)
     code, mark = codes[number - 1], marks[number - 1]
     if code >= len(kinds.SPLITS):
       continue
@@ -205,10 +248,11 @@ def _chosen(records, verdicts, kind):
       record = record | {"split": kinds.SPLITS[mark - 1]}
     yield kinds.SPLITS[code], record
   if number < len(codes):
-    raise _changed(kind, number + 1)
+    raise changed(kind, before + number + 1)
 
 
-def _changed(kind: str, number: int) -> errors.UserError:
+def changed(kind: str, number: int) -> errors.UserError:
+  """The error about a record that is another when it is read again."""
   return errors.UserError(
     f"data.{kind}: record {number:,} is no longer what it was when it was read"
     " first; nothing was made of it. Run again when the files are complete"

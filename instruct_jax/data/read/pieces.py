@@ -4,7 +4,9 @@ At most a few pieces of a megabyte are held, or the longest line.
 """
 
 import os
+import sys
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
@@ -16,6 +18,14 @@ SIZE = 1 << 20  # bytes of a piece
 LONGEST = 1 << 26  # bytes of a line, a document or a record
 _BOM = b"\xef\xbb\xbf"
 _HEAD = 1 << 10
+
+
+class Extent(NamedTuple):
+  """Some bytes of a file that is not compressed: whole lines of it."""
+
+  start: int
+  stop: int
+  line: int = 1  # the number of the first
 
 
 def suffix(path: epath.Path) -> str:
@@ -44,7 +54,9 @@ def head(path: epath.Path) -> bytes:
     return b""
 
 
-def of_lines(path: epath.Path) -> Iterator[tuple[int, str]]:
+def of_lines(
+  path: epath.Path, extent: Extent | None = None
+) -> Iterator[tuple[int, str]]:
   """(number of the first, text) of whole lines, each with its end.
 
   The last may have none. Where a line is not right, those before it come first.
@@ -52,13 +64,15 @@ def of_lines(path: epath.Path) -> Iterator[tuple[int, str]]:
   Raises UserError for what is not UTF-8, a NUL byte, a line without end, or
   what cannot be read.
   """
-  for number, piece in _whole_lines(path):
+  for number, piece in _whole_lines(path, extent):
     yield from _texts(piece, path, number)
 
 
-def contents(path: epath.Path) -> Iterator[tuple[int, bytes]]:
+def contents(
+  path: epath.Path, extent: Extent | None = None
+) -> Iterator[tuple[int, bytes]]:
   """`of_lines` in UTF-8; raises as that does."""
-  for number, piece in _whole_lines(path):
+  for number, piece in _whole_lines(path, extent):
     if _is_text(piece):
       yield number, piece
     else:
@@ -75,10 +89,12 @@ def _is_text(piece: bytes) -> bool:
     return False
 
 
-def _whole_lines(path: epath.Path) -> Iterator[tuple[int, bytes]]:
+def _whole_lines(
+  path: epath.Path, extent: Extent | None = None
+) -> Iterator[tuple[int, bytes]]:
   """(number of the first, bytes) of lines, some at a time."""
-  number, held, size = 1, [], 0
-  for block, newlines in _blocks(path):
+  number, held, size = extent.line if extent else 1, [], 0
+  for block, newlines in _blocks(path, extent):
     cut = block.rfind(b"\n") + 1
     held.append(block[:cut] if cut else block)
     size += len(held[-1])
@@ -134,20 +150,29 @@ def nul(path: epath.Path, number: int) -> errors.UserError:
   return errors.UserError(f"{path}:{number}: a NUL byte; this is no text file")
 
 
-def _blocks(path: epath.Path) -> Iterator[tuple[bytes, int]]:
+def _blocks(
+  path: epath.Path, extent: Extent | None = None
+) -> Iterator[tuple[bytes, int]]:
   """The bytes of a file without a byte-order mark; how many end a line."""
   head(path)
-  number = 1
+  start, stop, number = extent or Extent(0, sys.maxsize)
   try:
     with path.open("rb") as raw, compressed.opened(raw, path) as file:
       # read1: what stands before a damaged place comes before its error.
       read = getattr(file, "read1", file.read)
-      block = file.read(len(_BOM)).removeprefix(_BOM) or read(SIZE)
+      if start:
+        file.seek(start)
+      block = file.read(min(len(_BOM), stop - start))
+      left = stop - start - len(block)
+      if block == _BOM and not start:
+        block = read(min(SIZE, left))
+        left -= len(block)
       while block:
         newlines = _newlines(block)
         yield block, newlines
         number += newlines
-        block = read(SIZE)
+        block = read(min(SIZE, left))
+        left -= len(block)
   except (*compressed.ERRORS, ImportError, OSError) as error:
     raise unreadable(path, number, error) from None
 

@@ -39,10 +39,13 @@ from instruct_jax.data.read import (
   files,
   kinds,
   lines,
+  objects,
+  pieces,
   records,
   shapes,
   specs,
   tables,
+  text,
   typed,
   unchanged,
 )
@@ -211,8 +214,31 @@ def of_rows(
   for record in _checked(_known(rows, kind, unit), kind, wrong):
     yield record
   if record is None:
-    line = "row below the header" if files.is_table(unit) else "JSON line"
-    raise errors.UserError(f"{unit}: empty; at least one {line} is needed")
+    raise nothing_in(unit)
+
+
+def of_lines(
+  path: epath.Path, kind: str, extent: pieces.Extent, *, k_max: int = 0
+) -> Iterator[Record]:
+  """`of_rows` of some lines of a file that has an object a line; maybe none."""
+  rows = objects.rows_of(text.lines(path, extent), path)
+  if extent.start:
+    rows = ((where, records.with_names(row)) for where, row in rows)
+  else:
+    rows = _known(rows, kind, path)
+  return _checked(
+    rows, kind, functools.partial(kinds.wrong, kind=kind, k_max=k_max)
+  )
+
+
+def nothing_in(
+  unit: epath.Path | str, *, of_text: bool = False
+) -> errors.UserError:
+  """The error about a file, or a set, without a record; or without a text."""
+  if of_text:
+    return errors.UserError(f"{unit}: empty; there is no text in it")
+  line = "row below the header" if files.is_table(unit) else "JSON line"
+  return errors.UserError(f"{unit}: empty; at least one {line} is needed")
 
 
 def _known(rows: files.Rows, kind: str, unit: epath.Path | str) -> files.Rows:
@@ -294,13 +320,17 @@ def _documents(pattern: os.PathLike | str, kind: str) -> Iterator[Record]:
 
 
 def _bundles(pattern: os.PathLike | str, kind: str) -> Iterator[bundles.Bundle]:
-  """What `_documents` gives, many at a time."""
   for unit in files.units(pattern):
-    if isinstance(unit, str) or files.holds_objects(unit):
-      objects = _objects(unit, kind, 0)
-      yield from bundles.of_records(objects, kinds.KINDS[kind].key)
-    else:
-      yield from _plain(unit)
+    yield from of_unit(unit, kind)
+
+
+def of_unit(unit: epath.Path | str, kind: str) -> Iterator[bundles.Bundle]:
+  """The texts of a file or a set, of a kind of text, many at a time."""
+  if isinstance(unit, str) or files.holds_objects(unit):
+    every = _objects(unit, kind, 0)
+    yield from bundles.of_records(every, kinds.KINDS[kind].key)
+  else:
+    yield from _plain(unit)
 
 
 def _plain(unit: epath.Path) -> Iterator[bundles.Bundle]:
@@ -309,7 +339,7 @@ def _plain(unit: epath.Path) -> Iterator[bundles.Bundle]:
   for _, bundle in files.documents(unit):
     yield bundle
   if bundle is None:
-    raise errors.UserError(f"{unit}: empty; there is no text in it")
+    raise nothing_in(unit, of_text=True)
 
 
 def check(data: ml_collections.ConfigDict, needed: Iterable[str] = ()) -> None:

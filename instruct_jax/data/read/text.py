@@ -23,15 +23,18 @@ _WHITE = [c.encode("utf-8") for c in spaces.WHITE if c != "\n"]
 _BLANKS = re.compile(
   rb"\n(?:(?:" + b"|".join(map(re.escape, _WHITE)) + rb")*+\n)+"
 )
+_LINE = re.compile(rb"\n")
 _MAY_BE_WHITE = np.isin(
   np.arange(256), [*_END, *(content[0] for content in _WHITE)]
 )
 is_header, suffix, head = disguised.is_header, pieces.suffix, pieces.head
 
 
-def lines(path: epath.Path) -> Iterator[tuple[int, str]]:
+def lines(
+  path: epath.Path, extent: pieces.Extent | None = None
+) -> Iterator[tuple[int, str]]:
   """(number, line without its end) of a UTF-8 file, compressed or not."""
-  for number, text in pieces.of_lines(path):
+  for number, text in pieces.of_lines(path, extent):
     rows = text.split("\n")
     if not rows[-1]:
       rows.pop()
@@ -92,16 +95,21 @@ def blocks(path: epath.Path) -> Iterator[tuple[Where, str]]:
       yield Where(str(path), number, bundle.content, start), bundle.text(n)
 
 
-def documents(path: epath.Path) -> Iterator[tuple[int, bundles.Bundle]]:
+def documents(
+  path: epath.Path, extent: pieces.Extent | None = None
+) -> Iterator[tuple[int, bundles.Bundle]]:
   """The documents of plain text, some at a time, in order.
 
   With each some the number of the line that its second byte lies in: the first
-  is the end of the line before.
+  is the end of the line before. An `extent` holds whole documents.
 
   Raises UserError for records by another name, as `disguised` tells them, and
   for a document that is too long.
   """
-  every = _documents(path)
+  every = _documents(path, extent)
+  if extent is not None and extent.start:
+    yield from every
+    return
   for number, bundle in every:
     where = Where(str(path), number, bundle.content, int(bundle.starts[0]))
     disguised.check(str(where), suffix(path), bundle.text(0).split("\n"))
@@ -109,11 +117,13 @@ def documents(path: epath.Path) -> Iterator[tuple[int, bundles.Bundle]]:
     yield from every
 
 
-def _documents(path: epath.Path) -> Iterator[tuple[int, bundles.Bundle]]:
+def _documents(
+  path: epath.Path, extent: pieces.Extent | None
+) -> Iterator[tuple[int, bundles.Bundle]]:
   held: list[bytes] = []  # what there is of the document that goes on
   name, size = str(path), 0
   where = Where(name, 1, b"", 0)
-  for number, content in pieces.contents(path):
+  for number, content in pieces.contents(path, extent):
     content = b"".join((_END, content, b"" if _ends(content) else _END))
     if b"\r" in content:
       content = _RETURNS.sub(_END, content)
@@ -151,6 +161,29 @@ def _one(held: list[bytes]) -> bundles.Bundle:
   """The lines of one document."""
   content = _END.join((b"", *held))
   return bundles.Bundle(content, np.array([1]), np.array([len(content)]))
+
+
+def border(path: epath.Path, at: int, *, of_documents: bool) -> int:
+  """Where the first line, or document, begins that ends its one behind `at`.
+
+  A byte of a file that is not compressed; its length where none begins. What
+  lies between the borders of two places can be read by itself.
+
+  Raises UserError for a line or a document that is too long.
+  """
+  if not at:
+    return 0
+  pattern, what = (_BLANKS, "document") if of_documents else (_LINE, "line")
+  held = b""
+  with path.open("rb") as file:
+    file.seek(at - 1)
+    while block := file.read(pieces.SIZE):
+      held += block
+      if found := pattern.search(held):
+        return at - 1 + found.end()
+      if len(held) > pieces.LONGEST:
+        raise pieces.too_long(f"{path}, byte {at:,}", f"a {what}")
+  return at - 1 + len(held)
 
 
 def _blanks(content: bytes) -> tuple[np.ndarray, np.ndarray]:
