@@ -18,6 +18,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 ORDER = """
 base
   peers
+  platforms
   allocation chips errors interrupt streams means run_folder layout lifetime
   memory
   compilation terminal

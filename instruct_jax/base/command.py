@@ -19,7 +19,14 @@ from typing import Any, NoReturn
 from absl import flags
 from absl import logging as absl_logging
 
-from instruct_jax.base import errors, interrupt, peers, ranges, streams
+from instruct_jax.base import (
+  errors,
+  interrupt,
+  peers,
+  platforms,
+  ranges,
+  streams,
+)
 
 BUG = 1
 BAD_INPUT = 2
@@ -83,6 +90,7 @@ def run(
   faulthandler.enable(file=2)
   interrupt.install(saves=bool(resumes))
   log_to_stderr()
+  platforms.settle()
   code, message, problem, is_broken_off = 0, "", None, False
   try:
     _check_surroundings(results_on_disk=bool(resumes))
