@@ -278,6 +278,17 @@ def test_model_flops_are_six_a_weight_and_token():
 
 
 @pytest.mark.slow
+def test_slices_have_data_alone_between_them(monkeypatch):
+  pytest.importorskip("libtpu")
+  for variable, value in topology.QUIET.items():
+    monkeypatch.setenv(variable, value)
+  place = topology.named("v5e:2x2", 2)
+  mesh = sharding.make_mesh(2, 2, 2, devices=topology.devices_of(place))
+  assert place.slices_of(mesh) == [0] * 4 + [1] * 4
+  assert mesh.shape["data"] == 2
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_paper_s_smallest_fits_sixteen_chips_of_a_v5e(tmp_path):
   """By the compiler for TPUs, where it is installed; it needs no TPU."""

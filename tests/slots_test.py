@@ -319,3 +319,16 @@ def test_slots_by_prompts(prompts, count, slots_and_fill):
   on_mesh = slots.shape_of(prompts, count, R, mesh)
   assert on_mesh.slots % 4 == on_mesh.fill % 4 == 0
   assert on_mesh.slots - shape.slots in range(4)
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_a_cache_lies_by_rows_and_heads(stacked):
+  """Also where layers are stacked in front of the rows."""
+  mesh = sharding.make_mesh(1, 4, 2)
+  shape = slots.Shape(8, 4, R, mesh)
+  one = jnp.zeros((8, 2, R, 4))
+  arrays = jnp.stack([one] * 3) if stacked else (one,) * 3
+  cache = jax.jit(shape.cache)(attention.Cache(arrays, arrays))
+  for x in jax.tree.leaves(cache):
+    local = x.addressable_shards[0].data.shape
+    assert local == (*x.shape[:-4], 2, 1, R, 4)

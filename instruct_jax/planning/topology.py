@@ -109,11 +109,11 @@ def prepare(place: Place) -> None:
       " which is not installed (Linux on x86-64):"
       " pip install 'instruct_jax[plan]'"
     )
-  for variable, value in _QUIET.items():
+  for variable, value in QUIET.items():
     os.environ.setdefault(variable, value)
 
 
-_QUIET = {  # libtpu looks for a TPU of this host, and holds it, if it may.
+QUIET = {  # libtpu looks for a TPU of this host, and holds it, if it may.
   "TPU_SKIP_MDS_QUERY": "1",
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
   "TPU_STDERR_LOG_LEVEL": "3",
