@@ -66,7 +66,19 @@ def table(found: dict[str, Any]) -> str:
     for name, program in one["programs"].items():
       lines.append([where, name.replace("_", " "), *cells(program)])
       where = ""
+    lines.append(["", *whole_run(one["run"])])
   return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def whole_run(run: dict[str, Any]) -> list[str]:
+  """A line for the run in all, where all of its programs are known."""
+  if run["hours"] is None:
+    return ["the run", *["–"] * 5]
+  said = (
+    f"the run: {run['hours']:.1f} hours, {run['chip_hours']:,.0f} chip-hours"
+  )
+  needed = f"{run['petaflops_days']:.1f} petaflop/s-days"
+  return [f"{said}, models {needed}", *[""] * 5]
 
 
 def cells(program: dict[str, Any]) -> list[str]:
