@@ -89,12 +89,11 @@ def cells(program: dict[str, Any]) -> list[str]:
     memory = f"**does not fit**: {memory}"
   if program["seconds"] is None:
     return [memory, *["–"] * 4]
-  times = [
-    f"**{program['seconds_of'][name]:.3g}**"
-    if name == program["bound_by"]
-    else f"{program['seconds_of'][name]:.3g}"
-    for name in ("flops", "hbm", "ici")
-  ]
+  times = []
+  for name in ("flops", "hbm", "ici"):
+    taken = program["seconds_of"].get(name)
+    text = "–" if taken is None else f"{taken:.3g}"
+    times.append(f"**{text}**" if name == program["bound_by"] else text)
   return [memory, *times, f"{100 * program['mfu']:.0f} %"]
 
 

@@ -159,6 +159,16 @@ def test_what_is_sent_between_slices_goes_over_the_other_network():
 )
 def test_groups_of_devices_as_xla_prints_them(text, rest, groups):
   assert collectives.groups_of(text, text + rest, 4) == groups
+  line = (
+    "ENTRY %main () -> f32[8] {\n"
+    "  ROOT %x = f32[8]{0} all-gather(), channel_id=1,"
+    f" replica_groups={text}{rest}, dimensions={{0}}\n}}\n"
+  )
+  printed = hlo.parse(line).computations["main"]["x"]
+  assert printed.attribute("replica_groups") == text
+  sent = collectives.traffic(hlo.parse(line), [0] * 4)
+  n = len(groups[0])
+  assert sent.ici_bytes == (n - 1) / n * 32
 
 
 # As a TPU's compiler prints: loops without a count, copies of what counts, a

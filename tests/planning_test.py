@@ -83,6 +83,8 @@ def test_the_slowest_decides():
   times = roofline.seconds(chip, **work, dcn_bytes=0)
   assert times == {"flops": 1, "hbm": 1, "ici": 5, "dcn": 0}
   assert roofline.bound(times) == "ici"
+  unknown = work | {"hbm_bytes": None}
+  assert "hbm" not in roofline.seconds(chip, **unknown, dcn_bytes=0)
   assert roofline.mfu(chip, 16 * 197e12, 16, 5.0) == 0.2
 
 

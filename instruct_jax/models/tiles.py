@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from instruct_jax.maths import arrays
 from instruct_jax.models import visible
+from instruct_jax.parallel import slices
 
 # Queries and keys of a tile at most: with 32 or 128 it is slower. Up to FEW
 # queries all scores at once are as fast, and the program compiles sooner.
@@ -70,11 +71,14 @@ class _Tiles:
   queries: jax.Array
   keys: jax.Array
   count: jax.Array
+  # Of one causal text a row; where there are caches, all of them.
+  most: int = dataclasses.field(metadata={"static": True})
 
   @classmethod
   def of(cls, seen, mask):
     """Those of which `seen` [B, tiles of T, tiles of S] is True."""
-    _, queries, keys = seen.shape
+    B, queries, keys = seen.shape
+    is_square = queries == keys
     order = jnp.argsort(~seen.ravel(), stable=True).astype(jnp.int32)
     place = order % (queries * keys)
     return cls(
@@ -83,6 +87,7 @@ class _Tiles:
       place // keys,
       place % keys,
       seen.sum(dtype=jnp.int32),
+      B * (queries * (queries + 1) // 2 if is_square else queries * keys),
     )
 
 
@@ -108,8 +113,7 @@ def _forward(q, k, v, tiles, static):
     )
 
   each = (*q.shape[:-1], 1)
-  tops, sums, outs = jax.lax.fori_loop(
-    0,
+  tops, sums, outs = slices.loop(
     tiles.count,
     meet,
     (
@@ -117,6 +121,7 @@ def _forward(q, k, v, tiles, static):
       jnp.zeros(each, jnp.float32),
       jnp.zeros(q.shape, jnp.float32),
     ),
+    most=tiles.most,
   )
   sums = jnp.where(sums == 0, 1, sums)  # of queries that only fill a tile
   out = (outs / sums).astype(q.dtype)
@@ -148,7 +153,7 @@ def _backward(static, saved, d_out):
     )
 
   zeros = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q, k, v))
-  sums = jax.lax.fori_loop(0, tiles.count, meet, zeros)
+  sums = slices.loop(tiles.count, meet, zeros, most=tiles.most)
   return (*(s.astype(x.dtype) for s, x in zip(sums, (q, k, v))), None)
 
 

@@ -20,6 +20,14 @@ _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _CALLED = re.compile(
   r"(calls|body|condition|to_apply|branch_computations)=(\{[^}]*\}|%[\w.\-]+)"
 )
+_VALUE = "|".join(
+  (
+    r"\{(?:[^{}]|\{[^}]*\})*\}",
+    r"mesh\[[^\]]*\]",
+    r"\[[\d,]+\]<=\[[\d,]+\](?:T\([\d,]+\))?",
+    r"[^,\s]+",
+  )
+)
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 
 
@@ -61,9 +69,8 @@ class Instruction:
     return found[1] if found else ""
 
   def attribute(self, name: str) -> str:
-    """The text of an attribute up to the next comma outside of braces."""
-    braced = r"\{(?:[^{}]|\{[^}]*\})*\}"
-    found = re.search(rf"\b{name}=({braced}|[^,\s]+)", self.rest)
+    """The text of an attribute, with the commas in its brackets; '' of none."""
+    found = re.search(rf"\b{name}=({_VALUE})", self.rest)
     return found[1] if found else ""
 
 

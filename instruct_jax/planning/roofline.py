@@ -13,17 +13,22 @@ def seconds(
   chip: chips.Chip,
   *,
   flops: float,
-  hbm_bytes: float,
+  hbm_bytes: float | None,
   ici_bytes: float,
   dcn_bytes: float,
 ) -> dict[str, float]:
-  """{what: its seconds} of one run, of a device's share of the work."""
-  return {
+  """{what: its seconds} of one run, of a device's share of the work.
+
+  What is not known (None) is left out.
+  """
+  times = {
     "flops": flops / chip.flops,
-    "hbm": hbm_bytes / chip.hbm_rate,
     "ici": ici_bytes / chip.ici_rate,
     "dcn": dcn_bytes / chip.dcn_rate,
   }
+  if hbm_bytes is not None:
+    times["hbm"] = hbm_bytes / chip.hbm_rate
+  return times
 
 
 def mfu(
