@@ -11,8 +11,9 @@ A converted run is named wherever a run can be: `config.needs.policy`, `sample
 models and value networks as AutoModelForSequenceClassification with one label)
 and in vLLM. What was trained with adapters (config.lora) leaves as a whole
 model, or, with --adapters, as a folder that `peft` loads onto the base.
-TARGET is new, empty, or as a conversion has left it. Exit codes: 0 done, 2 bad
-input.
+TARGET is new, empty, or as a conversion has left it. On many hosts that share
+it this is one job, as `instruct_jax.main`. Exit codes: 0 done, 2 bad input, 75
+another process of the job is gone.
 """
 
 from absl import flags
@@ -20,7 +21,7 @@ from absl import flags
 from instruct_jax.base import command, compilation, errors
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import llama2c
-from instruct_jax.runs import exchange
+from instruct_jax.runs import alike, exchange, processes
 
 _ROLE = flags.DEFINE_string(
   "role", "", "policy, reward or value; '': what the run hands on."
@@ -42,12 +43,18 @@ _BASE = flags.DEFINE_string(
   "base", "", "hf:/path of what adapters were trained on; '': the run names it."
 )
 _SHARD_GB = flags.DEFINE_float("shard_gb", 2.0, "Largest file, in 10^9 bytes.")
+flags.adopt_module_key_flags(processes)
 
 
 def main(argv: list[str]) -> None:
   """Converts argv[1] into argv[2], one of which is hf:/path."""
   compilation.enable_cache()
   source, target = argv[1:]
+  if (others := processes.join()) is not None:
+    named = {"SOURCE": source, "TARGET": target}
+    is_run = not source.startswith(llama2c.PREFIX)
+    more = named | alike.runs([source] if is_run else [])
+    processes.start(others, more=more)
   if source.startswith(llama2c.PREFIX):
     _little_llama(source, target)
     return

@@ -13,8 +13,10 @@ answers, as people's rankings do, no model need be named.
 
 Writes OUT/results.json, OUT/SET.jsonl (what was asked and answered) and
 OUT/report.html. The same command goes on where it was broken off; what has been
-measured of the same parameters, files and settings is not measured again. Exit
-codes: 0 done, 2 bad input, 130 Ctrl-C.
+measured of the same parameters, files and settings is not measured again. On
+many hosts that share --out it is one job, as `instruct_jax.main`. Exit codes: 0
+done, 2 bad input, 75 SIGTERM, or another process of the job is gone, 130
+Ctrl-C.
 """
 
 from absl import flags
@@ -24,7 +26,7 @@ from instruct_jax import sets
 from instruct_jax.base import allocation, command, compilation, errors
 from instruct_jax.measuring import contract, found, options, running
 from instruct_jax.report import evaluation
-from instruct_jax.runs import judging, lock, measured
+from instruct_jax.runs import alike, judging, lock, measured, processes
 
 _RUN = flags.DEFINE_multi_string(
   "run", [], "A run's folder or hf:/path, NAME=PATH to name it; repeat it."
@@ -56,6 +58,7 @@ _BEST_OF = flags.DEFINE_integer(
   "best_of", 1, "Each answer is the one of so many that --scorer likes best."
 )
 _LIST = flags.DEFINE_bool("list", False, "Say which sets there are, and end.")
+flags.adopt_module_key_flags(processes)
 
 
 def main(argv: list[str]) -> None:
@@ -83,6 +86,9 @@ def main(argv: list[str]) -> None:
   models = []
   if _RUN.value or asks:
     models = measured.models(_RUN.value, template=_TEMPLATE.value)
+  others = processes.join()
+  if others is not None:
+    processes.start(others, more=_read(models, scorer, there))
   settings = contract.Settings(
     _SEED.value, _LIMIT.value, given, best_of=_BEST_OF.value
   )
@@ -127,6 +133,21 @@ def _check_scorer(chosen: dict[str, contract.Set]) -> None:
     raise errors.UserError(
       f"--combine={_COMBINE.value}: --scorer names no several reward models"
     )
+
+
+def _read(
+  models: list[running.Given],
+  scorer: contract.Scorer | None,
+  there: dict[str, found.Found],
+) -> alike.Facts:
+  """All that is read, which must be the same on all hosts."""
+  judges = [scorer.described] if scorer else []
+  read = [*(one.described for one in models), *judges]
+  facts = {f"what {one['run']} holds": str(one["digest"]) for one in read}
+  for name, one in there.items():
+    for role, spec in one.files.items():
+      facts[f"the content of {name}.{role}"] = running.digest_of(spec)
+  return facts
 
 
 def _there(chosen: dict[str, contract.Set]) -> dict[str, found.Found]:

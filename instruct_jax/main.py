@@ -16,7 +16,6 @@ after saving, or another process of the job is gone, 130 by Ctrl-C (the same
 command goes on).
 """
 
-import logging
 import sys
 from typing import Any
 
@@ -30,14 +29,20 @@ from instruct_jax.base import (
   command,
   compilation,
   errors,
-  interrupt,
   keys,
   run_folder,
 )
 from instruct_jax.data.read import answers
-from instruct_jax.parallel import cluster, hosts, link
+from instruct_jax.parallel import hosts
 from instruct_jax.report import closing
-from instruct_jax.runs import alike, aside, build, overrides, plan, references
+from instruct_jax.runs import (
+  aside,
+  build,
+  overrides,
+  plan,
+  processes,
+  references,
+)
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "An experiment: experiments/NAME.py or NAME.py:VARIANT."
@@ -57,27 +62,11 @@ _KEEP_OLD = flags.DEFINE_integer(
   "How many broken-off runs of a name are kept aside; finished ones all are.",
   lower_bound=0,
 )
-_COORDINATOR = flags.DEFINE_string(
-  "coordinator", None, "HOST:PORT at which process 0 listens for the others."
-)
-_PROCESSES = flags.DEFINE_integer(
-  "processes", None, "How many processes the job has.", lower_bound=1
-)
-_PROCESS = flags.DEFINE_integer(
-  "process", None, "Which of them this is, from 0.", lower_bound=0
-)
-_START_LIMIT = flags.DEFINE_float(
-  "start_limit", 300.0, "Seconds in which all processes must have come."
-)
-_GRACE = flags.DEFINE_float(
-  "grace", 0.0, "Seconds from SIGTERM to the end, saved or not; 0: no limit."
-)
-# What all processes of a job are given the same, beside the config.
-_SAME = ("workdir", "nowait", "keep_old", "grace")
-
 _PROFILE = flags.DEFINE_string(
   "profile", "", "Steps of training, as 3-5, that an XProf trace is written of."
 )
+
+flags.adopt_module_key_flags(processes)
 
 
 def main(argv: list[str]) -> None:
@@ -98,37 +87,18 @@ def main(argv: list[str]) -> None:
   workdir = epath.Path(_WORKDIR.value)
   if _PROFILE.value:
     _profiled(_CONFIG.value, _PROFILE.value)
-  interrupt.allow(_GRACE.value)
   if _PRINT_CONFIG.value:
     print_config(_CONFIG.value, source, workdir, inherited)
     return
-  others = _join_others()
+  others = processes.join()
   with answers.held():  # People may go on labeling while a chain runs.
     stage = plan.plan(_CONFIG.value, source, workdir, inherited)
     options = {"wait": not _NOWAIT.value, "keep_old": _KEEP_OLD.value}
-    if others is not None:
-      given = {f"--{name}": flags.FLAGS[name].value for name in _SAME}
-      alike.check(others, plan.in_order(stage), given)
-      cluster.start(others, is_given=_COORDINATOR.value is not None)
+    processes.start(others, stages=plan.in_order(stage))
     results = build.build(stage, **options)
   if hosts.is_writer():
     closing.print_closing(results, stage.config.to_dict())
     print(f"\nReport: {run_folder.files(stage.folder).report}")
-
-
-def _join_others() -> link.Link | None:
-  """The other processes of this job, if it has any."""
-  place = cluster.find(
-    _COORDINATOR.value,
-    _PROCESSES.value,
-    _PROCESS.value,
-    seconds=_START_LIMIT.value,
-  )
-  if place is None:
-    return None
-  if place.index:
-    command.log_to_stderr(logging.WARNING)
-  return link.join(place, _START_LIMIT.value)
 
 
 def _profiled(config: ConfigDict, steps: str) -> None:

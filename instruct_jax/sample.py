@@ -11,19 +11,23 @@ Reads prompts line by line until the end of input or 'exit', unless --prompt or
 answers are shown while they grow, and /help lists what else can be said. Lines
 are one conversation where a run's template has turns; the prompts of a file
 stand alone.
-Responses go to stdout, notes to stderr. Exit codes: 0 done, 2 bad input, 130
-Ctrl-C.
+Responses go to stdout, notes to stderr. On many hosts it is one job, as
+`instruct_jax.main`: the first process reads what is typed, and prints. Exit
+codes: 0 done, 2 bad input, 75 SIGTERM, or another process of the job is gone,
+130 Ctrl-C.
 """
 
 from absl import flags
 
 from instruct_jax.base import allocation, command, compilation, errors
 from instruct_jax.runs import (
+  alike,
   answers,
   asked,
   chat,
   conversation,
   display,
+  processes,
   speaker,
 )
 
@@ -61,6 +65,7 @@ _COMBINE = flags.DEFINE_enum(
 _SCORES = flags.DEFINE_bool(
   "scores", False, "Also the reward, and the terms that it is the sum of."
 )
+flags.adopt_module_key_flags(processes)
 
 
 def main(argv: list[str]) -> None:
@@ -68,13 +73,18 @@ def main(argv: list[str]) -> None:
   del argv
   if not _RUN.value:
     raise errors.UserError("--run: name a run's folder, as runs/ppo_ptx-tiny.")
-  settings, given = _settings(), _given_prompts()
+  settings, scorers = _settings(), _scorers()
   allocation.keep()
   compilation.enable_cache()
+  others = processes.join()
+  if others is not None:
+    read = [*_RUN.value, *(scorers.folders if scorers else ())]
+    processes.start(others, more=alike.runs(read))
+  given = _given_prompts()
   speakers = chat.open_runs(
     _RUN.value,
     scored=_SCORES.value or bool(_SCORER.value) or settings.best_of > 1,
-    scorers=_scorers(),
+    scorers=scorers,
   )
   talk = conversation.Talk(speakers, settings)
   talk.sampling()  # UserError before the first prompt.

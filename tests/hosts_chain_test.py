@@ -1,5 +1,6 @@
 """The command on two processes of one job, as on two hosts."""
 
+import collections
 import json
 import os
 import random
@@ -18,15 +19,10 @@ STAGES = ("dataset", "pretrain", "sft", "rankings", "rm", "select", "ppo_ptx")
 # What a run took, and where; and metrics of that kind, which vary.
 UNLIKE = {"seconds", "peak_memory_bytes", "provenance", "evaluated_by"}
 OF_COST = ("rate/", "seconds/", "memory/")
+AIMS = ("data", "save", "random")  # what goes on when a process is killed
 GONE = re.compile(
   r"^error: process [01] \(\S+\) is gone; the same command", re.M
 )
-
-
-def free_port():
-  with socket.socket() as free:
-    free.bind(("localhost", 0))
-    return free.getsockname()[1]
 
 
 def start(folder, name, *flags, devices, config="ppo_ptx.py:test"):
@@ -52,7 +48,7 @@ def start(folder, name, *flags, devices, config="ppo_ptx.py:test"):
 
 def start_two(folder, *flags, more=((), ()), **options):
   """Both processes of a job; `more` are flags of each."""
-  place = (f"--coordinator=localhost:{free_port()}", "--processes=2")
+  place = (f"--coordinator=localhost:{processes.free_port()}", "--processes=2")
   return [
     start(folder, i, *flags, *place, f"--process={i}", *more[i],
           devices=1, **options)
@@ -60,7 +56,7 @@ def start_two(folder, *flags, more=((), ()), **options):
   ]  # fmt: skip
 
 
-def codes(started, seconds=600):
+def codes(started, seconds=1800):
   try:
     return [each.wait(timeout=seconds) for each in started]
   finally:
@@ -107,11 +103,14 @@ def test_what_differs_is_told_at_the_start(more, said, tmp_path):
 
 @pytest.mark.slow
 def test_the_chain_on_two_processes_with_kills_is_that_of_one(tmp_path):
-  """Bit for bit: SIGKILL, SIGTERM and SIGKILL, at moments that vary."""
+  """Bit for bit: killed while data is built, while it saves, and at random."""
   alone, together = tmp_path / "alone", tmp_path / "together"
   once = start(tmp_path, "alone", f"--workdir={alone}", devices=2)
   assert codes([once]) == [0], output(tmp_path, "alone")
-  disturb(tmp_path, together, [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL])
+  kills = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]
+  hit = disturb(tmp_path, together, list(zip(kills, AIMS)))
+  assert hit["data"], hit
+  assert hit["save"], hit
   for stage in STAGES:
     assert found(together, stage) == found(alone, stage), stage
   assert (together / "ppo_ptx-test" / "report.html").exists()
@@ -123,22 +122,40 @@ def test_twenty_kills(tmp_path):
   alone, together = tmp_path / "alone", tmp_path / "together"
   once = start(tmp_path, "alone", f"--workdir={alone}", devices=2)
   assert codes([once]) == [0], output(tmp_path, "alone")
-  disturb(tmp_path, together, [signal.SIGKILL, signal.SIGTERM] * 10)
+  rng = random.Random(1)
+  # The first at the data build, which there is once; then whatever comes.
+  aims = ["data"] * 4 + rng.choices(AIMS[1:], k=16)
+  kills = [signal.SIGKILL, signal.SIGTERM] * 10
+  hit = disturb(tmp_path, together, list(zip(kills, aims)))
+  print(f"{sum(hit.values())} kills: {hit}")
+  assert sum(hit.values()) == len(kills)
+  assert hit["data"] >= 2, hit
+  assert hit["save"] >= 4, hit
   for stage in STAGES:
     assert found(together, stage) == found(alone, stage), stage
 
 
 def disturb(folder, workdir, kills):
-  """Runs the chain to its end, however often one of the two is killed."""
+  """Runs the chain to its end, however often one of the two is killed.
+
+  `kills` are (signal, aim). Returns how many there were, by what they hit.
+  """
   rng = random.Random(0)
-  for number, kill in enumerate(kills):
+  hit = collections.Counter()
+  for number, (kill, aim) in enumerate(kills):
     started = start_two(folder, f"--workdir={workdir}")
-    wait_for_work(folder, workdir, started, done=number / len(kills))
-    time.sleep(rng.uniform(0, 20))
+    if aim == "random":
+      wait_for_work(folder, workdir, started, done=number / len(kills))
+      time.sleep(rng.uniform(0, 20))
+    else:
+      what = builds_data if aim == "data" else saves
+      wait_until(lambda w=what: w(workdir), started)
+      time.sleep(rng.uniform(0, 1) if aim == "data" else 0)
     victim = rng.randrange(2)
     if started[victim].poll() is not None:  # It was done already.
       assert codes(started) == [0, 0], output(folder, 0)
-      return
+      return hit
+    hit[hit_now(workdir)] += 1
     began = time.monotonic()
     started[victim].send_signal(kill)
     ended = codes(started)
@@ -155,13 +172,36 @@ def disturb(folder, workdir, kills):
       assert "Traceback" not in text, text
       assert "*** " not in text, text  # a stack of C++
   assert codes(start_two(folder, f"--workdir={workdir}")) == [0, 0]
+  return hit
+
+
+def builds_data(workdir):
+  data = workdir / f"{STAGES[0]}-test"
+  return data.is_dir() and not (data / "results.json").exists()
+
+
+def saves(workdir):
+  """Whether a step is being written, which gets its name when it is whole."""
+  return any(workdir.glob("*/checkpoints/*.orbax-checkpoint-tmp*"))
+
+
+def hit_now(workdir):
+  aims = {"data": builds_data(workdir), "save": saves(workdir)}
+  return next((aim for aim, is_so in aims.items() if is_so), "random")
+
+
+def wait_until(happens, started):
+  """Until something happens, or a process has ended."""
+  while not happens() and all(each.poll() is None for each in started):
+    time.sleep(0.01)
 
 
 def wait_for_work(folder, workdir, started, *, done):
   """Until a share of the stages is there, or a process has ended."""
   wanted = int(done * len(STAGES))
-  while all(each.poll() is None for each in started):
+
+  def is_there():
     there = len(list(workdir.glob("*/results.json")))
-    if there >= wanted and list(workdir.glob(".*.lock")):
-      return
-    time.sleep(0.2)
+    return there >= wanted and any(workdir.glob(".*.lock"))
+
+  wait_until(is_there, started)

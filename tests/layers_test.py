@@ -38,7 +38,7 @@ maths
 parallel
   keeper wire
   link
-  cluster
+  cluster joining
   hosts
   sharding digest
   stored slices
@@ -231,7 +231,7 @@ runs
   overrides
   plan
   finished measured judging alike
-  costs crew
+  costs crew processes
   turns
   harness
   build

@@ -15,17 +15,17 @@ from tests import processes
 PROGRAM = """
 import json, os, signal, sys, threading, time
 from instruct_jax.base import errors, interrupt, peers
-from instruct_jax.parallel import link
+from instruct_jax.parallel import joining, link
 coordinator, count, index, limit, *rest = sys.argv[1:]
 interrupt.install()
 place = link.Place(coordinator, int(count), int(index))
 code, said = 0, ""
 try:
-  joined = link.join(place, float(limit))
+  joined = joining.join(place, float(limit))
   BODY
 except errors.UserError as error:
   code, said = 2, f"error: {error}"
-except interrupt.Interrupted:
+except (interrupt.Interrupted, interrupt.Stopped):
   code, said = 75, "stopped"
 print(said, flush=True)
 if peers.current:
@@ -34,15 +34,9 @@ os._exit(code)
 """
 
 
-def free_port():
-  with socket.socket() as free:
-    free.bind(("localhost", 0))
-    return free.getsockname()[1]
-
-
 def start(body, indices, *, count=0, limit=20, port=None, counts=None):
   """Processes with these indices of one job."""
-  address = f"localhost:{port or free_port()}"
+  address = f"localhost:{port or processes.free_port()}"
   code = PROGRAM.replace("BODY", body.strip().replace("\n", "\n  "))
   counts = counts or [count or len(indices)] * len(indices)
   return [
@@ -145,6 +139,36 @@ with interrupt.alone():
   ends(started)
 
 
+@pytest.mark.parametrize("asked", [0, 1])
+def test_a_command_that_saves_nothing_ends_where_one_is_asked_to(asked):
+  body = """
+interrupt.install(saves=False)
+print("ready", flush=True)
+time.sleep(60)
+"""
+  started = start(body, [0, 1])
+  for each in started:
+    ready(each)
+  started[asked].send_signal(signal.SIGTERM)
+  found = ends(started)
+  name = f"process {asked} ({socket.gethostname()})"
+  assert found[asked][:2] == (75, "stopped\n")
+  assert found[1 - asked][::2] == (75, f"error: {name} has ended: stopped\n")
+
+
+def test_the_first_one_closes_what_serves_them_when_all_have_left():
+  body = """
+joined.close = lambda: print(f"closed by {place.index}", flush=True)
+time.sleep(place.index)
+"""
+  found = ends(start(body, [0, 1, 2]))
+  assert [out.split("\n")[1] for _, out, _ in found] == ["closed by 0", "", ""]
+  body += "if place.index == 2: os._exit(1)"
+  (first, *_) = ends(start(body, [0, 1, 2]))
+  assert first[0] == 75
+  assert "closed" not in first[1]
+
+
 def test_the_grace_ends_what_is_not_saved_in_time():
   body = """
 interrupt.allow(0.5)
@@ -209,7 +233,7 @@ def test_different_numbers_of_processes():
 
 
 def test_who_comes_too_late_is_sent_away():
-  port = free_port()
+  port = processes.free_port()
   body = """
 print("ready", flush=True)
 time.sleep(4)
@@ -224,7 +248,7 @@ time.sleep(4)
 
 
 def test_a_stranger_at_the_port_is_no_process():
-  port = free_port()
+  port = processes.free_port()
   (first,) = start("", [0], count=2, port=port)
   end = time.monotonic() + 20
   while time.monotonic() < end:

@@ -162,13 +162,14 @@ def _folded(params, family, drop_bias):
   reads: n + b w / |w|^2 in its place gives the same score.
   """
   head, norm = params["head"], params["decoder"]["final_norm"]
-  bias = float(np.asarray(head["bias"])[0])
+  head = {name: on_host(x) for name, x in head.items()}
+  bias = float(head["bias"][0])
   rest = {name: x for name, x in params.items() if name != "head"}
   rest["head"] = {"kernel": head["kernel"]}
   if not bias:
     return rest, 0.0
   has_place = hf_families.FAMILIES[family].norm_bias
-  if not has_place or not np.any(np.asarray(head["kernel"])):
+  if not has_place or not np.any(head["kernel"]):
     if drop_bias:
       return rest, bias
     raise errors.UserError(
@@ -177,7 +178,7 @@ def _folded(params, family, drop_bias):
       ' (every score moves by it, no ranking does) and noted as "reward_bias"'
       " in config.json."
     )
-  before = np.asarray(norm["bias"]) if "bias" in norm else np.float32(0)
+  before = on_host(norm["bias"]) if "bias" in norm else np.float32(0)
   after = before + shift(head)
   trunk = params["decoder"] | {"final_norm": norm | {"bias": after}}
   return rest | {"decoder": trunk}, 0.0
@@ -243,6 +244,11 @@ def _fetched(flat, ours, leaf):
     if not ours.endswith("/bias"):
       raise errors.UserError(f"the parameters lack {ours}.")
     return np.zeros(leaf.shape, np.float32)
+  return on_host(x)
+
+
+def on_host(x: jax.Array | np.ndarray) -> np.ndarray:
+  """The whole of an array; every process calls it where others hold parts."""
   if isinstance(x, jax.Array) and not x.is_fully_addressable:
     x = hosts.fetch(x)
   return np.asarray(x)

@@ -18,7 +18,7 @@ from instruct_jax.hf import families as hf_families
 from instruct_jax.hf import folder as hf_folder
 from instruct_jax.hf import tensors
 from instruct_jax.models import config as model_config
-from instruct_jax.parallel import folders
+from instruct_jax.parallel import folders, hosts
 from instruct_jax.tokenizers import files
 from instruct_jax.tokenizers import sentencepiece_model as proto
 
@@ -71,6 +71,8 @@ def to_hf(
     "torch_dtype": "float32",
   }
   with folders.making(folder, reads=reads, overwrite=overwrite) as home:
+    if not hosts.is_writer():
+      return
     content = safetensors.numpy.save(named, metadata={"format": "pt"})
     storage.write(home / hf_folder.SINGLE, content)
     storage.write(home / files.MODEL, _sentencepiece(pieces))

@@ -239,8 +239,10 @@ def grow(
     start = clock()
     state.grow(tokens)
     _ = state.is_running
-    tokens = tokens * 2 if clock() - start < seconds / 2 else tokens
-    if clock() - start > seconds:
+    # All processes run the same programs, whosever clock is late.
+    took = hosts.once("time to grow", lambda s=start: clock() - s)
+    tokens = tokens * 2 if took < seconds / 2 else tokens
+    if took > seconds:
       tokens = max(1, tokens // 2)
 
 

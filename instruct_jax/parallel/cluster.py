@@ -97,6 +97,8 @@ def start(joined: link.Link, *, is_given: bool) -> None:
   # It would listen to SIGTERM itself.
   jax.config.update("jax_enable_preemption_service", False)
   service = keeper.Keeper(joined.place.count) if joined.is_first else None
+  if service is not None:
+    joined.close = service.shutdown
   port = joined.gather("jax", service and service.port, lambda ports: ports[0])
   host, _, _ = joined.place.coordinator.rpartition(":")
   made = _jax.get_distributed_runtime_service

@@ -21,7 +21,14 @@ from instruct_jax.base import errors, interrupt, peers
 # What the others raise too, so that every process ends with the same code.
 _ERRORS = {
   kind.__name__: kind
-  for kind in (errors.UserError, errors.Diverged, interrupt.Interrupted)
+  for kind in (
+    errors.UserError,
+    errors.Diverged,
+    interrupt.Interrupted,
+    interrupt.Stopped,
+    interrupt.Left,
+    KeyboardInterrupt,
+  )
 }
 _TOGETHER = 3600.0  # seconds in which all come to a barrier
 _ONE = 7 * 24 * 3600.0  # seconds for one: building data takes long
@@ -30,7 +37,16 @@ _calls = itertools.count()
 
 def is_writer() -> bool:
   """Whether this process is the one that writes files."""
-  return jax.process_index() == 0
+  return not is_one_of_many() or jax.process_index() == 0
+
+
+def is_one_of_many() -> bool:
+  """Whether there are other processes, as JAX knows them.
+
+  Until it has been started over all of them each is alone, and does not ask for
+  devices: with those that it had got, JAX would not start over all any more.
+  """
+  return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def barrier(name: str, *, seconds: float = _TOGETHER) -> None:
@@ -38,7 +54,7 @@ def barrier(name: str, *, seconds: float = _TOGETHER) -> None:
 
   After so many seconds the process ends, saying what it waited for.
   """
-  if jax.process_count() > 1:
+  if is_one_of_many():
     key = f"instruct_jax/barrier/{next(_calls)}/{name}"
     with _limited(name, seconds):
       _client().wait_at_barrier(key, int(seconds * 1000))
@@ -46,7 +62,7 @@ def barrier(name: str, *, seconds: float = _TOGETHER) -> None:
 
 def gather(name: str, value: Any) -> list[Any]:
   """The values of all processes, by index, by way of JSON; as `barrier`."""
-  if jax.process_count() == 1:
+  if not is_one_of_many():
     return [value]
   key, most = f"instruct_jax/gather/{next(_calls)}", int(_TOGETHER * 1000)
   client = _client()
@@ -70,9 +86,10 @@ def once(name: str, function: Callable[[], Any]) -> Any:
   kept busy.
 
   Raises what `function` raised; the others raise the same if it is UserError,
-  Diverged or Interrupted, else a RuntimeError, so that none waits for ever.
+  Diverged, Interrupted or Ctrl-C, else a RuntimeError, so that none waits for
+  ever.
   """
-  if jax.process_count() == 1:
+  if not is_one_of_many():
     return function()
   client = _client()
   key = f"instruct_jax/once/{next(_calls)}/{name}"
@@ -98,7 +115,7 @@ def once(name: str, function: Callable[[], Any]) -> Any:
 
 def fetch(tree: Any) -> Any:
   """The same tree with whole numpy arrays, on every process."""
-  if jax.process_count() > 1:
+  if is_one_of_many():
     return multihost_utils.process_allgather(tree, tiled=True)
   return jax.tree.map(np.asarray, tree)
 

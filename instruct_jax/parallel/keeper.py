@@ -45,9 +45,11 @@ class Keeper:
       )
 
   def shutdown(self) -> None:
-    """Ends it, once all processes have left."""
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-      self._process.communicate(_DONE, timeout=5)
+    """All others have left: it ends with this process, and does not linger."""
+    assert self._process.stdin is not None
+    with contextlib.suppress(OSError, ValueError):
+      self._process.stdin.write(_DONE)
+      self._process.stdin.flush()
 
 
 def main(port: str, count: str) -> None:

@@ -11,22 +11,17 @@ stop at the next place that none has passed.
 """
 
 import dataclasses
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from instruct_jax.base import errors, interrupt, peers
+from instruct_jax.base import interrupt, peers
 from instruct_jax.parallel import wire
 
-_HELLO = 10.0  # seconds in which somebody who connects has to say who he is
 _PATIENCE = 10.0  # seconds in which the others end by themselves, too
 _VERDICT = 5.0  # seconds in which it comes out that an error was another's end
 LIMIT = 3600.0  # seconds that processes wait for each other
-# Ends that come to all: done, and stopped by SIGTERM.
-_OF_ALL = (0, interrupt.EXIT_CODE)
 GOES_ON = "the same command goes on from the last save"
 
 
@@ -54,6 +49,9 @@ class Link:
     self._answers: dict[str, Any] = {}  # by name, of the first one
     self._ended: dict[int, int] = {}  # exit codes, by process
     self._is_over = False  # all have ended
+    self._left: set[int] = set()  # whose connection is closed
+    # Called in the first process, once all others have left after their end.
+    self.close: Callable[[], None] = lambda: None
     self._passed = 0  # places where one may stop
     self._is_asked = False  # to stop
     self._counts: dict[int, int] = {}  # what all have passed then
@@ -132,14 +130,29 @@ class Link:
     self._tell({"ends": self.place.index, "code": code, "text": text})
     self._look_whether_over()
     with self._changed:
-      wait = LIMIT if code in _OF_ALL else _PATIENCE
+      wait = LIMIT if self._is_of_all(code) else _PATIENCE
       self._changed.wait_for(lambda: self._is_over, wait)
+      if self.is_first and self._is_over:
+        everybody = len(self._wires)
+        self._changed.wait_for(lambda: len(self._left) == everybody, _PATIENCE)
+        if len(self._left) == everybody:
+          self.close()
+
+  def _is_of_all(self, code: int) -> bool:
+    """Whether an end comes to all: done, or stopped where all were asked to."""
+    return code == 0 or (code == interrupt.EXIT_CODE and self._is_asked)
 
   def _hear(self, index: int) -> None:
     """The thread that listens to one connection."""
     while (message := self._wires[index].receive()) is not None:
       self._take(index, message)
-    if index not in self._ended and not self._is_over:
+    with self._changed:
+      self._left.add(index)
+      self._changed.notify_all()
+      mine = self._ended.get(self.place.index)
+    # After an end of its own it waits for nobody whose end has to be told.
+    is_over = self._is_over or (mine is not None and not self._is_of_all(mine))
+    if index not in self._ended and not is_over:
       self._say_gone(index)
 
   def _take(self, index: int, message: wire.Message) -> None:
@@ -232,7 +245,7 @@ class Link:
       for other, each in self._wires.items():
         if other != index:
           each.send(message)
-    if code not in _OF_ALL:
+    if code:
       line = f"error: {self.name(index)} has ended: {message['text']}\n"
       timer = threading.Timer(_PATIENCE, self._follow, (code, line))
       timer.daemon = True
@@ -240,7 +253,7 @@ class Link:
     self._look_whether_over()
 
   def _follow(self, code: int, line: str) -> None:
-    if self.place.index not in self._ended:
+    if self.place.index not in self._ended and not self._is_of_all(code):
       interrupt.leave(code, line)
 
   def _look_whether_over(self) -> None:
@@ -251,104 +264,3 @@ class Link:
       with self._changed:
         self._is_over = True
         self._changed.notify_all()
-
-
-def join(place: Place, seconds: float) -> Link:
-  """Finds the other processes of a job.
-
-  Raises UserError where they do not all come within so many seconds, or two
-  say that they are the same; Interrupted after SIGTERM.
-  """
-  if place.index:
-    return _join_first(place, seconds)
-  listener = wire.listen(place.coordinator, min(seconds, 10.0))
-  try:
-    wires, hosts = _receive_others(place, listener, seconds)
-  except BaseException:
-    listener.close()
-    raise
-  names = [hosts[index] for index in range(place.count)]
-  threading.Thread(
-    target=_turn_away, args=(listener, names), daemon=True
-  ).start()
-  for each in wires.values():
-    each.send({"hosts": names})
-  return Link(place, names, wires)
-
-
-def _join_first(place: Place, seconds: float) -> Link:
-  end = time.monotonic() + seconds + _HELLO
-  first = wire.connect(place.coordinator, seconds)
-  hello = {"process": place.index, "processes": place.count}
-  first.send(hello | {"host": socket.gethostname(), "pid": os.getpid()})
-  answer = first.receive(max(1.0, end - time.monotonic()))
-  if answer is None:
-    raise errors.UserError(
-      f"--coordinator={place.coordinator}: who listens there is no process 0 of"
-      " this command, or it has ended"
-    )
-  if "refused" in answer:
-    raise errors.UserError(answer["refused"])
-  return Link(place, answer["hosts"], {0: first})
-
-
-def _receive_others(
-  place: Place, listener: socket.socket, seconds: float
-) -> tuple[dict[int, wire.Wire], dict[int, str]]:
-  """The connections of all others, and the names of their hosts."""
-  end = time.monotonic() + seconds
-  wires: dict[int, wire.Wire] = {}
-  hosts = {0: socket.gethostname()}
-  listener.settimeout(0.2)
-  while len(wires) < place.count - 1:
-    interrupt.check()
-    why, late = "", None
-    try:
-      late = wire.Wire(listener.accept()[0])
-      hello = late.receive(_HELLO)
-      if hello is None or not {"process", "processes", "host"} <= set(hello):
-        late.close()  # somebody else, who looks for open ports
-        continue
-      why = _refusal(place, hello, hosts)
-      if not why:
-        wires[hello["process"]] = late
-        hosts[hello["process"]] = hello["host"]
-    except TimeoutError:
-      if time.monotonic() > end:
-        missing = [i for i in range(place.count) if i not in hosts]
-        why = (
-          f"--processes={place.count}: {len(hosts)} came within {seconds:.0f}"
-          f" s; missing: {', '.join(f'--process={i}' for i in missing)}"
-        )
-    if why:
-      for each in (*wires.values(), *([late] if late else [])):
-        each.send({"refused": why})
-      raise errors.UserError(why)
-  return wires, hosts
-
-
-def _turn_away(listener: socket.socket, hosts: list[str]) -> None:
-  """Says to who comes later that all are there; the port stays taken."""
-  listener.settimeout(None)
-  while True:
-    try:
-      late = wire.Wire(listener.accept()[0])
-    except OSError:
-      return
-    why = f"all {len(hosts)} processes are there already: {', '.join(hosts)}"
-    late.send({"refused": f"--process: {why}"})
-
-
-def _refusal(place: Place, hello: wire.Message, hosts: dict[int, str]) -> str:
-  index, host = hello["process"], hello["host"]
-  if hello["processes"] != place.count:
-    return (
-      f"--processes={hello['processes']} of process {index} ({host}), but"
-      f" --processes={place.count} of process 0 ({hosts[0]}): give all the same"
-    )
-  if index in hosts:
-    return (
-      f"--process={index} is given twice, on {hosts[index]} and on {host}: give"
-      f" each its own, from 0 to {place.count - 1}"
-    )
-  return ""

@@ -9,6 +9,7 @@ from typing import Any
 from etils import epath
 
 from instruct_jax.base import storage, terminal
+from instruct_jax.parallel import hosts
 from instruct_jax.report import exhibits, pages
 
 REPORT = "report.html"
@@ -139,8 +140,16 @@ def print_sets(sets: Mapping[str, Any]) -> None:
 
 
 def write(out: epath.PathLike, results: Results) -> epath.Path:
-  """Writes OUT/report.html: one file, which needs nothing else."""
+  """Writes OUT/report.html: one file, which needs nothing else.
+
+  Every process of the job calls it; the first one writes.
+  """
   out = epath.Path(out)
+  hosts.once("page", lambda: _write(out, results))
+  return out / REPORT
+
+
+def _write(out, results):
   models = list(results["models"])
   page = pages.template("evaluation.html").render(
     models=results["models"],
@@ -160,9 +169,7 @@ def write(out: epath.PathLike, results: Results) -> epath.Path:
     missing=results["missing"],
     failed=results["failed"],
   )
-  path = out / REPORT
-  storage.write(path, page)
-  return path
+  storage.write(out / REPORT, page)
 
 
 def _samples(path: epath.Path) -> list[dict[str, Any]]:

@@ -9,13 +9,13 @@ import importlib.metadata
 import pathlib
 import platform
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import instruct_jax
 from instruct_jax.base import errors, keys
 from instruct_jax.parallel import link
-from instruct_jax.runs import digests, plan, provenance
+from instruct_jax.runs import digests, plan, provenance, readers
 
 _SHOWN = 3  # differences; what the rest has in common is mostly their cause
 
@@ -61,6 +61,17 @@ def facts_of(stages: Sequence[plan.Stage], options: Mapping[str, Any]) -> Facts:
       facts[f"{name}: config.{key}"] = str(value)
     for need, digest in record["needs_digests"].items():
       facts[f"{name}: {_NEED} {need}"] = digest
+  return facts
+
+
+def runs(named: Iterable[str]) -> Facts:
+  """What must be the same of runs that are read, and of checkpoints."""
+  facts = {}
+  for path in named:
+    try:
+      facts[f"what {path} holds"] = readers.digest_of(path)
+    except errors.UserError:  # It goes on, or whoever opens it says more.
+      facts[f"what {path} holds"] = "not finished"
   return facts
 
 

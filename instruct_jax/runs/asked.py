@@ -6,7 +6,6 @@ whatever else it has stands in the output again.
 
 import dataclasses
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from etils import epath
 
 from instruct_jax.base import errors
 from instruct_jax.data.read import files, records, specs, typed
+from instruct_jax.parallel import hosts
 from instruct_jax.tokenizers import templates
 
 _STDIN = "-"
@@ -62,12 +62,19 @@ def _is_pipe(name: str) -> bool:
 
 
 def _read_once(name: str) -> Iterator[Asked]:
-  """The prompts of what cannot be read again: of a copy of it."""
+  """The prompts of what cannot be read again: of a copy of it.
+
+  Of several processes the first one reads, for all of them.
+  """
   source, shown = (0, "stdin") if name == _STDIN else (name, name)
+
+  def content():
+    with open(source, "rb", closefd=source != 0) as pipe:
+      return pipe.read().decode("latin-1")  # each byte as itself
+
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "prompts"
-    with open(source, "rb", closefd=source != 0) as pipe, path.open("wb") as to:
-      shutil.copyfileobj(pipe, to)
+    path.write_bytes(hosts.once(shown, content).encode("latin-1"))
     try:
       for one in read(str(path)):
         where = one.where.replace(str(path), shown)

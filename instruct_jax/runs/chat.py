@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from etils import epath
 
-from instruct_jax.base import compilation, errors, interrupt, keyboard
+from instruct_jax.base import compilation, errors, interrupt, keyboard, peers
+from instruct_jax.parallel import hosts
 from instruct_jax.runs import (
   answers,
   asked,
@@ -138,8 +139,13 @@ def converse(talk: Talk, how: display.Display) -> None:
 def _line(keys: keyboard.Keyboard) -> str | None:
   """The next line; None at the end of input or after 'exit'.
 
-  In a terminal a line that is no text is named, and another asked for.
+  Of several processes the first one reads it, for all of them.
   """
+  return hosts.once("line", lambda: _typed(keys))
+
+
+def _typed(keys: keyboard.Keyboard) -> str | None:
+  """In a terminal a line that is no text is named, and another asked for."""
   while True:
     try:
       line = keys.line("> ")
@@ -168,7 +174,10 @@ def _respond(
     with interrupt.deferred():
       said = _answer_now(talk, line, prompts, how)
   except KeyboardInterrupt as error:
+    is_alone = peers.current is None  # The others go on with the answer.
     if isinstance(error, interrupt.Stopped) or not keys.is_terminal:
+      raise
+    if not is_alone:
       raise
     interrupt.rearm()
     keys.forget_pasted()

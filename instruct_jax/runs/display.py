@@ -14,6 +14,7 @@ from typing import Any
 
 from instruct_jax.base import compilation, streams, typewriter
 from instruct_jax.maths import best_of
+from instruct_jax.parallel import hosts
 from instruct_jax.runs import answers
 
 Rows = Mapping[str, Sequence[answers.Response]]  # by run
@@ -221,7 +222,12 @@ def note(message: str, end: str = "\n") -> None:
 
 
 def say(lines: Sequence[str], end: str = "\n") -> None:
-  """What a command answers; in a terminal lines break between words."""
+  """What a command answers; in a terminal lines break between words.
+
+  Of several processes the first one says it.
+  """
+  if not hosts.is_writer():
+    return
   text = "\n".join(lines)
   if sys.stderr.isatty():
     *above, last = text.split("\n")

@@ -45,13 +45,22 @@ def bring_in(
       be written.
   """
   reads = [hf_folder.path_of(reference)]
-  claims.claim(folder, reads=reads, overwrite=overwrite, folder=True)
+  _claim(folder, reads, overwrite)
   there = hf_folder.Folder(reads[0])
   role = _role(role or records.product(epath.Path(reference)).role)
   ctx = reading.open_context(epath.Path(reference))
   params = reading.load_parameters(epath.Path(reference), ctx, role)
   with folders.making(folder, reads=reads, overwrite=overwrite) as home:
     _fill(home, there, ctx, role, params)
+
+
+def _claim(folder, reads, overwrite):
+  """As `claims.claim`, once: what the first process writes is not looked at."""
+
+  def claim():
+    claims.claim(folder, reads=reads, overwrite=overwrite, folder=True)
+
+  hosts.once("claim", claim)
 
 
 def _fill(
@@ -65,6 +74,7 @@ def _fill(
   item, files = f"params.{role}", run_folder.files(home)
   with checkpoint.Checkpointer(files.checkpoints) as saver:
     saver.save(0, {item: params})
+  of_parameters = digest.of({item: params})
   if not hosts.is_writer():
     return
   ctx.tokenizer.save(files.tokenizer)
@@ -85,7 +95,7 @@ def _fill(
   results = {
     "experiment": "import",
     "config_digest": described["digest"],
-    "parameters_digest": digest.of({item: params}),
+    "parameters_digest": of_parameters,
     "product": {"run": ".", "step": 0, "item": item},
   }
   storage.write_json(files.results, results)
@@ -120,7 +130,7 @@ def send_out(
     UserError: not a finished run, no such role, or see `hf.export.export`.
   """
   reads = _read_by(epath.Path(run))
-  claims.claim(folder, reads=reads, overwrite=overwrite, folder=True)
+  _claim(folder, reads, overwrite)
   role = _role(role or records.product(run).role)
   ctx = reading.open_context(run)
   params = reading.load_kept(run, ctx, role, ema=ema)
@@ -175,7 +185,7 @@ def send_adapters(
       is no checkpoint in Hugging Face format, or another model.
   """
   reads = _read_by(epath.Path(run))
-  claims.claim(folder, reads=reads, overwrite=overwrite, folder=True)
+  _claim(folder, reads, overwrite)
   role = _role(role or records.product(run).role)
   ctx = reading.open_context(run)
   trained, below = reading.load_adapters(run, ctx, role, ema=ema)

@@ -29,8 +29,11 @@ def open_context(folder: epath.PathLike, *, axis: str = "") -> context.Context:
   """The context of a run, for reading it on the devices that are here.
 
   The run's own mesh is used if it fits all devices exactly, else one device,
-  or all of them along an `axis` of the mesh.
+  or all of them along an `axis` of the mesh. Several processes have no device
+  that is all of theirs: they take all, along 'data' unless another is named.
   """
+  if jax.process_count() > 1:
+    axis = axis or "data"
   config = records.read_config(folder).unlock()
   if math.prod(config.mesh.values()) != jax.device_count():
     config.mesh = ConfigDict(dict.fromkeys(config.mesh, 1))
