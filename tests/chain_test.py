@@ -505,8 +505,8 @@ REWARDED = ("rm", "select", "ppo_ptx")
     ("model.dropout", 0.1, TRAINED),
     ("model.dtype", "bfloat16", TRAINED),
     ("reward_model.dropout", 0.1, REWARDED),
-    ("mesh.data", 2, TRAINED),
-    ("mesh.fsdp", 2, TRAINED),
+    ("mesh.data", 2, ()),  # On other devices a run goes on.
+    ("mesh.fsdp", 2, ()),
     ("reward.length.weight", 0.1, ("ppo_ptx",)),
     ("rl.kl_coef", 0.3, ("ppo_ptx",)),
     ("steps", 2, ("ppo_ptx",)),

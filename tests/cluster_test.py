@@ -43,7 +43,8 @@ def test_a_laptop_is_alone():
 def test_flags():
   place = cluster.find("10.0.0.1:8476", 4, 3)
   assert place == link.Place("10.0.0.1:8476", 4, 3)
-  assert cluster.find("10.0.0.1:8476", 1, 0) is None
+  place = cluster.find("10.0.0.1:8476", 1, 0)
+  assert place == link.Place("10.0.0.1:8476", 1, 0)
 
 
 @pytest.mark.parametrize(

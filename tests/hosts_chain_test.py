@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,13 +26,17 @@ GONE = re.compile(
 )
 
 
-def start(folder, name, *flags, devices, config="ppo_ptx.py:test"):
-  """The command, its output in a file."""
+def start(folder, name, *flags, devices, config="ppo_ptx.py:test", data=2):
+  """The command, its output in a file; rows are split `data` ways."""
   with (folder / f"output-{name}").open("w") as file:
     return subprocess.Popen(
       [
         *(sys.executable, "-m", "instruct_jax.main"),
-        *(f"--config=experiments/{config}", "--config.mesh.data=2", *flags),
+        *(
+          f"--config=experiments/{config}",
+          f"--config.mesh.data={data}",
+          *flags,
+        ),
       ],
       cwd=processes.ROOT,
       stdin=subprocess.DEVNULL,
@@ -115,6 +120,51 @@ def test_the_chain_on_two_processes_with_kills_is_that_of_one(tmp_path):
     assert found(together, stage) == found(alone, stage), stage
   assert (together / "ppo_ptx-test" / "report.html").exists()
   assert not list(together.glob(".*.lock"))
+
+
+def losses(workdir):
+  """By step, those that training and validation have logged."""
+  lines = (workdir / "pretrain-test" / "metrics.jsonl").read_text().splitlines()
+  found = {}
+  for row in map(json.loads, lines):
+    is_training = "rate/steps_per_second" in row
+    assert is_training == ("rate/model_tflops_per_second" in row)
+    named = {k: x for k, x in row.items() if k.endswith("loss")}
+    found.setdefault(row["step"], {}).update(named)
+  return found
+
+
+@pytest.mark.slow
+def test_what_two_processes_began_goes_on_on_other_devices(tmp_path):
+  """Bit for bit on as many; on one and on four the losses to 1e-5."""
+  options = {"config": "pretrain.py:test"}
+  whole = tmp_path / "whole"
+  once = start(tmp_path, "whole", f"--workdir={whole}", devices=2, **options)
+  assert codes([once]) == [0], output(tmp_path, "whole")
+  begun = tmp_path / "begun"
+  started = start_two(tmp_path, f"--workdir={begun}", **options)
+  saved = begun / "pretrain-test" / "checkpoints" / "5"
+  wait_until(saved.exists, started)
+  started[1].send_signal(signal.SIGTERM)
+  assert codes(started) == [75, 75], output(tmp_path, 0)
+  for devices in (2, 1, 4):
+    name = f"on-{devices}"
+    shutil.copytree(begun, tmp_path / name)
+    flags = f"--workdir={tmp_path / name}"
+    again = start(
+      tmp_path, name, flags, devices=devices, data=devices, **options
+    )
+    assert codes([again]) == [0], output(tmp_path, name)
+    assert "pretrain-test: continues where it" in output(tmp_path, name)
+    assert not list((tmp_path / name).glob("*.old*"))
+    if devices == 2:
+      assert found(tmp_path / name, "pretrain") == found(whole, "pretrain")
+    expected = losses(whole)
+    there = losses(tmp_path / name)
+    assert there.keys() == expected.keys()
+    assert len(expected) >= 6
+    for step, values in expected.items():
+      assert there[step] == pytest.approx(values, rel=1e-5), (devices, step)
 
 
 @pytest.mark.long

@@ -167,7 +167,7 @@ algorithms
   iteration
   dpo ppo groups best_of_n
 training
-  judging muon partition placing
+  flops judging muon partition placing
   gradient optim untrained
   fused
   step

@@ -28,6 +28,9 @@ def find(
 ) -> link.Place | None:
   """The place that the flags name, else the environment; None alone.
 
+  Flags that name one process make it a job of one, whose devices add in the
+  order in which those of several processes do: gloo's, on CPUs.
+
   Raises UserError where some flags are given and others not, or do not fit
   each other, and where the environment's coordinator is not to be found within
   so many seconds.
@@ -50,7 +53,7 @@ def find(
       f"--process={process}: must be from 0 to {processes - 1}, since"
       f" --processes={processes}"
     )
-  return link.Place(coordinator, processes, process) if processes > 1 else None
+  return link.Place(coordinator, processes, process)
 
 
 def _of_environment(seconds: float) -> link.Place | None:

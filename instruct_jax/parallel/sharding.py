@@ -52,7 +52,7 @@ def make_mesh(
       f"{text} takes {wanted} devices; there are {len(devices)}."
     )
   mesh = _laid_out(shape, devices[:wanted], text)
-  if jax.process_count() > 1 and devices[0].platform == "cpu":
+  if jax.distributed.is_initialized() and devices[0].platform == "cpu":
     _connect(mesh)
   return mesh
 

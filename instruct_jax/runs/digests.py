@@ -54,6 +54,7 @@ _OF_DATA = tuple(
   )
 )
 _K_MAX = "data.k_max"
+_MESH = ("mesh",)
 _COMBINE = "reward.model.combine"
 _REMAT = {"model.remat", "reward_model.remat"}
 _REMAT_ONCE = {"none": False, "full": True}
@@ -95,6 +96,9 @@ def of_stage(config: ConfigDict, needs: Needs) -> str:
   """A hash of all that determines what a stage computes."""
   is_read, flat = _is_read(config), _present(keys.flatten(config))
   flat = {k: v for k, v in flat.items() if is_read(k)}
+  # Of any mesh, since none changes an update by more than rounding; as it
+  # stands in the digests of before, of one device.
+  flat |= {k: 1 for k in flat if _lies_in(k, _MESH)}
   if not is_read(_K_MAX) and config.job != "dataset":
     flat[_K_MAX] = paper.K_MAX  # as it stands in the digests of before
   only = needed.needs_of_evaluation(config)
@@ -242,7 +246,8 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> str:
     if section == "config":
       old, new = _present(old), _present(new)
     for key in sorted(set(old | new) - hidden):
-      if section == "config" and not is_read(key):
+      is_shape = _lies_in(key, _MESH)
+      if section == "config" and (is_shape or not is_read(key)):
         continue
       if old.get(key) != new.get(key):
         values = f" ({old.get(key)} -> {new.get(key)})"
