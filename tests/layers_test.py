@@ -56,7 +56,7 @@ tokenizers
   answers
 models
   config visible dense cudnn product
-  flash tiles rotary lora vocabulary
+  flops flash tiles rotary lora vocabulary
   attention
   turned
   decoder sizes
@@ -167,7 +167,7 @@ algorithms
   iteration
   dpo ppo groups best_of_n
 training
-  flops judging muon partition placing
+  judging mfu muon partition placing
   gradient optim untrained
   fused
   step

@@ -11,12 +11,12 @@ import pytest
 from etils import epath
 
 from instruct_jax.base import chips, errors
+from instruct_jax.models import flops
 from instruct_jax.parallel import sharding
 from instruct_jax.planning import (
   advice,
   jobs,
   measuring,
-  model_flops,
   roofline,
   setting,
   stored,
@@ -272,9 +272,9 @@ def test_model_flops_are_six_a_weight_and_token():
     for path, x in jax.tree_util.tree_leaves_with_path(blocks)
     if "kernel" in jax.tree_util.keystr(path)
   )
-  assert model_flops.weights(c) == counted
+  assert flops.weights(c) == counted
   tokens = 100
-  needed = 3 * model_flops.of_text(c, tokens, 0)
+  needed = 3 * flops.of_text(c, tokens, 0)
   attention = 3 * 4 * c.layers * c.heads * c.head_size * tokens**2 / 2
   assert needed == 6 * counted * tokens + attention
 

@@ -16,7 +16,7 @@ from instruct_jax.base import (
   phases,
   progress,
 )
-from instruct_jax.training import flops, step
+from instruct_jax.training import mfu, step
 
 _log = logging.getLogger(__name__)
 
@@ -75,8 +75,8 @@ class Logger:
     seconds, self._flushed = now - self._flushed, now
     values["rate/tokens_per_second"] = values.get("count/tokens", 0.0) / seconds
     values["rate/steps_per_second"] = 1.0 / seconds
-    if flops.COUNT in values:
-      values |= flops.rates(values.pop(flops.COUNT), seconds, jax.devices())
+    if mfu.COUNT in values:
+      values |= mfu.rates(values.pop(mfu.COUNT), seconds, jax.devices())
     values |= memory.metrics()
     for phase, x in by_phase.result().items():
       values[f"seconds/{phase}"] = x

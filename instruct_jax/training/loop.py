@@ -25,9 +25,9 @@ from instruct_jax.inference import context, rewards
 from instruct_jax.maths import arrays
 from instruct_jax.parallel import checkpoint, sharding
 from instruct_jax.training import (
-  flops,
   judging,
   log,
+  mfu,
   optim,
   partition,
   profiling,
@@ -301,9 +301,9 @@ def _steps(run, state, data, first, flush, profile):
         state, metrics = update_state(state, minibatches, collected, k_update)
         made(metrics)
     metrics |= judged.metrics(batch, minibatches)
-    needed = flops.of_step(ctx, state.frozen, batch, minibatches, collected)
+    needed = mfu.of_step(ctx, state.frozen, batch, minibatches, collected)
     if needed is not None:
-      metrics[flops.COUNT] = needed, 1.0
+      metrics[mfu.COUNT] = needed, 1.0
     is_last = number + 1 == run.total_steps
     if is_last:
       state = algorithm.finish(ctx, state)

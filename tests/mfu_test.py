@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from instruct_jax.training import flops
+from instruct_jax.models import flops
+from instruct_jax.training import mfu
 from tests import toys
 
 W, N, H, V = 16, 2, 16, toys.V  # width, layers, heads x head_size, vocabulary
@@ -28,7 +29,7 @@ def lengths(rows, name):
 
 def of_step(ctx, batch, minibatches, *, frozen=(), metrics=None):
   frozen = dict.fromkeys(frozen)
-  found = flops.of_step(ctx, frozen, batch, minibatches, metrics or {})
+  found = mfu.of_step(ctx, frozen, batch, minibatches, metrics or {})
   return None if found is None else float(found)
 
 
@@ -109,9 +110,10 @@ def test_of_rows_of_another_kind_nothing_is_said():
 
 def test_the_share_of_a_peak_where_one_is_known():
   def rates(kind):
-    return flops.rates(4e14, 2.0, [types.SimpleNamespace(device_kind=kind)] * 4)
+    return mfu.rates(4e14, 2.0, [types.SimpleNamespace(device_kind=kind)] * 4)
 
   assert rates("cpu") == {"rate/model_tflops_per_second": 50.0}
   known = rates("TPU v5 lite")
   assert known["rate/model_tflops_per_second"] == 50.0
   assert known["rate/mfu"] == pytest.approx(50 / 197)
+  assert rates("NVIDIA H200")["rate/mfu"] == pytest.approx(50 / 989)
