@@ -43,9 +43,17 @@ def free_port() -> int:
 
 
 def together(
-  program: str, *rest: str, count: int = 2, devices: int = 1
+  program: str,
+  *rest: str,
+  count: int = 2,
+  devices: int = 1,
+  seconds: float = 400,
+  **more: str,
 ) -> list[str]:
-  """The output of each of `count` processes of one job; all must succeed."""
+  """The output of each of `count` processes of one job; all must succeed.
+
+  `more` are variables of their environment.
+  """
   port, code = free_port(), START + program
   processes = [
     subprocess.Popen(
@@ -58,12 +66,12 @@ def together(
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
-      env=environment(),
+      env=environment(**more),
     )
     for rank in range(count)
   ]
   try:
-    outputs = [process.communicate(timeout=400) for process in processes]
+    outputs = [process.communicate(timeout=seconds) for process in processes]
   finally:
     for process in processes:
       process.kill()

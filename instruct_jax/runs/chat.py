@@ -174,10 +174,9 @@ def _respond(
     with interrupt.deferred():
       said = _answer_now(talk, line, prompts, how)
   except KeyboardInterrupt as error:
-    is_alone = peers.current is None  # The others go on with the answer.
-    if isinstance(error, interrupt.Stopped) or not keys.is_terminal:
-      raise
-    if not is_alone:
+    is_stopped = isinstance(error, interrupt.Stopped)
+    has_peers = peers.current is not None  # They go on with the answer.
+    if is_stopped or has_peers or not keys.is_terminal:
       raise
     interrupt.rearm()
     keys.forget_pasted()
