@@ -64,7 +64,7 @@ setuptools.setup(
   extras_require={
     "baselines": ["scikit-learn>=1.5"],
     # Beam wants protobuf before 7: in an environment of its own.
-    "beam": ["apache-beam>=2.60"],
+    "beam": ["apache-beam>=2.77"],
     "label": LABEL,
     "lm-eval": ["lm_eval>=0.4.10"],
     "parquet": ["pyarrow>=17"],

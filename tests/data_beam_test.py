@@ -152,28 +152,68 @@ def _command(module, workdir, *more):
   ]
 
 
-@needs_beam
-@pytest.mark.slow
-def test_killed_and_started_again_and_taken_by_the_chain(tmp_path):
+def _data(tmp_path):
+  """Options that name some text: several tasks, and many pieces."""
   rng, words = random.Random(0), data_spread_test.WORDS
   text = tmp_path / "text.txt"
   with open(text, "w") as file:
     for _ in range(250_000):
       file.write(" ".join(rng.choices(words, k=40)) + "\n\n")
-  data = [f"--config.data.pretraining={text}", "--config.data.vocab_size=400"]
-  command = _command("instruct_jax.data", tmp_path / "runs")
-  command[3:3] = ["build"]
-  command += [*data, "--workers=2"]
-  started = subprocess.Popen(command, start_new_session=True)
-  folder = tmp_path / "runs" / "dataset-files"
+  return [f"--config.data.pretraining={text}", "--config.data.vocab_size=400"]
+
+
+def _in_the_middle(command, folder):
+  """The command, started, when it has made two pieces."""
+  started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
   pieces = folder / "pretraining" / "pieces"
   end = time.monotonic() + 900
   while len(list(pieces.glob("*.json")) if pieces.exists() else []) < 2:
     assert started.poll() is None
     assert time.monotonic() < end
     time.sleep(0.05)
+  return started
+
+
+@needs_beam
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("number", "whom", "code", "says"),
+  [
+    (signal.SIGKILL, "worker", 2, "a process of the direct runner was ended"),
+    (signal.SIGTERM, "it", 75, "the same command goes on from what is there"),
+  ],
+)
+def test_it_ends_with_all_its_workers(tmp_path, number, whom, code, says):
+  command = _command("instruct_jax.data", tmp_path / "runs", *_data(tmp_path))
+  command[3:3] = ["build"]
+  folder = tmp_path / "runs" / "dataset-files"
+  started = _in_the_middle([*command, "--workers=2"], folder)
+  workers = [
+    pid
+    for pid in beam._below(started.pid)
+    if "python" in os.readlink(f"/proc/{pid}/exe")
+  ]
+  assert len(workers) == 2
+  os.kill(workers[0] if whom == "worker" else started.pid, number)
+  _, said = started.communicate(timeout=120)
+  assert started.returncode == code
+  assert says in said.splitlines()[-1]
+  time.sleep(1)
+  assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
+  assert not (folder / "summary.json").exists()
+
+
+@needs_beam
+@pytest.mark.slow
+def test_killed_and_started_again_and_taken_by_the_chain(tmp_path):
+  data = _data(tmp_path)
+  command = _command("instruct_jax.data", tmp_path / "runs")
+  command[3:3] = ["build"]
+  command += [*data, "--workers=2"]
+  folder = tmp_path / "runs" / "dataset-files"
+  started = _in_the_middle(command, folder)
   os.kill(started.pid, signal.SIGKILL)
-  started.wait()
+  started.communicate()
   assert not (folder / "summary.json").exists()
   subprocess.run(command, check=True)
   alone = _command("instruct_jax.main", tmp_path / "alone", *data)

@@ -12,8 +12,10 @@ import importlib
 import io
 import logging
 import os
+import pathlib
+import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from instruct_jax.base import errors
@@ -32,6 +34,8 @@ _OURS = ("runner", "direct_num_workers", "direct_running_mode")
 # These hand on to a server what Beam itself does not know.
 _OPEN = ("flink", "spark", "portable")
 _LOOK = 1.0  # seconds between two looks at how far it is
+# What Beam calls a worker's program, and the thread that waits for it.
+_WORKER, _WAITS = b"sdk_worker_main", "run_worker"
 _INSTALL = (
   "apache-beam is not installed. It needs an older protobuf, so give it an"
   " environment of its own: python3 -m venv beam && beam/bin/pip install"
@@ -134,21 +138,70 @@ def _run(
   thread = threading.Thread(
     target=_pipeline, args=(options, every, ended), daemon=True
   )
-  thread.start()
-  try:
-    while thread.is_alive():
-      thread.join(_LOOK)
-      look()
-  except BaseException:
-    if "result" in ended:
-      with contextlib.suppress(Exception):
-        ended["result"].cancel()
-    raise
+  with _noting_deaths(ended):
+    thread.start()
+    try:
+      while thread.is_alive() and "death" not in ended:
+        thread.join(_LOOK)
+        look()
+    except BaseException:
+      _stop(ended)
+      raise
+  if death := ended.get("death"):
+    _stop(ended)
+    raise errors.UserError(
+      f"a process of the direct runner was ended ({death}; out of memory?);"
+      " what is complete stays, and the same command goes on from there."
+      " Fewer --workers take less memory"
+    )
   if error := ended.get("error"):
     raise errors.UserError(
       f"--runner={options.get_all_options()['runner']} gave up:"
       f" {_last_line(error)}"
     ) from error
+
+
+@contextlib.contextmanager
+def _noting_deaths(ended: dict[str, Any]) -> Iterator[None]:
+  """Notes a worker of the direct runner that died, which that waits for.
+
+  A thread of its own waits for each process and ends with an error then.
+  """
+  before = threading.excepthook
+
+  def note(args):
+    if args.thread is not None and args.thread.name == _WAITS:
+      ended["death"] = str(args.exc_value)
+    else:
+      before(args)
+
+  threading.excepthook = note
+  yield
+  # After an error the processes are ended, which needs no traceback each.
+  if "death" not in ended:
+    threading.excepthook = before
+
+
+def _stop(ended: dict[str, Any]) -> None:
+  """Ends a job, and the processes of the direct runner."""
+  if "result" in ended:
+    with contextlib.suppress(Exception):
+      ended["result"].cancel()
+  for pid in _below(os.getpid()):
+    with contextlib.suppress(OSError):
+      if _WORKER in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+        os.kill(pid, signal.SIGKILL)
+
+
+def _below(pid: int) -> list[int]:
+  """The processes that a process has started, and those that they have."""
+  found: list[int] = []
+  with contextlib.suppress(OSError):
+    for task in os.listdir(f"/proc/{pid}/task"):
+      children = pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text()
+      for child in map(int, children.split()):
+        found += [child, *_below(child)]
+  return found
 
 
 def _pipeline(
