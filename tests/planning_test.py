@@ -20,6 +20,7 @@ from instruct_jax.planning import (
   roofline,
   setting,
   stored,
+  table,
   topology,
   whole,
 )
@@ -182,6 +183,21 @@ def test_a_refusal_says_how_much_was_wanted():
   )
   assert older["bytes"]["temporaries"] == int(161.03 * 2**30)
   assert not measuring.refusal("INTERNAL: no")["refused"]
+
+
+def test_a_program_that_cannot_be_read_still_has_its_memory(monkeypatch):
+  def unreadable(compiled):
+    raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure")
+
+  monkeypatch.setattr(jax.stages.Compiled, "as_text", unreadable)
+  place = topology.named("h100:4")
+  every = jobs.of(config_of("sft.py:test"), SOURCE, place, {})
+  plan = whole.of(every, place)
+  (one,) = plan["programs"].values()
+  assert plan["fits"] is one["fits"] is True
+  assert one["bytes"]["arguments"] > 0
+  assert one["seconds"] is one["mfu"] is plan["run"]["hours"] is None
+  table.show(plan)
 
 
 def test_what_does_not_fit_is_told_what_to_change():

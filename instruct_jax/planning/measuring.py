@@ -1,6 +1,7 @@
 """One program, compiled for devices that are not here, and what it takes."""
 
 import hashlib
+import logging
 import re
 import time
 from typing import Any
@@ -18,6 +19,8 @@ from instruct_jax.planning import (
   stored,
   topology,
 )
+
+_log = logging.getLogger(__name__)
 
 _REFUSED = (
   re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm"),
@@ -50,6 +53,8 @@ def measure(
     result |= {"slots": program.slots, "rows": program.rows}
   if said["refused"]:
     return result | {"refused": said["refused"]} | _NOTHING
+  if not said["text"]:
+    return result | _NOTHING
   return result | _work(
     *(said["text"], result["model_flops"], place, given.ctx.mesh),
     turns=program.turns,
@@ -115,7 +120,7 @@ def _compiled(lowered: Any, place: topology.Place) -> dict[str, Any]:
   said: dict[str, Any] = {"text": "", "refused": ""}
   try:
     compiled = lowered.compile()
-    said |= {"text": compiled.as_text(), "bytes": _bytes(compiled)}
+    said |= {"text": _text(compiled), "bytes": _bytes(compiled)}
   except jax.errors.JaxRuntimeError as error:
     said |= refusal(str(error))
     if not said["refused"]:
@@ -123,6 +128,20 @@ def _compiled(lowered: Any, place: topology.Place) -> dict[str, Any]:
   said["seconds"] = round(time.monotonic() - start, 1)
   stored.write(key, said)
   return said
+
+
+def _text(compiled: Any) -> str:
+  """The program as it is printed; '' where jax cannot read it.
+
+  jaxlib 0.10.2 refuses some that libtpu 0.0.52 makes of large programs
+  ("async-update instruction should have 1 operands"): of such memory is known,
+  and nothing else.
+  """
+  try:
+    return compiled.as_text()
+  except jax.errors.JaxRuntimeError as error:
+    _log.warning("cannot be read: %s", str(error).partition("\n")[0][:200])
+    return ""
 
 
 def _bytes(compiled: Any) -> dict[str, int]:
