@@ -53,7 +53,9 @@ def together(name, mesh, count, devices):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rm", "ppo_ptx"])
+@pytest.mark.parametrize(
+  "name", ["rm", "ppo_ptx", pytest.param("dpo", marks=pytest.mark.long)]
+)
 def test_processes_are_one_with_all_their_devices(on_one_device, name):
   """1, 2 and 4 processes on four devices, bit for bit; on one the losses."""
   mesh = "2x2x1"

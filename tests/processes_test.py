@@ -60,6 +60,7 @@ def together(home, *arguments, **options):
   return first[1]
 
 
+@pytest.mark.slow
 def test_evaluate(home):
   sets = "hellaswag", "squadv2"
   given = ("evaluate", "--run=runs/ppo_ptx-test", f"--sets={','.join(sets)}")
@@ -74,6 +75,7 @@ def test_evaluate(home):
     ).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["typed", "piped"])
 def test_sample(home, how):
   given = ("sample", "--run=runs/ppo_ptx-test", "--n=2", "--scores", "--json")
@@ -89,6 +91,7 @@ def tensors(folder):
   return safetensors.numpy.load_file(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["sft", "rm"])
 def test_convert_there_and_back(home, run):
   exports = []
@@ -135,6 +138,7 @@ def test_what_differs_is_told_before_anything_is_done(
   assert not (home / "never").exists()
 
 
+@pytest.mark.slow
 def test_what_one_cannot_do_ends_both(home):
   first, second = processes.job(home, "sample", "--run=runs/rm-test")
   for code, out, err in (first, second):
