@@ -29,7 +29,6 @@ The text and the data sets are deleted again.
 
 import concurrent.futures
 import contextlib
-import itertools
 import json
 import os
 import pathlib
@@ -44,9 +43,9 @@ import time
 from collections.abc import Iterator
 
 import ml_collections
-import numpy as np
 from absl import flags
 
+from benchmarks import made_text
 from experiments import common
 from instruct_jax import tokenizers
 from instruct_jax.base import claims, command, errors, storage, terminal
@@ -65,27 +64,9 @@ _BUILD = flags.DEFINE_string("build", "", "(Used by itself.)")
 _OUT = flags.DEFINE_string("out", "", "Where to write the results as JSON.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
 
-_WORDS, _TOGETHER = 40_000, 1 << 20
-_DIFFERENT = 100
 _SLICE = 40.0  # seconds of a build between two looks at the tokenizer alone
 _SELF = ("-m", "benchmarks.data_scale")
 _EVERY = 0.1  # seconds between two looks at the memory
-_LETTERS = list("etaoinshrdlucmfwypvbgkqjxz")
-
-
-def write_text(path: pathlib.Path, megabytes: float, seed: int = 0) -> None:
-  """Documents of made-up words, with an empty line between.
-
-  Words are as frequent as Zipf's law has it and their letters as in English;
-  documents have 20 to 1,200 words. Of more than `_DIFFERENT` MB documents are
-  drawn again, in another order.
-  """
-  rng, left = np.random.default_rng(seed), megabytes * 1e6
-  documents = _documents(rng, min(megabytes, _DIFFERENT) * 1e6)
-  with open(path, "w", encoding="utf-8") as file:
-    while left > 0:
-      some = rng.choice(documents, 1000)
-      left -= file.write("\n\n".join(some.tolist()) + "\n\n")
 
 
 def write_head(text: pathlib.Path, to: pathlib.Path, megabytes: float) -> None:
@@ -97,31 +78,6 @@ def write_head(text: pathlib.Path, to: pathlib.Path, megabytes: float) -> None:
   with open(text, "rb") as file:
     head = file.read(int(megabytes * 1e6))
   to.write_bytes(head[: head.rindex(b"\n\n")])
-
-
-def _documents(rng: np.random.Generator, size: float) -> np.ndarray:
-  """[N] texts of at least so many bytes."""
-  weights = 1.0 / np.arange(3, 29)
-  words = np.asarray(
-    [
-      "".join(rng.choice(_LETTERS, n, p=weights / weights.sum()))
-      for n in np.clip(rng.poisson(6, _WORDS), 1, 14)
-    ],
-    dtype=object,
-  )
-  ends, documents = np.cumsum(1 / np.arange(1, _WORDS + 1)), []
-  while size > 0:
-    ranks = np.searchsorted(ends, rng.random(_TOGETHER) * ends[-1])
-    some = words[ranks].tolist()
-    some[11::12] = [f"{word}.\n" for word in some[11::12]]
-    lengths = np.clip(rng.lognormal(5, 1, _TOGETHER // 100), 20, 1200)
-    stops = [
-      stop for stop in np.cumsum(lengths.astype(int)) if stop < len(some)
-    ]
-    for begin, end in itertools.pairwise(stops):
-      documents.append(" ".join(some[begin:end]).replace("\n ", "\n"))
-    size -= sum(map(len, documents[1 - len(stops) :]))
-  return np.asarray(documents, dtype=object)
 
 
 class _Memory:
@@ -342,7 +298,7 @@ def measure(
   """What is to be known of one size and one tokenizer."""
   text, part, out = folder / "text.txt", folder / "part.txt", folder / "set"
   try:
-    write_text(text, megabytes)
+    made_text.write(text, megabytes)
     write_head(text, part, _ALONE.value * len(os.sched_getaffinity(0)))
     built, alone = _measured(text, part, out, tokenizer)
     tokens = built["tokens"]

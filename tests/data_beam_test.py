@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from benchmarks import data_scale
+from benchmarks import made_text
 from instruct_jax.base import errors
 from instruct_jax.data import beam, building, prepare, tasks
 from instruct_jax.runs import dataset
@@ -237,7 +237,7 @@ def test_killed_and_started_again_and_taken_by_the_chain(tmp_path):
 def test_four_workers_and_two_gigabytes(tmp_path):
   """Hours of one core; needs 8 GB of disk."""
   text = tmp_path / "text.txt"
-  data_scale.write_text(text, 2000)
+  made_text.write(text, 2000)
   data = [f"--config.data.pretraining={text}", "--config.data.row_length=512"]
   data.append("--config.data.vocab_size=8000")
   spread = _command("instruct_jax.data", tmp_path / "spread", *data)

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from jax.experimental import topologies
 from jax.sharding import AxisType
 
 from instruct_jax.models import attention, decoder, flash, visible
 from instruct_jax.parallel import sharding
+from instruct_jax.planning import topology
 from tests import decoder_test
 
 
@@ -311,14 +311,11 @@ def test_the_platform_is_that_of_the_mesh_in_use():
 @pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None, reason="no libtpu"
 )
-@pytest.mark.parametrize("topology", ["v5p:2x2x1", "v5e:2x2"])
-def test_compiles_for_a_tpu_that_is_not_here(topology, monkeypatch):
+@pytest.mark.parametrize("name", ["v5p:2x2x1", "v5e:2x2"])
+def test_compiles_for_a_tpu_that_is_not_here(name, monkeypatch):
   """Gradients on four chips, of everything that a structure can have."""
   monkeypatch.undo()
-  monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # beside others
-  devices = topologies.get_topology_desc(
-    platform="tpu", topology_name=topology
-  ).devices
+  devices = topology.devices_of(topology.named(name))
   grid = np.array(devices).reshape(2, 1, 2)
   types = (AxisType.Auto,) * 3
   mesh = jax.sharding.Mesh(grid, sharding.AXES, axis_types=types)

@@ -419,3 +419,24 @@ def f():
   ]
   with pytest.raises(AssertionError, match="relative"):
     _imports("from . import rl")
+
+
+def test_no_test_imports_a_benchmark_with_flags_of_its_own():
+  """absl's are one process's: a door that has one of the name would fail."""
+  tests = pathlib.Path(__file__).parent
+  home = tests.parent / "benchmarks"
+  with_flags = {
+    "benchmarks." + ".".join(path.relative_to(home).with_suffix("").parts)
+    for path in home.rglob("*.py")
+    if "flags.DEFINE" in path.read_text()
+  }
+  assert with_flags  # else this says nothing
+  for path in tests.glob("*.py"):
+    for node in ast.walk(ast.parse(path.read_text())):
+      names = []
+      if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+      elif isinstance(node, ast.ImportFrom) and node.module:
+        names = [node.module]
+        names += [f"{node.module}.{alias.name}" for alias in node.names]
+      assert not with_flags & set(names), path.name

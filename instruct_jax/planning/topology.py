@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import math
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -109,17 +110,31 @@ def prepare(place: Place) -> None:
       " which is not installed (Linux on x86-64):"
       " pip install 'instruct_jax[plan]'"
     )
-  for variable, value in QUIET.items():
-    os.environ.setdefault(variable, value)
 
 
-QUIET = {  # libtpu looks for a TPU of this host, and holds it, if it may.
+_QUIET = {  # libtpu looks for a TPU of this host, and holds it, if it may.
   "TPU_SKIP_MDS_QUERY": "1",
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
   "TPU_STDERR_LOG_LEVEL": "3",
   "TPU_MIN_LOG_LEVEL": "3",
   "TPU_WORKER_HOSTNAMES": "localhost",
+  "XLA_FLAGS": "",  # of other compilers: it ends the process at a new one
 }
+
+
+@contextlib.contextmanager
+def _loading() -> Iterator[None]:
+  """A block in which libtpu comes, with settings that are for it alone."""
+  before = {name: os.environ.get(name) for name in _QUIET}
+  os.environ.update(_QUIET)
+  try:
+    yield
+  finally:
+    for name, value in before.items():
+      if value is None:
+        del os.environ[name]
+      else:
+        os.environ[name] = value
 
 
 def devices_of(place: Place) -> list[Any]:
@@ -127,7 +142,7 @@ def devices_of(place: Place) -> list[Any]:
   if place.is_estimate:
     return jax.devices("cpu")[: place.chips]
   several = {"num_slices": place.slices} if place.slices > 1 else {}
-  with streams.hushed(), streams.hushed(2):
+  with _loading(), streams.hushed(), streams.hushed(2):
     found = topologies.get_topology_desc(
       platform="tpu", topology_name=place.name, **several
     )
