@@ -315,6 +315,8 @@ def test_the_platform_is_that_of_the_mesh_in_use():
 def test_compiles_for_a_tpu_that_is_not_here(name, monkeypatch):
   """Gradients on four chips, of everything that a structure can have."""
   monkeypatch.undo()
+  for variable, value in topology.QUIET.items():
+    monkeypatch.setenv(variable, value)
   devices = topology.devices_of(topology.named(name))
   grid = np.array(devices).reshape(2, 1, 2)
   types = (AxisType.Auto,) * 3

@@ -11,7 +11,6 @@ import importlib.metadata
 import importlib.util
 import math
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -110,9 +109,10 @@ def prepare(place: Place) -> None:
       " which is not installed (Linux on x86-64):"
       " pip install 'instruct_jax[plan]'"
     )
+  os.environ.update(QUIET)
 
 
-_QUIET = {  # libtpu looks for a TPU of this host, and holds it, if it may.
+QUIET = {  # libtpu looks for a TPU of this host, and holds it, if it may.
   "TPU_SKIP_MDS_QUERY": "1",
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
   "TPU_STDERR_LOG_LEVEL": "3",
@@ -122,27 +122,12 @@ _QUIET = {  # libtpu looks for a TPU of this host, and holds it, if it may.
 }
 
 
-@contextlib.contextmanager
-def _loading() -> Iterator[None]:
-  """A block in which libtpu comes, with settings that are for it alone."""
-  before = {name: os.environ.get(name) for name in _QUIET}
-  os.environ.update(_QUIET)
-  try:
-    yield
-  finally:
-    for name, value in before.items():
-      if value is None:
-        del os.environ[name]
-      else:
-        os.environ[name] = value
-
-
 def devices_of(place: Place) -> list[Any]:
   """The devices, of which programs can be compiled but not run."""
   if place.is_estimate:
     return jax.devices("cpu")[: place.chips]
   several = {"num_slices": place.slices} if place.slices > 1 else {}
-  with _loading(), streams.hushed(), streams.hushed(2):
+  with streams.hushed(), streams.hushed(2):
     found = topologies.get_topology_desc(
       platform="tpu", topology_name=place.name, **several
     )
