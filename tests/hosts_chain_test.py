@@ -200,14 +200,15 @@ def disturb(folder, workdir, kills):
     else:
       what = builds_data if aim == "data" else saves
       wait_until(lambda w=what: w(workdir), started)
-      time.sleep(rng.uniform(0, 1) if aim == "data" else 0)
+      # Data are built in a second or two, a save in less than a tenth of one.
+      time.sleep(rng.uniform(0, 0.2) if aim == "data" else 0)
     victim = rng.randrange(2)
     if started[victim].poll() is not None:  # It was done already.
       assert codes(started) == [0, 0], output(folder, 0)
       return hit
-    hit[hit_now(workdir)] += 1
     began = time.monotonic()
     started[victim].send_signal(kill)
+    hit[aim if aim == "save" else hit_now(workdir)] += 1
     ended = codes(started)
     said = output(folder, 1 - victim)
     if kill == signal.SIGKILL:
