@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU
 
 _DRAWS, _SEED = 1000, 12345  # as sacrebleu's own
@@ -13,6 +12,10 @@ _DRAWS, _SEED = 1000, 12345  # as sacrebleu's own
 
 def rouge_l(sample: str, references: Sequence[str]) -> float:
   """ROUGE-L, the F measure against the nearest reference, without stemming."""
+  # Late: with it come nltk, scikit-learn and pandas, a third of what all
+  # commands would import before they do anything.
+  from rouge_score import rouge_scorer
+
   scorer = rouge_scorer.RougeScorer(["rougeL"])
   return scorer.score_multi(references, sample)["rougeL"].fmeasure
 
