@@ -34,7 +34,11 @@ def test_two_commands_each_with_its_own_install():
   assert commands == ["python -m instruct_jax.main", "python -m pytest"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+PAGES = ["README.md", "CONTRIBUTING.md"]
+PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links_and_files_that_are_named_are_there(name):
   text = (ROOT / name).read_text()
   links = re.findall(r"\]\(([^):]+)\)", text)
@@ -44,8 +48,20 @@ def test_links_and_files_that_are_named_are_there(name):
     for match in re.findall(r"`([a-z_]+(?:/\w+)*(?:/|\.py|\.md))`", text)
     if "/" in match and match.split("/")[0] in rooms
   ]
-  for path in (*links, *(f"instruct_jax/{file}" for file in files)):
-    assert (ROOT / path).exists(), path
+  for link in links:
+    page, _, part = link.partition("#")
+    target = (ROOT / name).parent / page if page else ROOT / name
+    assert target.exists(), link
+    assert not part or part in anchors(target.read_text()), link
+  for file in files:
+    assert (ROOT / "instruct_jax" / file).exists(), file
+
+
+def anchors(text):
+  """What the headings of a page can be linked by."""
+  headings = re.findall(r"^#+ (.*)$", text, re.M)
+  plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+  return {heading.replace(" ", "-") for heading in plain}
 
 
 def test_the_table_of_the_readme_is_that_of_the_results():

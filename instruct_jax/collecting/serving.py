@@ -102,7 +102,7 @@ def _greet(labels: store.Store, host: str, port: int) -> None:
   if not is_local(host):
     lines.append(
       f"warning: --host={host} can be reached from outside, and what is sent"
-      " can be read on its way: put TLS before it (README, People in the loop)"
+      " can be read on its way: put TLS before it (docs/labeling.md)"
     )
   lines.append("Ctrl-C stops the server; what was saved stays.")
   print("\n".join(lines), flush=True)
