@@ -171,6 +171,44 @@ def test_groups_of_devices_as_xla_prints_them(text, rest, groups):
   assert sent.ici_bytes == (n - 1) / n * 32
 
 
+# What libtpu makes of sums and gatherings over two slices, each with a sum
+# within the slices before.
+SLICES = """HloModule jit_f, is_scheduled=true
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %c = f32[] add(%a, %b)
+}
+
+ENTRY %main (x: f32[6,8,128]) -> f32[6,8,128] {
+  %x = f32[6,8,128]{2,1,0:T(8,128)} parameter(0)
+  %near = f32[6,8,128]{2,1,0:T(8,128)} all-reduce(%x), channel_id=9, replica_groups={{0,1},{2,3}}, use_global_device_ids=true, to_apply=%add
+  %free = token[] after-all()
+  %send.1 = (f32[6,8,128]{2,1,0:T(8,128)}, u32[], token[]) send(%near, %free), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_host_transfer_rendezvous="all-reduce.1_0",_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:1}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv.1 = (f32[6,8,128]{2,1,0:T(8,128)}, u32[], token[]) recv(%free), channel_id=1, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_host_transfer_rendezvous="all-reduce.1_0",_xla_megascale_reduce_operation="SUM",_xla_megascale_target="{1,2}x{0:1}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %sent.1 = token[] send-done(%send.1), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}
+  %received.1 = (f32[6,8,128]{2,1,0:T(8,128)}, token[]) recv-done(%recv.1), channel_id=1, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}
+  %all = f32[6,8,128]{2,1,0:T(8,128)} get-tuple-element(%received.1), index=0
+  %part = f32[3,8]{1,0} slice(%all), slice={[0:3], [0:8], [0:1]}
+  %send.2 = (f32[3,8]{1,0}, u32[], token[]) send(%part, %free), channel_id=7, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_host_transfer_rendezvous="all-gather.6_0",_xla_megascale_target="{1,2}x{0:1}",_xla_megascale_transfer_type="ALL_GATHER"}
+  %recv.2 = (f32[6,8]{1,0}, u32[], token[]) recv(%free), channel_id=6, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_host_transfer_rendezvous="all-gather.6_0",_xla_megascale_target="{1,2}x{0:1}",_xla_megascale_transfer_type="ALL_GATHER"}
+  %send.3 = (f32[5]{0}, u32[], token[]) send(%part, %free), channel_id=8, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="somebody_else",_xla_host_transfer_rendezvous="print"}
+  ROOT %out = f32[6,8,128]{2,1,0:T(8,128)} copy(%all)
+}
+"""  # noqa: E501
+
+
+def test_what_slices_of_tpus_send_each_other_is_a_host_s_transfer():
+  sent = collectives.traffic(hlo.parse(SLICES), [0, 0, 1, 1])
+  size, gathered = 4 * 6 * 8 * 128, 4 * 6 * 8
+  # Of two: half of it, there and back, and half of what is gathered.
+  assert sent.dcn_bytes == size + gathered / 2
+  assert sent.ici_bytes == size
+  assert sent.counts == {"all-reduce": 2, "all-gather": 1}
+  assert sent.by_operation["all-gather"] == gathered / 2
+
+
 # As a TPU's compiler prints: loops without a count, copies of what counts, a
 # batch axis of a dot as dilated space, memory of its own for what is near.
 TPU = """HloModule jit_f, is_scheduled=true

@@ -307,6 +307,37 @@ def test_slices_have_data_alone_between_them(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_several_slices_send_their_gradients_over_the_other_network(tmp_path):
+  """As libtpu compiles them; within a slice everything else is sent."""
+  pytest.importorskip("libtpu")
+  found = {}
+  for slices in (1, 2):
+    done = subprocess.run(
+      [
+        *(sys.executable, "-m", "instruct_jax.plan", "--json"),
+        *("--config=experiments/sft.py:test", "--topology=v5e:2x2"),
+        f"--slices={slices}",
+      ],
+      capture_output=True,
+      text=True,
+      env=os.environ | {"INSTRUCT_JAX_CACHE": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    found[slices] = json.loads(done.stdout)
+  assert found[2]["mesh"] == {"data": 2, "fsdp": 4, "tensor": 1}
+  one, two = (plan["programs"]["sft_update"] for plan in found.values())
+  assert one["dcn_bytes"] == 0
+  # At least the gradient of a device's share of the parameters, in 32 bits.
+  config = config_of("sft.py:test")
+  mesh = sharding.make_mesh(1, 1, 1, devices=jax.devices()[:1])
+  params = setting.of(config, mesh).state.params
+  count = sum(x.size for x in jax.tree.leaves(params))
+  assert two["dcn_bytes"] >= 4 * count / 4
+  assert two["collective_bytes"] == two["ici_bytes"] + two["dcn_bytes"]
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_paper_s_smallest_fits_sixteen_chips_of_a_v5e(tmp_path):
   """By the compiler for TPUs, where it is installed; it needs no TPU."""

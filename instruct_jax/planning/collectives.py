@@ -4,7 +4,10 @@ Bytes are those that a device receives, of the least that each operation takes
 on a ring: (n - 1) / n of what n devices gather or scatter, twice that for a
 sum that all get. Within a slice they go over its own network (ICI of TPUs,
 NVLink); of a group that reaches over several slices a device of each slice
-exchanges its share over the data center's (DCN), the rest stays within.
+exchanges its share over the data center's (DCN), the rest stays within. A
+compiler for several slices of TPUs takes the two apart itself: what goes over
+DCN it prints as a host's transfer, sent and received (its runtime is called
+megascale).
 Sources: Thakur, Rabenseifner & Gropp 2005; mesh axes as XLA prints them.
 """
 
@@ -28,6 +31,8 @@ _RINGS = {  # how often (n - 1) / n of them travel
   "collective-broadcast": 1,
 }
 _PERMUTE = "collective-permute"
+_TRANSFER = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+_MEETING = re.compile(r'_xla_host_transfer_rendezvous="([^"]*)"')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +53,13 @@ def traffic(module: hlo.Module, slices: Sequence[int]) -> Traffic:
   """
   found: dict[str, tuple[str, int, float, float]] = {}
   for name, times in loops.times(module).items():
-    for line in module.computations[name].values() if times else ():
-      kind = line.opcode.removesuffix("-start")
-      if kind not in _RINGS and kind != _PERMUTE:
+    lines = module.computations[name]
+    for line in lines.values() if times else ():
+      one = _sent(line, lines, slices)
+      if one is None:
         continue
-      ici, dcn = _of_one(kind, line, module.computations[name], slices)
-      key = line.attribute("channel_id") or f"{name}/{line.name}"
+      kind, key, ici, dcn = one
+      key = key or f"{name}/{line.name}"
       if key not in found or times * (ici + dcn) > sum(found[key][2:]):
         found[key] = kind, times, times * ici, times * dcn
   counts: dict[str, int] = {}
@@ -67,6 +73,27 @@ def traffic(module: hlo.Module, slices: Sequence[int]) -> Traffic:
     counts=counts,
     by_operation=sizes,
   )
+
+
+def _sent(line, lines, slices):
+  """(operation, its channel, bytes over ICI, over DCN); None of what sends
+  nothing."""
+  kind = line.opcode.removesuffix("-start")
+  if kind in _RINGS or kind == _PERMUTE:
+    ici, dcn = _of_one(kind, line, lines, slices)
+    return kind, line.attribute("channel_id"), ici, dcn
+  transfer = _TRANSFER.search(line.rest)
+  if kind not in ("send", "recv") or not transfer:
+    return None
+  # Of what is gathered the receiver knows the size, of all else the sender.
+  kind = transfer[1].lower().replace("_", "-")
+  if (line.opcode == "recv") != (kind == "all-gather"):
+    return None
+  count, size = len(set(slices)), line.arrays[0].bytes
+  meeting = "".join(_MEETING.findall(line.rest))
+  if kind not in _RINGS:
+    return _PERMUTE, meeting, 0.0, float(size)
+  return kind, meeting, 0.0, _RINGS[kind] * size * (count - 1) / count
 
 
 def _of_one(kind, line, lines, slices):
