@@ -207,6 +207,10 @@ def training(
         "roles": (),
       },
       "freeze": "",
+      "layout": {
+        **dict.fromkeys(("policy", "reference", "value", "reward"), "both"),
+        "rollout": "auto",
+      },
       "max_skipped": 5,
       "keep_epochs": False,
       "keep_every": 0,
@@ -245,7 +249,11 @@ def _base(experiment, variant, job, variants):
   """What every experiment has."""
   named, (variant, _) = variant, split(variant)
   if variant not in variants:
-    raise errors.unknown(f"variant of {experiment}.py", variant, variants)
+    sizes_there = [size for size in PAPER if size in variants]
+    placed = [f"{size}-on-{x}" for size in sizes_there for x in PLACES]
+    raise errors.unknown(
+      f"variant of {experiment}.py", variant, [*variants, *placed]
+    )
   return ConfigDict(
     {
       "experiment": experiment,

@@ -93,3 +93,10 @@ def test_a_variant_may_name_its_place():
 def test_a_place_that_there_is_not_is_refused(variant, word):
   with pytest.raises(errors.UserError, match=word):
     MODULES["ppo_ptx"].get_config(variant)
+
+
+def test_an_unknown_variant_is_told_the_placed_ones_too():
+  with pytest.raises(errors.UserError, match=r"1\.3b-on-v5e-4x4, ") as error:
+    MODULES["ppo_ptx"].get_config("1.3b_on_v5e")
+  assert "Did you mean '1.3b-on-v5e-" in str(error.value)
+  assert "tiny-on" not in str(error.value)

@@ -41,7 +41,7 @@ parallel
   cluster joining
   hosts
   sharding digest
-  stored slices
+  stored slices layouts
   packing
   checkpoint folders
 tokenizers
@@ -145,7 +145,7 @@ inference
   generate
   growing
   context
-  batching encode
+  batching encode decoding
   rewards rows
   respond likelihood
   best_of score continuing

@@ -12,7 +12,7 @@ from etils import epath
 
 from instruct_jax.base import chips, errors
 from instruct_jax.models import flops
-from instruct_jax.parallel import sharding
+from instruct_jax.parallel import layouts, sharding
 from instruct_jax.planning import (
   advice,
   jobs,
@@ -93,7 +93,8 @@ def test_a_run_s_programs_and_those_of_what_it_needs():
   place = topology.named("v5e:2x2")
   found = jobs.of(config_of("ppo_ptx.py:test"), SOURCE, place, {})
   assert list(found) == [
-    *("prefill", "decode_step", "score", "rm_update", "sft_update"),
+    *("decoding_copy", "prefill", "decode_step", "score"),
+    *("rm_update", "sft_update"),
     *("ppo_update", "ppo_ptx_update"),
   ]
   assert found["rm_update"].config.experiment == "rm"
@@ -126,7 +127,7 @@ def test_the_paper_s_sizes_need_no_data():
 def test_the_placed_variants_have_a_mesh_of_their_place(variant, topology_name):
   place = topology.named(topology_name)
   found = jobs.of(config_of(f"ppo_ptx.py:{variant}"), SOURCE, place, {})
-  assert len(found) == 7
+  assert len(found) == 8
   plain = config_of(f"ppo_ptx.py:{variant.partition('-on-')[0]}").model
   for job in found.values():
     assert math.prod(job.config.mesh.values()) == place.chips
@@ -273,7 +274,7 @@ def test_the_state_of_a_plan_is_that_of_a_run(planned):
   }
   # Parameters and Adam's two moments in 32 bits, over four devices.
   about = 3 * 4 * sum(sizes.values()) / place.chips
-  held = setting.device_bytes(given.state)
+  held = layouts.device_bytes(given.state)
   assert about <= held < 1.2 * about
 
 

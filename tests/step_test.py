@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from instruct_jax import algorithms
 from instruct_jax.algorithms import groups, ppo
@@ -128,6 +129,39 @@ def test_mesh_and_microbatches_and_stacked_layers_together(reference):
   left = trained("rm", 2, model=stacked)
   right = trained("rm", 2, model=stacked, mesh=(2, 2, 2), microbatches=2)
   _assert_same(left, right)
+
+
+ROLES = {"policy": "fsdp", "reference": "copied", "value": "tensor"}
+
+
+def test_rules_of_each_role_change_no_update(reference):
+  mesh = (2, 2, 2)
+  found = trained("ppo", STEPS["ppo"], mesh=mesh, layout=ROLES)
+  _assert_same(reference("ppo"), found)
+
+
+def test_every_role_lies_as_its_rules_say():
+  run, state = run_of("ppo", mesh=(2, 2, 2), layout=ROLES)
+  collected = collected_of(run, state, "ppo", 0)
+  with jax.set_mesh(run.ctx.mesh):
+    new, _ = step_lib.compiled(run)(state, *collected, jax.random.key(0))
+  lies = {
+    "policy": P(("fsdp", "tensor"), None),
+    "reference": P(None, None),
+    "value": P(None, "tensor"),
+    "reward": P("fsdp", "tensor"),
+  }
+  kernels = {
+    sharding.path_name(path): x.sharding
+    for path, x in jax.tree_util.tree_leaves_with_path(new)
+    if sharding.path_name(path).endswith("block_0/up/kernel")
+  }
+  for path, place in kernels.items():
+    (role,) = [role for role in lies if f"/{role}/" in path]
+    wanted = jax.sharding.NamedSharding(run.ctx.mesh, lies[role])
+    assert place.is_equivalent_to(wanted, 2), path
+  # Parameters and moments of two, an average, two frozen ones.
+  assert len(kernels) == 2 * 3 + 1 + 2
 
 
 def _assert_same(left, right):

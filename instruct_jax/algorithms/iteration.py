@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from instruct_jax import algorithms
 from instruct_jax.algorithms import episodes, sft
 from instruct_jax.base import errors, phases
-from instruct_jax.inference import context, rewards
+from instruct_jax.inference import context, decoding, rewards
 from instruct_jax.maths import arrays, groups, rl
 
 
@@ -44,8 +44,10 @@ def played(
   """
   answers = state.params["policy"] if sampler is None else sampler
   with phases.phase("generate") as made:
+    answers = decoding.laid_out(ctx, answers, state)
     generation = episodes.sample(ctx, answers, prompts, key)
     made(generation)
+  del answers  # A copy for sampling makes room for what scores.
   with phases.phase("score") as made:
     scored = episodes.score(
       ctx, state.params, state.frozen, prompts, generation

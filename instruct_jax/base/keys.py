@@ -94,6 +94,10 @@ MEANINGS = {
   "join.against": "parts whose subjects are held against each other's",
   "keep_epochs": "keep every epoch's weights, for select.py",
   "keep_every": "steps between checkpoints that stay; 0: none but the newest",
+  "layout.rollout": "of the policy while it samples: train (as it is trained),"
+  " decode (a copy that is whole but for mesh.tensor), auto: what fits",
+  "layout.*": "what divides this role's matrices: both (fsdp, and tensor by"
+  " heads and MLP), fsdp (both axes as fsdp), tensor alone, or copied",
   "log_every": "steps between rows of metrics.jsonl",
   "lora.alpha": "adapters count alpha / rank times",
   "lora.dropout": "of the adapters' input; there is none in RL",

@@ -286,6 +286,8 @@ RANGES: dict[str, Range] = {
   "join.against": Each(NAME),
   "keep_epochs": SWITCH,
   "keep_every": SOME,
+  "layout.rollout": OneOf(("auto", "train", "decode")),
+  "layout.*": OneOf(("both", "fsdp", "tensor", "copied")),
   "log_every": COUNT,
   "lora.alpha": Real(0, 1e6, open="least"),
   "lora.dropout": DECAY,

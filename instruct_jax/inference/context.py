@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -12,7 +13,7 @@ from instruct_jax.base import errors
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import choice, generate
 from instruct_jax.models import config as model_config
-from instruct_jax.models import heads, lora, sizes
+from instruct_jax.models import flops, heads, lora, sizes
 from instruct_jax.parallel import hosts, sharding
 from instruct_jax.tokenizers import answers, templates
 from instruct_jax.worlds import interface
@@ -98,7 +99,21 @@ class Context:
       return 0
     data = self.config.data
     tokens = data.prompt_length + data.response_length
-    return generate.fitting_slots(self.policy.config, tokens, self.mesh)
+    return generate.fitting_slots(
+      self.policy.config, tokens, self.mesh, besides=self._copy_bytes
+    )
+
+  @property
+  def _copy_bytes(self) -> float:
+    """Of a copy of the policy's weights that rollouts may have (`decoding`)."""
+    if "layout" not in self.config or self.config.layout.rollout == "train":
+      return 0
+    if self.config.layout.rollout == "auto" and self.mesh.shape["fsdp"] == 1:
+      return 0
+    c = self.policy.config
+    kernels = flops.weights(c) * jnp.dtype(c.dtype).itemsize
+    table = 4 * c.vocab_size * c.width
+    return (kernels + table) / self.mesh.shape["tensor"]
 
 
 def make(config: ConfigDict, folders: dict[str, epath.Path]) -> Context:

@@ -111,15 +111,20 @@ def usual_slots(prompts: int, most: int) -> int:
 
 
 def fitting_slots(
-  model: config.DecoderConfig, tokens: int, mesh: jax.sharding.Mesh
+  model: config.DecoderConfig,
+  tokens: int,
+  mesh: jax.sharding.Mesh,
+  *,
+  besides: float = 0,
 ) -> int:
-  """As many slots of so many tokens as a quarter of the memory holds.
+  """As many slots of so many tokens as a quarter of the memory holds, without
+  so many bytes of a device besides.
 
   At least one of a device with rows of its own, and at most DEVICE_SLOTS.
   """
   numbers = 2 * model.layers * model.kv_heads * model.head_size * tokens
   size = numbers * jnp.dtype(model.dtype).itemsize / mesh.shape["tensor"]
-  fit = int(memory.of_device(mesh.local_devices[0]) / 4 / size)
+  fit = int((memory.of_device(mesh.local_devices[0]) - besides) / 4 / size)
   ways = mesh.shape["data"] * mesh.shape["fsdp"]
   return max(1, min(fit, DEVICE_SLOTS)) * ways
 

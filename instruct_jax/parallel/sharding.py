@@ -156,16 +156,18 @@ def place(tree: Any, mesh: Mesh, rules: Rules, *, strict: bool = True) -> Any:
   return jax.tree_util.tree_map_with_path(one, tree)
 
 
-def _axes(entry) -> tuple[str, ...]:
+def axes_of(entry: Any) -> tuple[str, ...]:
   """The mesh axes of one entry of a PartitionSpec."""
   return entry if isinstance(entry, tuple) else (entry,) if entry else ()
 
 
 def _check_divides(name: str, shape: tuple, spec: P, mesh: Mesh) -> None:
   for dimension, (size, entry) in enumerate(zip(shape, spec)):
-    parts = math.prod(mesh.shape[axis] for axis in _axes(entry))
+    parts = math.prod(mesh.shape[axis] for axis in axes_of(entry))
     if size % parts:
-      axes = " x ".join(f"{axis} = {mesh.shape[axis]}" for axis in _axes(entry))
+      axes = " x ".join(
+        f"{axis} = {mesh.shape[axis]}" for axis in axes_of(entry)
+      )
       raise errors.UserError(
         f"{name} {tuple(shape)}: dimension {dimension} of size {size} does not"
         f" divide by config.mesh {axes}."
@@ -249,7 +251,7 @@ def ways(*entries: str | tuple[str, ...]) -> int:
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or not set(AXES) <= set(mesh.axis_names):
     return 1
-  return math.prod(mesh.shape[a] for entry in entries for a in _axes(entry))
+  return math.prod(mesh.shape[a] for entry in entries for a in axes_of(entry))
 
 
 def constrain(x: jax.Array, spec: P) -> jax.Array:
@@ -262,6 +264,6 @@ def constrain(x: jax.Array, spec: P) -> jax.Array:
   if mesh.empty or not set(AXES) <= set(mesh.axis_names):
     return x
   for size, entry in zip(x.shape, spec):
-    if size % math.prod(mesh.shape[axis] for axis in _axes(entry)):
+    if size % math.prod(mesh.shape[axis] for axis in axes_of(entry)):
       return x
   return jax.lax.with_sharding_constraint(x, spec)

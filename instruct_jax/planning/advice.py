@@ -5,7 +5,8 @@ from typing import Any
 
 from instruct_jax import algorithms
 from instruct_jax.base import errors
-from instruct_jax.planning import jobs, setting
+from instruct_jax.parallel import layouts
+from instruct_jax.planning import jobs
 
 
 def of(job: jobs.Job, found: dict[str, Any], state: Any) -> list[str]:
@@ -22,13 +23,15 @@ def of(job: jobs.Job, found: dict[str, Any], state: Any) -> list[str]:
       for name in ("model", "reward_model")
       if config[name].remat != "full"
     ]
+  if found.get("from_copy") or job.program == "decoding_copy":
+    changes.append("--config.layout.rollout=train: no copy for decoding then")
   if config.mesh.data > 1:
     ways = config.mesh.data * config.mesh.fsdp
     changes.append(
       f"--config.mesh.data=1 --config.mesh.fsdp={ways}: what is copied"
       f" {config.mesh.data} times is divided then"
     )
-  held = setting.device_bytes(state)
+  held = layouts.device_bytes(state)
   total = sizes["total"]
   chips = math.prod(config.mesh.values())
   needed = 2 ** math.ceil(math.log2(max(2, total / sizes["hbm"]))) * chips

@@ -18,7 +18,7 @@ from instruct_jax.planning import topology
 from instruct_jax.runs import plan, references
 from instruct_jax.training import loop
 
-_SAMPLING = ("prefill", "decode_step", "score")
+_SAMPLING = ("decoding_copy", "prefill", "decode_step", "score")
 _TRAINED_BEFORE = {"rm": "reward", "sft": "sft"}  # algorithms, and their need
 
 

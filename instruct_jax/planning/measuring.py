@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from instruct_jax.parallel import layouts
 from instruct_jax.planning import (
   collectives,
   counts,
@@ -51,6 +52,7 @@ def measure(
   }
   if program.slots:
     result |= {"slots": program.slots, "rows": program.rows}
+    result["from_copy"] = program.from_copy
   if said["refused"]:
     return result | {"refused": said["refused"]} | _NOTHING
   if not said["text"]:
@@ -104,10 +106,10 @@ def _besides(given, program, said):
 
   They lie in the same memory: a run holds its whole state at all times.
   """
-  passed = setting.device_bytes(program.arguments)
+  passed = layouts.device_bytes(program.arguments)
   unread = max(0, passed - said["bytes"]["arguments"])
-  state = setting.device_bytes(given.state)
-  return state - setting.device_bytes(program.state) + unread
+  state = layouts.device_bytes(given.state)
+  return state - layouts.device_bytes(program.state) + unread
 
 
 def _compiled(lowered: Any, place: topology.Place) -> dict[str, Any]:

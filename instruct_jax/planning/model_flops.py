@@ -15,6 +15,8 @@ def of_program(
   """Of one run of a program."""
   if name == "update":
     return _of_update(given, program)
+  if name == "decoding_copy":
+    return 0.0
   ctx = given.ctx
   policy, scalar = ctx.policy.config, ctx.scalar.config
   P, R = ctx.config.data.prompt_length, ctx.config.data.response_length

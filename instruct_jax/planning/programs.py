@@ -2,7 +2,7 @@
 
 They are those that training runs. Of sampling, which is one program for all
 responses, the two that it consists of: filling free slots with prompts, and a
-token more in every slot.
+token more in every slot; before them the weights' copy, if it has one.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from instruct_jax.algorithms import episodes
-from instruct_jax.inference import generate, slots
+from instruct_jax.inference import decoding, generate, slots
 from instruct_jax.parallel import sharding, slices
 from instruct_jax.planning import setting
 from instruct_jax.training import step
@@ -33,6 +33,19 @@ class Program:
   slots: int = 0  # of sampling: how many responses grow at a time
   rows: int = 0  # prompts that are read, or tokens that are chosen
   turns: int = 1  # how often it does what it is named for
+  from_copy: bool = False  # of the policy's weights that lies for decoding
+
+
+def has_copy(given: setting.Setting) -> bool:
+  """Whether a run samples from weights that are laid out for decoding."""
+  ctx, state = given.ctx, given.state
+  return decoding.is_apart(ctx, state, state.params["policy"])
+
+
+def decoding_copy(given: setting.Setting) -> Program:
+  """The policy's weights are laid out for decoding, once an iteration."""
+  policy = given.state.params["policy"]
+  return Program(decoding.program(given.ctx, policy), (policy,), policy)
 
 
 def prefill(given: setting.Setting) -> Program:
@@ -88,6 +101,9 @@ class _sampler:
       self.prompts, self.sampling.slots, how.max_tokens, ctx.mesh
     )
     self.policy = given.state.params["policy"]
+    self.from_copy = has_copy(given)
+    if self.from_copy:
+      self.policy = decoding.shapes(ctx, self.policy)
 
   def parts(self, params, uniforms):
     """The network, and what chooses its tokens."""
@@ -119,9 +135,10 @@ class _sampler:
     return Program(
       jax.jit(function, donate_argnums=3, out_shardings=places),
       (self.policy, uniforms, queue, state),
-      self.policy,
+      () if self.from_copy else self.policy,
       slots=self.shape.slots,
       rows=rows,
+      from_copy=self.from_copy,
     )
 
   def _places(self, begun):
@@ -193,6 +210,7 @@ def collected_of(given: setting.Setting) -> Any:
 
 
 PROGRAMS: dict[str, Callable[[setting.Setting], Program]] = {
+  "decoding_copy": decoding_copy,
   "prefill": prefill,
   "decode_step": decode_step,
   "score": score,

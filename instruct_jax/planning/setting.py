@@ -7,7 +7,6 @@ asks for.
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import jax
@@ -20,7 +19,7 @@ from instruct_jax import algorithms, paper, tokenizers
 from instruct_jax.inference import context
 from instruct_jax.models import forward, heads
 from instruct_jax.parallel import sharding
-from instruct_jax.training import step
+from instruct_jax.training import placing, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,7 @@ def of(config: ConfigDict, mesh: Mesh) -> Setting:
     )
 
   state = jax.eval_shape(first, jax.random.key(0))
-  places = sharding.place(state, mesh, heads.RULES)
+  places = placing.places(state, mesh, config.layout)
   return Setting(run, placed(state, places), batch_of(ctx))
 
 
@@ -84,22 +83,6 @@ def placed(shapes: Any, places: Any) -> Any:
     shapes,
     places,
   )
-
-
-def device_bytes(tree: Any) -> int:
-  """Bytes of shapes on a device; what has no place is there whole."""
-
-  def of(x):
-    held = x.sharding.shard_shape(x.shape) if x.sharding else x.shape
-    return math.prod(held) * _item_bytes(x.dtype)
-
-  return sum(map(of, jax.tree.leaves(tree)))
-
-
-def _item_bytes(dtype: Any) -> int:
-  if jnp.issubdtype(dtype, jax.dtypes.prng_key):
-    return 0
-  return jnp.dtype(dtype).itemsize
 
 
 def batch_of(ctx: context.Context) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from instruct_jax.planning import (
   advice,
   jobs,
   measuring,
+  programs,
   setting,
   stored,
   topology,
@@ -48,6 +49,8 @@ def of(
       mesh = sharding.make_mesh(**job.config.mesh, devices=devices)
       with place.standing_in():
         given = setting.of(job.config, mesh)
+        if job.program == "decoding_copy" and not programs.has_copy(given):
+          continue
       one = measuring.measure(job.program, given, place)
       if not one["fits"]:
         one["to_change"] = advice.of(job, one, given.state)
@@ -125,6 +128,8 @@ def _runs_of_step(config, found, main):
   slots = found.get("decode_step", {}).get("slots") or prompts
   # Every slot says the first token of a response as it is filled.
   tokens = config.data.response_length - 1
+  if found.get("decode_step", {}).get("from_copy"):
+    counts["decoding_copy"] = 1
   return counts | {
     "prefill": math.ceil(prompts / fill),
     "decode_step": math.ceil(prompts / slots) * tokens,

@@ -23,6 +23,7 @@ from instruct_jax.worlds import mixture
 # These change what is shown or kept, not what is computed.
 UNDIGESTED = (
   "evaluation",
+  "layout",
   "log_every",
   "profile",
   "pretrained",  # what is needed counts, by its content

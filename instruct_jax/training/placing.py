@@ -6,12 +6,15 @@ policy that it is the reference of. Which is which is read off the traced
 program, in which an array that is handed on is one variable.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
-from instruct_jax.parallel import sharding
+from instruct_jax import algorithms
+from instruct_jax.models import heads
+from instruct_jax.parallel import layouts, sharding
 
 
 class Creation:
@@ -83,3 +86,31 @@ class Creation:
 
     placement = [self._shardings[i] for i in wanted]
     return jax.jit(first_state, out_shardings=placement)(*self._arguments)
+
+
+_BY_ROLE = ("params", "optimizer", "ema", "frozen")
+
+
+def places(
+  state: algorithms.State, mesh: jax.sharding.Mesh, layout: Mapping[str, str]
+) -> algorithms.State:
+  """The sharding of every array of a state, or of its shapes.
+
+  What belongs to a role lies as `layout` (`config.layout`) says of it. Raises
+  UserError as `sharding.place` and `layouts.rules`.
+  """
+
+  def of(field, role, tree):
+    how = layout.get(role, layouts.BOTH)  # an algorithm's own roles, too
+    rules = layouts.rules(heads.RULES, how)
+    # By its whole path, which errors name and the rules go by.
+    return sharding.place({field: {role: tree}}, mesh, rules)[field][role]
+
+  found = {}
+  for name in (field.name for field in dataclasses.fields(state)):
+    part = getattr(state, name)
+    if name in _BY_ROLE:
+      found[name] = {role: of(name, role, x) for role, x in part.items()}
+    else:
+      found[name] = sharding.place({name: part}, mesh, heads.RULES)[name]
+  return state.replace(**found)

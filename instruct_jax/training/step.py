@@ -15,8 +15,8 @@ import optax
 from instruct_jax import algorithms
 from instruct_jax.base import compilation, means
 from instruct_jax.inference import context
-from instruct_jax.models import heads, lora
-from instruct_jax.parallel import digest, sharding
+from instruct_jax.models import lora
+from instruct_jax.parallel import digest
 from instruct_jax.training import (
   fused,
   gradient,
@@ -71,7 +71,7 @@ def setup(
   run, create = outline(ctx, algorithm, total_steps)
 
   def place(shapes):
-    return sharding.place(shapes, ctx.mesh, heads.RULES)
+    return placing.places(shapes, ctx.mesh, ctx.config.layout)
 
   first = placing.Creation(create, place, _keys(ctx)[0], checkpoints)
   run = dataclasses.replace(
