@@ -12,15 +12,21 @@ import json
 import pathlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from etils import epath
+
 from instruct_jax.base import command, errors, storage
+from instruct_jax.planning import jobs, topology, whole
+from instruct_jax.runs import references
 
 HERE = pathlib.Path(__file__).resolve()
 RESULTS = HERE.parent / "results" / "plans.json"
 EXPERIMENT = "experiments/ppo_ptx.py"
-TOPOLOGIES = {
+TOPOLOGIES = {  # of a variant, and of what its config is told besides
   "1.3b-on-v5e-4x4": "v5e:4x4",
+  "1.3b-on-v5e-4x4 --config.layout.rollout=train": "v5e:4x4",
   "1.3b-on-8x80gb": "h100:8",
   "6b-on-v5e-8x8": "v5e:8x8",
   "175b-on-v5p-4x8x8": "v5p:4x8x8",
@@ -30,7 +36,8 @@ FITS = (0, 3)  # exit codes: all fits, something does not
 
 def plan(variant: str, only: str) -> dict[str, Any]:
   """The plan of a variant, or of some of its programs."""
-  words = [f"--config={EXPERIMENT}:{variant}", "--json", f"--only={only}"]
+  name, *words = variant.split()
+  words += [f"--config={EXPERIMENT}:{name}", "--json", f"--only={only}"]
   words.append(f"--topology={TOPOLOGIES[variant]}")
   done = subprocess.run(
     [sys.executable, "-m", "instruct_jax.plan", *words],
@@ -42,7 +49,9 @@ def plan(variant: str, only: str) -> dict[str, Any]:
   return json.loads(done.stdout)
 
 
-def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+def merged(
+  variant: str, old: dict[str, Any], new: dict[str, Any]
+) -> dict[str, Any]:
   """A plan with the programs of another one of the same code and devices."""
   same = ("versions", "mesh", "microbatches")
   kept = (
@@ -52,7 +61,21 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
   return new | {
     "programs": programs,
     "fits": all(one["fits"] for one in programs.values()),
+    "run": run_of(variant, programs),
   }
+
+
+def run_of(variant: str, programs: dict[str, Any]) -> dict[str, Any]:
+  """What a variant's run takes in all, of programs planned at any time."""
+  name, *words = variant.split()
+  source = epath.Path(EXPERIMENT)
+  config, _ = references.load_config(f"{source.name}:{name}", source.parent)
+  given = dict(word.removeprefix("--config.").split("=") for word in words)
+  config.unlock().update_from_flattened_dict(given)
+  place = topology.named(TOPOLOGIES[variant])
+  every = jobs.of(config.lock(), source, place, {})
+  main = list(every)[-1]
+  return whole.run_of(every[main].config, programs, main, place)
 
 
 def table(found: dict[str, Any]) -> str:
@@ -81,16 +104,18 @@ def whole_run(run: dict[str, Any]) -> list[str]:
   return [f"{said}, models {needed}", *[""] * 5]
 
 
-def cells(program: dict[str, Any]) -> list[str]:
+def cells(
+  program: dict[str, Any], rates: Sequence[str] = ("flops", "hbm", "ici")
+) -> list[str]:
   """Memory, seconds by what may decide them, the decisive one bold, and MFU."""
   sizes = program["bytes"]
   memory = f"{sizes['total'] / 1e9:.1f} of {sizes['hbm'] / 1e9:.1f}"
   if not program["fits"]:
     memory = f"**does not fit**: {memory}"
   if program["seconds"] is None:
-    return [memory, *["–"] * 4]
+    return [memory, *["–"] * (len(rates) + 1)]
   times = []
-  for name in ("flops", "hbm", "ici"):
+  for name in rates:
     taken = program["seconds_of"].get(name)
     text = "–" if taken is None else f"{taken:.3g}"
     times.append(f"**{text}**" if name == program["bound_by"] else text)
@@ -112,7 +137,7 @@ def main() -> None:
     return
   for variant in [given.variant] if given.variant else TOPOLOGIES:
     made = plan(variant, given.only)
-    found[variant] = merged(found.get(variant, {}), made)
+    found[variant] = merged(variant, found.get(variant, {}), made)
     storage.write_json(path, found)
     print(variant, "fits" if made["fits"] else "does not fit", flush=True)
 

@@ -308,6 +308,28 @@ def test_slices_have_data_alone_between_them(monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_copy_that_lies_for_decoding_gathers_nothing_for_a_token():
+  place, found = topology.named("h100:4"), {}
+  for rollout in ("train", "auto"):
+    config = config_of("ppo_ptx.py:test", **{"layout.rollout": rollout})
+    every = jobs.of(config, SOURCE, place, {})
+    plan = whole.of(every, place, ["decoding_copy", "decode_step"])
+    found[rollout] = plan["programs"]
+  assert list(found["train"]) == ["decode_step"]
+  assert list(found["auto"]) == ["decoding_copy", "decode_step"]
+  assert found["auto"]["decoding_copy"]["collectives"]["all-gather"] > 0
+  before, after = (one["decode_step"] for one in found.values())
+  assert after["collective_bytes"] < before["collective_bytes"] / 4
+  done = dict.fromkeys(("prefill", "score", "ppo_ptx_update"), before)
+  steps = {
+    name: whole.run_of(config, programs | done, "ppo_ptx_update", place)
+    for name, programs in found.items()
+  }
+  assert steps["auto"]["seconds_of"]["decoding_copy"] > 0
+  assert "decoding_copy" not in steps["train"]["seconds_of"]
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_several_slices_send_their_gradients_over_the_other_network(tmp_path):
   """As libtpu compiles them; within a slice everything else is sent."""

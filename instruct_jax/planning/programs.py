@@ -39,7 +39,8 @@ class Program:
 def has_copy(given: setting.Setting) -> bool:
   """Whether a run samples from weights that are laid out for decoding."""
   ctx, state = given.ctx, given.state
-  return decoding.is_apart(ctx, state, state.params["policy"])
+  with jax.set_mesh(ctx.mesh):  # whose devices are not this process's
+    return decoding.is_apart(ctx, state, state.params["policy"])
 
 
 def decoding_copy(given: setting.Setting) -> Program:
