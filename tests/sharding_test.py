@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -259,6 +262,56 @@ def test_a_gemma_in_stacked_layers_is_that_of_one_device():
     actual,
     expected,
   )
+
+
+WARNED_OF = """
+import jax
+import jax.numpy as jnp
+from instruct_jax.models import config, forward, heads
+from instruct_jax.parallel import sharding
+
+model = heads.LanguageModel(config.DecoderConfig(
+  vocab_size=100, context_length=32, layers=1, width=16, heads=2, kv_heads=2,
+  head_size=8, mlp_width=32))
+shapes = jax.eval_shape(
+  lambda key: forward.init_params(model, key), jax.random.key(0))
+mesh = sharding.make_mesh(2, 2, 1)
+places = sharding.place(shapes, mesh, heads.RULES)
+params = jax.tree.map(
+  lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+  shapes, places)
+tokens = jax.ShapeDtypeStruct(
+  (8, 16), jnp.int32, sharding=sharding.batch_sharding(mesh))
+
+def total(params, tokens):
+  is_token = jnp.ones(tokens.shape, bool)
+  return forward.token_logprobs(model, params, tokens, is_token).sum()
+
+with jax.set_mesh(mesh):
+  gradient = jax.jit(jax.grad(total), out_shardings=places)
+  gradient.lower(params, tokens).compile()
+print("compiled")
+"""
+
+
+@pytest.mark.slow
+def test_no_embedding_s_gradient_copies_all_rows_to_every_device():
+  """XLA warns where it finds no way from one layout to another but that."""
+  done = subprocess.run(
+    [sys.executable, "-c", WARNED_OF],
+    capture_output=True,
+    text=True,
+    env=os.environ
+    | {
+      "JAX_PLATFORMS": "cpu",
+      "JAX_NUM_CPU_DEVICES": "4",
+      "TF_CPP_MIN_LOG_LEVEL": "1",
+      "XLA_FLAGS": "",
+      "JAX_ENABLE_COMPILATION_CACHE": "0",
+    },
+  )
+  assert done.stdout == "compiled\n", done.stderr
+  assert "rematerialization" not in done.stderr
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -16,6 +16,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import PartitionSpec as P
 
 from instruct_jax.models import attention, lora, product, rotary, turned
 from instruct_jax.models import config as model_config
@@ -234,6 +235,20 @@ def constrain(x: jax.Array) -> jax.Array:
   return sharding.constrain(x, sharding.BATCH)
 
 
+# What a table that is divided by its width says of rows, and on to the rows of
+# each device: every step is one collective, there and for the gradient back.
+# XLA finds none for all at once, and would copy all rows to every device.
+_STEPS = (P("data", ("fsdp", "tensor")), P("data", "fsdp"))
+
+
+def looked_up(x: jax.Array) -> jax.Array:
+  """Rows [B * T, D] of a table of embeddings, on their way to `constrain`."""
+  is_needed = sharding.ways("fsdp") > 1 and sharding.ways("data", "tensor") > 1
+  for spec in _STEPS if is_needed else ():
+    x = sharding.constrain(x, spec)
+  return x
+
+
 class Decoder(nn.Module):
   """Token embeddings, blocks and a final norm."""
 
@@ -285,7 +300,9 @@ class Decoder(nn.Module):
     """
     c = self.config
     positions, angles, local = structure.positions, None, None
-    x = self._embed(tokens.reshape(-1), positions.reshape(-1))
+    # Who samples has a few rows at a time, and maybe whole tables (`decoding`).
+    taken = looked_up if cache is None else lambda x: x
+    x = self._embed(tokens.reshape(-1), positions.reshape(-1), taken)
     x = constrain(self.dropout(x, deterministic))
     if c.positions == "rotary":
       slots = structure.is_key.shape[1]
@@ -321,15 +338,15 @@ class Decoder(nn.Module):
     table = self.token_embedding.embedding
     return logits(hidden, table, is_turned=True, cap=self.config.logit_cap)
 
-  def _embed(self, tokens, positions):
+  def _embed(self, tokens, positions, taken):
     c = self.config
     # A padding id past the table reads its last row; masks hide it.
     tokens = jnp.minimum(tokens, c.vocab_size - 1)
     # Gemma's root of the width is as coarse as the activations.
     scale = float(jnp.dtype(c.dtype).type(c.embedding_scale))
-    x = self.token_embedding(tokens).astype(jnp.float32) * scale
+    x = taken(self.token_embedding(tokens)).astype(jnp.float32) * scale
     if c.positions == "learned":
-      x += self.position_embedding(positions).astype(jnp.float32)
+      x += taken(self.position_embedding(positions)).astype(jnp.float32)
     return x.astype(c.dtype)
 
 

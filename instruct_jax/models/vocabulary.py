@@ -47,10 +47,11 @@ class Reading:
     if self.parts == 1:
       return kernel
     spare, layout = (-self.vocab_size % self.parts, 0), ("tensor", None)
-    if not self.tied:
-      spare, layout = spare[::-1], layout[::-1]
-    kernel = jnp.pad(kernel, [(0, n) for n in spare])
-    return sharding.constrain(kernel, P(*layout))
+    turn = 1 if self.tied else -1
+    kernel = jnp.pad(kernel, [(0, n) for n in spare[::turn]])
+    if sharding.ways("fsdp") > 1:  # a collective each (`decoder.looked_up`)
+      kernel = sharding.constrain(kernel, P(*("tensor", "fsdp")[::turn]))
+    return sharding.constrain(kernel, P(*layout[::turn]))
 
   def logits(self, hidden: jax.Array, kernel: jax.Array) -> jax.Array:
     """[N, V] of hidden states [N, D] and a kernel that is laid out."""
