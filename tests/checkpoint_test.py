@@ -451,7 +451,7 @@ def two_steps(tmp_path_factory):
 # A reading thread of TensorStore may come back after Orbax has given up.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
-  "seeds", [range(12), pytest.param(range(12, 60), marks=pytest.mark.slow)]
+  "seeds", [range(12), pytest.param(range(12, 60), marks=pytest.mark.long)]
 )
 def test_any_damage_is_harmless_or_seen(two_steps, tmp_path, caplog, seeds):
   source, contents = two_steps

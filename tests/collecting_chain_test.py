@@ -1,10 +1,6 @@
 """From the pages to a reward model: the same as from a file of rankings."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -12,8 +8,8 @@ pytest.importorskip("uvicorn")
 from benchmarks import label_server
 from instruct_jax.collecting import simulated, tastes
 from tests import collecting_simulated_test as simulated_test
+from tests import doors
 
-ROOT = pathlib.Path(__file__).parents[1]
 LISTS = 80
 SIZE = {
   "layers": 1,
@@ -60,20 +56,15 @@ def trained(folder, experiment, **named):
       for row in lists
     ],
   )
-  done = subprocess.run(
-    [
-      *(sys.executable, "-m", "instruct_jax.main"),
-      f"--config=experiments/{experiment}.py:files",
-      f"--workdir={folder / 'runs'}",
-      *(f"--config.{key}={value}" for key, value in flags.items()),
-    ],
-    cwd=ROOT,
-    env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
-    capture_output=True,
-    text=True,
-    timeout=900,
+  done = doors.house().run(
+    doors.ROOT,
+    "instruct_jax.main",
+    f"--config=experiments/{experiment}.py:files",
+    f"--workdir={folder / 'runs'}",
+    *(f"--config.{key}={value}" for key, value in flags.items()),
+    JAX_NUM_CPU_DEVICES="1",
   )
-  assert done.returncode == 0, done.stderr
+  assert done.code == 0, done.err
   return json.loads(
     (folder / f"runs/{experiment}-files/results.json").read_text()
   )

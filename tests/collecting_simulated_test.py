@@ -176,7 +176,9 @@ def test_who_is_revoked_is_told_and_the_others_go_on(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+  "seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2))]
+)
 def test_a_server_that_is_killed_loses_and_doubles_nothing(tmp_path, seed):
   """All tasks are answered, each once, whenever the server was killed."""
   rng, folder = random.Random(seed), tmp_path / "labels"

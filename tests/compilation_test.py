@@ -8,10 +8,12 @@ import jax
 import pytest
 
 from instruct_jax.base import compilation
+from instruct_jax.parallel import sharding
 
 PROGRAM = """
 import jax, jax.numpy as jnp
 from instruct_jax.base import compilation
+from instruct_jax.parallel import sharding
 print(compilation.enable_cache())
 assert compilation.compile_seconds() == 0
 hits = []
@@ -95,6 +97,15 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
   (tmp_path / "file").write_text("")
   where, hits, _ = run(tmp_path / "file" / "cache")
   assert (where, hits) == ("None", 0)
+
+
+def test_a_level_of_optimisation_that_is_given_stays(monkeypatch):
+  name = "xla_backend_optimization_level"
+  mesh = sharding.make_mesh(1, 1, 1)
+  monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+  assert compilation.options(mesh) == {name: 1}
+  monkeypatch.setenv("XLA_FLAGS", f"--{name}=0")
+  assert compilation.options(mesh) == {}
 
 
 def test_off(monkeypatch):

@@ -39,7 +39,7 @@ from instruct_jax.runs import (
   plan,
   records,
 )
-from tests import journal_test, processes
+from tests import built, doors, journal_test, processes
 
 ROOT = processes.ROOT
 
@@ -445,16 +445,11 @@ def small_disk(folder, size, *options):
 
 
 def command(workdir, config="pretrain"):
-  return subprocess.run(
-    [
-      *(sys.executable, "-m", "instruct_jax.main"),
-      *(f"--config=experiments/{config}.py:test", f"--workdir={workdir}"),
-    ],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-    env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
+  return doors.house().run(
+    ROOT,
+    "instruct_jax.main",
+    *(f"--config=experiments/{config}.py:test", f"--workdir={workdir}"),
+    JAX_NUM_CPU_DEVICES="1",
   )
 
 
@@ -481,25 +476,26 @@ def rows(workdir):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_full_disk_is_a_message_and_the_same_command_goes_on(tmp_path):
+def test_a_full_disk_is_a_message_and_the_same_command_goes_on(
+  tmp_path, tmp_path_factory
+):
   whole = tmp_path / "whole"
-  done = command(whole)
-  assert done.returncode == 0, done.stderr
+  built.copied(tmp_path_factory, whole, "dataset", "pretrain")
   # The config, ArrayRecords, the tokenizer's files, two checkpoints, the rest.
   for size in ("4k", "40k", "1340k", "1500k", "2000k", "2260k"):
     disk = tmp_path / f"disk-{size}"
     with small_disk(disk, size) as remount:
       done = command(disk / "runs")
-      if done.returncode == 0:
+      if done.code == 0:
         pytest.fail(f"{size} was enough")
-      assert done.returncode == 2, done.stderr
-      assert "Traceback" not in done.stderr
-      assert done.stderr.count("error: ") == 1, done.stderr
-      assert "No space left on device" in done.stderr
+      assert done.code == 2, done.err
+      assert "Traceback" not in done.err
+      assert done.err.count("error: ") == 1, done.err
+      assert "No space left on device" in done.err
       assert half_written(disk) == []
       remount("size=50m")
       done = command(disk / "runs")
-      assert done.returncode == 0, done.stderr
+      assert done.code == 0, done.err
       assert digests(disk / "runs") == digests(whole)
       assert rows(disk / "runs") == rows(whole)
       assert not list(disk.rglob("*.old*"))
@@ -511,6 +507,6 @@ def test_a_fixed_disk_is_a_message(tmp_path):
   disk = tmp_path / "disk"
   with small_disk(disk, "1m", "ro"):
     done = command(disk / "runs", config="dataset")
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert f"{disk}: is on a read-only disk" in done.stderr
+    assert done.code == 2, done.err
+    assert "Traceback" not in done.err
+    assert f"{disk}: is on a read-only disk" in done.err

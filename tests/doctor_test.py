@@ -9,7 +9,7 @@ import pytest
 from instruct_jax.base import errors
 from instruct_jax.doctor import examine, record
 from instruct_jax.report import page
-from tests import doctor_ward, report_toys
+from tests import built, doctor_ward, report_toys
 from tests.run_folders import write_json
 
 RECORDED = {
@@ -398,16 +398,7 @@ def test_it_starts_without_jax():
 def stages(tmp_path_factory):
   """The stages of `:test` that PPO needs, as a command builds them."""
   folder = tmp_path_factory.mktemp("stages")
-  command = [sys.executable, "-m", "instruct_jax.main"]
-  arguments = ["--config=experiments/ppo.py:test", f"--workdir={folder}"]
-  done = subprocess.run(
-    [*command, *arguments, "--config.evaluation.suite=none"],
-    capture_output=True,
-    text=True,
-    cwd=doctor_ward.RECORDS.parents[1],
-  )
-  assert done.returncode == 0, done.stderr
-  return folder
+  return built.copied(tmp_path_factory, folder, *built.STAGES[:-1])
 
 
 @pytest.mark.slow  # trains the chain of `:test` first, then what is sabotaged

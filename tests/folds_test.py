@@ -16,7 +16,7 @@ from instruct_jax.evals import folds as measured
 from instruct_jax.evals import reward
 from instruct_jax.labeling import folds
 from instruct_jax.runs import plan, references
-from tests import chain_test, evals_toys
+from tests import built, chain_test, evals_toys
 
 EXPERIMENTS = epath.Path(rm_folds.__file__).parent
 LABELERS = "abcde"  # a group each, as they rank equally often
@@ -318,7 +318,8 @@ def test_splits_that_were_trained_on_are_refused(splits, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_five_folds_end_to_end(tmp_path):
+def test_five_folds_end_to_end(tmp_path, tmp_path_factory):
+  built.copied(tmp_path_factory, tmp_path / "runs")
   config = "experiments/rm_folds.py:test"
   cache = tmp_path / "cache"
   code, output = chain_test.finish(tmp_path / "runs", cache, config=config)

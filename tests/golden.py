@@ -6,6 +6,7 @@ Each process holds all rows and gives its share of them, as a run does.
 import functools
 import json
 import zlib
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -32,16 +33,17 @@ UPDATES = {
 SAMPLES = (ppo, groups, best_of_n)  # modules whose minibatches are of episodes
 
 
-def found(name, mesh):
+def found(name: str, mesh: Sequence[int]) -> tuple[dict[str, float], int]:
   """{metric: its mean}, and of all parameters after the update a checksum.
 
-  Of the reward model also the bias that it is given at the end.
+  Of the reward model also the bias that it is given at the end. Models have one
+  layer, of which another would be a repetition that compiles for as long.
   """
   experiment, module, changes = UPDATES[name]
   sizes = dict(zip(("data", "fsdp", "tensor"), mesh))
   config = toys.config_of(experiment, mesh=sizes).unlock()
   config.update_from_flattened_dict(changes)
-  ctx = toys.make_context(config.lock())
+  ctx = toys.make_context(config.lock(), layers=1)
   run, state = step_lib.setup(ctx, module.ALGORITHM, 3, toys.checkpoints(ctx))
   collected = _collected(ctx, experiment, module, state)
   step = jax.jit(functools.partial(step_lib.update, run))
@@ -108,6 +110,7 @@ def _bias(ctx, state):
   return float(hosts.fetch(head["bias"])[0])
 
 
-def main(name, mesh):
-  """Prints what is found of an update on a mesh, as '2x1x1'."""
-  print(json.dumps(found(name, [*map(int, mesh.split("x"))])))
+def main(mesh: str, *names: str) -> None:
+  """Prints what is found of each update on a mesh, as '2x1x1', a line each."""
+  for name in names:
+    print(json.dumps(found(name, [*map(int, mesh.split("x"))])))

@@ -1,20 +1,19 @@
 """The command on two processes of one job, as on two hosts."""
 
 import collections
+import contextlib
+import itertools
 import json
-import os
 import random
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
-from tests import processes
+from tests import doors, processes
 
 STAGES = ("dataset", "pretrain", "sft", "rankings", "rm", "select", "ppo_ptx")
 # What a run took, and where; and metrics of that kind, which vary.
@@ -26,29 +25,18 @@ GONE = re.compile(
 )
 
 
-def start(folder, name, *flags, devices, config="ppo_ptx.py:test", data=2):
+def start(
+  folder, name, *flags, devices, config="ppo_ptx.py:test", data=2, house=0
+):
   """The command, its output in a file; rows are split `data` ways."""
-  with (folder / f"output-{name}").open("w") as file:
-    return subprocess.Popen(
-      [
-        *(sys.executable, "-m", "instruct_jax.main"),
-        *(
-          f"--config=experiments/{config}",
-          f"--config.mesh.data={data}",
-          *flags,
-        ),
-      ],
-      cwd=processes.ROOT,
-      stdin=subprocess.DEVNULL,
-      stdout=file,
-      stderr=subprocess.STDOUT,
-      env=os.environ
-      | {
-        "INSTRUCT_JAX_CACHE": str(folder / "cache"),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": str(devices),
-      },
-    )
+  return doors.house(house).start(
+    doors.ROOT,
+    "instruct_jax.main",
+    *(f"--config=experiments/{config}", f"--config.mesh.data={data}", *flags),
+    out=folder / f"output-{name}",
+    INSTRUCT_JAX_CACHE=str(folder / "cache"),
+    JAX_NUM_CPU_DEVICES=str(devices),
+  )
 
 
 def start_two(folder, *flags, more=((), ()), **options):
@@ -56,12 +44,12 @@ def start_two(folder, *flags, more=((), ()), **options):
   place = (f"--coordinator=localhost:{processes.free_port()}", "--processes=2")
   return [
     start(folder, i, *flags, *place, f"--process={i}", *more[i],
-          devices=1, **options)
+          devices=1, house=i, **options)
     for i in range(2)
   ]  # fmt: skip
 
 
-def codes(started, seconds=1800):
+def codes(started, seconds=900):
   try:
     return [each.wait(timeout=seconds) for each in started]
   finally:
@@ -106,11 +94,15 @@ def test_what_differs_is_told_at_the_start(more, said, tmp_path):
   assert not (tmp_path / "runs").exists()
 
 
+# One layer instead of two: the same programs, sooner compiled.
+SMALL = ("--config.model.layers=1", "--config.reward_model.layers=1")
+
+
 @pytest.mark.slow
 def test_the_chain_on_two_processes_with_kills_is_that_of_one(tmp_path):
   """Bit for bit: killed while data is built, while it saves, and at random."""
   alone, together = tmp_path / "alone", tmp_path / "together"
-  once = start(tmp_path, "alone", f"--workdir={alone}", devices=2)
+  once = start(tmp_path, "alone", f"--workdir={alone}", *SMALL, devices=2)
   assert codes([once]) == [0], output(tmp_path, "alone")
   kills = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]
   hit = disturb(tmp_path, together, list(zip(kills, AIMS)))
@@ -144,7 +136,7 @@ def test_what_two_processes_began_goes_on_on_other_devices(tmp_path):
   begun = tmp_path / "begun"
   started = start_two(tmp_path, f"--workdir={begun}", **options)
   saved = begun / "pretrain-test" / "checkpoints" / "5"
-  wait_until(saved.exists, started)
+  wait_until(saved.exists, Job(started, begun))
   started[1].send_signal(signal.SIGTERM)
   assert codes(started) == [75, 75], output(tmp_path, 0)
   for devices in (2, 1, 4):
@@ -168,9 +160,10 @@ def test_what_two_processes_began_goes_on_on_other_devices(tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(4 * 3600)
 def test_twenty_kills(tmp_path):
   alone, together = tmp_path / "alone", tmp_path / "together"
-  once = start(tmp_path, "alone", f"--workdir={alone}", devices=2)
+  once = start(tmp_path, "alone", f"--workdir={alone}", *SMALL, devices=2)
   assert codes([once]) == [0], output(tmp_path, "alone")
   rng = random.Random(1)
   # The first at the data build, which there is once; then whatever comes.
@@ -193,22 +186,22 @@ def disturb(folder, workdir, kills):
   rng = random.Random(0)
   hit = collections.Counter()
   for number, (kill, aim) in enumerate(kills):
-    started = start_two(folder, f"--workdir={workdir}")
+    job = Job(start_two(folder, f"--workdir={workdir}", *SMALL), workdir)
     if aim == "random":
-      wait_for_work(folder, workdir, started, done=number / len(kills))
-      time.sleep(rng.uniform(0, 20))
+      wait_until(lambda j=job, n=number: j.is_done(n / len(kills)), job)
+      time.sleep(rng.uniform(0, 6))
     else:
-      what = builds_data if aim == "data" else saves
-      wait_until(lambda w=what: w(workdir), started)
+      wait_until(job.builds_data if aim == "data" else job.saves, job)
       # Data are built in a second or two, a save in less than a tenth of one.
       time.sleep(rng.uniform(0, 0.2) if aim == "data" else 0)
-    victim = rng.randrange(2)
+    started, victim = job.started, rng.randrange(2)
     if started[victim].poll() is not None:  # It was done already.
       assert codes(started) == [0, 0], output(folder, 0)
       return hit
     began = time.monotonic()
     started[victim].send_signal(kill)
-    hit[aim if aim == "save" else hit_now(workdir)] += 1
+    hit[aim if aim == "save" else job.hit_now()] += 1
+    print(f"kill {number}: {aim}, {kill.name}, process {victim}", flush=True)
     ended = codes(started)
     said = output(folder, 1 - victim)
     if kill == signal.SIGKILL:
@@ -222,37 +215,58 @@ def disturb(folder, workdir, kills):
       text = output(folder, name)
       assert "Traceback" not in text, text
       assert "*** " not in text, text  # a stack of C++
-  assert codes(start_two(folder, f"--workdir={workdir}")) == [0, 0]
+  last = start_two(folder, f"--workdir={workdir}", *SMALL)
+  assert codes(last) == [0, 0], output(folder, 0)
   return hit
 
 
-def builds_data(workdir):
-  data = workdir / f"{STAGES[0]}-test"
-  return data.is_dir() and not (data / "results.json").exists()
+class Job:
+  """Two processes at work in a folder, and what they do there just now.
+
+  What killed ones have left there, as locks and steps half-written, is none of
+  it: a kill that it called would hit a process that still starts.
+  """
+
+  def __init__(self, started, workdir):
+    self.started, self._workdir = started, workdir
+    self._began = time.time()
+
+  def works(self, stage="*"):
+    """Whether it holds a stage's lock, which is the first process's."""
+    for path in self._workdir.glob(f".{stage}-test.lock"):
+      with contextlib.suppress(FileNotFoundError, ValueError):
+        holder = json.loads(path.read_text())["process"]
+        if holder == self.started[0].pid:
+          return True
+    return False
+
+  def builds_data(self):
+    data = self._workdir / f"{STAGES[0]}-test"
+    is_begun = data.is_dir() and not (data / "results.json").exists()
+    return is_begun and self.works(STAGES[0])
+
+  def saves(self):
+    """Whether a step is being written, which gets its name when it is whole."""
+    for path in self._workdir.glob("*/checkpoints/*.orbax-checkpoint-tmp*"):
+      with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_ctime > self._began and self.works():
+          return True
+    return False
+
+  def hit_now(self):
+    aims = {"data": self.builds_data, "save": self.saves}
+    return next((aim for aim, is_so in aims.items() if is_so()), "random")
+
+  def is_done(self, share):
+    """Whether a share of the stages is there, and it works on the next."""
+    there = len(list(self._workdir.glob("*/results.json")))
+    return there >= int(share * len(STAGES)) and self.works()
 
 
-def saves(workdir):
-  """Whether a step is being written, which gets its name when it is whole."""
-  return any(workdir.glob("*/checkpoints/*.orbax-checkpoint-tmp*"))
-
-
-def hit_now(workdir):
-  aims = {"data": builds_data(workdir), "save": saves(workdir)}
-  return next((aim for aim, is_so in aims.items() if is_so), "random")
-
-
-def wait_until(happens, started):
-  """Until something happens, or a process has ended."""
-  while not happens() and all(each.poll() is None for each in started):
+def wait_until(happens, job):
+  """Until something happens, or a process has ended, which is seldom asked."""
+  looks = itertools.count()
+  while not happens():
+    if next(looks) % 20 == 0 and any(x.poll() is not None for x in job.started):
+      return
     time.sleep(0.01)
-
-
-def wait_for_work(folder, workdir, started, *, done):
-  """Until a share of the stages is there, or a process has ended."""
-  wanted = int(done * len(STAGES))
-
-  def is_there():
-    there = len(list(workdir.glob("*/results.json")))
-    return there >= wanted and any(workdir.glob(".*.lock"))
-
-  wait_until(is_there, started)

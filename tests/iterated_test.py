@@ -1,6 +1,7 @@
 """Steps 2 and 3 iterated: which stages there are, and that they run."""
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 from experiments import iterated
 from instruct_jax.base import errors, keys
 from instruct_jax.runs import plan, references
-from tests import chain_test
+from tests import built, chain_test
 
 EXPERIMENTS = epath.Path(iterated.__file__).parent
 FIRST = (
@@ -243,10 +244,15 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, cache):
-  """The chain of two rounds, run once without a disturbance: its folder."""
+  """The chain of two rounds, the second run once without a disturbance."""
   workdir = tmp_path_factory.mktemp("whole")
+  built.copied(tmp_path_factory, workdir)
   code, output = chain_test.finish(workdir, cache, config=CONFIG)
   assert code == 0, output
+  started = [
+    f"{name}-test" for name in re.findall(r"(\w+)-test: starts", output)
+  ]
+  assert not set(started) & set(FIRST), started
   return workdir
 
 
@@ -293,7 +299,8 @@ def test_a_killed_round_goes_on_to_the_same_parameters(
   """Round 1 is taken from the finished chain; `kill -9` within round 2."""
   for name in FIRST:
     shutil.copytree(whole / name, tmp_path / name)
-  process = chain_test.start(tmp_path, cache, config=CONFIG)
+  unmeasured = "--config.evaluation.suite=none"  # of no stage's digest
+  process = chain_test.start(tmp_path, cache, unmeasured, config=CONFIG)
   part = {"candidates": "chunks/train-00001.json", "rm": "checkpoints/2"}
   path = tmp_path / f"{stage}-test-round2" / part[stage]
   end = time.monotonic() + 300
@@ -302,7 +309,7 @@ def test_a_killed_round_goes_on_to_the_same_parameters(
   process.send_signal(signal.SIGKILL)
   process.communicate()
   assert not (tmp_path / "iterated-test" / "results.json").exists()
-  code, output = chain_test.finish(tmp_path, cache, config=CONFIG)
+  code, output = chain_test.finish(tmp_path, cache, unmeasured, config=CONFIG)
   assert code == 0, output
   for name in ("rm-test-round2", "iterated-test"):
     here, there = (results(d, name) for d in (tmp_path, whole))

@@ -17,6 +17,7 @@ import json, os, signal, sys, threading, time
 from instruct_jax.base import errors, interrupt, peers
 from instruct_jax.parallel import joining, link
 coordinator, count, index, limit, *rest = sys.argv[1:]
+link._PATIENCE = 3.0  # a third of what it is
 interrupt.install()
 place = link.Place(coordinator, int(count), int(index))
 code, said = 0, ""

@@ -25,7 +25,7 @@ from instruct_jax.worlds.microworld import (
   tables,
   vocabulary,
 )
-from tests import chain_test, evals_toys
+from tests import built, chain_test, evals_toys
 
 SPLITS = ("train", "validation", "test")
 
@@ -456,8 +456,9 @@ def test_variants_have_one_name():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_fine_tunes_are_rows_of_the_evaluation(tmp_path):
-  """From nothing; killed while one is trained, and then to the end."""
+def test_the_fine_tunes_are_rows_of_the_evaluation(tmp_path, tmp_path_factory):
+  """Killed while one is trained, and then to the end."""
+  built.copied(tmp_path_factory, tmp_path, *built.STAGES[:-1])
   cache = tmp_path / "cache"
   flags = ("--config.evaluation.left_out=()",)
   process = chain_test.start(tmp_path, cache, *flags)

@@ -15,7 +15,7 @@ from instruct_jax.evals import bench, overoptimization, verdicts
 from instruct_jax.inference import respond, score
 from instruct_jax.report import closing, exhibits
 from instruct_jax.runs import plan, references
-from tests import chain_test, evals_toys
+from tests import built, chain_test, evals_toys
 
 EXPERIMENTS = epath.Path(experiment.__file__).parent
 RECORDS = (
@@ -208,7 +208,8 @@ def test_files_have_no_judge(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_over_optimisation_end_to_end(tmp_path):
+def test_over_optimisation_end_to_end(tmp_path, tmp_path_factory):
+  built.copied(tmp_path_factory, tmp_path / "runs")
   config = "experiments/overoptimization.py:test"
   flags = ("--config.overoptimization.split=validation",)
   code, output = chain_test.finish(

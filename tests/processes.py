@@ -20,14 +20,14 @@ jax.distributed.initialize(f"localhost:{port}", int(count), rank)
 
 
 def environment(**more: str) -> dict[str, str]:
-  """What a child process needs to know."""
+  """What a child process needs to know; it compiles as the tests do."""
   kept = ("PATH", "HOME", "TMPDIR")
   return {
     **{name: os.environ[name] for name in kept if name in os.environ},
     **{
       name: value
       for name, value in os.environ.items()
-      if name.startswith(("JAX_COMPILATION", "JAX_PERSISTENT"))
+      if name.startswith(("JAX_COMPILATION", "JAX_PERSISTENT", "XLA_FLAGS"))
     },
     "PYTHONPATH": str(ROOT),
     "JAX_PLATFORMS": "cpu",

@@ -76,7 +76,9 @@ def test_evaluate(home):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["typed", "piped"])
+@pytest.mark.parametrize(
+  "how", ["typed", pytest.param("piped", marks=pytest.mark.long)]
+)
 def test_sample(home, how):
   given = ("sample", "--run=runs/ppo_ptx-test", "--n=2", "--scores", "--json")
   more = ("--prompts_file=-",) if how == "piped" else ()
@@ -92,7 +94,9 @@ def tensors(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", ["sft", "rm"])
+@pytest.mark.parametrize(
+  "run", [pytest.param("sft", marks=pytest.mark.long), "rm"]
+)
 def test_convert_there_and_back(home, run):
   exports = []
   for name, command in (("one", alone), ("two", together)):

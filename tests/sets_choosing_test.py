@@ -710,7 +710,7 @@ def test_who_knows_nothing_is_at_chance(
 ):
   answers = asked.Answers(tmp_path / "asked.jsonl", {})
   model = models.Model(name, readers[name], answers)
-  settings = contract.Settings(limit=200)
+  settings = contract.Settings(limit=100)
   files = {"items": str(DATA / file)}
   bench = contract.Bench(
     "set", files, settings, (name,), lambda _: model, epath.Path(tmp_path)

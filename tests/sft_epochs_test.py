@@ -11,7 +11,7 @@ from experiments import sft, sft_epochs
 from instruct_jax.base import errors, keys
 from instruct_jax.evals import epochs, select, verdicts
 from instruct_jax.runs import plan, references
-from tests import chain_test, evals_toys
+from tests import built, chain_test, evals_toys
 
 EXPERIMENTS = epath.Path(sft_epochs.__file__).parent
 RECORDS = (
@@ -135,7 +135,8 @@ def test_an_unknown_variant(variant):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_epochs_end_to_end(tmp_path):
+def test_epochs_end_to_end(tmp_path, tmp_path_factory):
+  built.copied(tmp_path_factory, tmp_path / "runs")
   config = "experiments/sft_epochs.py:test"
   code, output = chain_test.finish(
     tmp_path / "runs", tmp_path / "cache", config=config

@@ -1,42 +1,30 @@
 """The real path: two commands on one chain, of which one is killed."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
-from tests import processes
+from tests import built, doors
 
 BRANCHES = ("ppo", "ppo_ptx")
-STAGES = ("dataset", "pretrain", "sft", "rankings", "rm", "select", *BRANCHES)
-NAMES = {f"{name}-test" for name in (*STAGES, "evaluate")}
+BEFORE = built.STAGES[:-1]
+NAMES = {f"{name}-test" for name in (*BEFORE, *BRANCHES, "evaluate")}
 
 
-def start(folder, workdir, name):
+def start(folder, workdir, name, house=0):
   """The command, its output in a file."""
-  with (folder / f"output-{name}").open("w") as file:
-    return subprocess.Popen(
-      [
-        *(sys.executable, "-m", "instruct_jax.main"),
-        *("--config=experiments/evaluate.py:test", f"--workdir={workdir}"),
-        *(f"--config.measure.data={folder}", "--config.measure.sets=hellaswag"),
-      ],
-      cwd=processes.ROOT,
-      stdin=subprocess.DEVNULL,
-      stdout=file,
-      stderr=subprocess.STDOUT,
-      env=os.environ
-      | {
-        "INSTRUCT_JAX_CACHE": str(folder / "cache"),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": "1",
-      },
-    )
+  return doors.house(house).start(
+    doors.ROOT,
+    "instruct_jax.main",
+    *("--config=experiments/evaluate.py:test", f"--workdir={workdir}"),
+    *(f"--config.measure.data={folder}", "--config.measure.sets=hellaswag"),
+    out=folder / f"output-{name}",
+    INSTRUCT_JAX_CACHE=str(folder / "cache"),
+    JAX_NUM_CPU_DEVICES="1",
+  )
 
 
 def digests(workdir):
@@ -60,13 +48,19 @@ def is_at(process, workdir):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_two_commands_of_which_one_is_killed_end_as_one_alone(tmp_path):
+def test_two_commands_of_which_one_is_killed_end_as_one_alone(
+  tmp_path, tmp_path_factory
+):
+  """From the stages that both branches need."""
   endings = ["ann is a nurse .", "a cow .", "bob lives", "in oslo ."]
   lines = ["what job does ann have ?", "0", *endings]
   (tmp_path / "hellaswag_val.txt").write_text("\n".join(lines))
   alone, shared = tmp_path / "alone", tmp_path / "shared"
+  built.copied(tmp_path_factory, alone)
+  built.copied(tmp_path_factory, shared, *BEFORE)
   assert start(tmp_path, alone, "alone").wait(timeout=900) == 0
-  first, second = (start(tmp_path, shared, name) for name in ("a", "b"))
+  first = start(tmp_path, shared, "a")
+  second = start(tmp_path, shared, "b", house=1)
   end = time.monotonic() + 600
   while not is_at(second, shared):
     assert time.monotonic() < end
@@ -81,9 +75,9 @@ def test_two_commands_of_which_one_is_killed_end_as_one_alone(tmp_path):
   assert digests(shared) == digests(alone)
   said = "".join((tmp_path / f"output-{x}").read_text() for x in "ab")
   begun = re.findall(r"(\w+)-test: starts", said)
-  assert len(begun) == len(NAMES) + 1  # the one that was broken off
+  new = len(NAMES) - len(BEFORE)
+  assert len(begun) == new + 1  # the one that was broken off
   assert "taken over" in said
-  # Of eight to whom joined when the data was done already.
-  assert re.search(r"chain \d/[89] by 2 jobs", said)
+  assert re.search(rf"chain \d/{new} by 2 jobs", said)
   assert not [path for path in shared.iterdir() if path.name[0] == "."]
   assert not list(shared.glob("*.old*"))

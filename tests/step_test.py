@@ -1,6 +1,7 @@
-"""The contract: meshes and microbatches change no update; bad ones are skipped.
+"""The contract: microbatches change no update; bad ones are skipped.
 
-Golden steps, one for each algorithm, stand in algorithms_test.
+Golden steps, one for each algorithm, stand in algorithms_test, and on meshes in
+golden_test.
 """
 
 import functools
@@ -17,8 +18,6 @@ from instruct_jax.parallel import sharding
 from instruct_jax.training import gradient, optim
 from instruct_jax.training import step as step_lib
 from tests import toys
-
-MESHES = {"8x1x1": (8, 1, 1), "1x8x1": (1, 8, 1), "2x2x2": (2, 2, 2)}
 
 
 def run_of(algorithm, mesh=(1, 1, 1), *, steps=3, model=None, **changes):
@@ -89,26 +88,6 @@ STEPS = {"sft": 3, "rm": 3, "ppo": 1, "rloo": 1, "grpo": 1}
 @pytest.fixture(scope="module")
 def reference():
   return functools.cache(lambda name: trained(name, STEPS[name]))
-
-
-# What compiles for seconds: of the meshes the one with all axes is enough for
-# every day, for PPO and one of the groups' module. SFT's parts are PPO's text
-# and sharding_test's loss, the reward model stands in the next test but one.
-ON_MESHES = [
-  pytest.param(name, mesh, marks=pytest.mark.slow if slow else ())
-  for name in STEPS
-  for mesh, slow in (
-    ("8x1x1", True),
-    ("1x8x1", True),
-    ("2x2x2", name not in ("ppo", "grpo")),
-  )
-]
-
-
-@pytest.mark.parametrize(("algorithm", "mesh"), ON_MESHES)
-def test_a_mesh_changes_no_update(reference, algorithm, mesh):
-  found = trained(algorithm, STEPS[algorithm], mesh=MESHES[mesh])
-  _assert_same(reference(algorithm), found)
 
 
 SPLITS = [  # Four have some between the first and the last: once is enough.

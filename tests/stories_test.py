@@ -175,7 +175,19 @@ def chain(tmp_path_factory):
   return Chain(tmp_path_factory.mktemp("stories"))
 
 
-CASES = [(n, r) for n in CHANGES for r in ROLES.get(n, ("policy",))]
+# GRPO shares RLOO's module; iterated_test has the stages of a second round.
+SELDOM = ("rloo", "iterated")
+
+
+def often(names):
+  """Cases, whose first value is an experiment; those of SELDOM by hand."""
+  return [
+    pytest.param(*case, marks=pytest.mark.long if case[0] in SELDOM else ())
+    for case in names
+  ]
+
+
+CASES = often((n, r) for n in CHANGES for r in ROLES.get(n, ("policy",)))
 POLICIES = sorted(CHANGES.keys() - {"sft", "rm", "select"})
 
 
@@ -201,7 +213,7 @@ def test_it_trains_from_the_checkpoint_and_goes_out_again(chain, name, role):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", often((name,) for name in POLICIES))
 def test_a_policy_is_measured_against_where_it_began(chain, name):
   metrics = records.read_results(chain.run(name))["metrics"]
   assert 0 < abs(metrics[f"kl/{name}"]) < 5

@@ -11,7 +11,7 @@ from experiments import kl_penalty, ppo, ppo_ptx, sweeps
 from instruct_jax.base import errors, keys
 from instruct_jax.report import wording
 from instruct_jax.runs import plan, reading, references
-from tests import chain_test
+from tests import built, chain_test
 
 EXPERIMENTS = epath.Path(sweeps.__file__).parent
 
@@ -190,7 +190,8 @@ def test_names_of_subjects_in_words():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_sweep_end_to_end(tmp_path):
+def test_a_sweep_end_to_end(tmp_path, tmp_path_factory):
+  built.copied(tmp_path_factory, tmp_path / "runs")
   config = "experiments/sweeps.py:compare-test-episodes"
   flags = ("--config.evaluation.split=validation",)
   code, output = chain_test.finish(

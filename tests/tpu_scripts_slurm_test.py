@@ -77,7 +77,8 @@ def test_the_exit_code_says_whether_it_is_queued_again(job, code):
 def test_the_processes_save_before_the_time_is_over(job, sent):
   """They are told once, and waited for; then the same command is queued."""
   saves = (
-    'trap "sleep 0.5; touch saved; exit 75" TERM; touch up; sleep 9 & wait'
+    'trap "sleep 0.5; touch saved; exit 75" TERM; touch up;'
+    " sleep 9 >/dev/null 2>&1 & wait"
   )
   process = job("bash", "-c", f"cd {job.folder}; {saves}")
   tpu_scripts_test.until((job.folder / "up").exists)

@@ -26,6 +26,7 @@ _MAKING = (  # what comes before a program runs for the first time
   _COMPILE,
 )
 _SAID_AFTER = 1.0  # seconds; what compiles for less is not worth a line
+_LEVEL = "xla_backend_optimization_level"
 _TRIMMED_AFTER = 0.3  # seconds; less leaves little to give back
 _seconds = 0.0
 _is_compiling = False
@@ -87,10 +88,12 @@ def options(mesh: jax.sharding.Mesh) -> dict[str, int]:
   """How a program is compiled that compiles for long and runs often.
 
   On a CPU LLVM's first level instead of its third: an eighth sooner compiled,
-  and as fast, since matrix products come from libraries.
+  and as fast, since matrix products come from libraries. A level that stands in
+  XLA_FLAGS is what somebody wants.
   """
   on_cpu = all(device.platform == "cpu" for device in mesh.devices.flat)
-  return {"xla_backend_optimization_level": 1} if on_cpu else {}
+  is_given = _LEVEL in os.environ.get("XLA_FLAGS", "")
+  return {_LEVEL: 1} if on_cpu and not is_given else {}
 
 
 def programs(since: int = 0) -> list[Program]:
