@@ -466,10 +466,14 @@ def digests(workdir):
 
 
 def rows(workdir):
-  """The metrics of every step, but what depends on the clock."""
+  """The metrics of every step, but what depends on clock and process."""
   lines = (workdir / "pretrain-test" / "metrics.jsonl").read_text().splitlines()
   return [
-    {k: v for k, v in json.loads(line).items() if "second" not in k}
+    {
+      k: v
+      for k, v in json.loads(line).items()
+      if "second" not in k and not k.startswith("memory/")
+    }
     for line in lines
   ]
 

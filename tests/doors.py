@@ -27,7 +27,7 @@ PROGRAM = '''
 import importlib, io, json, os, runpy, signal, sys, traceback, warnings
 warnings.simplefilter("ignore")  # of forking with jax imported
 for name in """
-  experiments.common jax ml_dtypes rouge_score.rouge_scorer sacrebleu
+  experiments.common jax ml_dtypes sacrebleu
   safetensors.numpy sentencepiece tokenizers
   instruct_jax.algorithms.ppo instruct_jax.data.inspect
   instruct_jax.data.public.convert instruct_jax.hf.llama2c
@@ -67,6 +67,8 @@ def be(command):
     code = 1
   sys.exit(code)  # as every process ends, with what libraries do then
 
+tasks = "/proc/self/task"  # of whatever language; where there is Linux
+assert not os.path.isdir(tasks) or len(os.listdir(tasks)) == 1
 print("ready", flush=True)
 for line in sys.stdin:
   asked = json.loads(line)
@@ -210,6 +212,7 @@ def opened(scratch: pathlib.Path) -> Iterator[Doors]:
       "PYTHONPATH": str(ROOT),
       "JAX_PLATFORMS": "cpu",
       "INSTRUCT_JAX_CACHE": "",
+      "OMP_NUM_THREADS": "1",  # no thread of a library's
       "HOME": str(scratch),
     },
   )

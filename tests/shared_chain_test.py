@@ -10,8 +10,9 @@ import pytest
 from tests import built, doors
 
 BRANCHES = ("ppo", "ppo_ptx")
-BEFORE = built.STAGES[:-1]
-NAMES = {f"{name}-test" for name in (*BEFORE, *BRANCHES, "evaluate")}
+BEFORE = built.STAGES[:4]
+EVERY = (*built.STAGES[:-1], *BRANCHES, "evaluate")
+NAMES = {f"{name}-test" for name in EVERY}
 
 
 def start(folder, workdir, name, house=0):
@@ -51,7 +52,7 @@ def is_at(process, workdir):
 def test_two_commands_of_which_one_is_killed_end_as_one_alone(
   tmp_path, tmp_path_factory
 ):
-  """From the stages that both branches need."""
+  """From the rankings on, which both branches need."""
   endings = ["ann is a nurse .", "a cow .", "bob lives", "in oslo ."]
   lines = ["what job does ann have ?", "0", *endings]
   (tmp_path / "hellaswag_val.txt").write_text("\n".join(lines))
