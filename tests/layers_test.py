@@ -17,7 +17,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "instruct_jax"
 # named: one more needs no place.
 ORDER = """
 base
-  peers
+  peers imports
   platforms
   allocation chips errors interrupt streams means run_folder layout lifetime
   memory

@@ -16,7 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from instruct_jax.base import errors, run_folder, storage
+from instruct_jax.base import errors, imports, run_folder, storage
 from instruct_jax.parallel import digest, hosts, stored
 
 _log = logging.getLogger(__name__)
@@ -104,6 +104,7 @@ class Checkpointer:
       if self._manager is None:
         hush_callbacks()
         self._manager = _manager(self._folder, self._keep)
+        imports.note(self.wait)
       self._manager.save(step, args=ocp.args.Composite(**parts), force=True)
     self._seals[step], self._newest = manifest["sha256"], step
 
@@ -171,6 +172,7 @@ class Checkpointer:
 
   def _stop(self) -> None:
     manager, self._manager, self._seals = self._manager, None, {}
+    imports.forget(self.wait)
     if manager is not None:
       with self._telling():
         manager.close()

@@ -24,7 +24,7 @@ import numpy as np
 from array_record.python import array_record_module
 from etils import epath
 
-from instruct_jax.base import storage
+from instruct_jax.base import imports, storage
 from instruct_jax.data.batch import packing
 from instruct_jax.data.batch import rows as rows_lib
 
@@ -222,8 +222,7 @@ def arrays_in(example: bytes) -> dict[str, bytes]:
 @functools.cache
 def _parser() -> Callable[[bytes], Any]:
   # Slow to import; what writes has no need of it.
-  from tensorflow_datasets.proto import tf_example_pb2
-
+  tf_example_pb2 = imports.alone("tensorflow_datasets.proto.tf_example_pb2")
   return tf_example_pb2.Example.FromString
 
 

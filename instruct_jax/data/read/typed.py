@@ -14,7 +14,7 @@ from typing import Any
 
 from etils import epath
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, imports
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row]]
@@ -199,7 +199,8 @@ def _builder(spec: str) -> tuple[Any, str]:
     raise errors.UserError(
       f"{spec}: tfds:name/config:split, or with ?data_dir=FOLDER, is right"
     )
-  import tensorflow_datasets as tfds  # slow to import; nothing else needs it
+  # Slow to import; nothing else needs it.
+  tfds = imports.alone("tensorflow_datasets")
 
   try:
     builder = tfds.builder(name, data_dir=data_dir or None, try_gcs=False)

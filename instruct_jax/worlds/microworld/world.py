@@ -11,7 +11,7 @@ import ml_collections
 from etils import epath
 
 from instruct_jax import tokenizers
-from instruct_jax.base import errors
+from instruct_jax.base import errors, imports
 from instruct_jax.data.read import kinds as kinds_lib
 from instruct_jax.data.read import sources, typed
 from instruct_jax.tokenizers import start, templates
@@ -95,8 +95,8 @@ def records(
   ranked = sources.open_rankings(data, kind, split, folders)
   if ranked is not None:
     return ranked
-  import tensorflow_datasets as tfds  # slow to import; little else needs it
-
+  # Slow to import, so not before; but not while a step is saved.
+  tfds = imports.alone("tensorflow_datasets")
   root = epath.Path(folders["data"])
   infos = sorted(root.glob(f"*/{kind}/*/dataset_info.json"))
   infos = [path for path in infos if "incomplete" not in path.parent.name]
