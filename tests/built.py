@@ -21,7 +21,7 @@ def chain(factory: pytest.TempPathFactory) -> tuple[pathlib.Path, str]:
   """The folder of its runs, which is only read, and what the command said."""
   base = factory.getbasetemp()
   is_worker = "PYTEST_XDIST_WORKER" in os.environ
-  folder = (base.parent if is_worker else base) / "chain"
+  folder = (base.parent if is_worker else base) / "built"
   folder.mkdir(exist_ok=True)
   said = folder / "output"
   with (folder / "lock").open("w") as lock:
