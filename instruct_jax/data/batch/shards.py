@@ -222,8 +222,8 @@ def arrays_in(example: bytes) -> dict[str, bytes]:
 @functools.cache
 def _parser() -> Callable[[bytes], Any]:
   # Slow to import; what writes has no need of it.
-  tf_example_pb2 = imports.alone("tensorflow_datasets.proto.tf_example_pb2")
-  return tf_example_pb2.Example.FromString
+  proto = imports.alone("tensorflow_datasets.proto")
+  return proto.tf_example_pb2.Example.FromString
 
 
 def write_info(
