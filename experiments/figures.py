@@ -11,9 +11,10 @@ the one `models` says of every subject what it was trained with.
   figures-small              one size: figures 1, 3, 4, 6, 7
   compare-tiny-alternatives  DPO and RLOO beside PPO, PPO-ptx and SFT
 
-Hardware: 2 CPU cores; made to fit an hour (`:tiny`: the 71 stages of seed 0 add
-up to 64 minutes of one core) and 12 minutes (`:small`), six of which are the
-default command's, whose stages are shared. Several terminals share the work.
+Hardware: 2 CPU cores. `:tiny` took 42:29 in two terminals, a core each, from
+nothing and beside other work (its 71 stages add up to 64 minutes of one core);
+`:small` is made to fit 12 minutes, six of which are the default command's, whose
+stages are shared. Several terminals share the work.
 Expected: what the README's table of claims says.
 
   python -m instruct_jax.main --config=experiments/figures.py
