@@ -131,7 +131,7 @@ def plot(found: Mapping[str, Mapping[str, Any]]) -> figure.Plot:
     name: _points(one, lambda program: program["collective_bytes"] / 1e12)
     for name, one in there.items()
   }
-  common = {"x": "chips", "kind": figure.LINES, "scale": figure.STEPS}
+  common = {"x": "chips", "kind": figure.LINES, "scale": figure.LOG}
   return figure.Plot(
     title="Weak scaling of the PPO-ptx update, as planned: nothing was run",
     about=(
