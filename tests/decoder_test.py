@@ -403,6 +403,7 @@ def test_embeddings_are_scaled_as_coarsely_as_activations():
       {"params": {"token_embedding": {"embedding": table}}},
       jnp.asarray([3]),
       jnp.asarray([0]),
+      decoder.looked_up,
       method="_embed",
     )
     np.testing.assert_array_equal(x, jnp.full((1, 16), scale, dtype))
