@@ -183,6 +183,20 @@ def test_difficulties_as_another_solver_finds_them():
   np.testing.assert_allclose(found, best[4:], atol=1e-4)
 
 
+@pytest.mark.parametrize(
+  ("step", "damped"),
+  [
+    ([8.0, -0.5], [2.0, -0.125]),  # as far as its longest coefficient may go
+    ([0.1, -8.0], [0.025, -2.0]),
+    ([1.5, -2.0], [1.5, -2.0]),
+    ([0.0, 0.0], [0.0, 0.0]),
+  ],
+)
+def test_a_long_step_is_shortened_and_no_other(step, damped):
+  found = length_control._damped(np.asarray(step))
+  np.testing.assert_allclose(found, damped)
+
+
 def test_wrong_shapes():
   with pytest.raises(errors.UserError, match=r"lengths \[N, 2\]"):
     length_control.win_rate(np.ones(3), np.ones((2, 2)), np.arange(3))

@@ -67,7 +67,11 @@ TARGETS = {
   "instruct_jax/evals/bench.py": _EVALS,
   "instruct_jax/evals/select.py": _EVALS,
   "instruct_jax/evals/loss.py": _EVALS,
-  "instruct_jax/evals/reward.py": (*_EVALS, "tests/evals_pairs_test.py"),
+  "instruct_jax/evals/reward.py": (
+    *_EVALS,
+    "tests/evals_pairs_test.py",
+    "tests/evals_baselines_test.py",
+  ),
   "instruct_jax/evals/pairs.py": ("tests/evals_pairs_test.py",),
   "instruct_jax/evals/folds.py": ("tests/folds_test.py",),
   "instruct_jax/labeling/folds.py": ("tests/folds_test.py",),
