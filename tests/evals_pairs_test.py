@@ -104,3 +104,18 @@ def test_accuracy_by_hand(tmp_path, monkeypatch):
   }
   assert rows["1 place apart", "training"] == 4
   assert metrics["reward/accuracy/training"] == pytest.approx(3.5 / 5)
+
+
+def test_the_judge_scores_every_response_at_its_place():
+  """Of its own prompt, and of whether it ended; 0 past the last one."""
+
+  class Judge:
+    def grade(self, spec, text, ended):
+      return {"score": len(spec) + 10 * len(text) + 0.5 * ended}
+
+  records = [
+    {"spec": "a", "responses": ["x", "yy"], "ended": [True, False]},
+    {"spec": "bcd", "responses": ["zzz"], "ended": [True]},
+  ]
+  found = reward._judge(Judge(), records, 3)
+  np.testing.assert_array_equal(found, [[11.5, 21, 0], [33.5, 0, 0]])
