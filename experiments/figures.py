@@ -13,8 +13,8 @@ the one `models` says of every subject what it was trained with.
 
 Hardware: 2 CPU cores. `:tiny` took 42:29 in two terminals, a core each, from
 nothing and beside other work (its 71 stages add up to 64 minutes of one core);
-`:small` is made to fit 12 minutes, six of which are the default command's (the
-stages are the same). Several terminals share the work.
+`:small` took 8:37 in one terminal, from nothing, most of which are the default
+command's stages. Several terminals share the work.
 Expected: what the README's table of claims says.
 
   python -m instruct_jax.main --config=experiments/figures.py
