@@ -85,7 +85,7 @@ def _stored(folder: epath.Path, split: str) -> Iterator[str]:
 
   try:
     rows = tfds.builder_from_directory(folder).as_data_source(split)
-    for row in rows:
+    for row in rows.__getitems__(range(len(rows))):
       prompt = row.get("prompt")
       if isinstance(prompt, bytes):
         yield prompt.decode("utf-8", "replace")
