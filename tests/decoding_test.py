@@ -101,6 +101,25 @@ def test_by_itself_a_copy_is_made_where_memory_is_left(monkeypatch):
       assert decoding.is_apart(run.ctx, state, params) == wanted
 
 
+def test_slots_leave_room_for_a_copy_where_there_can_be_one(monkeypatch):
+  """Each of a slot's numbers is of 2 layers, keys and values, 4 bytes."""
+  slots = {}
+  ctx = run_of("train")[0].ctx
+  copy = layouts.device_bytes(
+    decoding.shapes(ctx, run_of("train")[1].params["policy"])
+  )
+  with sharding.standing_in("tpu"):
+    for share in (0.6, 0.7):  # of a device's memory, that a copy takes
+      there = copy / share
+      monkeypatch.setattr(decoding.memory, "of_device", lambda _: there)
+      slots[share] = {
+        rollout: run_of(rollout)[0].ctx.sampling().slots
+        for rollout in ("train", "auto", "decode")
+      }
+  assert slots[0.6]["auto"] == slots[0.6]["decode"] < slots[0.6]["train"]
+  assert slots[0.7]["decode"] < slots[0.7]["auto"] == slots[0.7]["train"]
+
+
 def test_one_device_needs_no_copy_by_itself():
   config = toys.config_of("ppo", layout={"rollout": "auto"})
   ctx = toys.make_context(config)

@@ -9,7 +9,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from instruct_jax import tokenizers, worlds
-from instruct_jax.base import errors
+from instruct_jax.base import errors, memory
 from instruct_jax.data.batch import loader
 from instruct_jax.inference import choice, generate
 from instruct_jax.models import config as model_config
@@ -19,6 +19,9 @@ from instruct_jax.tokenizers import answers, templates
 from instruct_jax.worlds import interface
 
 SCALAR_ROLES = ("reward", "value")
+# Of a device's memory: what may be taken before sampling itself takes any, if
+# the policy is to have a copy for it (`decoding`).
+BESIDE_SAMPLING = 5 / 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,15 +108,19 @@ class Context:
 
   @property
   def _copy_bytes(self) -> float:
-    """Of a copy of the policy's weights that rollouts may have (`decoding`)."""
-    if "layout" not in self.config or self.config.layout.rollout == "train":
-      return 0
-    if self.config.layout.rollout == "auto" and self.mesh.shape["fsdp"] == 1:
-      return 0
+    """Of a copy of the policy's weights that rollouts may have (`decoding`).
+
+    0 where they have none, as far as that is known without a state.
+    """
+    how = self.config.layout.rollout if "layout" in self.config else "train"
     c = self.policy.config
     kernels = flops.weights(c) * jnp.dtype(c.dtype).itemsize
     table = 4 * c.vocab_size * c.width
-    return (kernels + table) / self.mesh.shape["tensor"]
+    size = (kernels + table) / self.mesh.shape["tensor"]
+    most = BESIDE_SAMPLING * memory.of_device(self.mesh.local_devices[0])
+    if how == "auto" and (self.mesh.shape["fsdp"] == 1 or size > most):
+      return 0
+    return 0 if how == "train" else size
 
 
 def make(config: ConfigDict, folders: dict[str, epath.Path]) -> Context:

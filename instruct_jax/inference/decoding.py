@@ -22,8 +22,6 @@ from instruct_jax.parallel import layouts, sharding
 _KERNEL = re.compile(
   r"(^|/)(query|key|value|output|up|gate|down|unembedding)/kernel$"
 )
-# Of a device's memory: what may be taken before sampling itself takes any.
-_MOST = 5 / 8
 
 
 def laid_out(ctx: context.Context, params: dict, state: Any) -> dict:
@@ -52,7 +50,8 @@ def is_apart(ctx: context.Context, state: Any, params: dict) -> bool:
   if mesh.shape["fsdp"] == 1 or sharding.platform() == "cpu":
     return False
   held = layouts.device_bytes((state, shapes(ctx, params)))
-  return held <= _MOST * memory.of_device(mesh.local_devices[0])
+  there = memory.of_device(mesh.local_devices[0])
+  return held <= context.BESIDE_SAMPLING * there
 
 
 def program(ctx: context.Context, params: dict) -> jax.stages.Wrapped:
