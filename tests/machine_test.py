@@ -29,7 +29,9 @@ def count(tree):
 
 @pytest.mark.parametrize(
   ("mlp", "tied", "positions"),
-  itertools.product(("gelu", "swiglu"), (False, True), ("learned", "rotary")),
+  itertools.product(
+    ("gelu", "swiglu", "geglu"), (False, True), ("learned", "rotary")
+  ),
 )
 def test_weights_are_a_little_less_than_all(mlp, tied, positions):
   decoder = sizes.decoder_config(

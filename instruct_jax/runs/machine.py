@@ -17,7 +17,7 @@ from instruct_jax.base import errors
 from instruct_jax.data.read import kinds
 from instruct_jax.inference import context, rewards
 from instruct_jax.models import config as model_config
-from instruct_jax.models import forward, heads
+from instruct_jax.models import flops, forward, heads
 from instruct_jax.parallel import sharding
 from instruct_jax.training import partition
 
@@ -52,11 +52,9 @@ def check(config: ConfigDict) -> None:
 def weights(model: model_config.DecoderConfig) -> int:
   """Numbers in the kernels and embeddings of a decoder, one layer's x N."""
   c = model
-  heads_ = (2 * c.heads + 2 * c.kv_heads) * c.head_size
-  mlp = (3 if c.mlp == "swiglu" else 2) * c.mlp_width
   embeddings = c.vocab_size * (1 if c.tied else 2)
   embeddings += c.context_length if c.positions == "learned" else 0
-  return c.width * (c.layers * (heads_ + mlp) + embeddings)
+  return flops.weights(c) + c.width * embeddings
 
 
 def memory_of(device: jax.Device, sharing: int) -> int:
