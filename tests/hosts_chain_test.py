@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from tests import doors, processes
+from tests import built, doors, processes
 
-STAGES = ("dataset", "pretrain", "sft", "rankings", "rm", "select", "ppo_ptx")
+STAGES = built.STAGES
 # What a run took, and where; and metrics of that kind, which vary.
 UNLIKE = {"seconds", "peak_memory_bytes", "provenance", "evaluated_by"}
 OF_COST = ("rate/", "seconds/", "memory/")
