@@ -110,8 +110,9 @@ def test_slots_leave_room_for_a_copy_where_there_can_be_one(monkeypatch):
   )
   with sharding.standing_in("tpu"):
     for share in (0.6, 0.7):  # of a device's memory, that a copy takes
-      there = copy / share
-      monkeypatch.setattr(decoding.memory, "of_device", lambda _: there)
+      monkeypatch.setattr(
+        decoding.memory, "of_device", lambda _, there=copy / share: there
+      )
       slots[share] = {
         rollout: run_of(rollout)[0].ctx.sampling().slots
         for rollout in ("train", "auto", "decode")
