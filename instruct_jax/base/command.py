@@ -8,6 +8,7 @@ that nobody foresaw leaves as a traceback, with the request to report it.
 import argparse
 import difflib
 import faulthandler
+import gc
 import logging
 import os
 import re
@@ -228,6 +229,7 @@ def _end(code: int, message: str, *, at_once: bool) -> NoReturn:
   if at_once:
     logging.shutdown()
     os._exit(code)
+  gc.freeze()  # nothing that is there need be looked through: 0.8 of 2.8 s
   sys.exit(code)
 
 
