@@ -15,7 +15,7 @@ from experiments import dataset, ppo_ptx
 from instruct_jax.base import errors
 from instruct_jax.runs import digests as run_digests
 from instruct_jax.runs import plan
-from tests import built, doors
+from tests import built, doors, tiers
 
 ROOT, CONFIG, STAGES = doors.ROOT, built.CONFIG, built.STAGES
 
@@ -131,12 +131,9 @@ def test_the_chain_says_how_far_it_is(whole):
   assert "chain" not in output[output.rindex("evaluation  ") :]
 
 
-# What researchers compare with. GRPO shares RLOO's module; it and best-of-n
+# What researchers compare with. GRPO, which shares RLOO's module, and best-of-n
 # are trained, measured and sent out in stories_test, too.
-COMPARED = (
-  *("dpo", "rloo"),
-  *(pytest.param(x, marks=pytest.mark.long) for x in ("grpo", "best_of_n")),
-)
+COMPARED = tiers.often(("dpo", "rloo", "grpo", "best_of_n"), "dpo")
 
 
 @pytest.mark.slow
@@ -237,7 +234,7 @@ def test_a_finished_chain_is_reused(whole, cache):
 @pytest.mark.timeout(1800)
 def test_killed_at_random_moments_it_ends_the_same(whole, cache, tmp_path):
   rng = random.Random(0)
-  for number in range(8):
+  for number in range(5):
     process = start(tmp_path, cache, house=number % 2)
     try:
       process.communicate(timeout=rng.uniform(1, 9))

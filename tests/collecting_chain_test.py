@@ -101,6 +101,7 @@ def test_the_same_rankings_train_the_same_reward_model(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_same_demonstrations_train_the_same_policy(tmp_path):
   """What labelers wrote into the page, or the same in a file."""
   lists, folder = simulated_test.lists(LISTS), tmp_path / "labels"

@@ -9,7 +9,7 @@ import pytest
 from instruct_jax.base import errors
 from instruct_jax.doctor import examine, record
 from instruct_jax.report import page
-from tests import built, doctor_ward, report_toys
+from tests import built, doctor_ward, report_toys, tiers
 from tests.run_folders import write_json
 
 RECORDED = {
@@ -401,8 +401,11 @@ def stages(tmp_path_factory):
   return built.copied(tmp_path_factory, folder, *built.STAGES[:-1])
 
 
+ANEW = ("logprobs_off_by_one", "rate_without_effect")
+
+
 @pytest.mark.slow  # trains the chain of `:test` first, then what is sabotaged
-@pytest.mark.parametrize("name", ["logprobs_off_by_one", "rate_without_effect"])
+@pytest.mark.parametrize("name", tiers.often(ANEW, "logprobs_off_by_one"))
 def test_a_run_sabotaged_anew_has_the_same_finding(name, stages, tmp_path):
   changes = {"batch.prompts": 32, "validation.prompts": 32, "steps": 8}
   folder = doctor_ward.make(

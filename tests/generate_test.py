@@ -14,6 +14,7 @@ from instruct_jax.base import errors
 from instruct_jax.inference import choice, generate, slots
 from instruct_jax.models import attention, decoder, heads
 from instruct_jax.models import config as model_config
+from tests import tiers
 
 V, PAD, STOP, OTHER_STOP = 16, 0, 9, 12
 CONFIG = model_config.DecoderConfig(
@@ -212,7 +213,7 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", tiers.often(FAMILIES, "mixed", "learned"))
 def test_slots_that_are_filled_anew_say_what_is_said_alone(family):
   """Prompts in chunks, of any length, in slots whose columns go round."""
   model = heads.LanguageModel(dataclasses.replace(CONFIG, **FAMILIES[family]))

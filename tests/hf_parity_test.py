@@ -22,7 +22,7 @@ from instruct_jax.hf import load as hf_load
 from instruct_jax.inference import choice, generate
 from instruct_jax.models import forward, heads, sizes
 from instruct_jax.parallel import sharding
-from tests import toys
+from tests import tiers, toys
 
 torch = pytest.importorskip("torch", reason="the `parity` extra has torch")
 transformers = pytest.importorskip("transformers")
@@ -176,6 +176,12 @@ def padded():
   return np.where(is_token, tokens, PAD), is_token
 
 
+# Each says its tokens from a cache of another kind.
+SOME = tiers.often(
+  CASES, "gpt2", "neox_in_turn", "llama3", "mistral_sliding", "gemma3"
+)
+
+
 @pytest.fixture(scope="module", params=CASES)
 def policies(request, tmp_path_factory):
   """(their policy, our model, our parameters, the folder)."""
@@ -213,6 +219,7 @@ def test_logits_with_left_padding(policies, padded):
   assert_close(np.asarray(ours)[real], expected[real])
 
 
+@pytest.mark.parametrize("policies", SOME, indirect=True)
 def test_greedy_generation_with_a_cache_token_for_token(policies, padded):
   theirs, model, params, _ = policies
   tokens, is_token = padded
@@ -238,6 +245,7 @@ def test_greedy_generation_with_a_cache_token_for_token(policies, padded):
   np.testing.assert_array_equal(np.asarray(ours.tokens)[:, :width], expected)
 
 
+@pytest.mark.parametrize("policies", SOME, indirect=True)
 def test_stacked_layers_load_as_single_ones(policies, padded):
   _, model, params, path = policies
   stacked, there = imported(path, "policy", scan=True)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from experiments import iterated
 from instruct_jax.base import errors, keys
 from instruct_jax.runs import plan, references
-from tests import built, chain_test
+from tests import built, chain_test, tiers
 
 EXPERIMENTS = epath.Path(iterated.__file__).parent
 FIRST = (
@@ -292,7 +292,7 @@ def test_two_rounds_end_to_end(whole):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["candidates", "rm"])
+@pytest.mark.parametrize("stage", tiers.often(("candidates", "rm"), "rm"))
 def test_a_killed_round_goes_on_to_the_same_parameters(
   stage, whole, cache, tmp_path
 ):

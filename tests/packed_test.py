@@ -15,7 +15,7 @@ from instruct_jax.algorithms import best_of_n, dpo, groups, ppo, rm, sft
 from instruct_jax.models import forward, heads, packed
 from instruct_jax.parallel import sharding
 from instruct_jax.training import gradient
-from tests import toys
+from tests import tiers, toys
 
 B, K, P, R = 6, 3, 4, 3
 L = P + R
@@ -277,7 +277,9 @@ def gradient_of(ctx, name, params, minibatch):
   return jax.jit(function)(params, {}, minibatch, jax.random.key(1))
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+  "name", tiers.often(ALGORITHMS, "sft", "rm", "dpo", "ppo")
+)
 def test_what_is_learned_is_the_same(name, monkeypatch):
   """Gradients and metrics of every loss, a row or two at a time."""
   monkeypatch.setattr(packed, "CPU_SLOTS", 24)

@@ -10,7 +10,7 @@ from etils import epath
 from instruct_jax import tokenizers
 from instruct_jax.base import errors
 from instruct_jax.tokenizers import sentencepiece_codec, start, templates
-from tests import pretrained_test
+from tests import pretrained_test, tiers
 from tests import pretrained_tokenizers_test as files
 
 PUBLIC = pathlib.Path(__file__).parents[2] / "shared" / "data" / "gpt2_bpe"
@@ -224,6 +224,11 @@ def our_answers(run):
 
 
 @pytest.mark.parity
+@pytest.mark.parametrize(
+  "family",
+  tiers.often(FAMILIES, "gpt2-opt", "llama-2", "qwen2"),
+  indirect=True,
+)
 def test_the_same_greedy_answers_before_training_and_after_export(
   family, tmp_path
 ):

@@ -5,6 +5,7 @@ golden_test.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from instruct_jax.algorithms import groups, ppo
 from instruct_jax.parallel import sharding
 from instruct_jax.training import gradient, optim
 from instruct_jax.training import step as step_lib
-from tests import toys
+from tests import tiers, toys
 
 
 def run_of(algorithm, mesh=(1, 1, 1), *, steps=3, model=None, **changes):
@@ -90,11 +91,11 @@ def reference():
   return functools.cache(lambda name: trained(name, STEPS[name]))
 
 
-SPLITS = [  # Four have some between the first and the last: once is enough.
-  pytest.param(name, count, marks=pytest.mark.slow if slow else ())
-  for name in STEPS
-  for count, slow in ((2, name in ("sft", "rloo")), (4, name != "sft"))
-]
+# Four have some between the first and the last: once is enough.
+SPLITS = tiers.often(
+  tuple(itertools.product(STEPS, (2, 4))),
+  *(("sft", 4), ("rm", 2), ("ppo", 2), ("grpo", 2)),
+)
 
 
 @pytest.mark.parametrize(("algorithm", "count"), SPLITS)

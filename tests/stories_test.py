@@ -175,8 +175,8 @@ def chain(tmp_path_factory):
   return Chain(tmp_path_factory.mktemp("stories"))
 
 
-# GRPO shares RLOO's module; iterated_test has the stages of a second round.
-SELDOM = ("rloo", "iterated")
+# GRPO shares RLOO's module, chain_test has DPO, iterated_test a second round.
+SELDOM = ("rloo", "dpo", "iterated")
 
 
 def often(names):

@@ -6,10 +6,12 @@ import pytest
 from instruct_jax import algorithms
 from instruct_jax.parallel import sharding
 from instruct_jax.training import loop, step
-from tests import toys
+from tests import tiers, toys
+
+NAMES = ("sft", "rm", "dpo", "ppo", "rloo")
 
 
-@pytest.mark.parametrize("name", ["sft", "rm", "dpo", "ppo", "rloo"])
+@pytest.mark.parametrize("name", tiers.often(NAMES, "rm", "ppo"))
 def test_a_step_moves_nothing_but_its_batch(name):
   ctx = toys.make_context(toys.config_of(name))
   algorithm = algorithms.named(ctx.config.algorithm)
