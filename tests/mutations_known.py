@@ -76,6 +76,21 @@ TARGETS = {
   "instruct_jax/evals/folds.py": ("tests/folds_test.py",),
   "instruct_jax/labeling/folds.py": ("tests/folds_test.py",),
   "instruct_jax/maths/best_of.py": ("tests/best_of_test.py",),
+  "instruct_jax/models/vocabulary.py": ("tests/vocabulary_test.py",),
+  "instruct_jax/parallel/layouts.py": (
+    "tests/layouts_test.py",
+    "tests/decoding_test.py",
+  ),
+  "instruct_jax/training/placing.py": (
+    "tests/layouts_test.py",
+    "tests/step_test.py",
+  ),
+  "instruct_jax/inference/decoding.py": ("tests/decoding_test.py",),
+  "instruct_jax/base/imports.py": ("tests/imports_test.py",),
+  "instruct_jax/planning/collectives.py": (
+    "tests/planning_hlo_test.py",
+    "tests/planning_test.py",
+  ),
 }
 
 # (module, before, after): bugs in the wiring that tests once did not notice.

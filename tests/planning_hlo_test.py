@@ -171,6 +171,36 @@ def test_groups_of_devices_as_xla_prints_them(text, rest, groups):
   assert sent.ici_bytes == (n - 1) / n * 32
 
 
+@pytest.mark.parametrize(
+  ("printed", "received"),
+  [  # Of f32[4], by each of two devices.
+    ("f32[8]{0} all-gather(%x)", 16),
+    # One that goes on beside others says what it was given, too.
+    ("(f32[4]{0}, f32[8]{0}) all-gather-start(%x)", 16),
+    ("f32[4]{0} all-reduce(%x)", 2 * 8),
+    ("f32[4]{0} all-reduce-start(%x)", 2 * 8),
+    ("f32[2]{0} reduce-scatter(%x)", 8),
+    ("f32[4]{0} all-to-all(%x)", 8),
+    ("f32[4]{0} ragged-all-to-all(%x)", 8),
+    ("f32[4]{0} collective-broadcast(%x)", 8),
+    ("f32[4]{0} collective-permute(%x)", 16),
+    ("(f32[4]{0}, f32[4]{0}) collective-permute-start(%x)", 16),
+    ("f32[4]{0} negate(%x)", 0),
+  ],
+)
+@pytest.mark.parametrize("slices", [(0, 0), (0, 1)])
+def test_bytes_of_every_operation(printed, received, slices):
+  pairs = ", source_target_pairs={{0,1},{1,0}}"
+  text = (
+    "ENTRY %main (x: f32[4]) -> f32[4] {\n  %x = f32[4]{0} parameter(0)\n"
+    f"  ROOT %y = {printed}, channel_id=1, replica_groups={{{{0,1}}}}"
+    f"{pairs if 'permute' in printed else ''}\n}}\n"
+  )
+  sent = collectives.traffic(hlo.parse(text), slices)
+  found = (sent.ici_bytes, sent.dcn_bytes)
+  assert found == ((0, received) if slices[1] else (received, 0))
+
+
 # What libtpu makes of sums and gatherings over two slices, each with a sum
 # within the slices before.
 SLICES = """HloModule jit_f, is_scheduled=true

@@ -45,13 +45,10 @@ def rules(table: sharding.Rules, layout: str) -> sharding.Rules:
 
 
 def _moved(spec: P, places: Mapping[str, tuple[str, ...]]) -> P:
-  """A rule's layout with other axes, each of which it names once."""
-  entries, named = [], set()
+  """A rule's layout with other axes in the place of each."""
+  entries = []
   for entry in spec:
-    axes: list[str] = []
-    for axis in sharding.axes_of(entry):
-      axes += [x for x in places[axis] if x not in named and x not in axes]
-    named.update(axes)
+    axes = [x for axis in sharding.axes_of(entry) for x in places[axis]]
     one = axes[0] if len(axes) == 1 else tuple(axes)
     entries.append(one if axes else None)
   return P(*entries)
