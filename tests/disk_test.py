@@ -27,6 +27,7 @@ from instruct_jax.base import (
   journal,
   logged,
   run_folder,
+  storage,
 )
 from instruct_jax.data.batch import packing, shards
 from instruct_jax.parallel import checkpoint
@@ -314,6 +315,23 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path, where, make, said):
   with pytest.raises(errors.UserError, match=said):
     stage_of(tmp_path / "runs")
   assert sorted(map(str, tmp_path.rglob("*"))) == before
+
+
+def test_a_command_that_was_killed_at_its_first_file_leaves_nothing_in_the_way(
+  tmp_path, monkeypatch
+):
+  folder = tmp_path / "runs" / "dataset-test"
+  folder.mkdir(parents=True)
+  with storage.writing(folder / "config.json") as file:
+    (half,) = folder.iterdir()
+    assert plan.written_digest(stage_of(tmp_path / "runs")) == ""
+    file.write("{}")
+  (folder / "config.json").rename(half)
+  job_that(monkeypatch, lambda folder: None)
+  build.build(stage_of(tmp_path / "runs"))
+  assert (folder / "results.json").exists()
+  assert not half.exists()
+  assert plan.written_digest(stage_of(tmp_path / "runs"))
 
 
 def test_a_disk_that_cannot_be_written_is_said(tmp_path, monkeypatch):

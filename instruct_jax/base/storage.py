@@ -46,6 +46,12 @@ def writing(path: epath.PathLike, mode: str = "w") -> Iterator[IO]:
       raise
 
 
+def is_half_written(path: epath.PathLike) -> bool:
+  """Whether a file has not got its name yet; whoever writes it may be dead."""
+  name = os.path.basename(os.fspath(path))
+  return name.startswith(".") and name.endswith(".partial")
+
+
 def write(path: epath.PathLike, content: str | bytes) -> None:
   """Writes a file, text as UTF-8: whole or not at all."""
   with writing(path, "w" if isinstance(content, str) else "wb") as file:

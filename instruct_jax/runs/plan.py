@@ -212,8 +212,10 @@ def written_digest(stage: Stage) -> str:
     digest = storage.read_json(config).get("digest")
     if isinstance(digest, str):
       return digest
-  elif not stage.folder.exists() or not any(stage.folder.iterdir()):
+  elif not stage.folder.exists():
     return ""
+  elif all(map(storage.is_half_written, stage.folder.iterdir())):
+    return ""  # Nothing yet, or all that a command wrote before it was killed.
   raise errors.UserError(
     f"{stage.folder}: holds files, but no run of an experiment; it is left"
     " alone. Move it, or name another --workdir."
