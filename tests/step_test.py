@@ -24,7 +24,7 @@ from tests import tiers, toys
 def run_of(algorithm, mesh=(1, 1, 1), *, steps=3, model=None, **changes):
   sizes = dict(zip(("data", "fsdp", "tensor"), mesh))
   config = toys.config_of(algorithm, mesh=sizes, **changes)
-  ctx = toys.make_context(config, **(model or {}))
+  ctx = toys.make_context(config, **(model or {"layers": 1}))
   return step_lib.setup(
     ctx, algorithms.named(config.algorithm), steps, toys.checkpoints(ctx)
   )

@@ -13,7 +13,7 @@ NAMES = ("sft", "rm", "dpo", "ppo", "rloo")
 
 @pytest.mark.parametrize("name", tiers.often(NAMES, "rm", "ppo"))
 def test_a_step_moves_nothing_but_its_batch(name):
-  ctx = toys.make_context(toys.config_of(name))
+  ctx = toys.make_context(toys.config_of(name), layers=1)
   algorithm = algorithms.named(ctx.config.algorithm)
   with jax.set_mesh(ctx.mesh):
     run, state = step.setup(ctx, algorithm, 3, toys.checkpoints(ctx))
