@@ -100,8 +100,13 @@ def pytest_runtest_teardown(item, nextitem):
 
 
 def pytest_xdist_auto_num_workers(config):
-  """Workers for `-n auto`: none for a few files, a core each for all."""
+  """Workers for `-n auto`: none for a few files, a core each for all.
+
+  Slow tests start commands, which wait for each other: half as many again.
+  """
   few = [x for x in config.args if pathlib.Path(x.split("::")[0]).is_file()]
   if few or config.option.collectonly:
     return 0
-  return min(len(os.sched_getaffinity(0)), 8)
+  cores = len(os.sched_getaffinity(0))
+  is_slow = config.option.markexpr.startswith("slow")
+  return min(cores * 3 // 2 if is_slow else cores, 8)
