@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instruct_jax.base import errors
+from instruct_jax.base import errors, memory
 from instruct_jax.inference import choice, generate, slots
 from instruct_jax.models import attention, decoder, heads
 from instruct_jax.models import config as model_config
+from instruct_jax.parallel import sharding
 from tests import tiers
 
 V, PAD, STOP, OTHER_STOP = 16, 0, 9, 12
@@ -415,3 +416,19 @@ def test_inverting_the_distribution_is_numpys(seed, size):
 def test_bad_sampling_is_named(change, what):
   with pytest.raises(errors.UserError, match=what):
     dataclasses.replace(SAMPLING, **change)
+
+
+def test_slots_fill_a_quarter_of_the_memory_or_a_fifth_of_a_gpu_s():
+  """Each of keys and values of 2 layers, in 32 bits, on one of two devices."""
+  mesh = sharding.make_mesh(2, 1, 1, devices=jax.devices()[:2])
+  slot = 4 * 2 * 2 * CONFIG.kv_heads * CONFIG.head_size * 10
+  fitting = functools.partial(generate.fitting_slots, CONFIG, 10, mesh)
+  with memory.standing_in(100 * slot):
+    assert fitting() == 2 * 25
+    assert fitting(besides=40 * slot) == 2 * 15
+    with sharding.standing_in("gpu"):
+      assert fitting() == 2 * 20
+      assert fitting(besides=50 * slot) == 2 * 10
+      assert fitting(besides=200 * slot) == 2
+  with memory.standing_in(10**9 * slot):
+    assert fitting() == 2 * generate.DEVICE_SLOTS

@@ -10,13 +10,14 @@ import jax
 import pytest
 from etils import epath
 
-from instruct_jax.base import chips, errors
+from instruct_jax.base import chips, errors, memory
 from instruct_jax.models import flops
 from instruct_jax.parallel import layouts, sharding
 from instruct_jax.planning import (
   advice,
   jobs,
   measuring,
+  programs,
   roofline,
   setting,
   stored,
@@ -132,6 +133,22 @@ def test_the_placed_variants_have_a_mesh_of_their_place(variant, topology_name):
   for job in found.values():
     assert math.prod(job.config.mesh.values()) == place.chips
   assert found["ppo_ptx_update"].config.model == plain
+
+
+def test_devices_that_stand_in_have_the_memory_of_what_they_stand_for():
+  place, here = topology.named("h100:8"), jax.devices()[0]
+  before = memory.of_device(here)
+  config = config_of("ppo_ptx.py:1.3b-on-8x80gb")
+  mesh = sharding.make_mesh(**config.mesh, devices=jax.devices())
+  with place.standing_in():
+    assert memory.of_device(here) == place.chip.hbm_bytes == 80 * 10**9
+    given = setting.of(config, mesh)
+    assert programs.has_copy(given)  # which 16 GB would have no room for
+    slots = given.ctx.sampling().slots
+  assert memory.of_device(here) == before == 16 * 10**9
+  with topology.named("v5e:2x2").standing_in():  # whose devices say it
+    assert memory.of_device(here) == before
+  assert slots > given.ctx.sampling().slots
 
 
 def test_slices_divide_data():

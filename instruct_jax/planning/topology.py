@@ -11,13 +11,14 @@ import importlib.metadata
 import importlib.util
 import math
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jaxlib
 from jax.experimental import topologies
 
-from instruct_jax.base import chips, errors, streams
+from instruct_jax.base import chips, errors, memory, streams
 from instruct_jax.parallel import sharding
 
 _EXAMPLES = "as v5e:4x4, or h100:8"
@@ -51,11 +52,14 @@ class Place:
       names.append(f"libtpu {importlib.metadata.version('libtpu')}")
     return ", ".join(names)
 
-  def standing_in(self) -> contextlib.AbstractContextManager[None]:
+  @contextlib.contextmanager
+  def standing_in(self) -> Iterator[None]:
     """While programs are traced and compiled."""
-    if self.is_estimate:
-      return sharding.standing_in("gpu")
-    return contextlib.nullcontext()
+    with contextlib.ExitStack() as stack:
+      if self.is_estimate:
+        stack.enter_context(sharding.standing_in("gpu"))
+        stack.enter_context(memory.standing_in(self.chip.hbm_bytes))
+      yield
 
   def slices_of(self, mesh: jax.sharding.Mesh) -> list[int]:
     """Which devices share a fast network, in the order of the mesh."""
